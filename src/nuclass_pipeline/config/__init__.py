@@ -1,0 +1,136 @@
+"""The run file, read once and checked: the only configuration science code sees is a section of it."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from nuclass_pipeline.config.base import Section
+from nuclass_pipeline.config.compute import Compute
+from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig
+from nuclass_pipeline.config.slides import Slide, read_slides
+from nuclass_pipeline.config.study import (
+    ClusteringConfig,
+    EvaluationConfig,
+    ImageConfig,
+    LabelingConfig,
+    RegistrationConfig,
+    SplitConfig,
+    Study,
+)
+from nuclass_pipeline.config.synthetic import SyntheticConfig
+from nuclass_pipeline.errors import UserError
+
+Role = Literal["train", "heldout"]
+
+
+class Config(Section):
+    """A whole run file."""
+
+    run: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the run: results go to results/<run>")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one set of models per seed")
+    slides: str = Field("config/slides.tsv", description="slide sheet")
+    labels: str = Field("config/labels.tsv", description="raw label → class")
+    compute: Compute = Compute()  # type: ignore[call-arg]
+    study: Study
+    synthetic: SyntheticConfig = SyntheticConfig()  # type: ignore[call-arg]
+    image: ImageConfig = ImageConfig()  # type: ignore[call-arg]
+    registration: RegistrationConfig = RegistrationConfig()  # type: ignore[call-arg]
+    clustering: ClusteringConfig = ClusteringConfig()  # type: ignore[call-arg]
+    labeling: LabelingConfig = LabelingConfig()  # type: ignore[call-arg]
+    split: SplitConfig = SplitConfig()  # type: ignore[call-arg]
+    local: LocalConfig = LocalConfig()  # type: ignore[call-arg]
+    global_: GlobalConfig = Field(GlobalConfig(), alias="global")  # type: ignore[call-arg]
+    gate: GateConfig = GateConfig()  # type: ignore[call-arg]
+    evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
+    figures: dict[int, str] = Field(default_factory=dict, description="number in the paper → figure, for the targets fig1, fig2, …")
+    tables: dict[int, str] = Field(default_factory=dict, description="number in the paper → table, for the targets tab1, tab2, …")
+
+    @model_validator(mode="after")
+    def _guard_covers_half_a_context(self) -> "Config":
+        half_um = self.image.context_px * self.image.mpp / 2
+        if self.split.guard_um < half_um:
+            raise ValueError(f"split.guard_um is {self.split.guard_um:g}, less than half a context window ({half_um:g} µm)")
+        return self
+
+
+class Run:
+    """A checked run file together with the slides it uses."""
+
+    def __init__(self, config: Config, catalogue: Mapping[str, Slide]) -> None:
+        self.config = config
+        self.slides = {name: catalogue[name] for name in (*config.study.train, *config.study.heldout)}
+
+    def slides_of(self, *kinds: str, role: Role | None = None) -> list[str]:
+        """Return the slides of these kinds (all kinds when none is named) in the order of the study."""
+        names = getattr(self.config.study, role) if role else self.slides
+        return [name for name in names if not kinds or self.slides[name].kind in kinds]
+
+    def role(self, slide: str) -> Role:
+        """Return what the study uses `slide` for."""
+        return "train" if slide in self.config.study.train else "heldout"
+
+    def section(self, *path: str) -> dict[str, Any]:
+        """Return one section, or one section of a section, as plain values for `params`."""
+        section: Any = self.config
+        for name in path:
+            section = getattr(section, name)
+        return dict(section.model_dump(mode="json"))
+
+
+def load(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run file") -> Run:
+    """Check a run file and find its slides.
+
+    Parameters
+    ----------
+    raw
+        The run file as read from YAML.
+    root
+        Folder that relative paths start from.
+    file
+        Name of the run file, for messages.
+
+    Raises
+    ------
+    UserError
+        At the first key or value that is not allowed, and for slides missing from the sheet.
+    """
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, file) from None
+    sheet = Path(root, config.slides)
+    catalogue = read_slides(sheet)
+    for name in (*config.study.train, *config.study.heldout):
+        if name not in catalogue:
+            raise UserError(file, "study", f"slide {name!r} is not in {config.slides}{_similar(name, catalogue)}", "Add a row for it.")
+        if catalogue[name].kind == "synthetic" and name not in config.synthetic.seeds:
+            raise UserError(file, f"synthetic.seeds.{name}", "the slide is synthetic and has no seed", "Give it one.")
+    return Run(config, catalogue)
+
+
+def _explain(error: ValidationError, file: str) -> UserError:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "run file"
+    if first["type"] == "extra_forbidden":
+        allowed = _keys_beside(first["loc"])
+        return UserError(file, field, f"unknown key{_similar(str(first['loc'][-1]), allowed)}", f"Allowed here: {', '.join(allowed)}.")
+    if first["type"] == "missing":
+        return UserError(file, field, "the key is missing", "Add it; docs/configuration.md lists all keys.")
+    value = "" if isinstance(first["input"], dict) else f"{first['input']!r}: "
+    return UserError(file, field, value + first["msg"].removeprefix("Value error, "), "See docs/configuration.md.")
+
+
+def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
+    model: Any = Config
+    for part in loc[:-1]:
+        fields = {info.alias or name: info for name, info in model.model_fields.items()}
+        model = fields[str(part)].annotation
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _similar(name: str, names: Any) -> str:
+    close = difflib.get_close_matches(name, [str(n) for n in names], n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

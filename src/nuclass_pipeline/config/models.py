@@ -1,0 +1,93 @@
+"""The three models; every default is the paper's value."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from nuclass_pipeline.config.base import Section
+
+
+class BackboneConfig(Section):
+    """An image encoder from the registry."""
+
+    name: str = Field(description="name in the registry: see `nuclass backbones`")
+    weights: str | None = Field(None, description="folder with the weights; empty for networks trained from the start")
+    image_px: int = Field(224, ge=32, description="side to which the window is resized before the encoder, px")
+    freeze: bool = Field(False, description="never train it; its features are computed once per slide")
+    gradient_checkpointing: bool = Field(False, description="less memory, more time")
+
+
+class OptimConfig(Section):
+    """AdamW with layer-wise decay and a linear warm-up to a constant rate."""
+
+    lr_backbone: float = Field(3e-6, gt=0, description="learning rate of the last block")
+    lr_head: float = Field(3e-4, gt=0, description="learning rate of all that is not backbone")
+    layer_decay: float = Field(0.85, gt=0, le=1, description="factor per block towards the input")
+    weight_decay: float = Field(2e-5, ge=0, description="none on biases, norms and embeddings")
+    warmup_steps: int = Field(1500, ge=0, description="optimiser steps")
+    clip_norm: float = Field(1.0, ge=0, description="gradient norm; 0 is off")
+    batch_size: int = Field(256, ge=1, description="cells per step on the device")
+    accumulate: int = Field(2, ge=1, description="batches per optimiser step")
+    max_epochs: int = Field(50, ge=1, description="epochs")
+    checks_per_epoch: int = Field(4, ge=1, description="validations per epoch")
+    patience: int = Field(4, ge=1, description="validations without progress before the end")
+
+
+class LocalConfig(Section):
+    """Path local."""
+
+    backbone: BackboneConfig = BackboneConfig(name="uni2-h", gradient_checkpointing=True)  # type: ignore[call-arg]
+    optim: OptimConfig = OptimConfig()  # type: ignore[call-arg]
+    organ_dim: int = Field(64, ge=1, description="size of the organ embedding")
+    dropout: float = Field(0.2, ge=0, lt=1, description="in the head")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="in the cross-entropy")
+    class_balance: float = Field(0.9999, ge=0, lt=1, description="β of the effective number of samples")
+    freeze_backbone_epochs: int = Field(1, ge=0, description="epochs before the backbone is trained")
+    augment: bool = Field(True, description="flips, small rotations, shifts and scales, colour jitter")
+
+
+class GlobalConfig(Section):
+    """Path global."""
+
+    context: BackboneConfig = BackboneConfig(name="dinov3-vitl16", image_px=512, freeze=True)  # type: ignore[call-arg]
+    optim: OptimConfig = OptimConfig(lr_backbone=2e-6, warmup_steps=2000, clip_norm=0, batch_size=128, max_epochs=40)  # type: ignore[call-arg]
+    lr_context: float = Field(1e-6, gt=0, description="learning rate of the context encoder when it is trained")
+    projection: int = Field(512, ge=1, description="size of each projected vector")
+    dropout: float = Field(0.2, ge=0, lt=1, description="in the head")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="in both terms of the objective")
+    class_balance: float = Field(0.9999, ge=0, lt=1, description="β of the effective number of samples")
+    focus_gamma: float = Field(2.0, ge=0, description="γ of the weight (1 − p_local(y))^γ")
+    detach_focus: bool = Field(False, description="stop the gradient through that weight")
+    global_weight: float = Field(0.3, ge=0, description="weight of the global path's own term")
+    context_dropout: float = Field(0.1, ge=0, lt=1, description="chance of a batch without context")
+    alpha_initial: float = Field(0.25, ge=0, description="scale of the context in the first epoch")
+    alpha_final: float = Field(1.0, ge=0, description="scale of the context after the warm-up")
+    alpha_epochs: int = Field(2, ge=0, description="epochs of that warm-up")
+    freeze_backbone_epochs: int = Field(0, ge=0, description="epochs before the local backbone is trained on")
+    augment: bool = Field(False, description="the paper trains this path without augmentation")
+
+
+class GateConfig(Section):
+    """The gate; g is the weight of the global path."""
+
+    projection: int = Field(128, ge=1, description="size of each branch's projected feature")
+    hidden: tuple[int, int] = Field((256, 64), description="layers of the gate")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in projections and gate")
+    lr: float = Field(8e-4, gt=0, description="learning rate")
+    weight_decay: float = Field(1e-5, ge=0, description="AdamW")
+    warmup_steps: int = Field(1000, ge=0, description="optimiser steps")
+    batch_size: int = Field(384, ge=1, description="cells per step")
+    max_epochs: int = Field(4, ge=1, description="epochs")
+    patience: int = Field(3, ge=1, description="epochs without progress before the end")
+    soft_k: float = Field(10.0, gt=0, description="sharpness of the soft target when both paths are right or wrong")
+    conflict_boost: float = Field(2.0, ge=0, description="extra weight where exactly one path is right")
+    delta_scale: float = Field(1.0, ge=0, description="extra weight per |p_global(y) − p_local(y)|^delta_gamma")
+    delta_gamma: float = Field(1.0, ge=0, description="see delta_scale")
+    weight_mix: float = Field(1.0, ge=0, description="weight of the mixture term")
+    weight_target: float = Field(1.0, ge=0, description="weight of the gate's binary cross-entropy")
+    weight_align: float = Field(0.1, ge=0, description="weight of the alignment with the better path")
+    weight_entropy: float = Field(0.05, ge=0, description="weight of the gate's entropy where the paths differ")
+
+
+ModelName = Literal["local", "global", "gate"]
+MODELS: tuple[ModelName, ...] = ("local", "global", "gate")

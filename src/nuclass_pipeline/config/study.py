@@ -1,0 +1,90 @@
+"""The study: which slides, how cells become labels, and how labels become parts."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from nuclass_pipeline.config.base import Section
+from nuclass_pipeline.vocabulary import PAPER_CLASSES
+
+
+class Study(Section):
+    """Slides by role, and the classes to learn."""
+
+    train: tuple[str, ...] = Field(min_length=1, description="slides for training, validation and calibration")
+    heldout: tuple[str, ...] = Field(min_length=1, description="slides that no training step ever reads")
+    classes: tuple[str, ...] = Field(PAPER_CLASSES, description="classes to learn; those without a training cell are left out")
+
+    @model_validator(mode="after")
+    def _roles_are_disjoint(self) -> "Study":
+        if both := set(self.train) & set(self.heldout):
+            raise ValueError(f"{', '.join(sorted(both))} is both a training and a held-out slide; list it once")
+        return self
+
+
+class ImageConfig(Section):
+    """The resampled H&E and the windows cut from it."""
+
+    mpp: float = Field(0.25, gt=0, description="pixel size of image.h5, µm")
+    local_px: Literal[224] = Field(224, description="side of the local crop, px")
+    context_px: Literal[1024] = Field(1024, description="side of the context window, px")
+    fill: int = Field(255, ge=0, le=255, description="value outside the slide; 255 is white, as empty glass")
+    materialize: bool = Field(False, description="write real copies of the patches instead of virtual windows")
+
+
+class RegistrationConfig(Section):
+    """When the H&E may be trusted to lie on the cells."""
+
+    max_shift_um: float = Field(5.0, gt=0, description="largest residual shift between haematoxylin and nuclei, µm")
+    search_um: float = Field(30.0, gt=0, description="largest shift looked for, µm")
+
+
+class ClusteringConfig(Section):
+    """Expression clusters."""
+
+    min_transcripts: int = Field(10, ge=0, description="fewer gene transcripts: the cell fails quality control")
+    components: int = Field(30, ge=2, description="principal components")
+    neighbors: int = Field(15, ge=2, description="neighbours in the expression graph")
+    resolution: float = Field(0.6, gt=0, description="Leiden resolution")
+    markers_per_cluster: int = Field(30, ge=1, description="markers kept per cluster")
+    seed: int = Field(0, ge=0, description="seed of PCA, neighbours, Leiden and the map")
+
+
+class LabelingConfig(Section):
+    """How marker evidence becomes a label."""
+
+    markers: str = Field("config/markers.tsv", description="marker table")
+    annotator: Literal["rules"] = Field("rules", description="what ranks the admissible labels")
+    min_confidence: float = Field(0.6, ge=0, le=1, description="below it a cell is Unresolved")
+
+
+class Fractions(Section):
+    """Shares of a training slide's labelled cells."""
+
+    train: float = Field(0.7, gt=0, lt=1, description="fits the two paths")
+    gate: float = Field(0.15, gt=0, lt=1, description="fits the gate; neither path has seen it")
+    val: float = Field(0.15, gt=0, lt=1, description="selects checkpoints and calibrates")
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> "Fractions":
+        if abs(self.train + self.gate + self.val - 1) > 1e-6:
+            raise ValueError(f"the fractions add up to {self.train + self.gate + self.val:g}, not 1")
+        return self
+
+
+class SplitConfig(Section):
+    """The guarded spatial split of a training slide."""
+
+    fractions: Fractions = Fractions()  # type: ignore[call-arg]
+    guard_um: float = Field(128.0, ge=0, description="least distance between cells of different parts, µm; at least half a context window")
+    band_um: float = Field(4000.0, gt=0, description="the three parts repeat along the slide about once in this length, µm")
+    block_um: float = Field(500.0, gt=0, description="side of a bootstrap block, µm")
+
+
+class EvaluationConfig(Section):
+    """Scores and their uncertainty."""
+
+    bootstrap: int = Field(1000, ge=0, description="resamples of spatial blocks for confidence intervals")
+    bins: int = Field(10, ge=2, description="equal-width bins of the calibration error")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    explained_cells: int = Field(6, ge=0, description="cells per held-out slide in the attribution figure")

@@ -1,0 +1,20 @@
+"""The demo cohort."""
+
+from pydantic import Field
+
+from nuclass_pipeline.config.base import Section
+
+
+class SyntheticConfig(Section):
+    """Tissue phantoms written as Xenium bundles; one seed per slide of kind `synthetic`."""
+
+    seeds: dict[str, int] = Field(default_factory=dict, description="slide: seed of its layout, stain and cell mix")
+    cells: int = Field(2500, ge=100, description="cells per slide")
+    cells_per_mm2: float = Field(5000, gt=0, description="cell density, 1/mm²")
+    transcripts_per_cell: float = Field(150, gt=0, description="median transcripts of a cell")
+    aspect: float = Field(2.0, gt=0, description="width / height of the tissue")
+    he_mpp: float = Field(0.2738, gt=0, description="H&E pixel size, µm")
+    rotation_deg: float = Field(91.5, description="rotation of the H&E against the Xenium image, degrees")
+    poor_fraction: float = Field(0.04, ge=0, lt=1, description="share of cells with too few transcripts to label")
+    diffusion_um: float = Field(3.0, ge=0, description="standard deviation of transcript diffusion, µm")
+    low_quality_fraction: float = Field(0.12, ge=0, lt=1, description="share of transcripts with qv < 20")

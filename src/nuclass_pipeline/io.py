@@ -1,0 +1,96 @@
+"""Files that are either whole or absent, and tables that keep their schema."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.schemas import Table
+
+
+@contextmanager
+def whole_file(path: Path | str) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` only when the block succeeds."""
+    with whole_files(path) as (partial,):
+        yield partial
+
+
+@contextmanager
+def whole_files(*paths: Path | str) -> Iterator[list[Path]]:
+    """Do what `whole_file` does for several files: none is renamed unless the block succeeds."""
+    targets = [Path(path) for path in paths]
+    partials = [target.with_name(f".{target.stem}.partial{target.suffix}") for target in targets]
+    with ExitStack() as cleanup:
+        for target, partial in zip(targets, partials, strict=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            cleanup.callback(partial.unlink, missing_ok=True)
+        yield partials
+        for target, partial in zip(targets, partials, strict=True):
+            partial.replace(target)
+
+
+def write_table(frame: pd.DataFrame, path: Path | str, schema: Table) -> None:
+    """Check `frame` against `schema` and write it as Parquet."""
+    schema.check(frame, path)
+    with whole_file(path) as partial:
+        frame.to_parquet(partial, index=False)
+
+
+def read_table(path: Path | str, schema: Table, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a Parquet table and check it against `schema`.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not Parquet, or does not follow the schema.
+    """
+    frame = read_parquet(path, columns)
+    schema.check(frame, path, only=columns)
+    return frame
+
+
+def read_parquet(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read `columns` of a Parquet file; a missing file, column or a broken file is a `UserError`."""
+    path = require(path)
+    try:
+        names = pq.read_schema(path).names
+        if missing := [name for name in columns or [] if name not in names]:
+            raise UserError(
+                path, missing[0], f"the column is missing; found {', '.join(names)}", "Restore the column, or the original file."
+            )
+        return pq.read_table(path, columns=columns).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(path, "file", f"not a readable Parquet file ({_first_line(error)})", "Copy or make the file again.") from error
+
+
+def require(path: Path | str) -> Path:
+    """Return `path` if it exists; else say that it is missing."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(path, "file", "it does not exist", "Check the path in config/slides.tsv or the run file.")
+    return path
+
+
+def write_json(value: Any, path: Path | str) -> None:
+    """Write indented JSON with a final newline."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file; a missing or broken one is a `UserError`."""
+    path = require(path)
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(path, "file", f"not valid JSON ({_first_line(error)})", "Copy or make the file again.") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

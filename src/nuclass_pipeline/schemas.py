@@ -1,0 +1,199 @@
+"""Columns of every table the pipeline writes: the contract between stages, tests and docs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from nuclass_pipeline.errors import UserError
+
+Kind = Literal["text", "integer", "number", "flag", "bytes", "list"]
+_NUMPY_KINDS: dict[Kind, str] = {"text": "OUST", "integer": "iu", "number": "fiu", "flag": "b", "bytes": "O", "list": "O"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, kind, meaning (with the unit) and whether values may be missing."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named set of columns; `unique` columns identify a row, `extra` names the free columns allowed."""
+
+    name: str
+    columns: tuple[Column, ...]
+    unique: tuple[str, ...] = ()
+    extra: str = ""
+    _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_name.update({column.name: column for column in self.columns})
+
+    def check(self, frame: pd.DataFrame, path: Path | str, only: list[str] | None = None) -> None:
+        """Raise `UserError` at the first column that is missing, of the wrong kind, empty or not unique."""
+        wanted = [self._by_name[name] for name in only if name in self._by_name] if only else self.columns
+        for column in wanted:
+            _check_column(frame, column, path)
+        if set(self.unique) <= set(frame.columns) and self.unique and frame.duplicated(list(self.unique)).any():
+            row = frame.loc[frame.duplicated(list(self.unique)), list(self.unique)].iloc[0].to_dict()
+            raise UserError(path, ", ".join(self.unique), f"{row} occurs twice", "Each row must be one of a kind.")
+
+
+def _check_column(frame: pd.DataFrame, column: Column, path: Path | str) -> None:
+    if column.name not in frame:
+        raise UserError(
+            path, column.name, f"the column is missing; found {', '.join(map(str, frame.columns))}", "Remove the file and run again."
+        )
+    values = frame[column.name]
+    if (
+        len(values)
+        and np.dtype(getattr(values.dtype, "numpy_dtype", values.dtype) if values.dtype != "string" else object).kind
+        not in _NUMPY_KINDS[column.kind]
+    ):
+        raise UserError(path, column.name, f"is {values.dtype}, not {column.kind}", "Remove the file and run again.")
+    if not column.optional and values.isna().any():
+        raise UserError(path, column.name, f"row {int(np.flatnonzero(values.isna())[0])} is empty", "Every row needs a value.")
+
+
+_CELL = Column("cell_id", "text", "cell, unique within its slide")
+_SLIDE = Column("slide", "text", "slide")
+_LABEL = Column("label", "text", "class, or Unresolved")
+
+CELLS = Table(
+    "cells",
+    (
+        _CELL,
+        Column("x_um", "number", "centroid, µm from the left of the Xenium morphology image"),
+        Column("y_um", "number", "centroid, µm from its top"),
+        Column("cell_area_um2", "number", "cell area, µm²", optional=True),
+        Column("nucleus_area_um2", "number", "nucleus area, µm²; empty where no nucleus was seen", optional=True),
+        Column("transcripts", "integer", "gene transcripts with qv ≥ 20"),
+        Column("controls", "integer", "control probes and codewords"),
+    ),
+    unique=("cell_id",),
+)
+CLUSTERS = Table(
+    "clusters",
+    (
+        _CELL,
+        Column("cluster", "text", "Leiden cluster; empty for cells that fail quality control", optional=True),
+        Column("umap_1", "number", "first map coordinate", optional=True),
+        Column("umap_2", "number", "second map coordinate", optional=True),
+    ),
+    unique=("cell_id",),
+    extra="pc_1 … pc_n: principal components",
+)
+MARKERS = Table(
+    "markers",
+    (
+        Column("cluster", "text", "Leiden cluster"),
+        Column("gene", "text", "gene symbol"),
+        Column("rank", "integer", "1 is the strongest"),
+        Column("score", "number", "Wilcoxon z"),
+        Column("log2fc", "number", "log2 fold change against all other cells"),
+        Column("fraction_in", "number", "share of the cluster's cells with the gene"),
+        Column("fraction_out", "number", "share of all other cells with the gene"),
+        Column("p_adjusted", "number", "Benjamini–Hochberg"),
+    ),
+    unique=("cluster", "gene"),
+)
+LABELS = Table(
+    "labels",
+    (
+        _CELL,
+        Column("cluster", "text", "Leiden cluster; empty for cells that fail quality control", optional=True),
+        _LABEL,
+        Column("candidate", "text", "best admissible class before abstention", optional=True),
+        Column("lineage", "text", "lineage of the candidate", optional=True),
+        Column("confidence", "number", "0 to 1"),
+        Column("support", "number", "evidence for the candidate", optional=True),
+        Column("margin", "number", "candidate minus runner-up", optional=True),
+        Column("purity", "number", "share of expression neighbours with the same candidate", optional=True),
+        Column("reason", "text", "why the cell is Unresolved; empty when labelled", optional=True),
+    ),
+    unique=("cell_id",),
+)
+SPLIT = Table(
+    "split",
+    (
+        _CELL,
+        Column("part", "text", "train, gate, val, guard (in the band between parts), or heldout"),
+        Column("block", "text", "spatial block, the unit of the bootstrap"),
+    ),
+    unique=("cell_id",),
+)
+PREDICTIONS = Table(
+    "predictions",
+    (
+        _CELL,
+        _LABEL,
+        Column("part", "text", "part of the split"),
+        Column("block", "text", "spatial block"),
+        Column("x_um", "number", "µm"),
+        Column("y_um", "number", "µm"),
+        Column("padded", "flag", "the context window reaches over the edge of the image"),
+        Column("predicted", "text", "argmax over all classes of the model"),
+        Column("g", "number", "weight of the global path: 0 for local, 1 for global"),
+    ),
+    unique=("cell_id",),
+    extra="p_<class>: uncalibrated probability of each class of the model",
+)
+METRICS = Table(
+    "metrics",
+    (
+        Column("run", "text", "run"),
+        Column("model", "text", "local, global, gate, or a baseline's name"),
+        Column("variant", "text", "raw or calibrated; an ablation's name"),
+        Column("seed", "integer", "seed of training"),
+        Column("slide", "text", "slide, mean or pooled"),
+        Column("organ", "text", "organ; all where slides are joined"),
+        Column("label", "text", "class, or all"),
+        Column("label_set", "text", "open: argmax over all classes of the model; closed: over those present on the slide"),
+        Column("metric", "text", "accuracy, macro_f1, weighted_f1, f1, ece, brier, nll, …"),
+        Column("value", "number", "value", optional=True),
+        Column("ci_low", "number", "2.5 % bound, bootstrap over spatial blocks", optional=True),
+        Column("ci_high", "number", "97.5 % bound", optional=True),
+        Column("n", "integer", "cells"),
+    ),
+)
+REGISTRATION = Table(
+    "registration",
+    (
+        _SLIDE,
+        Column("organ", "text", "organ"),
+        Column("mpp_he", "number", "µm per H&E pixel by the alignment"),
+        Column("shift_x_um", "number", "shift that fits haematoxylin to nuclei best, µm"),
+        Column("shift_y_um", "number", "µm"),
+        Column("agreement", "number", "correlation of haematoxylin with nuclei at zero shift"),
+        Column("agreement_best", "number", "the same at the best shift"),
+        Column("verdict", "text", "good, shifted or unclear"),
+        Column("thumbnail", "bytes", "PNG of the H&E with nuclei in it"),
+    ),
+    unique=("slide",),
+)
+ATTRIBUTION = Table(
+    "attribution",
+    (
+        _SLIDE,
+        _CELL,
+        _LABEL,
+        Column("predicted", "text", "class whose evidence is shown"),
+        Column("model", "text", "local or global"),
+        Column("image", "bytes", "PNG of the crop"),
+        Column("field_um", "number", "side of the crop, µm"),
+        Column("heat", "list", "row-major square map, 0 to 1"),
+    ),
+)
+TRUTH = Table(
+    "truth",
+    (_CELL, _LABEL, Column("niche", "text", "tissue compartment"), Column("poor", "flag", "too few transcripts to label")),
+    unique=("cell_id",),
+)
+TABLES = (CELLS, CLUSTERS, MARKERS, LABELS, SPLIT, PREDICTIONS, METRICS, REGISTRATION, ATTRIBUTION, TRUTH)
