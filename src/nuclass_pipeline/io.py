@@ -1,6 +1,8 @@
 """Files that are either whole or absent, and tables that keep their schema."""
 
 import json
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,14 +27,23 @@ def whole_file(path: Path | str) -> Iterator[Path]:
 def whole_files(*paths: Path | str) -> Iterator[list[Path]]:
     """Do what `whole_file` does for several files: none is renamed unless the block succeeds."""
     targets = [Path(path) for path in paths]
-    partials = [target.with_name(f".{target.stem}.partial{target.suffix}") for target in targets]
+    partials = [target.with_name(f".{target.stem}.{os.getpid()}-{socket.gethostname()}.partial{target.suffix}") for target in targets]
     with ExitStack() as cleanup:
         for target, partial in zip(targets, partials, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(target)
             cleanup.callback(partial.unlink, missing_ok=True)
         yield partials
         for target, partial in zip(targets, partials, strict=True):
             partial.replace(target)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what writers of `target` left behind when they were killed on this machine."""
+    for litter in target.parent.glob(f".{target.stem}.*-{socket.gethostname()}.partial{target.suffix}"):
+        writer = litter.name.removeprefix(f".{target.stem}.").split("-")[0]
+        if writer.isdigit() and not Path("/proc", writer).exists():
+            litter.unlink(missing_ok=True)
 
 
 def write_table(frame: pd.DataFrame, path: Path | str, schema: Table) -> None:
@@ -64,9 +75,10 @@ def read_parquet(path: Path | str, columns: list[str] | None = None) -> pd.DataF
             raise UserError(
                 path, missing[0], f"the column is missing; found {', '.join(names)}", "Restore the column, or the original file."
             )
-        return pq.read_table(path, columns=columns).to_pandas()
+        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise UserError(path, "file", f"not a readable Parquet file ({_first_line(error)})", "Copy or make the file again.") from error
+    return frame
 
 
 def require(path: Path | str) -> Path:

@@ -10,7 +10,7 @@ import pandas as pd
 from nuclass_pipeline.errors import UserError
 
 Kind = Literal["text", "integer", "number", "flag", "bytes", "list"]
-_NUMPY_KINDS: dict[Kind, str] = {"text": "OUST", "integer": "iu", "number": "fiu", "flag": "b", "bytes": "O", "list": "O"}
+_DTYPE_KINDS: dict[Kind, str] = {"text": "OUST", "integer": "iu", "number": "fiu", "flag": "b", "bytes": "O", "list": "O"}
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,10 @@ class Table:
 
 def _check_column(frame: pd.DataFrame, column: Column, path: Path | str) -> None:
     if column.name not in frame:
-        raise UserError(
-            path, column.name, f"the column is missing; found {', '.join(map(str, frame.columns))}", "Remove the file and run again."
-        )
+        found = ", ".join(map(str, frame.columns))
+        raise UserError(path, column.name, f"the column is missing; found {found}", "Remove the file and run again.")
     values = frame[column.name]
-    if (
-        len(values)
-        and np.dtype(getattr(values.dtype, "numpy_dtype", values.dtype) if values.dtype != "string" else object).kind
-        not in _NUMPY_KINDS[column.kind]
-    ):
+    if len(values) and values.dtype.kind not in _DTYPE_KINDS[column.kind]:
         raise UserError(path, column.name, f"is {values.dtype}, not {column.kind}", "Remove the file and run again.")
     if not column.optional and values.isna().any():
         raise UserError(path, column.name, f"row {int(np.flatnonzero(values.isna())[0])} is empty", "Every row needs a value.")
@@ -163,6 +158,37 @@ METRICS = Table(
         Column("n", "integer", "cells"),
     ),
 )
+COHORT = Table(
+    "cohort",
+    (
+        Column("run", "text", "run"),
+        _SLIDE,
+        Column("organ", "text", "organ"),
+        Column("role", "text", "train or heldout"),
+        Column("part", "text", "part of the split; all where parts are joined"),
+        _LABEL,
+        Column("cells", "integer", "cells"),
+    ),
+    unique=("slide", "part", "label"),
+)
+RELIABILITY = Table(
+    "reliability",
+    (
+        Column("run", "text", "run"),
+        Column("model", "text", "local, global, gate, or a baseline's name"),
+        Column("variant", "text", "raw or calibrated"),
+        Column("seed", "integer", "seed of training"),
+        Column("slide", "text", "slide or pooled"),
+        Column("label_set", "text", "open or closed"),
+        Column("bin", "integer", "bin of the highest probability, from 0"),
+        Column("bin_low", "number", "lower edge, inside the bin"),
+        Column("bin_high", "number", "upper edge, outside the bin save in the last"),
+        Column("confidence", "number", "mean of the highest probability; empty for an empty bin", optional=True),
+        Column("accuracy", "number", "share of cells that are right; empty for an empty bin", optional=True),
+        Column("n", "integer", "cells"),
+    ),
+    unique=("model", "variant", "seed", "slide", "label_set", "bin"),
+)
 REGISTRATION = Table(
     "registration",
     (
@@ -196,4 +222,4 @@ TRUTH = Table(
     (_CELL, _LABEL, Column("niche", "text", "tissue compartment"), Column("poor", "flag", "too few transcripts to label")),
     unique=("cell_id",),
 )
-TABLES = (CELLS, CLUSTERS, MARKERS, LABELS, SPLIT, PREDICTIONS, METRICS, REGISTRATION, ATTRIBUTION, TRUTH)
+TABLES = (CELLS, CLUSTERS, MARKERS, LABELS, SPLIT, PREDICTIONS, METRICS, COHORT, RELIABILITY, REGISTRATION, ATTRIBUTION, TRUTH)

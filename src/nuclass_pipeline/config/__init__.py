@@ -33,18 +33,18 @@ class Config(Section):
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one set of models per seed")
     slides: str = Field("config/slides.tsv", description="slide sheet")
     labels: str = Field("config/labels.tsv", description="raw label → class")
-    compute: Compute = Compute()  # type: ignore[call-arg]
+    compute: Compute = Compute()
     study: Study
-    synthetic: SyntheticConfig = SyntheticConfig()  # type: ignore[call-arg]
-    image: ImageConfig = ImageConfig()  # type: ignore[call-arg]
-    registration: RegistrationConfig = RegistrationConfig()  # type: ignore[call-arg]
-    clustering: ClusteringConfig = ClusteringConfig()  # type: ignore[call-arg]
-    labeling: LabelingConfig = LabelingConfig()  # type: ignore[call-arg]
-    split: SplitConfig = SplitConfig()  # type: ignore[call-arg]
-    local: LocalConfig = LocalConfig()  # type: ignore[call-arg]
-    global_: GlobalConfig = Field(GlobalConfig(), alias="global")  # type: ignore[call-arg]
-    gate: GateConfig = GateConfig()  # type: ignore[call-arg]
-    evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
+    synthetic: SyntheticConfig = SyntheticConfig()
+    image: ImageConfig = ImageConfig()
+    registration: RegistrationConfig = RegistrationConfig()
+    clustering: ClusteringConfig = ClusteringConfig()
+    labeling: LabelingConfig = LabelingConfig()
+    split: SplitConfig = SplitConfig()
+    local: LocalConfig = LocalConfig()
+    global_: GlobalConfig = Field(GlobalConfig(), alias="global")
+    gate: GateConfig = GateConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     figures: dict[int, str] = Field(default_factory=dict, description="number in the paper → figure, for the targets fig1, fig2, …")
     tables: dict[int, str] = Field(default_factory=dict, description="number in the paper → table, for the targets tab1, tab2, …")
 
@@ -67,6 +67,22 @@ class Run:
         """Return the slides of these kinds (all kinds when none is named) in the order of the study."""
         names = getattr(self.config.study, role) if role else self.slides
         return [name for name in names if not kinds or self.slides[name].kind in kinds]
+
+    def pattern(self, *kinds: str) -> str:
+        """Return the wildcard constraint for the slides of these kinds; it matches nothing when there is none."""
+        return "|".join(self.slides_of(*kinds)) or "(?!)"
+
+    @property
+    def downloads(self) -> str:
+        """Return the wildcard constraint for the slides that come from a URL."""
+        return "|".join(name for name, slide in self.slides.items() if slide.bundle_url) or "(?!)"
+
+    @property
+    def context_file(self) -> str:
+        """Return what the global path reads of a slide's context: cached features of a frozen encoder, or the windows themselves."""
+        context = self.config.global_.context
+        name = f"features/{context.name}.{self.config.image.context_px}.h5" if context.freeze else "patches_1024x1024.h5"
+        return f"<results>/slides/{{slide}}/{name}"
 
     def role(self, slide: str) -> Role:
         """Return what the study uses `slide` for."""

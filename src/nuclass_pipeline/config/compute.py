@@ -1,6 +1,6 @@
 """Hardware: nothing here may change a result beyond rounding."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,4 +13,9 @@ class Compute(Section):
     gpu: int = Field(0, ge=0, le=1, description="GPUs per job: 0 or 1; jobs, not GPUs, are run in parallel")
     precision: Literal["32-true", "bf16-mixed"] = Field("bf16-mixed", description="Lightning precision of training and inference")
     workers: int = Field(0, ge=0, description="loader processes per training job; 0 reads in the training process")
-    cache_gb: float = Field(4, ge=0, description="memory for decoded patches, GB; patches beyond it are read again in each epoch")
+    cache_gb: int = Field(4, ge=0, description="memory for decoded patches, GB; patches beyond it are read again in each epoch")
+
+    @classmethod
+    def of(cls, resources: Any) -> "Compute":
+        """Return what a job's resources grant; they travel as resources so that new hardware never reruns a job."""
+        return cls(**{name: getattr(resources, name) for name in cls.model_fields})

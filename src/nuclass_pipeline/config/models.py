@@ -36,8 +36,8 @@ class OptimConfig(Section):
 class LocalConfig(Section):
     """Path local."""
 
-    backbone: BackboneConfig = BackboneConfig(name="uni2-h", gradient_checkpointing=True)  # type: ignore[call-arg]
-    optim: OptimConfig = OptimConfig()  # type: ignore[call-arg]
+    backbone: BackboneConfig = BackboneConfig(name="uni2-h", gradient_checkpointing=True)
+    optim: OptimConfig = OptimConfig()
     organ_dim: int = Field(64, ge=1, description="size of the organ embedding")
     dropout: float = Field(0.2, ge=0, lt=1, description="in the head")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="in the cross-entropy")
@@ -49,8 +49,8 @@ class LocalConfig(Section):
 class GlobalConfig(Section):
     """Path global."""
 
-    context: BackboneConfig = BackboneConfig(name="dinov3-vitl16", image_px=512, freeze=True)  # type: ignore[call-arg]
-    optim: OptimConfig = OptimConfig(lr_backbone=2e-6, warmup_steps=2000, clip_norm=0, batch_size=128, max_epochs=40)  # type: ignore[call-arg]
+    context: BackboneConfig = BackboneConfig(name="dinov3-vitl16", image_px=512, freeze=True)
+    optim: OptimConfig = OptimConfig(lr_backbone=2e-6, warmup_steps=2000, clip_norm=0, batch_size=128, max_epochs=40)
     lr_context: float = Field(1e-6, gt=0, description="learning rate of the context encoder when it is trained")
     projection: int = Field(512, ge=1, description="size of each projected vector")
     dropout: float = Field(0.2, ge=0, lt=1, description="in the head")

@@ -25,7 +25,9 @@ class Slide(Section):
     bundle: str = Field(min_length=1, description="folder of the bundle or of the trio")
     image: str = Field("", description="H&E image")
     alignment: str = Field("", description="imagealignment.csv; empty for an H&E already in Xenium pixels")
-    source: str = Field("", description="where the files are downloaded from; empty for files of your own")
+    bundle_url: str = Field("", description="where the zipped bundle is downloaded from; empty for files of your own")
+    image_url: str = Field("", description="the same for the H&E image")
+    alignment_url: str = Field("", description="the same for the alignment; empty for an H&E already in Xenium pixels")
     note: str = Field("", description="free text")
 
     @model_validator(mode="after")

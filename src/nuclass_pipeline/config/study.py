@@ -75,7 +75,7 @@ class Fractions(Section):
 class SplitConfig(Section):
     """The guarded spatial split of a training slide."""
 
-    fractions: Fractions = Fractions()  # type: ignore[call-arg]
+    fractions: Fractions = Fractions()
     guard_um: float = Field(128.0, ge=0, description="least distance between cells of different parts, µm; at least half a context window")
     band_um: float = Field(4000.0, gt=0, description="the three parts repeat along the slide about once in this length, µm")
     block_um: float = Field(500.0, gt=0, description="side of a bootstrap block, µm")

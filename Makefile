@@ -1,0 +1,48 @@
+PYTHON ?= python3
+CORES ?= all
+RUN := .venv/bin/
+UV := $(RUN)uv pip install --quiet --python $(RUN)python --compile-bytecode -c constraints.txt
+
+.PHONY: help demo test test-slow check docs bench clean
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/demo ## install, run the demo, print its scores
+	$(RUN)snakemake --cores $(CORES) --configfile config/demo.yaml
+	@$(RUN)nuclass summary results/demo
+
+test: .venv/dev ## install, run the fast tests
+	$(RUN)python -m pytest -n 2
+
+test-slow: .venv/dev ## the tests that take minutes: the whole demo, kills, a SLURM node
+	$(RUN)python -m pytest -m "slow or slurm"
+
+check: .venv/dev ## style, types, workflow lint
+	$(RUN)ruff check . && $(RUN)ruff format --check .
+	$(RUN)mypy
+	$(RUN)snakefmt --check Snakefile workflow
+	$(RUN)snakemake --lint
+
+docs: .venv/dev ## rewrite the generated pages
+	$(RUN)nuclass docs
+
+bench: .venv/dev ## labels and local path on real cells, patch files
+	$(RUN)python benchmarks/label_breast.py
+	$(RUN)python benchmarks/nucls_local.py
+	$(RUN)python benchmarks/patch_files.py
+
+clean: ## remove the demo's results, and nothing else
+	rm -rf results/demo logs/demo benchmarks/demo resources/synthetic
+
+.venv/uv:
+	$(PYTHON) -m venv .venv
+	$(RUN)pip install --quiet "uv>=0.6"
+	@touch $@
+
+.venv/demo: .venv/uv pyproject.toml constraints.txt
+	$(UV) -e .
+	@touch $@
+
+.venv/dev: .venv/demo
+	$(UV) -e '.[dev,slurm]'
+	@touch $@

@@ -1,0 +1,91 @@
+"""`nuclass`: what Snakemake is not for."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nuclass_pipeline.errors import UserError
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+
+WEIGHTS = {"uni2-h": "resources/weights/uni2-h", "dinov3-vitl16": "resources/weights/dinov3-vitl16"}
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine offers: Python, torch, device, threads, disk, weights."""
+    table = Table("what", "found", box=None)
+    for name, found in _findings():
+        table.add_row(name, found)
+    console.print(table)
+
+
+def _findings() -> list[tuple[str, str]]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    return [
+        ("python", platform.python_version()),
+        ("torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}"),
+        ("torchvision", importlib.metadata.version("torchvision")),
+        ("device", torch.cuda.get_device_name() if cuda else "CPU"),
+        ("threads", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"),
+        ("disk", f"{free:.0f} GB free here"),
+        ("snakemake", importlib.metadata.version("snakemake")),
+        *((f"weights {name}", folder if Path(folder).is_dir() else f"absent ({folder})") for name, folder in WEIGHTS.items()),
+    ]
+
+
+@app.command()
+def backbones() -> None:
+    """List the image encoders in the registry."""
+    from nuclass_pipeline.models.backbones import describe
+
+    rows = describe()
+    table = Table(*rows[0], box=None)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    console.print(table)
+
+
+@app.command()
+def summary(results: Annotated[Path, typer.Argument(help="results folder of a run, such as results/demo")]) -> None:
+    """Print the held-out scores of a run and the path of its report."""
+    from nuclass_pipeline.tables.summary import summarise
+
+    console.print(summarise(results / "metrics/heldout.parquet"))
+    console.print(f"report: {results / 'report.html'}")
+
+
+@app.command()
+def docs(
+    root: Annotated[Path, typer.Option(help="folder of the project")] = Path(),
+) -> None:
+    """Write the pages that are made from the code: configuration, outputs, and the schema for editors."""
+    from nuclass_pipeline.pages import pages
+
+    for path, text in pages().items():
+        (root / path).write_text(text)
+        console.print(path)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user is one line."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True).print(f"error: {error}", soft_wrap=True, highlight=False)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From raw slides to cells, one image per slide, windows into it, and parts."""

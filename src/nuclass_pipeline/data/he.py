@@ -1,0 +1,107 @@
+"""H&E images as they come: OME-TIFF, plain TIFF or SVS, read by region and never whole."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+from numpy.typing import NDArray
+from PIL import Image
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import require
+
+RGB = NDArray[np.uint8]
+
+
+class HeImage:
+    """An open H&E; use as a context manager.
+
+    Attributes
+    ----------
+    shape
+        Height and width at full resolution, px.
+    embedded_mpp
+        Pixel size the file claims, µm, or None; often wrong, so only ever compared.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = require(path)
+        try:
+            self._tiff = tifffile.TiffFile(self.path)
+            self._series = self._tiff.series[0]
+            self._levels = [_as_array(zarr.open(level.aszarr(), mode="r")) for level in self._series.levels]
+        except (tifffile.TiffFileError, IndexError, ValueError, KeyError, OSError) as error:
+            raise UserError(path, "file", f"not a readable TIFF ({error})", "Copy the H&E again.") from error
+        self._axes = self._check_axes()
+        self.shape = self._size(0)
+        self.embedded_mpp = _embedded_mpp(self._tiff)
+
+    def __enter__(self) -> "HeImage":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._tiff.close()
+
+    def downsample(self, level: int) -> float:
+        """Return how many full-resolution pixels one pixel of `level` covers."""
+        return self.shape[0] / self._size(level)[0]
+
+    def level_for(self, downsample: float) -> int:
+        """Return the coarsest level that is no coarser than `downsample`."""
+        return max(level for level in range(len(self._levels)) if self.downsample(level) <= max(downsample, 1) * 1.001)
+
+    def read(self, level: int, top: int, left: int, height: int, width: int) -> RGB:
+        """Return an (height, width, 3) region of a level; parts outside the image are not allowed."""
+        window = {"Y": slice(top, top + height), "X": slice(left, left + width)}
+        index = tuple(window.get(axis, slice(0, 3) if axis in "SC" else 0) for axis in self._axes)
+        try:
+            region = np.asarray(self._levels[level][index])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise UserError(self.path, f"pixels at row {top}", f"cannot be decoded ({error})", "Copy the H&E again.") from error
+        return np.ascontiguousarray(region if self._axes[-1] in "SC" else np.moveaxis(region, 0, -1), dtype=np.uint8)
+
+    def resample(self, scale: float, rows: slice, width: int) -> RGB:
+        """Return rows `rows` of the whole image enlarged by `scale` to `width` columns, (rows, width, 3).
+
+        Reading rows piece by piece gives the same pixels as resampling at once: each piece is read with a margin.
+        """
+        level = self.level_for(1 / scale)
+        height_px, width_px = self._size(level)
+        step = 1 / (scale * self.downsample(level))
+        top, bottom = rows.start * step, rows.stop * step
+        margin = 4 * max(1.0, step)
+        first, last = max(0, int(top - margin)), min(height_px, int(np.ceil(bottom + margin)))
+        source = Image.fromarray(self.read(level, first, 0, last - first, width_px))
+        box = (0, top - first, min(width * step, width_px), min(bottom, height_px) - first)
+        return np.asarray(source.resize((width, rows.stop - rows.start), Image.Resampling.BICUBIC, box=box))
+
+    def _size(self, level: int) -> tuple[int, int]:
+        shape = dict(zip(self._series.axes, self._series.levels[level].shape, strict=True))
+        return int(shape["Y"]), int(shape["X"])
+
+    def _check_axes(self) -> str:
+        axes = str(self._series.axes)
+        colours = next((axis for axis in ("S", "C") if axis in axes), None)
+        shape = dict(zip(axes, self._series.shape, strict=True))
+        if not {"Y", "X"} <= set(axes) or colours is None or shape[colours] not in (3, 4):
+            raise UserError(self.path, "axes", f"{axes} with shape {self._series.shape} is no RGB image", "Give the H&E image.")
+        if self._series.dtype != np.uint8:
+            raise UserError(self.path, "pixels", f"are {self._series.dtype}", "The H&E must have 8 bits per colour.")
+        return axes
+
+
+def _as_array(store: Any) -> Any:
+    return store["0"] if isinstance(store, zarr.Group) else store
+
+
+def _embedded_mpp(tiff: tifffile.TiffFile) -> float | None:
+    if tiff.ome_metadata:
+        image = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
+        pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
+        return float(pixels["PhysicalSizeX"]) if "PhysicalSizeX" in pixels else None
+    if tiff.is_svs and "|MPP = " in tiff.pages.first.description:
+        return float(tiff.pages.first.description.split("|MPP = ")[1].split("|")[0])
+    return None

@@ -1,0 +1,78 @@
+"""What a workflow script needs around its one call into the package."""
+
+import logging
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from nuclass_pipeline.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def job(path: Path | str, threads: int) -> Iterator[None]:
+    """Run one job's stage on `threads` threads, with logging, stdout and stderr in its log file.
+
+    A mistake of the user ends the job with its one line, in the log and on the terminal; any other error keeps its traceback.
+    """
+    terminal = sys.stderr
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("w", buffering=1) as stream, redirect_stdout(stream), redirect_stderr(stream):
+        logging.basicConfig(stream=stream, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+        try:
+            limit_threads(threads)
+            yield
+        except UserError as error:
+            logger.error("%s", error)
+            print(f"error: {error}", file=terminal)
+            raise SystemExit(1) from None
+        except Exception:
+            logger.exception("the job failed")
+            raise
+
+
+def limit_threads(threads: int) -> None:
+    """Give BLAS, OpenMP, numba and torch `threads` threads, whichever of them are loaded."""
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(threads)
+    for library in ("torch", "numba"):
+        if library in sys.modules:
+            sys.modules[library].set_num_threads(threads)
+
+
+def paths(files: Any) -> dict[str, Any]:
+    """Return the named inputs or outputs of a rule as paths, so that a rule's names are its stage function's arguments."""
+    return {name: [Path(file) for file in value] if isinstance(value, list) else Path(value) for name, value in files.items()}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy's legacy generator and torch, and ask torch for deterministic kernels."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def pick_device(gpu: int) -> str:
+    """Return `cuda` if the run file gives the job a GPU, else `cpu`.
+
+    Raises
+    ------
+    UserError
+        If a GPU is asked for and torch sees none.
+    """
+    if not gpu:
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("run file", "compute.gpu", "is 1, and torch sees no GPU", "Set it to 0, or see `nuclass doctor`.")
+    return "cuda"

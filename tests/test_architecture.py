@@ -1,0 +1,128 @@
+"""Rules of the house, checked by reading the source."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src/nuclass_pipeline"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+SHARED = {"", "errors", "units", "vocabulary", "schemas", "io", "runtime", "provenance"}
+MAY_IMPORT = {
+    "errors": set(),
+    "units": set(),
+    "schemas": {"errors"},
+    "vocabulary": {"errors"},
+    "io": {"errors", "schemas"},
+    "runtime": {"errors"},
+    "provenance": {"", "io"},
+    "config": {"errors", "vocabulary", "config"},
+    "data": SHARED | {"config", "data"},
+    "labeling": SHARED | {"config", "data", "labeling"},
+    "models": SHARED | {"config", "models"},
+    "train": SHARED | {"config", "data", "models", "train"},
+    "evaluate": SHARED | {"config", "data", "models", "train", "evaluate"},
+    "figures": {"errors", "io", "schemas", "vocabulary", "figures"},
+    "tables": {"errors", "io", "schemas", "vocabulary", "tables"},
+    "report": {"errors", "io", "schemas", "vocabulary", "report", "tables"},
+    "pages": {"config", "schemas"},
+}
+LIGHT = {"nuclass_pipeline", "pydantic", "numpy", "pandas", "pyarrow", "yaml"}
+DRAWING = {"matplotlib", "numpy", "pandas", "PIL", "nuclass_pipeline"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def layer(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    if layer(path) in {"__init__", "cli"}:
+        return
+    for name in imports(path):
+        if name.split(".")[0] == "nuclass_pipeline":
+            target = name.split(".")[1] if "." in name else ""
+            assert target in MAY_IMPORT[layer(path)], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if layer(p) in {"figures", "tables"}], ids=lambda p: p.stem)
+def test_figures_and_tables_only_draw(path):
+    third_party = {name.split(".")[0] for name in imports(path)} - set(__import__("sys").stdlib_module_names)
+    assert third_party <= DRAWING | {"rich"}
+
+
+def test_the_snakefile_imports_only_light_modules():
+    for path in [PACKAGE / "provenance.py", PACKAGE / "errors.py", *(PACKAGE / "config").glob("*.py")]:
+        third_party = {name.split(".")[0] for name in imports(path)} - set(__import__("sys").stdlib_module_names)
+        assert third_party <= LIGHT, path
+
+
+def functions(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node, (node.end_lineno or 0) - node.lineno + 1
+
+
+def test_modules_and_functions_are_short():
+    lengths = sorted(length for path in MODULES for _, length in functions(path))
+    assert max(len(path.read_text().splitlines()) for path in MODULES) <= 300
+    assert lengths[-1] <= 60
+    assert lengths[len(lengths) // 2] <= 12
+    assert lengths[int(len(lengths) * 0.9)] <= 30
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
+def test_a_script_is_a_shell(path):
+    tree = ast.parse(path.read_text())
+    assert len(path.read_text().splitlines()) <= 30
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If | ast.For)]
+    assert "snakemake.config" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda p: p.name)
+def test_a_rule_file_keeps_its_contract(path):
+    text = path.read_text()
+    assert re.match(r'""".*INPUTS .*OUTPUTS ', text, re.DOTALL), "the header names inputs and outputs"
+    assert not re.search(r"^\s+run:", text, re.MULTILINE)
+    assert not re.search(r"\{config\[|directory\(|touch\(", text)
+
+
+def test_every_rule_has_its_script_and_every_script_its_rule():
+    rules = set(re.findall(r"^rule (\w+):", "\n".join(p.read_text() for p in RULE_FILES), re.MULTILINE))
+    shared = {"draw_figure", "write_table"}
+    assert {p.stem for p in SCRIPTS} - shared == {rule for rule in rules if (ROOT / f"workflow/scripts/{rule}.py").exists()}
+    for rule in rules - shared - {"all", "figures", "tables", "report", "models", "slides"}:
+        assert (ROOT / f"workflow/scripts/{rule}.py").exists(), rule
+
+
+def test_the_snakefile_is_short():
+    assert len((ROOT / "Snakefile").read_text().splitlines()) <= 60
+
+
+def test_user_errors_are_no_assertions_and_loads_are_safe():
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.Assert)], path
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type is None], path
+        assert "strict=False)" not in path.read_text().replace("zip(", "(") or "load_state_dict" not in path.read_text(), path
+
+
+def test_demo_and_paper_have_the_same_keys_in_the_same_order():
+    yaml = __import__("yaml")
+    demo, paper = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("demo", "paper"))
+    assert list(demo) == list(paper)
+    for key in demo:
+        if isinstance(demo[key], dict) and key not in {"synthetic", "figures", "tables"}:
+            assert list(demo[key]) == list(paper[key]), key

@@ -1,0 +1,124 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nuclass_pipeline.config import load
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.vocabulary import CLASSES, PAPER_CLASSES, UNRESOLVED, read_label_map
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def demo():
+    return yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+
+
+def edited(raw, path, value):
+    raw = copy.deepcopy(raw)
+    *folders, key = path.split(".")
+    section = raw
+    for folder in folders:
+        section = section.setdefault(folder, {})
+    section[key] = value
+    return raw
+
+
+def test_demo_and_paper_are_valid(demo):
+    run = load(demo, root=ROOT)
+    assert run.slides_of(role="train") == ["demo-lung-1", "demo-pancreas-1"]
+    assert run.context_file.endswith("patches_1024x1024.h5")
+    paper = load(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT)
+    assert len(paper.slides) == 11
+    assert {slide.organ for slide in paper.slides.values()} == {"breast", "colon", "heart", "kidney", "liver", "lung", "ovary", "pancreas"}
+    assert paper.context_file.endswith("features/dinov3-vitl16.1024.h5")
+
+
+def test_the_paper_run_states_the_defaults():
+    paper = load(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT).config
+    assert paper.local.optim == type(paper.local.optim)()
+    assert paper.global_.optim == type(paper.global_)().optim
+    assert paper.gate == type(paper.gate)()
+    assert paper.study.classes == PAPER_CLASSES
+    assert (paper.local.label_smoothing, paper.global_.label_smoothing) == (0.1, 0.05)
+    assert (paper.global_.alpha_initial, paper.global_.alpha_final, paper.global_.alpha_epochs) == (0.25, 1.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("locl", {}, "locl: unknown key, did you mean 'local'?"),
+        ("local.backbon", {}, "local.backbon: unknown key, did you mean 'backbone'?"),
+        ("global.optim.lr", 1, "global.optim.lr: unknown key"),
+        ("local.optim.lr_head", "fast", "local.optim.lr_head: 'fast'"),
+        ("local.optim.lr_head", -1, "greater than 0"),
+        ("compute.precision", False, "compute.precision: False"),
+        ("study.train", ["demo-lung-1", "demo-lung-2"], "demo-lung-2 is both a training and a held-out slide"),
+        ("study.train", ["demo-lung-9"], "slide 'demo-lung-9' is not in config/slides.tsv, did you mean 'demo-lung-"),
+        ("split.guard_um", 100, "less than half a context window (128 µm)"),
+        ("split.fractions", {"train": 0.5, "gate": 0.2, "val": 0.2}, "add up to 0.9"),
+        ("synthetic.seeds", {}, "synthetic.seeds.demo-lung-1: the slide is synthetic and has no seed"),
+        ("run", "My Run", "run: 'My Run'"),
+        ("slides", "nowhere.tsv", "nowhere.tsv: file: it does not exist"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(demo, path, value, message):
+    with pytest.raises(UserError) as refusal:
+        load(edited(demo, path, value), root=ROOT, file="config/demo.yaml")
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_yaml_exponents_without_a_point_are_numbers_all_the_same(demo):
+    assert load(edited(demo, "local.optim.lr_head", yaml.safe_load("1e-4")), root=ROOT).config.local.optim.lr_head == 1e-4
+
+
+HEADER = "slide\tkind\torgan\tbundle\timage\talignment\tbundle_url\timage_url\talignment_url\tnote\n"
+
+
+@pytest.mark.parametrize(
+    ("sheet", "message"),
+    [
+        ("slide\tkind\n", "organ: the columns are slide, kind"),
+        (HEADER + "a\txenium\tbrain\tx\ty\t\t\t\t\t\n", "line 2, organ: 'brain'"),
+        (HEADER + "A b\txenium\tlung\tx\ty\t\t\t\t\t\n", "line 2, slide: 'A b'"),
+        (HEADER + "a\txenium\tlung\tx\t\t\t\t\t\t\n", "image is empty"),
+        (HEADER + "a\ttrio\tlung\tx\t\t\t\t\t\t\n" * 2, "slide: 'a' stands in two rows"),
+    ],
+)
+def test_a_mistake_in_the_sheet_names_line_and_column(demo, tmp_path, sheet, message):
+    (tmp_path / "slides.tsv").write_text(sheet)
+    with pytest.raises(UserError) as refusal:
+        load(edited(demo, "slides", "slides.tsv"), root=tmp_path)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_label_map_is_idempotent_and_counts_what_it_drops():
+    label_map = read_label_map(ROOT / "config/labels.tsv")
+    assert label_map.align(CLASSES).labels == list(CLASSES)
+    aligned = label_map.align(["Tumor Cells", "Endocrine 1", "Myeloid", "Myeloid", "Odd", "Unresolved", "SMC/Pericyte"])
+    assert aligned.labels == ["Epithelial_Malignant", "Endocrine", *[UNRESOLVED] * 5]
+    assert aligned.dropped == {
+        ("Myeloid", "lineage, not a class"): 2,
+        ("Odd", "not in the label map"): 1,
+        ("SMC/Pericyte", "two classes"): 1,
+    }
+
+
+def test_paper_classes_are_sixteen_in_column_order():
+    assert PAPER_CLASSES[:5] == ("Acinar", "B_Cell", "Cardiomyocyte", "Ductal", "Endocrine")
+    assert (len(PAPER_CLASSES), len(CLASSES)) == (16, 22)
+    assert (PAPER_CLASSES.index("Fibroblast"), PAPER_CLASSES.index("Macrophage"), PAPER_CLASSES.index("T_Cell")) == (10, 11, 14)
+
+
+def test_a_wrong_label_map_is_refused(tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text("raw\tclass\treason\nX\tTCell\t\n")
+    with pytest.raises(UserError, match="'TCell'"):
+        read_label_map(path)
+    path.write_text("raw\tclass\treason\nX\tT_Cell\t\nX\tB_Cell\t\n")
+    with pytest.raises(UserError, match="two meanings"):
+        read_label_map(path)

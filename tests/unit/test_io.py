@@ -1,0 +1,79 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_json, read_table, whole_file, whole_files, write_json, write_table
+from nuclass_pipeline.schemas import SPLIT
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(RuntimeError), whole_files(tmp_path / "a.txt", tmp_path / "b.txt") as (a, b):
+        a.write_text("new")
+        b.write_text("new")
+        raise RuntimeError
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_killed_writer_leaves_no_target_and_the_next_one_sweeps(tmp_path):
+    code = f"from nuclass_pipeline.io import whole_file\nimport time\nwith whole_file({str(tmp_path / 'a.h5')!r}) as p:\n p.write_text('half'); print('ready', flush=True); time.sleep(60)"
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert writer.stdout.readline() == b"ready\n"
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    time.sleep(0.05)
+    assert len(names(tmp_path)) == 1
+    assert not (tmp_path / "a.h5").exists()
+    with whole_file(tmp_path / "a.h5") as partial:
+        partial.write_text("whole")
+    assert names(tmp_path) == ["a.h5"]
+
+
+def test_json_is_strict(tmp_path):
+    with pytest.raises(ValueError):
+        write_json({"a": float("nan")}, tmp_path / "a.json")
+    (tmp_path / "b.json").write_text('{"a": ')
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_json(tmp_path / "b.json")
+    assert names(tmp_path) == ["b.json"]
+
+
+FRAME = pd.DataFrame({"cell_id": ["a", "b"], "part": ["train", "val"], "block": ["0-0", "0-1"]})
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (FRAME.drop(columns="part"), "part: the column is missing; found cell_id, block"),
+        (FRAME.assign(part=1.5), "part: is float64, not text"),
+        (FRAME.assign(cell_id="a"), "'cell_id': 'a'} occurs twice"),
+        (FRAME.assign(block=["0-0", None]), "block: row 1 is empty"),
+    ],
+)
+def test_a_table_off_its_schema_is_refused_before_and_after_writing(tmp_path, frame, message):
+    with pytest.raises(UserError) as refusal:
+        write_table(frame, tmp_path / "split.parquet", SPLIT)
+    assert message in str(refusal.value)
+    assert not names(tmp_path)
+    frame.to_parquet(tmp_path / "split.parquet")
+    with pytest.raises(UserError) as refusal:
+        read_table(tmp_path / "split.parquet", SPLIT)
+    assert message in str(refusal.value)
+
+
+def test_a_truncated_table_is_one_line(tmp_path):
+    write_table(FRAME, tmp_path / "split.parquet", SPLIT)
+    (tmp_path / "split.parquet").write_bytes((tmp_path / "split.parquet").read_bytes()[:200])
+    with pytest.raises(UserError, match="not a readable Parquet file"):
+        read_table(tmp_path / "split.parquet", SPLIT)
