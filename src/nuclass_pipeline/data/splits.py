@@ -1,7 +1,7 @@
 """Guarded spatial splits: parts of a slide that no window can see across.
 
-A slide is cut across one axis into strips that repeat `train | gate | val` (in the order and along the axis that keep the class mix of the
-parts most alike). Cells near a cut are in no part, so cells of different parts are at least `guard_um` apart.
+A slide is cut across one axis into strips that repeat `train | gate | val`, in the order and along the axis that keep the class mix of the
+parts most alike and lose the fewest cells. Cells between strips are in no part, so cells of different parts are at least `guard_um` apart.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nuclass_pipeline.config.study import Fractions, SplitConfig
+from nuclass_pipeline.config.study import SplitConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, SPLIT
@@ -56,27 +56,54 @@ def assign_parts(xy_um: NDArray[np.float64], classes: NDArray[np.object_], confi
     """
     labelled = classes != UNRESOLVED
     candidates = [cut(xy_um[:, axis], labelled, order, config) for axis in (0, 1) for order in itertools.permutations(PARTS)]
-    return min(candidates, key=lambda parts: imbalance(parts[labelled], classes[labelled], config.fractions))
+    return min(candidates, key=lambda parts: imbalance(parts[labelled], classes[labelled]))
 
 
 def cut(position_um: NDArray[np.float64], labelled: NDArray[np.bool_], order: tuple[str, ...], config: SplitConfig) -> NDArray[np.object_]:
-    """Cut one axis into strips at quantiles of the labelled cells and clear the guard bands, (N,)."""
+    """Lay strips with guard bands between them along one axis, (N,).
+
+    The strips hold equal multiples of their fractions of the labelled cells: what the bands take is shared by all.
+    """
     reference = np.sort(position_um[labelled])
     repeats = max(1, round(float(np.ptp(reference)) / config.band_um)) if len(reference) else 1
     shares = np.tile([getattr(config.fractions, part) for part in order], repeats) / repeats
-    cuts_um = np.quantile(reference, np.cumsum(shares)[:-1]) if len(reference) else np.zeros(len(shares) - 1)
-    parts = np.array(order * repeats, dtype=object)[np.searchsorted(cuts_um, position_um)]
-    near = np.abs(position_um[:, None] - cuts_um[None, :]).min(axis=1) < config.guard_um / 2
-    parts[near] = GUARD
+    parts = np.full(len(position_um), GUARD, dtype=object)
+    for part, (start_um, end_um) in zip(order * repeats, _strips(reference, shares, config.guard_um), strict=True):
+        parts[(position_um >= start_um) & (position_um <= end_um)] = part
     return parts
 
 
-def imbalance(parts: NDArray[np.object_], classes: NDArray[np.object_], fractions: Fractions) -> float:
-    """Return how unlike the parts are: class–part pairs without a cell, plus the total variation between class mixes."""
+def _strips(reference_um: NDArray[np.float64], shares: NDArray[np.float64], guard_um: float) -> list[tuple[float, float]]:
+    """Return (start, end) of each strip for the largest common multiple of the shares that fits, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        fits = _lay(reference_um, middle * shares, guard_um)[-1][1] < reference_um[-1] if len(reference_um) else False
+        low, high = (middle, high) if fits else (low, middle)
+    strips = _lay(reference_um, low * shares, guard_um)
+    return [*strips[:-1], (strips[-1][0], np.inf)]
+
+
+def _lay(reference_um: NDArray[np.float64], shares: NDArray[np.float64], guard_um: float) -> list[tuple[float, float]]:
+    strips = []
+    start, below = -np.inf, 0.0
+    for share in shares:
+        end = float(np.quantile(reference_um, min(1.0, below + share))) if len(reference_um) else 0.0
+        strips.append((start, end if below + share < 1 else np.inf))
+        start = end + guard_um
+        below = np.searchsorted(reference_um, start) / max(1, len(reference_um))
+    return strips
+
+
+def imbalance(parts: NDArray[np.object_], classes: NDArray[np.object_]) -> float:
+    """Return how bad a split is: class–part pairs without a cell, the largest distance between class mixes, and the share of cells lost.
+
+    The distance is the total variation between the class mix of a part and that of all parts.
+    """
     table = pd.crosstab(classes, parts).reindex(columns=list(PARTS), fill_value=0)
     mixes = (table / table.sum().clip(lower=1)).to_numpy()
     whole = (table.sum(axis=1) / max(1, table.to_numpy().sum())).to_numpy()
-    return float((table == 0).to_numpy().sum() + np.abs(mixes - whole[:, None]).sum(axis=0).max() / 2)
+    return float((table == 0).to_numpy().sum() + np.abs(mixes - whole[:, None]).sum(axis=0).max() / 2 + (parts == GUARD).mean())
 
 
 def _require_all_parts(path: Path, parts: NDArray[np.object_], classes: NDArray[np.object_], config: SplitConfig) -> None:

@@ -1,0 +1,78 @@
+"""Labels: from counts to clusters, markers, and a label or Unresolved for every cell.
+
+INPUTS   slides/{slide}/{cells.parquet, counts.h5ad}, config/markers.tsv
+OUTPUTS  slides/{slide}/{clusters,markers,labels}.parquet, metrics/labels.parquet
+"""
+
+
+rule cluster_cells:
+    input:
+        counts="<results>/slides/{slide}/counts.h5ad",
+    output:
+        clusters="<results>/slides/{slide}/clusters.parquet",
+    log:
+        "<logs>/cluster_cells/{slide}.log",
+    benchmark:
+        "<benchmarks>/cluster_cells/{slide}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=120,
+    params:
+        config=cfg.section("clustering"),
+        code=code_version("labeling.clustering"),
+    message:
+        "Clustering the cells of {wildcards.slide}."
+    script:
+        "../scripts/cluster_cells.py"
+
+
+rule rank_markers:
+    input:
+        counts="<results>/slides/{slide}/counts.h5ad",
+        clusters=rules.cluster_cells.output.clusters,
+    output:
+        markers="<results>/slides/{slide}/markers.parquet",
+    log:
+        "<logs>/rank_markers/{slide}.log",
+    benchmark:
+        "<benchmarks>/rank_markers/{slide}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        config=cfg.section("clustering"),
+        code=code_version("labeling.markers"),
+    message:
+        "Ranking the markers of {wildcards.slide}'s clusters."
+    script:
+        "../scripts/rank_markers.py"
+
+
+rule label_cells:
+    input:
+        counts="<results>/slides/{slide}/counts.h5ad",
+        clusters=rules.cluster_cells.output.clusters,
+        knowledge=cfg.config.labeling.markers,
+    output:
+        labels="<results>/slides/{slide}/labels.parquet",
+    log:
+        "<logs>/label_cells/{slide}.log",
+    benchmark:
+        "<benchmarks>/label_cells/{slide}.tsv"
+    wildcard_constraints:
+        slide=cfg.pattern("xenium", "synthetic"),
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        organ=lambda w: cfg.slides[w.slide].organ,
+        classes=list(cfg.config.study.classes),
+        config=cfg.section("labeling"),
+        code=code_version("labeling.labels"),
+    message:
+        "Labelling the cells of {wildcards.slide}."
+    script:
+        "../scripts/label_cells.py"

@@ -1,0 +1,13 @@
+"""Rule calibrate_models."""
+
+from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.evaluate.calibration import calibrate_models
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    calibrate_models(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        **snakemake.params.names,
+        config=EvaluationConfig(**snakemake.params.config),
+    )

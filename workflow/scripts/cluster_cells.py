@@ -1,0 +1,12 @@
+"""Rule cluster_cells."""
+
+from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.labeling.clustering import cluster_cells
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    cluster_cells(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        config=ClusteringConfig(**snakemake.params.config),
+    )

@@ -1,0 +1,13 @@
+"""Rule compare_paths."""
+
+from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.evaluate.comparison import compare_paths
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    compare_paths(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        **snakemake.params.names,
+        config=EvaluationConfig(**snakemake.params.config),
+    )

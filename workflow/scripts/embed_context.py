@@ -1,0 +1,15 @@
+"""Rule embed_context."""
+
+from nuclass_pipeline.config.compute import Compute
+from nuclass_pipeline.config.models import BackboneConfig
+from nuclass_pipeline.runtime import job, paths, pick_device
+from nuclass_pipeline.train.features import embed_context
+
+with job(snakemake.log[0], snakemake.threads):
+    embed_context(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        compute=Compute.of(snakemake.resources),
+        device=pick_device(snakemake.resources.gpu),
+        config=BackboneConfig(**snakemake.params.config),
+    )

@@ -1,0 +1,11 @@
+"""Rule fetch_slide."""
+
+from nuclass_pipeline.data.fetch import fetch_slide
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    fetch_slide(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        **snakemake.params.urls,
+    )

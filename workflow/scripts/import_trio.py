@@ -1,0 +1,12 @@
+"""Rule import_trio."""
+
+from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.data.trio import import_trio
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    import_trio(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        config=ImageConfig(**snakemake.params.config),
+    )

@@ -1,0 +1,15 @@
+"""Rule label_cells."""
+
+from nuclass_pipeline.labeling.labels import label_cells
+
+from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    label_cells(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        organ=snakemake.params.organ,
+        classes=snakemake.params.classes,
+        config=LabelingConfig(**snakemake.params.config),
+    )

@@ -1,0 +1,10 @@
+"""Rule predict_slide."""
+
+from nuclass_pipeline.evaluate.predict import predict_slide
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    predict_slide(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+    )

@@ -1,0 +1,12 @@
+"""Rule rank_markers."""
+
+from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.labeling.markers import rank_markers
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    rank_markers(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        config=ClusteringConfig(**snakemake.params.config),
+    )

@@ -1,0 +1,10 @@
+"""Rule read_cells."""
+
+from nuclass_pipeline.data.xenium import read_cells
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    read_cells(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+    )

@@ -1,0 +1,12 @@
+"""Rule register_image."""
+
+from nuclass_pipeline.config.study import RegistrationConfig
+from nuclass_pipeline.data.register import register_image
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    register_image(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        config=RegistrationConfig(**snakemake.params.config),
+    )

@@ -1,0 +1,13 @@
+"""Rule score_predictions."""
+
+from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.evaluate.metrics import score_predictions
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    score_predictions(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        **snakemake.params.names,
+        config=EvaluationConfig(**snakemake.params.config),
+    )

@@ -1,0 +1,13 @@
+"""Rule split_cells."""
+
+from nuclass_pipeline.config.study import SplitConfig
+from nuclass_pipeline.data.splits import split_cells
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    split_cells(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        role=snakemake.params.role,
+        config=SplitConfig(**snakemake.params.config),
+    )

@@ -1,0 +1,11 @@
+"""Rule summarise_registration."""
+
+from nuclass_pipeline.evaluate.registration import summarise_registration
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    summarise_registration(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        organs=snakemake.params.organs,
+    )

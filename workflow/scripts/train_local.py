@@ -1,0 +1,21 @@
+"""Rule train_local."""
+
+from pathlib import Path
+
+from nuclass_pipeline.config.compute import Compute
+from nuclass_pipeline.config.models import LocalConfig
+from nuclass_pipeline.runtime import job, paths, pick_device
+from nuclass_pipeline.train.local import train_local
+
+with job(snakemake.log[0], snakemake.threads):
+    train_local(
+        **paths(snakemake.input),
+        **paths(snakemake.output),
+        organs=snakemake.params.organs,
+        classes=snakemake.params.classes,
+        compute=Compute.of(snakemake.resources),
+        seed=int(snakemake.wildcards.seed),
+        device=pick_device(snakemake.resources.gpu),
+        resume=Path(snakemake.output.checkpoint).with_name("resume"),
+        config=LocalConfig(**snakemake.params.config),
+    )
