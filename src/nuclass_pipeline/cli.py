@@ -60,9 +60,9 @@ def backbones() -> None:
 @app.command()
 def summary(results: Annotated[Path, typer.Argument(help="results folder of a run, such as results/demo")]) -> None:
     """Print the held-out scores of a run and the path of its report."""
-    from nuclass_pipeline.tables.summary import summarise
+    from nuclass_pipeline.tables.summary import summary_lines
 
-    console.print(summarise(results / "metrics/heldout.parquet"))
+    console.print(summary_lines(results / "metrics/heldout.parquet"))
     console.print(f"report: {results / 'report.html'}")
 
 

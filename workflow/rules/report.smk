@@ -4,6 +4,19 @@ INPUTS   figures/*.png, tables/*.tsv, metrics/heldout.parquet, config.yaml, mani
 OUTPUTS  report.html
 """
 
+CAPTIONS = [
+    "workflow",
+    "composition",
+    "registration",
+    "confusion",
+    "reliability",
+    "complementarity",
+    "gate_map",
+    "attribution",
+    "cohort",
+    "heldout",
+]
+
 
 rule figures:
     input:
@@ -36,7 +49,27 @@ for kind, numbers, folder, suffix in (
 
 
 rule build_report:
+    input:
+        figures=[path for path in rules.figures.input if path.endswith("png")],
+        tables=[path for path in rules.tables.input if path.endswith("tsv")],
+        captions=expand(f"{workflow.basedir}/workflow/report/{{name}}.rst", name=CAPTIONS),
+        heldout=rules.score_predictions.output.output,
+        manifest=rules.record_run.output.manifest,
+        config=rules.record_run.output.config_file,
     output:
-        "<results>/report.html",
-    shell:
-        "touch {output}"
+        output="<results>/report.html",
+    log:
+        "<logs>/build_report.log",
+    benchmark:
+        "<benchmarks>/build_report.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        heading=f"NuClass, run {cfg.config.run}",
+        code=code_version("report.build"),
+    message:
+        "Building the report."
+    script:
+        "../scripts/build_report.py"

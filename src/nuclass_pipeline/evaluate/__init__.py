@@ -1,0 +1,1 @@
+"""Scores, calibration, comparison and explanation of the trained models."""

@@ -1,0 +1,164 @@
+"""Where the two paths complement each other, and what the gate makes of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.evaluate.bootstrap import Floats, divide, draw_weights, sum_blocks, two_sided_p
+from nuclass_pipeline.evaluate.scored import Scored, by_model, read_scored
+from nuclass_pipeline.evaluate.scores import accuracy, macro_f1
+from nuclass_pipeline.evaluate.tidy import ALL, POOLED, tidy, write_metrics
+
+MODELS = ("local", "global", "gate")
+OUTCOMES = ("neither", "local_only", "global_only", "both")
+"""Which path is right; the index is ``local + 2 · global``."""
+_SCORES = {"accuracy": accuracy, "macro_f1": macro_f1}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Sums over the same cells for the three models; the leading axis L is resamples.
+
+    Attributes
+    ----------
+    confusion
+        (L, 3, K, K) cells by true and predicted class for local, global and gate.
+    outcome
+        (L, 4, K) cells by `OUTCOMES` and true class.
+    g
+        (L, K) summed weight of the global path by true class.
+    """
+
+    confusion: Floats
+    outcome: Floats
+    g: Floats
+
+    def __add__(self, other: "Paired") -> "Paired":
+        return Paired(self.confusion + other.confusion, self.outcome + other.outcome, self.g + other.g)
+
+
+def pair(local: Scored, global_: Scored, gate: Scored, weights: Floats) -> Paired:
+    """Sum over blocks and resample them.
+
+    Parameters
+    ----------
+    local, global_, gate
+        The same N cells in the same order.
+    weights
+        (L, blocks) from `draw_weights`; the three models share it, which pairs them.
+    """
+    truth, block, classes, blocks = gate.truth, gate.block, len(gate.classes), gate.blocks
+    predicted = [model.proba.argmax(axis=1) for model in (local, global_, gate)]
+    right = (predicted[0] == truth) + 2 * (predicted[1] == truth)
+    confusion = [sum_blocks(block, truth * classes + p, blocks, classes**2) for p in predicted]
+    outcome = sum_blocks(block, right * classes + truth, blocks, len(OUTCOMES) * classes)
+    g = sum_blocks(block, truth, blocks, classes, gate.g)
+    return Paired(
+        np.stack([weights @ sums for sums in confusion], axis=1).reshape(len(weights), len(MODELS), classes, classes),
+        (weights @ outcome).reshape(len(weights), len(OUTCOMES), classes),
+        weights @ g,
+    )
+
+
+def compare_paths(
+    *,
+    predictions: Sequence[Path],
+    seeds: Sequence[int],
+    slides: Sequence[str],
+    organs: Mapping[str, str],
+    run: str,
+    config: EvaluationConfig,
+    output: Path,
+) -> None:
+    """Compare the local path, the global path and the gate cell by cell on the held-out slides (open label set).
+
+    Rows, for each class and for all, per slide and pooled: counts `local_only`, `global_only`, `both`, `neither` (n: cells)
+    and `accuracy` under the model `oracle` (right if either path is); `accuracy` and `mean_g` of the gate; and, for all
+    cells, `accuracy_minus_local`, `macro_f1_minus_global`, … with paired intervals, their p in `…_p`, and
+    `accuracy_gain` and `macro_f1_gain` of the gate over the better single path.
+
+    Parameters
+    ----------
+    predictions
+        Prediction tables in the order of ``expand(…, model=["local", "global", "gate"], seed=seeds, slide=slides)``.
+    seeds, slides
+        Seeds and held-out slides.
+    organs
+        Organ of each slide.
+    run
+        Name of the run.
+    config
+        Resamples and seed.
+    output
+        Metrics table.
+
+    Raises
+    ------
+    UserError
+        If the three files of a slide differ in cells, labels or classes.
+    """
+    files = by_model(predictions, MODELS, seeds, slides)
+    parts = []
+    for seed in seeds:
+        paired: dict[str, Paired] = {}
+        for index, slide in enumerate(slides):
+            models = _read([files[model, seed][slide] for model in MODELS])
+            paired[slide] = pair(*models, draw_weights(models[-1].blocks, config.bootstrap, [config.seed, index]))
+        paired[POOLED] = reduce(add, paired.values())
+        for slide, sums in paired.items():
+            names: dict[str, str | int] = {
+                "seed": seed,
+                "slide": slide,
+                "organ": organs.get(slide, ALL),
+                "variant": "raw",
+                "label_set": "open",
+            }
+            parts += [rows.assign(**names) for rows in _rows(sums, models[-1].classes)]
+    write_metrics(parts, output, run)
+
+
+def _read(paths: Sequence[Path]) -> tuple[Scored, Scored, Scored]:
+    local, global_, gate = (read_scored(path, "heldout") for path in paths)
+    for path, model in zip(paths, (local, global_), strict=False):
+        if model.classes != gate.classes:
+            raise UserError(path, "p_<class>", "other classes than the gate", "Train the three models on one set of classes.")
+        if not (np.array_equal(model.cell_id, gate.cell_id) and np.array_equal(model.truth, gate.truth)):
+            raise UserError(path, "cell_id", "other cells or labels than the gate's", "Predict with all models from the same labels.")
+    return local, global_, gate
+
+
+def _rows(sums: Paired, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
+    labels = [ALL, *classes]
+    outcome, g = _with_all(sums.outcome), _with_all(sums.g)
+    cells = outcome.sum(axis=1)
+    for index, name in enumerate(OUTCOMES):
+        counts = np.where(cells[0] > 0, outcome[:, index], np.nan)
+        yield tidy(counts, labels, [name] * len(labels), cells[0], model="oracle")
+    right = {"oracle": cells - outcome[:, OUTCOMES.index("neither")]}
+    right |= {m: _with_all(np.diagonal(sums.confusion[:, i], axis1=1, axis2=2)) for i, m in enumerate(MODELS)}
+    for model, hits in right.items():
+        yield tidy(divide(hits, cells), labels, ["accuracy"] * len(labels), cells[0], model=model)
+    yield tidy(divide(g, cells), labels, ["mean_g"] * len(labels), cells[0], model="gate")
+    yield _differences(sums, int(cells[0, 0]))
+
+
+def _differences(sums: Paired, cells: int) -> pd.DataFrame:
+    columns: dict[str, Floats] = {}
+    for name, score in _SCORES.items():
+        local, global_, gate = (score(sums.confusion[:, index]) for index in range(len(MODELS)))
+        better = local if local[0] >= global_[0] else global_
+        for rival, values in {"minus_local": local, "minus_global": global_, "gain": better}.items():
+            columns[f"{name}_{rival}"] = gate - values
+            columns[f"{name}_{rival}_p"] = np.r_[two_sided_p(gate - values), np.full(len(gate) - 1, np.nan)]
+    return tidy(np.column_stack(list(columns.values())), [ALL] * len(columns), list(columns), [cells] * len(columns), model="gate")
+
+
+def _with_all(sums: Floats) -> Floats:
+    return np.concatenate([sums.sum(axis=-1, keepdims=True), sums], axis=-1)

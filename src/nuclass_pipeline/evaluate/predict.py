@@ -1,0 +1,108 @@
+"""Turn what the frozen paths said into one table of predictions per model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_table, require, write_table
+from nuclass_pipeline.schemas import CELLS, LABELS, PREDICTIONS, SPLIT
+
+if TYPE_CHECKING:
+    from nuclass_pipeline.train.gate import FeatureFile
+
+BATCH = 4096
+
+
+def predict_slide(
+    *, features: Path, checkpoint: Path, cells: Path, labels: Path, split: Path, patches: Path, local: Path, global_: Path, gate: Path
+) -> None:
+    """Write the predictions of both paths and of the gate for every cell of a feature file.
+
+    Parameters
+    ----------
+    features
+        File of `embed_cells`.
+    checkpoint
+        Of the gate.
+    cells, labels, split
+        Tables of the slide.
+    patches
+        File of the context windows, whose `padded` flags windows that reach over the edge of the image.
+    local, global_, gate
+        What is written: a `predictions` table for path local (g = 0), path global (g = 1) and the gate.
+
+    Raises
+    ------
+    UserError
+        If a file is unfit, or the gate was trained on other models.
+    """
+    from nuclass_pipeline.train.gate import FeatureFile
+
+    source = FeatureFile.open(features)
+    frame = describe_cells(source, cells, labels, split, patches)
+    local_p, global_p, g = weigh(source, checkpoint)
+    for path, weight in ((local, np.zeros_like(g)), (global_, np.ones_like(g)), (gate, g)):
+        p = (1 - weight[:, None]) * local_p + weight[:, None] * global_p
+        write_table(predictions(frame, p, weight, source.meta.classes), path, PREDICTIONS)
+
+
+def predictions(frame: pd.DataFrame, p: NDArray[np.float32], g: NDArray[np.float32], classes: tuple[str, ...]) -> pd.DataFrame:
+    """Add the predicted class, g and the columns `p_<class>` of probabilities (N, C) to a frame of cells."""
+    columns = {f"p_{name}": p[:, number] for number, name in enumerate(classes)}
+    return frame.assign(predicted=np.array(classes, dtype=object)[p.argmax(1)], g=g, **columns)
+
+
+def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path, patches: Path) -> pd.DataFrame:
+    """Return label, part, block, position and padding of the feature file's cells, in its order.
+
+    Raises
+    ------
+    UserError
+        If a table lacks one of the cells.
+    """
+    wanted = {
+        labels: read_table(labels, LABELS, ["cell_id", "label"]),
+        split: read_table(split, SPLIT, ["cell_id", "part", "block"]),
+        cells: read_table(cells, CELLS, ["cell_id", "x_um", "y_um"]),
+        patches: _read_padding(patches),
+    }
+    frame = pd.DataFrame({"cell_id": source.cells})
+    for path, table in wanted.items():
+        if len(absent := source.cells.difference(pd.Index(table["cell_id"]))):
+            raise UserError(path, "cell_id", f"{len(absent)} cells of {source.path} are missing, first {absent[0]}", "Make both anew.")
+        frame = frame.merge(table, on="cell_id", how="left", validate="one_to_one")
+    return frame
+
+
+def weigh(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return p_local and p_global (N, C), and the gate's g (N,).
+
+    Raises
+    ------
+    UserError
+        If the gate was trained on other models.
+    """
+    import torch
+
+    from nuclass_pipeline.models.gate import restore_gate
+
+    model, meta = restore_gate(checkpoint)
+    if (meta.classes, meta.dims) != (source.meta.classes, source.meta.dims):
+        raise UserError(checkpoint, "classes", f"the gate was trained on other models than {source.path}", "Train the gate on these features.")
+    opinions = source.read(np.arange(len(source.cells)))
+    with torch.inference_mode():
+        batches = zip(*(torch.split(tensor, BATCH) for tensor in opinions), strict=True)
+        g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches])
+    return opinions[2].numpy(), opinions[3].numpy(), g.numpy()
+
+
+def _read_padding(path: Path) -> pd.DataFrame:
+    with h5py.File(require(path), "r") as file:
+        if "padded" not in file:
+            raise UserError(path, "padded", "the dataset is missing", "Make the patches with this pipeline.")
+        return pd.DataFrame({"cell_id": file["keys"].asstr()[:], "padded": file["padded"][:]})

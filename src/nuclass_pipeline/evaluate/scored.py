@@ -1,0 +1,159 @@
+"""Predictions as arrays: the cells that can be scored, and a count of those that cannot."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.evaluate.bootstrap import Floats, Integers
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.schemas import PREDICTIONS
+from nuclass_pipeline.vocabulary import UNRESOLVED
+
+PREFIX = "p_"
+# Half-precision probabilities of 22 classes add up to 1 only within about this.
+_SUM_TOLERANCE = 0.01
+# The log of a probability that underflowed must stay finite; float32 holds nothing smaller.
+SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The cells of one slide and model whose label is a class of the model.
+
+    Attributes
+    ----------
+    classes
+        K classes of the model, in the order of its columns.
+    cell_id
+        (N,) cells.
+    truth
+        (N,) index of the label in `classes`.
+    proba
+        (N, K) probabilities; rows add up to 1.
+    block
+        (N,) index of the spatial block, 0 … blocks − 1.
+    g
+        (N,) weight of the global path.
+    unseen
+        Cells whose label is a class that the model does not have, by class.
+    """
+
+    classes: tuple[str, ...]
+    cell_id: NDArray[Any]
+    truth: Integers
+    proba: Floats
+    block: Integers
+    g: Floats
+    unseen: Mapping[str, int]
+
+    @property
+    def blocks(self) -> int:
+        """Number of spatial blocks."""
+        return int(self.block.max()) + 1 if len(self.block) else 0
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """(K,) whether a class occurs among the labels."""
+        return np.bincount(self.truth, minlength=len(self.classes)) > 0
+
+
+def read_scored(path: Path, part: Literal["val", "heldout"]) -> Scored:
+    """Read the cells of `part` that can be scored.
+
+    Raises
+    ------
+    UserError
+        If the slide is held out and `part` is not, or the other way round; or if the probabilities are not.
+    """
+    frame = read_table(path, PREDICTIONS)
+    heldout = frame["part"].eq("heldout")
+    if part == "heldout" and not heldout.all():
+        raise UserError(path, "part", f"{int((~heldout).sum())} cells belong to training", "Score held-out slides only.")
+    if part == "val" and heldout.any():
+        raise UserError(path, "part", f"{int(heldout.sum())} cells are held out", "Calibrate on training slides only.")
+    return _to_scored(frame[frame["part"] == part], path)
+
+
+def _to_scored(frame: pd.DataFrame, path: Path) -> Scored:
+    columns = [name for name in frame if str(name).startswith(PREFIX)]
+    classes = tuple(str(name).removeprefix(PREFIX) for name in columns)
+    if not classes:
+        raise UserError(path, f"{PREFIX}<class>", "there is no probability column", "Predict again.")
+    known = frame["label"].isin(classes)
+    unseen = Counter(frame.loc[~known & frame["label"].ne(UNRESOLVED), "label"])
+    frame = frame[known]
+    return Scored(
+        classes,
+        frame["cell_id"].to_numpy(),
+        pd.Index(classes).get_indexer(pd.Index(frame["label"])).astype(np.int64),
+        _checked(frame[columns].to_numpy(np.float64), path),
+        pd.factorize(frame["block"], sort=True)[0].astype(np.int64),
+        frame["g"].to_numpy(np.float64),
+        unseen,
+    )
+
+
+def _checked(proba: Floats, path: Path) -> Floats:
+    total = proba.sum(axis=1, keepdims=True)
+    if not (np.isfinite(proba).all() and (proba >= 0).all() and (abs(total - 1) < _SUM_TOLERANCE).all()):
+        raise UserError(path, f"{PREFIX}<class>", "a row is not a set of probabilities that add up to 1", "Predict again.")
+    normalised: Floats = proba / total
+    return normalised
+
+
+def adjust(proba: Floats, temperature: float = 1.0, present: NDArray[np.bool_] | None = None) -> Floats:
+    """Return softmax(log p / T), over the `present` classes only where they are given.
+
+    Parameters
+    ----------
+    proba
+        (N, K) probabilities.
+    temperature
+        T > 0; above 1 it softens (Guo et al. 2017, on log-probabilities instead of logits, which is the same up to
+        a constant that softmax removes).
+    present
+        (K,) classes to keep; the others get probability 0 and the rest add up to 1.
+
+    Returns
+    -------
+    Floats
+        (N, K).
+    """
+    logits = np.log(np.maximum(proba, SMALLEST)) / temperature
+    if present is not None:
+        logits[:, ~present] = -np.inf
+    adjusted: Floats = softmax(logits, axis=1)
+    return adjusted
+
+
+def by_model(
+    predictions: Sequence[Path | str], models: Sequence[str], seeds: Sequence[int], slides: Sequence[str]
+) -> dict[tuple[str, int], dict[str, Path]]:
+    """Key prediction files by model and seed, then slide.
+
+    Parameters
+    ----------
+    predictions
+        ``predictions/<model>/seed-<n>/<slide>.parquet`` for every model, seed and slide; the slide changes fastest, as in
+        ``expand(…, model=models, seed=seeds, slide=slides)``.
+
+    Raises
+    ------
+    UserError
+        If a path contradicts its place in the list: scores would carry the wrong name.
+    """
+    files: dict[tuple[str, int], dict[str, Path]] = {}
+    for path, (model, seed, slide) in zip(map(Path, predictions), product(models, seeds, slides), strict=True):
+        if path.parts[-3:] != (model, f"seed-{seed}", f"{slide}.parquet"):
+            raise UserError(path, "path", f"expected …/{model}/seed-{seed}/{slide}.parquet here", "List slides within seeds within models.")
+        files.setdefault((model, seed), {})[slide] = path
+    return files

@@ -1,0 +1,126 @@
+"""Scores from additive sums, for the data and all their resamples at once."""
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from nuclass_pipeline.evaluate.bootstrap import Floats, Integers, divide, sum_blocks
+from nuclass_pipeline.evaluate.scored import SMALLEST
+
+OVERALL = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "mcc", "ece", "brier", "nll")
+PER_CLASS = ("f1", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over cells; the leading axis L is blocks, or resamples of them.
+
+    Attributes
+    ----------
+    confusion
+        (L, K, K) cells by true class (rows) and predicted class.
+    bins
+        (L, 3, B) cells, summed confidence and right answers by bin of confidence.
+    losses
+        (L, 2) summed Brier score and negative log-likelihood (nats).
+    """
+
+    confusion: Floats
+    bins: Floats
+    losses: Floats
+
+    def resample(self, weights: Floats) -> "Tally":
+        """Turn sums over blocks into sums over resamples; `weights` is (resamples, blocks)."""
+        return Tally(*(np.tensordot(weights, sums, axes=1) for sums in (self.confusion, self.bins, self.losses)))
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.confusion + other.confusion, self.bins + other.bins, self.losses + other.losses)
+
+
+def pool(tallies: list[Tally]) -> Tally:
+    """Join slides."""
+    return reduce(add, tallies)
+
+
+def bin_of(confidence: Floats, bins: int) -> Integers:
+    """Return the equal-width bin on [0, 1] of each confidence; bins are right-open except the last."""
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+
+def tally_blocks(truth: Integers, proba: Floats, block: Integers, *, blocks: int, bins: int) -> Tally:
+    """Sum over the cells of each block all that the scores need.
+
+    Parameters
+    ----------
+    truth, block
+        (N,) class index and block index.
+    proba
+        (N, K) probabilities.
+    blocks, bins
+        Number of blocks and of bins of confidence.
+    """
+    cells, classes = proba.shape
+    predicted, confidence = proba.argmax(axis=1), proba.max(axis=1)
+    truth_p = proba[np.arange(cells), truth]
+    # Σ_k (p_k − y_k)² without the one-hot matrix.
+    brier = (proba**2).sum(axis=1) - 2 * truth_p + 1
+    code, zero = bin_of(confidence, bins), np.zeros(cells, np.int64)
+    return Tally(
+        sum_blocks(block, truth * classes + predicted, blocks, classes**2).reshape(blocks, classes, classes),
+        np.stack([sum_blocks(block, code, blocks, bins, values) for values in (None, confidence, predicted == truth)], axis=1),
+        np.hstack([sum_blocks(block, zero, blocks, 1, values) for values in (brier, -np.log(np.maximum(truth_p, SMALLEST)))]),
+    )
+
+
+def score_overall(tally: Tally) -> Floats:
+    """Return the scores named in `OVERALL`: (L, 8).
+
+    Macro averages run over the classes that occur in the truth. MCC is the multi-class form of Gorodkin (2004); the Brier
+    score is the sum over classes, 0 to 2; ECE is Σ_b n_b/N · |accuracy_b − confidence_b| over the highest probability.
+    """
+    f1, _, recall = np.moveaxis(score_classes(tally), 1, 0)
+    support, total = tally.confusion.sum(axis=2), tally.confusion.sum(axis=(1, 2))
+    hits = np.trace(tally.confusion, axis1=1, axis2=2)
+    weighted = np.where(support > 0, support * f1, 0).sum(axis=1)
+    gap = abs(tally.bins[:, 2] - tally.bins[:, 1]).sum(axis=1)
+    sums = np.stack([hits, weighted, gap, tally.losses[:, 0], tally.losses[:, 1]])
+    accuracy, weighted_f1, ece, brier, nll = divide(sums, np.broadcast_to(total, sums.shape))
+    return np.column_stack([accuracy, _macro(f1), weighted_f1, _macro(recall), _mcc(tally.confusion), ece, brier, nll])
+
+
+def score_classes(tally: Tally) -> Floats:
+    """Return the scores named in `PER_CLASS`: (L, 3, K).
+
+    NaN where the truth has no cell of the class; precision is 0 where the class was never predicted.
+    """
+    hits = np.diagonal(tally.confusion, axis1=1, axis2=2)
+    support, predicted = tally.confusion.sum(axis=2), tally.confusion.sum(axis=1)
+    f1, recall = divide(2 * hits, support + predicted), divide(hits, support)
+    precision = np.where(predicted > 0, divide(hits, predicted), 0.0)
+    return np.where(support[:, None] > 0, np.stack([f1, precision, recall], axis=1), np.nan)
+
+
+def macro_f1(confusion: Floats) -> Floats:
+    """Return (L,) the mean F1 of the classes that occur; `confusion` is (L, K, K)."""
+    empty = np.empty((len(confusion), 3, 0))
+    return _macro(score_classes(Tally(confusion, empty, empty[:, 0]))[:, 0])
+
+
+def accuracy(confusion: Floats) -> Floats:
+    """Return (L,) the share of cells on the diagonal; `confusion` is (L, K, K)."""
+    return divide(np.trace(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2)))
+
+
+def _macro(values: Floats) -> Floats:
+    known = np.isfinite(values)
+    return divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
+
+
+def _mcc(confusion: Floats) -> Floats:
+    truth, predicted, total = confusion.sum(axis=2), confusion.sum(axis=1), confusion.sum(axis=(1, 2))
+    covariance = np.trace(confusion, axis1=1, axis2=2) * total - (truth * predicted).sum(axis=1)
+    spread = (total**2 - (truth**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
+    correlation = divide(covariance, np.sqrt(np.maximum(spread, 0)))
+    return np.where(spread == 0, 0.0, correlation)

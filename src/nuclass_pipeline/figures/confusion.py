@@ -1,0 +1,79 @@
+"""What is taken for what: row-normalised confusion of the three models, all held-out cells."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from nuclass_pipeline.figures.style import as_paths, hide_frame, in_order, is_dark, new_figure, short_name
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.schemas import PREDICTIONS
+
+Paths = Path | Sequence[Path]
+_LEAST_PRINTED = 0.01
+
+
+def draw(*, local: Paths, global_: Paths, gate: Paths) -> Figure:
+    """Draw three matrices side by side (open label set); a row without cells is left out.
+
+    Parameters
+    ----------
+    local, global_, gate
+        Prediction tables of the held-out slides; several seeds are pooled.
+    """
+    counts = {name: count(as_paths(paths)) for name, paths in (("local", local), ("global", global_), ("gate", gate))}
+    rows = in_order({name for table in counts.values() for name in table.index})
+    columns = in_order({*rows, *(name for table in counts.values() for name in table.columns[table.sum() > 0])})
+    figure = new_figure(1.35 + 2.0 * len(rows) / len(columns))
+    grid = figure.subplots(1, 3, sharey=True)
+    for axes, (name, table) in zip(grid, counts.items(), strict=True):
+        image = _matrix(axes, table.reindex(index=rows, columns=columns, fill_value=0), name)
+    grid[0].set_ylabel("label")
+    bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=list(grid), shrink=0.7, aspect=30, pad=0.01)
+    bar.set_label("share of the label's cells")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def count(paths: Sequence[Path]) -> pd.DataFrame:
+    """Count cells by label (rows) and predicted class (columns); labels that the model does not have are left out."""
+    frames = [read_table(path, PREDICTIONS) for path in paths]
+    classes = [str(name).removeprefix("p_") for name in frames[0] if str(name).startswith("p_")]
+    cells = pd.concat([frame[["label", "predicted"]] for frame in frames])
+    cells = cells[cells["label"].isin(classes)]
+    return pd.crosstab(cells["label"], cells["predicted"]).reindex(columns=classes, fill_value=0)
+
+
+def _matrix(axes: Axes, table: pd.DataFrame, name: str) -> AxesImage:
+    counts = table.to_numpy(float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", norm=Normalize(0, 1), aspect="auto")
+    right = sum(counts[table.index.get_loc(label), table.columns.get_loc(label)] for label in table.index)
+    axes.set_title(f"{name}   accuracy {right / max(counts.sum(), 1):.3f}", loc="left")
+    hide_frame(axes)
+    axes.set_xticks(range(len(table.columns)), [short_name(label) for label in table.columns], rotation=90)
+    axes.set_yticks(range(len(table.index)), [short_name(label) for label in table.index])
+    axes.tick_params(length=0)
+    axes.set_xlabel("predicted")
+    axes.set_xticks(np.arange(len(table.columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(table.index) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    _write_shares(axes, shares, image)
+    return image
+
+
+def _write_shares(axes: Axes, shares: NDArray[np.float64], image: AxesImage) -> None:
+    size = min(6.0, 74 / shares.shape[1])
+    colors = image.to_rgba(shares)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= _LEAST_PRINTED:
+            color = "white" if is_dark(colors[row, column]) else "black"
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=size, color=color)

@@ -1,0 +1,115 @@
+"""Where the gate looks around: g in the tissue, beside the path that is right."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.figures.style import INK, OUTCOME_COLORS, OUTCOME_NAMES, WIDTH_IN, as_paths, hide_frame, new_figure
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.schemas import PREDICTIONS
+from nuclass_pipeline.vocabulary import UNRESOLVED
+
+Paths = Path | Sequence[Path]
+_PANEL_IN = 0.46 * WIDTH_IN
+# Both paths right is the background; the cells that set the paths apart are drawn last.
+_LAYERS = ("both", "neither", "local_only", "global_only")
+
+
+def draw(*, local: Paths, global_: Paths, gate: Paths, slides: Sequence[str]) -> Figure:
+    """Draw two maps per slide: the weight g of the global path, and which path is right.
+
+    Parameters
+    ----------
+    local, global_, gate
+        Prediction tables of one seed, in the order of `slides`.
+    slides
+        Held-out slides.
+    """
+    files = list(zip(as_paths(local), as_paths(global_), as_paths(gate), strict=True))
+    cells = {slide: read_outcomes(*paths) for slide, paths in zip(slides, files, strict=True)}
+    heights = [_PANEL_IN * min(1.2, max(0.35, _extent(frame)[1] / _extent(frame)[0])) for frame in cells.values()]
+    figure = new_figure(sum(heights) + 0.2 * len(heights) + 0.5)
+    grid = figure.subplots(len(cells), 2, squeeze=False, height_ratios=heights)
+    for (left, right), (slide, frame) in zip(grid, cells.items(), strict=True):
+        points = _map_g(left, frame)
+        _map_outcomes(right, frame)
+        left.set_title(slide, loc="left")
+        right.set_title("the path that is right", loc="left", fontweight="normal")
+        for axes in (left, right):
+            _frame(axes, frame)
+    bar = figure.colorbar(points, ax=list(grid[:, 0]), location="bottom", shrink=0.6, aspect=30, pad=0.02)
+    bar.set_label("g, weight of the global path")
+    bar.outline.set_visible(False)
+    style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4}
+    handles = [Line2D([], [], color=OUTCOME_COLORS[name], label=OUTCOME_NAMES[name], **style) for name in OUTCOME_COLORS]
+    grid[-1, 1].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, handletextpad=0.1, columnspacing=1)
+    return figure
+
+
+def read_outcomes(local: Path, global_: Path, gate: Path) -> pd.DataFrame:
+    """Return the gate's cells with a column `outcome`: both, local_only, global_only, neither; NaN where unlabelled.
+
+    Raises
+    ------
+    UserError
+        If the three files hold other cells.
+    """
+    cells = read_table(gate, PREDICTIONS, ["cell_id", "label", "x_um", "y_um", "g"])
+    right = {}
+    for name, path in (("local", local), ("global", global_)):
+        other = read_table(path, PREDICTIONS, ["cell_id", "predicted"])
+        if not other["cell_id"].equals(cells["cell_id"]):
+            raise UserError(path, "cell_id", "other cells than the gate's", "Predict with all models from the same labels.")
+        right[name] = (other["predicted"] == cells["label"]).to_numpy()
+    cases = [right["local"] & right["global"], right["local"], right["global"]]
+    outcome = pd.Series(np.select(cases, ["both", "local_only", "global_only"], "neither"))
+    return cells.assign(outcome=outcome.where(cells["label"] != UNRESOLVED))
+
+
+def _extent(cells: pd.DataFrame) -> tuple[float, float]:
+    return float(max(np.ptp(cells["x_um"]), 1)), float(max(np.ptp(cells["y_um"]), 1))
+
+
+def _size(cells: pd.DataFrame) -> float:
+    """Return the area of a marker, pt², that lets cells of even density just touch."""
+    width_um, height_um = _extent(cells)
+    pitch_pt = np.sqrt(width_um * height_um / max(len(cells), 1)) * 72 * _PANEL_IN / width_um
+    return float(np.clip(0.8 * pitch_pt**2, 0.15, 14))
+
+
+def _map_g(axes: Axes, cells: pd.DataFrame) -> PathCollection:
+    style: dict[str, Any] = {"cmap": "cividis", "norm": Normalize(0, 1), "linewidths": 0, "rasterized": True}
+    return axes.scatter(cells["x_um"], cells["y_um"], c=cells["g"], s=_size(cells), **style)
+
+
+def _map_outcomes(axes: Axes, cells: pd.DataFrame) -> None:
+    for name in _LAYERS:
+        part = cells[cells["outcome"] == name]
+        axes.scatter(part["x_um"], part["y_um"], color=OUTCOME_COLORS[name], s=_size(cells), linewidths=0, rasterized=True, label=name)
+
+
+def _frame(axes: Axes, cells: pd.DataFrame) -> None:
+    hide_frame(axes)
+    axes.set_aspect("equal")
+    left, right = cells["x_um"].min(), cells["x_um"].max()
+    top, bottom = cells["y_um"].min(), cells["y_um"].max()
+    width, height = _extent(cells)
+    length = _round_length(width / 4)
+    axes.set(xlim=(left - 0.01 * width, right + 0.01 * width), ylim=(bottom + 0.1 * height, top - 0.01 * height))
+    axes.plot([left, left + length], [bottom + 0.05 * height] * 2, color=INK, linewidth=1.5, solid_capstyle="butt")
+    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    axes.annotate(text, (left + length, bottom + 0.05 * height), (3, 0), textcoords="offset points", va="center", fontsize=6)
+
+
+def _round_length(length: float) -> float:
+    power = 10.0 ** np.floor(np.log10(length))
+    return float(power * max(step for step in (1, 2, 5) if step * power <= length))

@@ -1,0 +1,123 @@
+"""The look shared by all figures: fonts, sizes, one colour per class, and how files are saved."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from nuclass_pipeline.io import whole_files
+from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
+
+WIDTH_IN = 7.0
+"""Width of a figure over two columns of a page, inches."""
+INK = "#222222"
+FAINT = "#d9d9d9"
+
+RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 7,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "savefig.dpi": 300,
+    # Text stays text in the PDF, so that it can be searched and edited.
+    "pdf.fonttype": 42,
+}
+
+# One hue per lineage. Any two differ by ΔE (CIELAB) ≥ 12 also to red- and green-blind eyes; a test keeps it so.
+COLORS: dict[str, str] = {
+    "Acinar": "#fdcb0d",
+    "B_Cell": "#1dc0ff",
+    "Cardiomyocyte": "#606b75",
+    "Dendritic_Cell": "#3f1347",
+    "Ductal": "#9a8a06",
+    "Endocrine": "#90590d",
+    "Endothelial": "#eb7583",
+    "Endothelial_TumorAssociated": "#b10558",
+    "Epithelial_Airway": "#ffb04f",
+    "Epithelial_Alveolar": "#dfd39a",
+    "Epithelial_Malignant": "#9b2c2d",
+    "Fibroblast": "#429b45",
+    "Macrophage": "#8a389e",
+    "Mast_Cell": "#e0b6e3",
+    "Monocyte": "#ef76e1",
+    "NK_Cell": "#bafcf5",
+    "Neutrophil": "#5861ff",
+    "Pericyte": "#a0fb80",
+    "Plasma_Cell": "#0f207a",
+    "Smooth_Muscle": "#1098a8",
+    "T_Cell": "#3075e2",
+    "Tumor_Associated_Fibroblast": "#2a3d06",
+    UNRESOLVED: "#b5b5b5",
+}
+MODEL_COLORS = {"local": "#e08214", "global": "#2166ac", "gate": "#1a1a1a"}
+OUTCOME_COLORS = {"both": "#c9ccd1", "local_only": MODEL_COLORS["local"], "global_only": MODEL_COLORS["global"], "neither": "#5b3a5e"}
+OUTCOME_NAMES = {"both": "both right", "local_only": "local only", "global_only": "global only", "neither": "neither"}
+
+_SHORT = {
+    "Endothelial_TumorAssociated": "Endothelial, TA",
+    "Epithelial_Airway": "Airway",
+    "Epithelial_Alveolar": "Alveolar",
+    "Epithelial_Malignant": "Malignant",
+    "Tumor_Associated_Fibroblast": "Fibroblast, TA",
+}
+
+
+def short_name(label: str) -> str:
+    """Return the class as printed: `B_Cell` is "B cell", and TA stands for tumour-associated."""
+    first, *rest = label.split("_")
+    return _SHORT.get(label) or " ".join([first, *(word.lower() for word in rest)])
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Sort class names in the order of the vocabulary."""
+    found = set(labels)
+    return [name for name in (*CLASSES, UNRESOLVED) if name in found]
+
+
+def as_paths(value: Path | str | Sequence[Path | str]) -> list[Path]:
+    """Return one path or several as a list."""
+    return [Path(value)] if isinstance(value, str | Path) else [Path(path) for path in value]
+
+
+def new_figure(height_in: float) -> Figure:
+    """Return an empty figure over two columns; it belongs to no window and needs no closing."""
+    return Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+
+
+def hide_frame(axes: Axes) -> None:
+    """Leave only what is drawn inside `axes`."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def is_dark(color: Sequence[float] | NDArray[np.float64]) -> bool:
+    """Return whether white text reads better than black on this RGB colour (0 to 1), by ITU-R BT.601 luma."""
+    return bool(np.dot(color[:3], [0.299, 0.587, 0.114]) < 0.55)
+
+
+def save_figure(figure: Figure, outputs: Sequence[Path | str]) -> None:
+    """Save `figure` under every name; equal figures make equal files, since no date is written."""
+    undated = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+    with whole_files(*outputs) as partials:
+        for partial in partials:
+            figure.savefig(partial, metadata=undated.get(partial.suffix))

@@ -1,0 +1,131 @@
+"""One self-contained page: headline scores, figures, tables, and how they were made."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_json, require, whole_file
+from nuclass_pipeline.tables import heldout as scores
+from nuclass_pipeline.tables.layout import lay_out, printed, title
+
+_HEADLINES = ("macro_f1", "accuracy", "ece", "brier")
+
+
+def build_report(
+    *,
+    heading: str,
+    figures: Sequence[Path],
+    tables: Sequence[Path],
+    captions: Sequence[Path],
+    output: Path,
+    heldout: Path | None = None,
+    manifest: Path | None = None,
+    config: Path | None = None,
+    benchmarks: Sequence[Path] = (),
+) -> None:
+    """Write the report; pictures are inside, and it needs neither a network nor scripts.
+
+    Parameters
+    ----------
+    heading
+        Title of the page.
+    figures, tables
+        PNG figures and TSV tables in the order of the page.
+    captions
+        Texts; the one for `confusion.png` or `cohort.tsv` is `confusion.rst` or `cohort.rst`, and `workflow.rst` opens the page.
+    output
+        HTML file.
+    heldout
+        Metrics of the held-out slides, for the headline scores.
+    manifest
+        JSON object that says how the run was made.
+    config
+        Run file as run.
+    benchmarks
+        Snakemake benchmark files ``<rule>/<wildcards>.tsv``.
+
+    Raises
+    ------
+    UserError
+        If a figure or table has no caption, or a file is missing.
+    """
+    texts = {Path(path).stem: " ".join(require(path).read_text(encoding="utf-8").split()) for path in captions}
+    page = _template().render(
+        heading=heading,
+        introduction=texts.get("workflow", ""),
+        headlines=_headlines(heldout) if heldout else [],
+        figures=[{**_captioned(path, texts), "image": _data_uri(path)} for path in map(Path, figures)],
+        tables=[{**_captioned(path, texts), **_table(path)} for path in map(Path, tables)],
+        manifest=_flat(read_json(manifest)) if manifest else {},
+        config=require(config).read_text(encoding="utf-8") if config else "",
+        benchmarks=_grid(summarise_benchmarks(benchmarks)) if benchmarks else None,
+    )
+    with whole_file(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def summarise_benchmarks(benchmarks: Sequence[Path]) -> pd.DataFrame:
+    """Return jobs, total time (minutes) and peak memory (GB) of each rule; the rule is the folder of a file."""
+    parts = [pd.read_csv(require(path), sep="\t", na_values="-").assign(rule=Path(path).parent.name) for path in benchmarks]
+    rows = pd.concat(parts, ignore_index=True)
+    sums = rows.groupby("rule", sort=False).agg(jobs=("s", "size"), minutes=("s", "sum"), peak_gb=("max_rss", "max")).reset_index()
+    return sums.assign(minutes=sums["minutes"] / 60, peak_gb=sums["peak_gb"] / 1024)
+
+
+def _template() -> Template:
+    loader = PackageLoader("nuclass_pipeline.report", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("page.html")
+
+
+def _captioned(path: Path, texts: Mapping[str, str]) -> dict[str, str]:
+    if path.stem not in texts:
+        raise UserError(path, "caption", f"there is no {path.stem}.rst", "Write it in workflow/report.")
+    name = title(path.stem)
+    return {"id": path.stem, "name": name[0].upper() + name[1:], "caption": texts[path.stem]}
+
+
+def _data_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(require(path).read_bytes()).decode('ascii')}"
+
+
+def _headlines(heldout: Path) -> list[dict[str, str]]:
+    table = scores.build(heldout=heldout)
+    mean = table[table["slide"] == "mean"].set_index("model")
+    return [_headline(mean, metric) for metric in _HEADLINES]
+
+
+def _headline(mean: pd.DataFrame, metric: str) -> dict[str, str]:
+    values = {model: row.tolist() for model, row in mean[[metric, f"{metric}_low", f"{metric}_high"]].iterrows()}
+    value, _, interval = printed(*values["gate"]).partition(" ")
+    rivals = ", ".join(f"{model} {printed(numbers[0])}" for model, numbers in values.items() if model != "gate")
+    return {"name": title(metric), "value": value, "interval": interval.strip("()"), "rivals": rivals}
+
+
+def _table(path: Path) -> dict[str, Any]:
+    frame = pd.read_csv(require(path), sep="\t")
+    grouped = scores.GROUP in frame and "model" in frame
+    return {"grid": _grid(frame, scores.BEST if grouped else {}, scores.GROUP if grouped else None)}
+
+
+def _grid(frame: pd.DataFrame, best: Any = None, group: str | None = None) -> dict[str, Any]:
+    """Return headings, which of them are numbers, and rows of (text, is best)."""
+    text = lay_out(frame, lambda cell, lead: f"{cell}\0" if lead else cell, best or {}, group)
+    rows = [[(cell.rstrip("\0"), cell.endswith("\0")) for cell in row] for row in text.itertuples(index=False)]
+    numbers = {title(str(name)) for name in frame.select_dtypes("number")}
+    return {"heads": [(name, name in numbers) for name in text], "rows": rows}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Flatten nested objects to dotted keys."""
+    if not isinstance(value, Mapping):
+        return {prefix: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
+    flat: dict[str, str] = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    return flat

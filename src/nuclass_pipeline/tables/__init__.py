@@ -1,0 +1,1 @@
+"""Tables: one module each, built from metrics only."""

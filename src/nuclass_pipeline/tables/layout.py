@@ -1,0 +1,71 @@
+"""Numbers as they are printed: rounded, with their interval, the best of a group marked."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Extreme = Literal["max", "min"]
+_ENDS = ("_low", "_high")
+TITLES = {
+    "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "ece": "ECE",
+    "brier": "Brier",
+    "val": "validation",
+    "heldout": "held out",
+    "guard": "guard band",
+    "peak_gb": "peak GB",
+}
+
+
+def title(column: str) -> str:
+    """Return a column's heading."""
+    return TITLES.get(column, column.replace("_", " "))
+
+
+def printed(value: object, low: object = None, high: object = None) -> str:
+    """Return a cell's text: three decimals for fractions, thousands separated for counts, and the interval if there is one."""
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return "–"
+        text = f"{value:.3f}"
+        known = isinstance(low, float) and isinstance(high, float) and np.isfinite([low, high]).all()
+        return f"{text} ({low:.3f}–{high:.3f})" if known else text
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
+
+
+def printed_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that are not bounds of another."""
+    return [name for name in map(str, frame) if not any(name.endswith(end) and name.removesuffix(end) in frame for end in _ENDS)]
+
+
+def lay_out(frame: pd.DataFrame, mark: Callable[[str, bool], str], best: Mapping[str, Extreme], group: str | None) -> pd.DataFrame:
+    """Return `frame` as text, bounds folded into their column.
+
+    Parameters
+    ----------
+    frame
+        Table whose bounds of `x` stand in `x_low` and `x_high`.
+    mark
+        Given a cell's text and whether it is the best of its group, returns what to print.
+    best
+        Column → `max` or `min`.
+    group
+        Column whose equal values form a group.
+    """
+    text = {}
+    for name in printed_columns(frame):
+        ends = [frame[f"{name}{end}"].tolist() if f"{name}{end}" in frame else [None] * len(frame) for end in _ENDS]
+        leads = _leads(frame, name, best[name], group) if name in best and group else np.zeros(len(frame), bool)
+        cells = zip(frame[name].tolist(), *ends, leads, strict=True)
+        text[title(name)] = [mark(printed(value, low, high), bool(lead)) for value, low, high, lead in cells]
+    return pd.DataFrame(text)
+
+
+def _leads(frame: pd.DataFrame, name: str, which: Extreme, group: str) -> NDArray[np.bool_]:
+    """Mark all that look best as printed, so that equal numbers are treated alike."""
+    values = frame[name].round(3)
+    return (values == values.groupby(frame[group]).transform(which)).to_numpy(bool)

@@ -1,0 +1,114 @@
+"""Predictions are those of the stored probabilities and of the gate, cell by cell."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nuclass_pipeline.config.models import GateConfig, LocalConfig
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.evaluate.predict import predict_slide
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.models.checkpoint import Meta, save
+from nuclass_pipeline.models.gate import Gate
+from nuclass_pipeline.schemas import PREDICTIONS
+
+CLASSES = ("Acinar", "Ductal", "T_Cell")
+GATE = GateConfig(projection=4, hidden=(6, 5))
+META = Meta(
+    kind="global",
+    classes=CLASSES,
+    organs=("lung",),
+    mpp=0.25,
+    local=LocalConfig(),
+    backbone={},
+    dims={"local": 8, "global": 6, "context": 3},
+    seed=0,
+)
+N = 20
+
+
+def write_features(path: Path, rng: np.random.Generator) -> np.ndarray:
+    ids = np.array([f"c{number}" for number in rng.permutation(N)], dtype=object)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("cell_id", data=ids, dtype=h5py.string_dtype())
+        for name, size in (("local", 8), ("global", 6)):
+            file[f"{name}_feature"] = rng.normal(size=(N, size)).astype(np.float16)
+            file[f"{name}_p"] = rng.dirichlet(np.ones(3), size=N).astype(np.float32)
+        file.attrs["meta"] = META.model_dump_json()
+    return ids
+
+
+def write_tables(folder: Path) -> dict[str, Path]:
+    ids = [f"c{number}" for number in range(N + 3)]
+    labels = pd.DataFrame({"cell_id": ids, "label": ["Acinar"] * N + ["Unresolved"] * 3, "confidence": 0.9})
+    split = pd.DataFrame({"cell_id": ids, "part": "heldout", "block": [f"b{n % 3}" for n in range(N + 3)]})
+    cells = pd.DataFrame({"cell_id": ids, "x_um": np.arange(N + 3.0), "y_um": 2.0})
+    for name, frame in (("labels", labels), ("split", split), ("cells", cells)):
+        frame.to_parquet(folder / f"{name}.parquet")
+    with h5py.File(folder / "patches.h5", "w") as file:
+        file.create_dataset("keys", data=ids[::-1], dtype=h5py.string_dtype())
+        file["padded"] = np.array([cell == "c4" for cell in ids[::-1]])
+    return {name: folder / f"{name}.parquet" for name in ("labels", "split", "cells")} | {"patches": folder / "patches.h5"}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Any]:
+    torch.manual_seed(0)
+    write_features(tmp_path / "features.h5", np.random.default_rng(0))
+    gate = Gate(8, 6, GATE).eval()
+    save(tmp_path / "gate.ckpt", gate, META.model_copy(update={"kind": "gate", "gate": GATE}))
+    outputs = {name: tmp_path / f"out/{name}.parquet" for name in ("local", "global_", "gate")}
+    return {"features": tmp_path / "features.h5", "checkpoint": tmp_path / "gate.ckpt", **write_tables(tmp_path), **outputs}
+
+
+def test_three_tables_of_one_truth(files: dict[str, Any]) -> None:
+    predict_slide(**files)
+    tables = {name: read_table(files[name], PREDICTIONS) for name in ("local", "global_", "gate")}
+    columns = [f"p_{name}" for name in CLASSES]
+    with h5py.File(files["features"]) as file:
+        for name, key in (("local", "local_p"), ("global_", "global_p")):
+            np.testing.assert_array_equal(tables[name][columns], file[key][:])
+        assert tables["gate"]["cell_id"].tolist() == file["cell_id"].asstr()[:].tolist()
+    assert (tables["local"]["g"] == 0).all()
+    assert (tables["global_"]["g"] == 1).all()
+    mixed = tables["gate"]
+    assert mixed["g"].between(0, 1).all()
+    assert mixed["g"].std() > 0
+    g = mixed["g"].to_numpy()[:, None]
+    np.testing.assert_allclose(mixed[columns], (1 - g) * tables["local"][columns] + g * tables["global_"][columns], atol=1e-6)
+    np.testing.assert_allclose(mixed[columns].sum(axis=1), 1, atol=1e-5)
+    for table in tables.values():
+        assert (table["predicted"] == [CLASSES[i] for i in table[columns].to_numpy().argmax(1)]).all()
+
+
+def test_cells_keep_their_attributes(files: dict[str, Any]) -> None:
+    predict_slide(**files)
+    table = read_table(files["gate"], PREDICTIONS).set_index("cell_id")
+    assert len(table) == N
+    assert (table["x_um"] == [float(cell[1:]) for cell in table.index]).all()
+    assert (table["block"] == [f"b{int(cell[1:]) % 3}" for cell in table.index]).all()
+    assert table.index[table["padded"]].tolist() == ["c4"]
+
+
+def test_a_table_without_the_cells_is_refused(files: dict[str, Any]) -> None:
+    pd.read_parquet(files["labels"]).head(5).to_parquet(files["labels"])
+    with pytest.raises(UserError, match=r"labels.parquet: cell_id: \d+ cells of .* are missing"):
+        predict_slide(**files)
+    assert not files["gate"].exists()
+
+
+def test_a_gate_of_other_models_is_refused(files: dict[str, Any]) -> None:
+    other = META.model_copy(update={"kind": "gate", "gate": GATE, "classes": ("Acinar", "Ductal", "B_Cell")})
+    save(files["checkpoint"], Gate(8, 6, GATE), other)
+    with pytest.raises(UserError, match="trained on other models"):
+        predict_slide(**files)
+
+
+def test_a_foreign_feature_file_is_refused(files: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="not a file of embed_cells"):
+        predict_slide(**{**files, "features": files["patches"]})

@@ -1,0 +1,173 @@
+import base64
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import write_json, write_table
+from nuclass_pipeline.report.build import build_report, summarise_benchmarks
+from nuclass_pipeline.schemas import METRICS
+from nuclass_pipeline.tables.write import write_table_files
+
+ROOT = Path(__file__).parents[3]
+CAPTIONS = ROOT / "workflow" / "report"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+VOID = {"meta", "img", "br", "link"}
+
+
+def _heldout(path: Path) -> Path:
+    rows = [
+        {"run": "r", "model": model, "variant": variant, "seed": 0, "slide": slide, "organ": "all", "label": "all", "label_set": "open"}
+        | {"metric": metric, "value": value, "ci_low": value - 0.05, "ci_high": value + 0.05, "n": 4321}
+        for slide in ("lung-2", "mean", "pooled")
+        for model, value in {"local": 0.6, "global": 0.55, "gate": 0.712}.items()
+        for metric in ("macro_f1", "accuracy", "weighted_f1", "ece", "brier")
+        for variant in ("raw", "calibrated")
+    ]
+    write_table(pd.DataFrame(rows), path, METRICS)
+    return path
+
+
+def _inputs(root: Path) -> dict[str, Any]:
+    for name in ("confusion", "gate_map"):
+        noise = np.random.default_rng(0).integers(0, 255, (300, 900, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(root / f"{name}.png")
+    heldout = _heldout(root / "metrics.parquet")
+    write_table_files(name="heldout", inputs={"heldout": heldout}, outputs=[root / "heldout.tsv"])
+    write_json({"run": "demo", "libraries": {"torch": "2.9"}, "note": "<script>alert(1)</script>"}, root / "manifest.json")
+    (root / "config.yaml").write_text("run: demo  # a & b\n")
+    for rule, seconds, memory in (("train_local", 60, 2048), ("train_local", 120, 1024), ("draw", 30, "-")):
+        folder = root / "benchmarks" / rule
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.iterdir()))
+        (folder / f"{number}.tsv").write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:01:00\t{memory}\n")
+    return {
+        "heading": "Demo & results",
+        "figures": [root / "confusion.png", root / "gate_map.png"],
+        "tables": [root / "heldout.tsv"],
+        "captions": sorted(CAPTIONS.glob("*.rst")),
+        "heldout": heldout,
+        "manifest": root / "manifest.json",
+        "config": root / "config.yaml",
+        "benchmarks": sorted((root / "benchmarks").rglob("*.tsv"), reverse=True),
+        "output": root / "report.html",
+    }
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def html(tmp_path: Path) -> str:
+    build_report(**_inputs(tmp_path))
+    return (tmp_path / "report.html").read_text()
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(html: str) -> None:
+    page = _Page()
+    page.feed(html)
+    assert page.open == []
+    names = [tag for tag, _ in page.tags]
+    assert "script" not in names
+    assert "link" not in names
+    sources = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r"https?://|url\(|@import", html)
+    assert Image.open(io.BytesIO(base64.b64decode(sources[0].partition(",")[2]))).size == (900, 300)
+
+
+def test_links_lead_somewhere_and_pictures_have_words(html: str) -> None:
+    page = _Page()
+    page.feed(html)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {"scores", "confusion", "gate_map", "heldout", "run"} <= set(ids)
+    assert {(attributes["href"] or "").lstrip("#") for tag, attributes in page.tags if tag == "a"} <= set(ids)
+    alts = [attributes["alt"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert alts[0].startswith("Confusion. Confusion of the three models")
+
+
+def test_scores_come_first_and_the_best_is_strong(html: str) -> None:
+    assert html.index('class="value">0.712<') < html.index("<h2>Figures</h2>")
+    assert "95 % interval 0.662–0.762" in html
+    assert "local 0.600, global 0.550" in html
+    assert html.count("<strong>") == 3 * 5
+    # Low ECE is good: the global path has it.
+    row = next(line for line in html.splitlines() if "<td>global</td>" in line)
+    assert row.count("<strong>0.550") == 2
+
+
+def test_text_is_escaped(html: str) -> None:
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "<h1>Demo &amp; results</h1>" in html
+    assert "run: demo  # a &amp; b" in html
+    assert "libraries.torch" in html
+    assert "\0" not in html
+
+
+def test_benchmarks_are_summed_by_rule(tmp_path: Path) -> None:
+    table = summarise_benchmarks(_inputs(tmp_path)["benchmarks"]).set_index("rule")
+    assert table.loc["train_local"].tolist() == [2, 3.0, 2.0]
+    assert table.loc["draw", "minutes"] == 0.5
+
+
+def test_a_report_of_figures_alone(tmp_path: Path) -> None:
+    inputs = _inputs(tmp_path)
+    wanted = {name: inputs[name] for name in ("heading", "figures", "captions", "output")}
+    build_report(**wanted, tables=[])
+    html = (tmp_path / "report.html").read_text()
+    assert "Tables" not in html
+    assert 'id="run"' not in html
+
+
+def test_a_figure_without_a_caption_is_an_error(tmp_path: Path) -> None:
+    inputs = _inputs(tmp_path) | {"captions": []}
+    with pytest.raises(UserError, match=r"there is no confusion\.rst"):
+        build_report(**inputs)
+    assert not inputs["output"].exists()
+
+
+def test_every_figure_and_table_has_a_caption() -> None:
+    package = ROOT / "src" / "nuclass_pipeline"
+    shared = {"__init__", "style", "draw", "tiles", "write", "layout", "summary"}
+    modules = {path.stem for folder in ("figures", "tables") for path in (package / folder).glob("*.py")} - shared
+    captions = {path.stem: path.read_text() for path in CAPTIONS.glob("*.rst")}
+    assert set(captions) == modules | {"workflow"}
+    assert all(text.endswith(".\n") and len(text) < 500 for text in captions.values())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1200, 420])
+def test_a_browser_lays_the_page_out(tmp_path: Path, width: int) -> None:
+    build_report(**_inputs(tmp_path))
+    shot = tmp_path / "shot.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},1600"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [str(CHROMIUM), *options, profile, f"--screenshot={shot}", (tmp_path / "report.html").as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=50)
+    pixels = np.asarray(Image.open(shot).convert("L"), float)
+    assert pixels.shape[1] >= width
+    # The noise of the pictures is in the page, below the navigation and the scores.
+    assert pixels[200:].std() > 20
