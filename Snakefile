@@ -1,6 +1,7 @@
 """NuClass pipeline: `snakemake --cores 2` runs the demo; add `--configfile config/paper.yaml` for the paper."""
 
-from snakemake.exceptions import WorkflowError
+import sys
+
 from snakemake.utils import min_version
 
 from nuclass_pipeline import config as settings
@@ -17,7 +18,7 @@ if not workflow.configfiles:
 try:
     cfg = settings.load(config, root=workflow.basedir, file=workflow.configfiles[-1])
 except UserError as error:
-    raise WorkflowError(error) from None
+    sys.exit(f"error: {error}")
 
 
 pathvars:
@@ -47,6 +48,7 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
+    slides,
     figures,
     tables,
 
@@ -54,6 +56,7 @@ localrules:
 rule all:
     default_target: True
     input:
+        rules.slides.input,
         rules.figures.input,
         rules.tables.input,
         rules.build_report.output,

@@ -20,4 +20,5 @@ class UserError(Exception):
 
     def __init__(self, file: Path | str, field: str, problem: str, remedy: str) -> None:
         self.file, self.field, self.problem, self.remedy = str(file), field, problem, remedy
-        super().__init__(" ".join(f"{file}: {field}: {problem}. {remedy}".split()))
+        stop = "" if problem.endswith(("?", ".")) else "."
+        super().__init__(" ".join(f"{file}: {field}: {problem}{stop} {remedy}".split()))

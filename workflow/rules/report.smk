@@ -1,4 +1,4 @@
-"""Targets: all figures, all tables, their numbers in the paper, and the report.
+"""Targets: all slides, all figures, all tables, their numbers in the paper, and the report.
 
 INPUTS   figures/*.png, tables/*.tsv, metrics/heldout.parquet, config.yaml, manifest.json
 OUTPUTS  report.html
@@ -16,6 +16,12 @@ CAPTIONS = [
     "cohort",
     "heldout",
 ]
+
+
+rule slides:
+    input:
+        expand("<results>/slides/{slide}/markers.parquet", slide=MEASURED),
+        rules.score_labels.output if PLANTED else [],
 
 
 rule figures:

@@ -1,0 +1,1 @@
+"""From expression to a label per cell, by evidence."""

@@ -1,0 +1,164 @@
+"""What ranks the admissible types of each cell. A cell's type is that whose transcripts dominate it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+
+from nuclass_pipeline.labeling.counts import normalize, smooth
+from nuclass_pipeline.labeling.knowledge import Panel
+
+Floats = NDArray[np.float64]
+
+NEIGHBORS = 10
+"""Cells averaged against dropout, the cell itself included; at most a tenth of the slide."""
+
+OWN_SHARE = 0.2
+"""Weight of the cell itself against its neighbours' average: mixed cells differ from their neighbours."""
+
+FEWEST_SEEDS = 5
+"""A type with fewer candidate cells is not learnt from, and stands on its markers alone."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Expression of the cells that passed quality control, and the markers.
+
+    `counts` are raw, (cells, genes); `own` and `smoothed` are normalised to the slide's median depth, the second
+    averaged over `neighbors`, (cells, k), each cell being its own first.
+    """
+
+    panel: Panel
+    counts: sparse.csr_matrix
+    neighbors: NDArray[np.int64]
+    own: sparse.csr_matrix
+    smoothed: Floats
+
+    @property
+    def blended(self) -> Floats:
+        """Normalised expression of a cell with its neighbours', (cells, genes)."""
+        return np.asarray(OWN_SHARE * self.own.toarray() + (1 - OWN_SHARE) * self.smoothed)
+
+
+class Annotator(Protocol):
+    """Anything that ranks types."""
+
+    def __call__(self, evidence: Evidence) -> Floats:
+        """Give each cell's probability of each type, (cells, types); rows sum to one."""
+
+
+def collect(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> Evidence:
+    """Gather the evidence from raw counts (cells, genes) and principal components (cells, n)."""
+    k = max(1, min(NEIGHBORS, len(components) // 10))
+    found = NearestNeighbors(n_neighbors=k).fit(components).kneighbors(components, return_distance=False)
+    # Cells with equal components may be listed in any order; the cell itself has to come first.
+    found[:, 0] = np.where((found == np.arange(len(found))[:, None]).any(axis=1), found[:, 0], np.arange(len(found)))
+    own = normalize(counts)
+    return Evidence(panel, counts, found, own, smooth(own, found))
+
+
+def rank_by_rules(evidence: Evidence) -> Floats:
+    """Average three opinions: the markers, a regression and profiles, the last two learnt from the cells that the markers are surest of.
+
+    Only one round of learning: with more, types with specific genes grow into mixed cells.
+    """
+    markers = marker_shares(evidence)
+    regression = _regress(evidence, seeds(markers, keep=0.6))
+    profiles = _compare_profiles(evidence, seeds(markers, keep=0.3))
+    return np.asarray((markers + regression + profiles) / 3)
+
+
+ANNOTATORS: dict[str, Annotator] = {"rules": rank_by_rules}
+"""Annotators by the name they have in a run file."""
+
+
+def marker_shares(evidence: Evidence) -> Floats:
+    """Give each type's share of a cell's marker expression, (cells, types); rows without any marker are uniform.
+
+    A type's weights are divided by the root of their sum: in between the sum of its markers, which favours types with many on
+    the panel, and their mean, which favours types with few. Genes are not standardised, so transcripts count.
+    """
+    positive, negative = np.clip(evidence.panel.weights, 0, None), np.clip(-evidence.panel.weights, 0, None)
+    weights = (positive - negative) / np.sqrt(positive.sum(axis=0))
+    return _shares(np.clip(evidence.blended @ weights, 0, None))
+
+
+def _shares(values: Floats) -> Floats:
+    total = values.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(values, total, out=np.full_like(values, 1 / max(values.shape[1], 1)), where=total > 0))
+
+
+def seeds(shares: Floats, keep: float) -> NDArray[np.int64]:
+    """Choose the `keep` share of each type's cells with the widest margin; the others are -1.
+
+    Parameters
+    ----------
+    shares
+        Evidence for each type, (cells, types).
+    keep
+        Share of the cells whose first type it is; at least `FEWEST_SEEDS` of them.
+    """
+    first, gap = shares.argmax(axis=1), margins(shares)
+    chosen = np.full(len(shares), -1)
+    for column in range(shares.shape[1]):
+        cells = np.flatnonzero((first == column) & (gap > 0))
+        if len(cells) >= FEWEST_SEEDS:
+            best = np.argsort(-gap[cells], kind="stable")[: max(FEWEST_SEEDS, int(keep * len(cells)))]
+            chosen[cells[best]] = column
+    return chosen
+
+
+def margins(values: Floats) -> Floats:
+    """Give the distance between the two largest values of each row; the value itself where there is one column."""
+    if values.shape[1] < 2:
+        return np.asarray(values.sum(axis=1))
+    two = np.partition(values, -2, axis=1)[:, -2:]
+    return np.asarray(two[:, 1] - two[:, 0])
+
+
+def _regress(evidence: Evidence, chosen: NDArray[np.int64]) -> Floats:
+    """Fit a logistic regression on smoothed expression to the seeds, and apply it to all cells, (cells, types)."""
+    learnt = np.unique(chosen[chosen >= 0])
+    if len(learnt) < 2:
+        return _certain(evidence, learnt)
+    x = np.log1p(evidence.smoothed)
+    # Stopping early is half the time, and as accurate: the seeds are not all right.
+    model = LogisticRegression(C=0.1, tol=0.01, max_iter=200).fit(x[chosen >= 0], chosen[chosen >= 0])
+    probabilities = np.zeros((len(x), len(evidence.panel.types)))
+    probabilities[:, model.classes_] = model.predict_proba(x)
+    return probabilities
+
+
+def _certain(evidence: Evidence, learnt: NDArray[np.int64]) -> Floats:
+    """Nothing to tell apart: believe in the one type learnt, or stay with the markers."""
+    if not len(learnt):
+        return marker_shares(evidence)
+    probabilities = np.zeros((len(evidence.smoothed), len(evidence.panel.types)))
+    probabilities[:, learnt] = 1
+    return probabilities
+
+
+# Neighbours share transcripts and genes are not independent, so likelihoods are worth less than they say.
+_TEMPERATURE = 0.3
+_PRIOR_COUNTS = 50
+
+
+def _compare_profiles(evidence: Evidence, chosen: NDArray[np.int64]) -> Floats:
+    """Compare each cell with the transcript profiles of the seeds by a multinomial likelihood, (cells, types)."""
+    learnt = np.unique(chosen[chosen >= 0])
+    if not len(learnt):
+        return _certain(evidence, learnt)
+    member = (chosen[:, None] == np.arange(len(evidence.panel.types))).astype(float)
+    background = np.asarray(evidence.counts.sum(axis=0)).ravel() + 1e-3
+    profiles = (evidence.counts.T @ member).T + _PRIOR_COUNTS * background / background.sum()
+    profiles /= profiles.sum(axis=1, keepdims=True)
+    depth = np.asarray(evidence.counts.sum(axis=1)).reshape(-1, 1)
+    with np.errstate(divide="ignore"):
+        prior = np.log(member.mean(axis=0))
+    likelihood = (_shares(evidence.blended) * depth) @ np.log(profiles).T
+    return np.asarray(softmax(_TEMPERATURE * likelihood + prior, axis=1))

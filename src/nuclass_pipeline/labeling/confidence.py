@@ -1,0 +1,117 @@
+"""From probabilities of types to one answer per cell, or none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from nuclass_pipeline.labeling.annotators import Evidence, Floats, margins
+
+ENOUGH_SUPPORT = 0.5
+"""A type is as good as proven when half of its marker weight is up in its cells; shuffled markers reach 0.1 to 0.4."""
+
+_UP = 2.0
+_SEEN = 0.005
+_PSEUDO = 0.02
+# Keeps a type with two markers on the panel from being as well supported as one with ten.
+_DOUBT = 2.0
+
+POOR_QUALITY = "poor quality"
+WEAK_SUPPORT = "weak support"
+SMALL_MARGIN = "small margin"
+CONFLICTING_LINEAGES = "conflicting lineages"
+NOT_A_CLASS = "not a class of the study"
+REASONS = (POOR_QUALITY, WEAK_SUPPORT, CONFLICTING_LINEAGES, SMALL_MARGIN, NOT_A_CLASS)
+"""Why a cell can be Unresolved, strongest first."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One entry per cell: column of the candidate, its confidence and what it rests on, each 0 to 1.
+
+    `support` is the share of the candidate's marker weight that is up in its cells on this slide, `margin` the distance to the next
+    type, `lineage_margin` that between the two best lineages, `purity` the share of neighbours with the same candidate.
+    """
+
+    candidate: NDArray[np.int64]
+    confidence: Floats
+    support: Floats
+    margin: Floats
+    lineage_margin: Floats
+    purity: Floats
+
+
+def judge(evidence: Evidence, probabilities: Floats) -> Verdict:
+    """Choose a lineage, then a type in it, and say how sure that is.
+
+    The confidence is the candidate's probability, reduced in proportion where the type has less than `ENOUGH_SUPPORT`.
+
+    Parameters
+    ----------
+    evidence
+        Expression and markers.
+    probabilities
+        Of each type, (cells, types).
+    """
+    lineages, code = np.unique(evidence.panel.lineages, return_inverse=True)
+    by_lineage = probabilities @ np.eye(len(lineages))[code]
+    # Lineage first: a cell split between two kinds of fibroblast is a fibroblast, whatever else comes second.
+    inside = np.where(code == by_lineage.argmax(axis=1)[:, None], probabilities, -1)
+    candidate = inside.argmax(axis=1)
+    own = np.take_along_axis(probabilities, candidate[:, None], axis=1).ravel()
+    others = probabilities.copy()
+    np.put_along_axis(others, candidate[:, None], 0, axis=1)
+    support = type_support(evidence, candidate)[candidate]
+    neighbors = evidence.neighbors[:, 1:]
+    purity = (candidate[neighbors] == candidate[:, None]).mean(axis=1) if neighbors.size else np.ones(len(own))
+    confidence = own * np.clip(support / ENOUGH_SUPPORT, 0, 1)
+    return Verdict(candidate, confidence, support, own - others.max(axis=1), margins(by_lineage), purity)
+
+
+def type_support(evidence: Evidence, candidate: NDArray[np.int64]) -> Floats:
+    """Give the share of each type's marker weight that is at least twofold up in its cells, (types,); 0 for types without cells.
+
+    Compared are the cells of other lineages: relatives share markers, and may be most of the slide. The heaviest marker that is up
+    counts for nothing, since one gene alone can pick any group of cells; a real type has others up with it. Markers that the slide
+    hardly shows in any cell count neither way.
+    """
+    weights = np.clip(evidence.panel.weights, 0, None)
+    lineages = np.asarray(evidence.panel.lineages)
+    inside = candidate[:, None] == np.arange(weights.shape[1])
+    outside = lineages[candidate][:, None] != lineages
+    seen = weights * (np.asarray(evidence.own.mean(axis=0)).reshape(-1, 1) > _SEEN)
+    # Where all cells are of one lineage nothing is left to compare with: presence decides.
+    up = seen * (_means(evidence.own, inside) + _PSEUDO >= _UP * (_means(evidence.own, outside) + _PSEUDO))
+    first = up.max(axis=0)
+    return np.asarray((up.sum(axis=0) - first) / (seen.sum(axis=0) - first + _DOUBT) * inside.any(axis=0))
+
+
+def _means(x: sparse.csr_matrix, member: NDArray[np.bool_]) -> Floats:
+    """Average the rows of `x` in each column of `member`, (genes, groups); 0 for groups without rows."""
+    return np.asarray((x.T @ member.astype(float)) / np.maximum(member.sum(axis=0), 1))
+
+
+def reasons(verdict: Verdict, learnable: Sequence[bool], least: float) -> list[str | None]:
+    """Say why each cell has no label; None where it has one.
+
+    Parameters
+    ----------
+    verdict
+        What `judge` found.
+    learnable
+        For each type, whether it is a class of the study.
+    least
+        Confidence below which a cell is Unresolved.
+    """
+    unsure = verdict.confidence < least
+    choices = [
+        (unsure & (verdict.support < ENOUGH_SUPPORT), WEAK_SUPPORT),
+        (unsure & (verdict.lineage_margin <= verdict.margin + 1e-9), CONFLICTING_LINEAGES),
+        (unsure, SMALL_MARGIN),
+        (~np.asarray(learnable, bool)[verdict.candidate], NOT_A_CLASS),
+    ]
+    codes = np.select([mask for mask, _ in choices], range(len(choices)), default=len(choices))
+    names = [*(name for _, name in choices), None]
+    return [names[code] for code in codes]

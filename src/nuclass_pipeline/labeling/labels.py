@@ -1,0 +1,90 @@
+"""The label of each cell, by evidence."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.io import read_parquet, write_table
+from nuclass_pipeline.labeling.annotators import ANNOTATORS, Floats, collect
+from nuclass_pipeline.labeling.confidence import POOR_QUALITY, WEAK_SUPPORT, judge, reasons
+from nuclass_pipeline.labeling.counts import match_cells, read_counts, totals
+from nuclass_pipeline.labeling.knowledge import TYPES, Panel, on_panel, read_markers
+from nuclass_pipeline.schemas import CLUSTERS, LABELS
+from nuclass_pipeline.vocabulary import UNRESOLVED
+
+log = logging.getLogger(__name__)
+
+
+def label_cells(
+    *, counts: Path, clusters: Path, knowledge: Path, organ: str, classes: Sequence[str], config: LabelingConfig, labels: Path
+) -> None:
+    """Label every cell of a slide, or say why not.
+
+    All types that occur in the organ compete for each cell, and a cell's type is that whose transcripts dominate it. A cell whose
+    type is none of `classes` keeps it as its candidate and is Unresolved. The names of the clusters play no part.
+
+    Parameters
+    ----------
+    counts
+        `counts.h5ad`: raw counts, cells × genes.
+    clusters
+        Table `CLUSTERS` with principal components; cells without a cluster failed quality control.
+    knowledge
+        Marker table, `config/markers.tsv`.
+    organ
+        Decides which types may occur.
+    classes
+        Classes of the study: what a label may be.
+    config
+        The annotator, and the least confidence of a label.
+    labels
+        Table `LABELS`, one row per cell in the order of `counts`.
+    """
+    cells = read_counts(counts)
+    table = read_parquet(clusters)
+    CLUSTERS.check(table, clusters)
+    table = match_cells(table, cells.obs_names, clusters)
+    passed = table["cluster"].notna().to_numpy() & (totals(cells) > 0)
+    panel = on_panel(read_markers(knowledge), organ, list(cells.var_names))
+    frame = pd.DataFrame({"cell_id": table["cell_id"].astype(str), "cluster": table["cluster"], "label": UNRESOLVED, "confidence": 0.0})
+    for column in ("candidate", "lineage", "reason"):
+        frame[column] = pd.Series([None] * len(frame), dtype=object)
+    frame[["support", "margin", "purity"]] = np.nan
+    frame.loc[~passed, "reason"] = POOR_QUALITY
+    frame.loc[passed, "reason"] = WEAK_SUPPORT
+    if passed.any() and panel.types:
+        components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
+        answers = _answer(panel, cells.X[passed], components, classes, config)
+        frame.loc[passed, answers.columns] = answers.to_numpy(object)
+    frame = frame.astype(dict.fromkeys(("confidence", "support", "margin", "purity"), float))
+    _report(frame)
+    write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS)
+
+
+def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, classes: Sequence[str], config: LabelingConfig) -> pd.DataFrame:
+    evidence = collect(panel, counts, components)
+    verdict = judge(evidence, ANNOTATORS[config.annotator](evidence))
+    why = reasons(verdict, [name in classes for name in panel.types], config.min_confidence)
+    candidate = np.asarray(panel.types, dtype=object)[verdict.candidate]
+    return pd.DataFrame(
+        {
+            "label": [UNRESOLVED if reason else name for reason, name in zip(why, candidate, strict=True)],
+            "candidate": candidate,
+            "lineage": [TYPES[name] for name in candidate],
+            "confidence": np.clip(verdict.confidence, 0, 1),
+            "support": verdict.support,
+            "margin": verdict.margin,
+            "purity": verdict.purity,
+            "reason": pd.Series(why, dtype=object),
+        }
+    )
+
+
+def _report(frame: pd.DataFrame) -> None:
+    counts = frame["label"].where(frame["reason"].isna(), frame["label"] + " (" + frame["reason"].fillna("") + ")").value_counts()
+    log.info("labels: %s", ", ".join(f"{name} {n}" for name, n in counts.items()))

@@ -1,0 +1,14 @@
+"""Generated pages match the code, and pinned stages match their recorded code; `make docs` brings both up to date."""
+
+from pathlib import Path
+
+import pytest
+
+from nuclass_pipeline.pages import pages
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("path", pages())
+def test_generated_pages_are_up_to_date(path):
+    assert (ROOT / path).read_text() == pages()[path], f"{path} is stale: run `make docs`"
