@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +97,7 @@ class Windows:
         with h5py.File(path, "r") as file:
             self._name = "images" if "images" in file else "feature"
             shape = (side_px, side_px, 3) if self._name == "images" else file["feature"].shape[1:]
-            dtype = np.dtype(np.uint8) if self._name == "images" else np.dtype(np.float32)
+            dtype = file[self._name].dtype
         self._empty = np.empty((0, *shape), dtype)
         kept = memory.take_rows(len(rows), int(np.prod(shape)) * dtype.itemsize)
         self._cache = self._read(np.arange(kept))
@@ -115,7 +114,7 @@ class Windows:
             values[inside] = self._cache[positions[inside]]
             values[~inside] = self._read(positions[~inside])
         tensor = torch.from_numpy(values)
-        return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
+        return tensor.permute(0, 3, 1, 2) if self._name == "images" else tensor.float()
 
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""
@@ -138,7 +137,7 @@ class Windows:
         source = self._open()
         for place in np.argsort(self.rows[positions], kind="stable"):
             row = source[int(self.rows[positions[place]])]
-            values[place] = resize(row[None], self.side_px)[0] if row.ndim == 3 else row
+            values[place] = resize(row[None], self.side_px)[0] if self._name == "images" else row
         return values
 
 
@@ -213,12 +212,13 @@ class CellDataset(Dataset[Batch]):
         self.organs = np.array([list(organs).index(slide.organ) for slide in slides])[self.cells["slide"].to_numpy()]
         self._slide = self.cells["slide"].to_numpy()
         self._position = self.cells.groupby("slide").cumcount().to_numpy()
-        self._images = [Windows(s.patches, t["row"].to_numpy(), image_px, memory) for s, t in zip(slides, tables, strict=True)]
+        # Contexts first: kept features are worth most per byte.
         self._contexts = [
             Windows(s.context, t["context_row"].to_numpy(), context_px, memory)
             for s, t in zip(slides, tables, strict=True)
             if s.context is not None
         ]
+        self._images = [Windows(s.patches, t["row"].to_numpy(), image_px, memory) for s, t in zip(slides, tables, strict=True)]
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -260,14 +260,6 @@ def join_cells(labels: Path, split: Path, parts: Sequence[str], classes: Sequenc
     if classes is not None:
         chosen &= cells["label"].isin(list(classes))
     return cells[chosen].reset_index(drop=True)
-
-
-def observed_classes(slides: Sequence[SlideFiles], part: str, classes: Sequence[str]) -> list[str]:
-    """Return those of `classes` that have a cell in `part` of any slide, in their order; say which are left out."""
-    seen = Counter(label for slide in slides for label in join_cells(slide.labels, slide.split, [part], classes)["label"])
-    if left_out := [name for name in classes if not seen[name]]:
-        logger.info("without a cell in part %s, so left out of the model: %s", part, ", ".join(left_out))
-    return [name for name in classes if seen[name]]
 
 
 def read_ids(path: Path) -> NDArray[np.object_]:

@@ -93,7 +93,9 @@ def weigh(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float32],
 
     model, meta = restore_gate(checkpoint)
     if (meta.classes, meta.dims) != (source.meta.classes, source.meta.dims):
-        raise UserError(checkpoint, "classes", f"the gate was trained on other models than {source.path}", "Train the gate on these features.")
+        raise UserError(
+            checkpoint, "classes", f"the gate was trained on other models than {source.path}", "Train the gate on these features."
+        )
     opinions = source.read(np.arange(len(source.cells)))
     with torch.inference_mode():
         batches = zip(*(torch.split(tensor, BATCH) for tensor in opinions), strict=True)

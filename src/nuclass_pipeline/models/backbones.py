@@ -1,0 +1,239 @@
+"""The registry of encoders: what each is, under which licence, and how its weights are loaded."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nuclass_pipeline.config.models import BackboneConfig
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.models.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, assemble, plain_spec, wrap_dinov3
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+Builder = Callable[[BackboneConfig], Encoder]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One encoder of the registry; `repository` is empty where nothing is downloaded."""
+
+    name: str
+    dim: int
+    field_px: int
+    licence: str
+    source: str
+    repository: str
+    build: Builder
+
+
+REGISTRY: dict[str, Entry] = {}
+
+
+def register(name: str, *, dim: int, field_px: int, licence: str, source: str, repository: str = "") -> Callable[[Builder], Builder]:
+    """Add the decorated builder to the registry.
+
+    Parameters
+    ----------
+    name
+        Name in run files.
+    dim
+        Size of the feature vector.
+    field_px
+        Side of the window it was made for, px at 0.25 µm/px.
+    licence, source
+        Terms of the weights and the page they come from.
+    repository
+        Hugging Face repository to download; empty for networks that start from random weights.
+    """
+
+    def add(build: Builder) -> Builder:
+        REGISTRY[name] = Entry(name, dim, field_px, licence, source, repository, build)
+        return build
+
+    return add
+
+
+def describe() -> list[dict[str, Any]]:
+    """List the registry as rows of name, dim, field_px, licence, source and download command."""
+    return [
+        {
+            "name": entry.name,
+            "dim": entry.dim,
+            "field_px": entry.field_px,
+            "licence": entry.licence,
+            "source": entry.source,
+            "download": _download(entry) if entry.repository else "",
+        }
+        for entry in REGISTRY.values()
+    ]
+
+
+def entry_of(name: str) -> Entry:
+    """Look up an encoder.
+
+    Raises
+    ------
+    UserError
+        If no encoder has this name.
+    """
+    if name not in REGISTRY:
+        raise UserError("run file", "backbone.name", f"{name!r} is no encoder", f"Use one of {', '.join(REGISTRY)}.")
+    return REGISTRY[name]
+
+
+def build_backbone(config: BackboneConfig) -> Encoder:
+    """Build an encoder and load its weights strictly.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown, the weights folder is missing, or its contents do not fit.
+    """
+    entry = entry_of(config.name)
+    encoder = entry.build(config)
+    if encoder.dim != entry.dim:
+        raise UserError(
+            config.weights or "run file", "weights", f"the encoder gives {encoder.dim} numbers, {entry.name} {entry.dim}", _remedy(entry)
+        )
+    if config.gradient_checkpointing:
+        encoder.checkpoint_gradients()
+    return encoder
+
+
+def weights_folder(config: BackboneConfig) -> Path:
+    """Return the folder of weights after checking that it holds a weights file."""
+    entry = entry_of(config.name)
+    if not config.weights:
+        raise UserError("run file", "backbone.weights", f"{config.name} needs its trained weights", _remedy(entry))
+    folder = Path(config.weights)
+    if not any((folder / name).is_file() for name in WEIGHT_FILES):
+        raise UserError(folder, "weights", f"there is neither {' nor '.join(WEIGHT_FILES)}", _remedy(entry))
+    return folder
+
+
+def load_timm(config: BackboneConfig, architecture: str, arguments: dict[str, Any]) -> Encoder:
+    """Build a timm vision transformer and load the weights folder into it, tensor by tensor.
+
+    Raises
+    ------
+    UserError
+        If the file is broken or its tensors are not those of the architecture.
+    """
+    folder = weights_folder(config)
+    file = next(folder / name for name in WEIGHT_FILES if (folder / name).is_file())
+    encoder = assemble(plain_spec("timm", architecture, {**arguments, "global_pool": "token"}, IMAGENET_MEAN, IMAGENET_STD))
+    try:
+        encoder.net.load_state_dict(_read_weights(file))
+    except (RuntimeError, OSError, ValueError, EOFError) as error:
+        problem = f"does not fit {architecture} ({str(error).strip().splitlines()[-1].strip()})"
+        raise UserError(file, "weights", problem, _remedy(entry_of(config.name))) from error
+    return encoder
+
+
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def _remedy(entry: Entry) -> str:
+    if not entry.repository:
+        return "Correct the run file."
+    return f"Accept the licence ({entry.licence}) at {entry.source}, run `{_download(entry)}` and name that folder in the run file."
+
+
+def _download(entry: Entry) -> str:
+    return f"huggingface-cli download {entry.repository} --local-dir resources/backbones/{entry.name}"
+
+
+UNI2_H: dict[str, Any] = {
+    "img_size": 224,
+    "patch_size": 14,
+    "depth": 24,
+    "num_heads": 24,
+    "init_values": 1e-5,
+    "embed_dim": 1536,
+    "mlp_ratio": 5.33334,
+    "no_embed_class": True,
+    "mlp_layer": "SwiGLUPacked",
+    "act_layer": "SiLU",
+    "reg_tokens": 8,
+    "dynamic_img_size": True,
+}
+
+
+@register(
+    "uni2-h",
+    dim=1536,
+    field_px=224,
+    licence="CC-BY-NC-ND 4.0, access on request",
+    source="https://huggingface.co/MahmoodLab/UNI2-h",
+    repository="MahmoodLab/UNI2-h",
+)
+def _uni2_h(config: BackboneConfig) -> Encoder:
+    return load_timm(config, "vit_giant_patch14_224", UNI2_H)
+
+
+@register(
+    "dinov3-vitl16",
+    dim=1024,
+    field_px=1024,
+    licence="DINOv3 License, access on request",
+    source="https://huggingface.co/facebook/dinov3-vitl16-pretrain-lvd1689m",
+    repository="facebook/dinov3-vitl16-pretrain-lvd1689m",
+)
+def load_dinov3(config: BackboneConfig) -> Encoder:
+    """Load a DINOv3 folder in whichever of the two published layouts its config.json declares."""
+    folder = weights_folder(config)
+    file = folder / "config.json"
+    try:
+        described = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(file, "file", "not a readable config.json", _remedy(entry_of(config.name))) from error
+    if described.get("model_type") == "dinov3_vit":
+        return _load_transformers(folder, entry_of(config.name))
+    if "dinov3" in str(described.get("architecture")):
+        return load_timm(config, described["architecture"], {"dynamic_img_size": True})
+    problem = "neither `model_type: dinov3_vit` (transformers) nor an `architecture` with dinov3 (timm)"
+    raise UserError(file, "model_type", problem, _remedy(entry_of(config.name)))
+
+
+def _load_transformers(folder: Path, entry: Entry) -> Encoder:
+    from transformers import DINOv3ViTModel
+
+    try:
+        loaded: Any = DINOv3ViTModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(folder, "weights", f"not loadable ({str(error).splitlines()[0]})", _remedy(entry)) from error
+    net, info = loaded
+    if wrong := [*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])]:
+        raise UserError(folder, "weights", f"{len(wrong)} tensors do not fit, first {sorted(wrong)[0]}", _remedy(entry))
+    spec = plain_spec("transformers", "dinov3_vit", _plain(net.config.to_diff_dict()), IMAGENET_MEAN, IMAGENET_STD)
+    return wrap_dinov3(net.float(), spec)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(json.dumps({key: value for key, value in values.items() if key not in {"dtype", "torch_dtype"}}))
+    return kept
+
+
+@register("tiny-resnet", dim=512, field_px=224, licence="none needed", source="random weights, trained from the start")
+def _tiny_resnet(config: BackboneConfig) -> Encoder:
+    return assemble(plain_spec("timm", "test_byobnet", {}, IMAGENET_MEAN, IMAGENET_STD))
+
+
+@register("tiny-vit", dim=64, field_px=224, licence="none needed", source="random weights, trained from the start")
+def _tiny_vit(config: BackboneConfig) -> Encoder:
+    arguments = {"img_size": config.image_px, "dynamic_img_size": True}
+    return assemble(plain_spec("timm", "test_vit", arguments, IMAGENET_MEAN, IMAGENET_STD))

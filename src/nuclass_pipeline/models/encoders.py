@@ -1,0 +1,181 @@
+"""Image encoders behind one interface, built from a plain description that a checkpoint can hold."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.layers.mlp import SwiGLUPacked
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_LAYERS: dict[str, Any] = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU}
+_CENTRE_WIDTH = 0.1
+
+
+class Encoder(nn.Module):
+    """An image encoder that normalises its own input.
+
+    Parameters
+    ----------
+    net
+        The network, without classifier.
+    spec
+        Plain description from which `assemble` builds the same network: `library`, `architecture`, `arguments`, and the `mean` and
+        `std` of the input.
+    dim
+        Size of the feature vector.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: Any, spec: dict[str, Any], dim: int) -> None:
+        super().__init__()
+        self.net: Any
+        self.net, self.spec, self.dim = net, spec, dim
+        self.register_buffer("mean", torch.tensor(spec["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec["std"]).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, S, S) with values 0–1 into vectors (B, dim)."""
+        return self.trace(images)[0]
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Return the last spatial feature map (B, channels, h, w)."""
+        return self.trace(images)[1]
+
+    def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vector (B, dim) and the map (B, channels, h, w) it was computed from, on one autograd graph."""
+        raise NotImplementedError
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        """Return the parameters from input to output: embeddings, each block, and what follows the last block."""
+        raise NotImplementedError
+
+    def checkpoint_gradients(self) -> None:
+        """Trade time for memory: recompute activations in the backward pass."""
+        raise NotImplementedError
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Standardise values 0–1 with the statistics the encoder was trained on."""
+        return (images - self.mean) / self.std
+
+
+class TokenEncoder(Encoder):
+    """A vision transformer; the vector is the normed class token."""
+
+    def __init__(self, net: Any, spec: dict[str, Any], dim: int, *, blocks: nn.ModuleList, prefix: int, patch_px: int) -> None:
+        super().__init__(net, spec, dim)
+        self._blocks: list[Any] = [*blocks]
+        self._prefix, self._patch_px = prefix, patch_px
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, S, S) with values 0–1 into vectors (B, dim)."""
+        out = self.net(self.normalise(images))
+        vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+        return vector
+
+    def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vector and the patch tokens that enter the last block's attention: those after it no longer reach the class token."""
+        h, w = (side // self._patch_px for side in images.shape[-2:])
+        grids: list[Tensor] = []
+
+        def expose(_module: nn.Module, _inputs: Any, tokens: Tensor) -> Tensor:
+            grid = tokens[:, self._prefix :].transpose(1, 2).reshape(len(tokens), -1, h, w)
+            grids.append(grid)
+            return torch.cat([tokens[:, : self._prefix], grid.flatten(2).transpose(1, 2)], dim=1)
+
+        handle = self._blocks[-1].norm1.register_forward_hook(expose)
+        try:
+            return self(images), grids[0]
+        finally:
+            handle.remove()
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        """Return embeddings, each block, and the final norm."""
+        inside = [list(block.parameters()) for block in self._blocks]
+        known = {id(parameter) for block in inside for parameter in block}
+        rest = [(name, parameter) for name, parameter in self.net.named_parameters() if id(parameter) not in known]
+        final = [parameter for name, parameter in rest if name.startswith(("norm.", "fc_norm."))]
+        return [[parameter for name, parameter in rest if not name.startswith(("norm.", "fc_norm."))], *inside, final]
+
+    def checkpoint_gradients(self) -> None:
+        """Trade time for memory: recompute activations in the backward pass."""
+        if hasattr(self.net, "set_grad_checkpointing"):
+            self.net.set_grad_checkpointing()
+        else:
+            self.net.gradient_checkpointing_enable()
+
+
+class ConvEncoder(Encoder):
+    """A convolutional network; the vector is the mean of its last map beside the mean around its centre.
+
+    A network that starts from random weights has a few thousand cells to learn that the cell to classify is the one in the middle;
+    a Gaussian window with σ of a tenth of the side tells it.
+    """
+
+    def __init__(self, net: Any, spec: dict[str, Any], channels: int) -> None:
+        super().__init__(net.to(memory_format=torch.channels_last), spec, 2 * channels)
+
+    def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pooled vector and the last feature map."""
+        images = self.normalise(images).contiguous(memory_format=torch.channels_last)
+        grid: Tensor = self.net.forward_features(images)
+        centre = (grid * _centre_window(grid)).sum((2, 3))
+        return torch.cat([grid.mean((2, 3)), centre], dim=1), grid
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        """Return stem, each stage, and nothing after the last."""
+        stages = [list(stage.parameters()) for stage in self.net.stages]
+        known = {id(parameter) for stage in stages for parameter in stage}
+        return [[parameter for parameter in self.net.parameters() if id(parameter) not in known], *stages, []]
+
+    def checkpoint_gradients(self) -> None:
+        """Trade time for memory: recompute activations in the backward pass."""
+        self.net.set_grad_checkpointing()
+
+
+def _centre_window(grid: Tensor) -> Tensor:
+    ys, xs = ((torch.arange(side, device=grid.device) + 0.5) / side - 0.5 for side in grid.shape[2:])
+    window = torch.exp(-(ys[:, None] ** 2 + xs[None] ** 2) / (2 * _CENTRE_WIDTH**2))
+    return window / window.sum()
+
+
+def assemble(spec: dict[str, Any]) -> Encoder:
+    """Build the encoder that `spec` describes, with random weights.
+
+    Parameters
+    ----------
+    spec
+        As in `Encoder`; `library` is `timm` or `transformers`.
+    """
+    return {"timm": _timm, "transformers": _transformers}[spec["library"]](spec)
+
+
+def plain_spec(library: str, architecture: str, arguments: dict[str, Any], mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """Describe an encoder in values that a weights-only checkpoint can hold."""
+    return {"library": library, "architecture": architecture, "arguments": arguments, "mean": list(mean), "std": list(std)}
+
+
+def _timm(spec: dict[str, Any]) -> Encoder:
+    arguments = {key: _LAYERS.get(value, value) if isinstance(value, str) else value for key, value in spec["arguments"].items()}
+    net: Any = timm.create_model(spec["architecture"], num_classes=0, **arguments)
+    if not hasattr(net, "blocks"):
+        return ConvEncoder(net, spec, net.num_features)
+    patch_px = net.patch_embed.patch_size[0]
+    return TokenEncoder(net, spec, net.num_features, blocks=net.blocks, prefix=net.num_prefix_tokens, patch_px=patch_px)
+
+
+def _transformers(spec: dict[str, Any]) -> Encoder:
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    return wrap_dinov3(DINOv3ViTModel(DINOv3ViTConfig(**spec["arguments"])), spec)
+
+
+def wrap_dinov3(net: Any, spec: dict[str, Any]) -> Encoder:
+    """Put a transformers `DINOv3ViTModel` behind the common interface; its vector is `pooler_output`, the normed class token."""
+    config = net.config
+    prefix = 1 + config.num_register_tokens
+    return TokenEncoder(net, spec, config.hidden_size, blocks=net.model.layer, prefix=prefix, patch_px=config.patch_size)

@@ -1,0 +1,101 @@
+"""Path global: the crop's vector beside a wide context window (arXiv 2511.13586)."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nuclass_pipeline.config.models import GlobalConfig
+from nuclass_pipeline.models import checkpoint
+from nuclass_pipeline.models.encoders import Encoder, assemble
+from nuclass_pipeline.models.layers import ClassifierHead, Projection
+from nuclass_pipeline.models.local import LocalOutput, LocalPath
+
+
+class GlobalOutput(NamedTuple):
+    """`[û; ĉ]` (B, 2·projection), logits of this path (B, classes), logits of the inner local path, inner gate (B, 1)."""
+
+    feature: Tensor
+    logits: Tensor
+    local_logits: Tensor
+    inner_gate: Tensor
+
+
+class GlobalPath(nn.Module):
+    """A trained-on copy of path local, a context encoder, a projection of each, and a head on both.
+
+    Parameters
+    ----------
+    local
+        Path local to train on: its encoder feeds the projection *before* FiLM; its FiLM and head give p_local for the objective.
+    encoder
+        Context encoder; None when it is frozen and its features (B, context_dim) are given instead of images.
+    context_dim
+        Size of the context vector.
+    classes
+        Their number.
+    config
+        Sizes, dropout and α.
+    """
+
+    alpha: Tensor
+
+    def __init__(self, local: LocalPath, encoder: Encoder | None, context_dim: int, *, classes: int, config: GlobalConfig) -> None:
+        super().__init__()
+        size = config.projection
+        self.local, self.encoder = local, encoder
+        self.local_projection = Projection(local.backbone.dim, size)
+        self.context_projection = Projection(context_dim, size)
+        self.head = ClassifierHead(2 * size, classes, config.dropout)
+        self.inner_gate = nn.Sequential(nn.Linear(2 * size + 1, 256), nn.SiLU(), nn.Linear(256, 1), nn.Sigmoid())
+        self.context_dropout = config.context_dropout
+        self.register_buffer("alpha", torch.tensor(config.alpha_final))
+
+    def forward(
+        self, image: Tensor, context: Tensor, organ: Tensor, *, label: Tensor | None = None, alpha: float | None = None
+    ) -> GlobalOutput:
+        """Classify crops (B, 3, S, S) in their contexts.
+
+        Parameters
+        ----------
+        image
+            Crops, values 0–1.
+        context
+            Windows (B, 3, S, S), values 0–1, or the features (B, context_dim) of a frozen encoder.
+        organ
+            Organ indices (B,).
+        label
+            True classes (B,), while training only: the inner gate sees p_local(y). Without them it sees 0 and nothing may depend on it.
+        alpha
+            Scale of the context while it is warmed up; without it the final scale, kept in the checkpoint.
+        """
+        vector = self.encoder(context) if self.encoder is not None else context
+        return self.classify(self.local(image, organ), vector, label=label, alpha=alpha)
+
+    def classify(self, inner: LocalOutput, vector: Tensor, *, label: Tensor | None = None, alpha: float | None = None) -> GlobalOutput:
+        """Do the same from the inner local path's output and context vectors (B, context_dim)."""
+        if self.training and torch.rand(()) < self.context_dropout:
+            vector = torch.zeros_like(vector)
+        u, c = self.local_projection(inner.raw), self.context_projection(vector)
+        logits = self.head(torch.cat([u, c * (self.alpha if alpha is None else alpha)], dim=-1))
+        feature = torch.cat([u, c], dim=-1)
+        return GlobalOutput(feature, logits, inner.logits, self._inner_gate(feature, inner.logits, label))
+
+    def _inner_gate(self, feature: Tensor, local_logits: Tensor, label: Tensor | None) -> Tensor:
+        truth = feature.new_zeros(len(feature), 1)
+        if label is not None:
+            truth = local_logits.float().softmax(-1).gather(1, label[:, None]).to(feature.dtype)
+        gate: Tensor = self.inner_gate(torch.cat([feature, truth], dim=-1))
+        return gate
+
+
+def restore_global(path: Path | str) -> tuple[GlobalPath, checkpoint.Meta]:
+    """Rebuild path global from its checkpoint; a frozen context encoder is not part of it."""
+    meta, state = checkpoint.load(path, "global")
+    config = meta.global_ or GlobalConfig()
+    local = LocalPath(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
+    encoder = assemble(meta.context) if meta.context else None
+    model = GlobalPath(local, encoder, meta.dims["context"], classes=len(meta.classes), config=config)
+    model.load_state_dict(state)
+    return model.eval(), meta

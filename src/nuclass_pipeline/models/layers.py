@@ -1,0 +1,46 @@
+"""The three building blocks that the paths share."""
+
+from torch import Tensor, nn
+
+
+class FiLM(nn.Module):
+    """Organ-conditioned scaling of a normed feature: `LN(f) ⊙ (1 + γ) + β` with γ, β from the organ's embedding.
+
+    Perez et al. 2018 (arXiv 1709.07871), as used in arXiv 2511.13586.
+
+    Parameters
+    ----------
+    dim
+        Size of the feature.
+    organs
+        Number of organs.
+    organ_dim
+        Size of the organ embedding.
+    """
+
+    def __init__(self, dim: int, organs: int, organ_dim: int) -> None:
+        super().__init__()
+        hidden = max(64, 2 * organ_dim)
+        self.norm = nn.LayerNorm(dim)
+        self.embedding = nn.Embedding(organs, organ_dim)
+        self.modulation = nn.Sequential(nn.Linear(organ_dim, hidden), nn.SiLU(), nn.Linear(hidden, 2 * dim))
+
+    def forward(self, feature: Tensor, organ: Tensor) -> Tensor:
+        """Modulate features (B, dim) by organ indices (B,)."""
+        gamma, beta = self.modulation(self.embedding(organ)).chunk(2, dim=-1)
+        modulated: Tensor = self.norm(feature) * (1 + gamma) + beta
+        return modulated
+
+
+class ClassifierHead(nn.Sequential):
+    """Two linear layers with SiLU between and dropout before each: (B, dim) → logits (B, classes)."""
+
+    def __init__(self, dim: int, classes: int, dropout: float, hidden: int = 1024) -> None:
+        super().__init__(nn.Dropout(dropout), nn.Linear(dim, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, classes))
+
+
+class Projection(nn.Sequential):
+    """LayerNorm and a linear layer: (B, dim) → (B, size)."""
+
+    def __init__(self, dim: int, size: int) -> None:
+        super().__init__(nn.LayerNorm(dim), nn.Linear(dim, size))

@@ -1,0 +1,56 @@
+"""Path local: the cell's own crop through an encoder, FiLM by organ, and a classifier (arXiv 2511.13586)."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from nuclass_pipeline.config.models import LocalConfig
+from nuclass_pipeline.models import checkpoint
+from nuclass_pipeline.models.encoders import Encoder, assemble
+from nuclass_pipeline.models.layers import ClassifierHead, FiLM
+
+
+class LocalOutput(NamedTuple):
+    """Vector of the encoder (B, dim), feature after FiLM (B, dim), logits (B, classes)."""
+
+    raw: Tensor
+    feature: Tensor
+    logits: Tensor
+
+
+class LocalPath(nn.Module):
+    """Encoder → FiLM → head.
+
+    Parameters
+    ----------
+    backbone
+        Encoder of the crop.
+    classes, organs
+        Their numbers.
+    config
+        Sizes and dropout.
+    """
+
+    def __init__(self, backbone: Encoder, *, classes: int, organs: int, config: LocalConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.film = FiLM(backbone.dim, organs, config.organ_dim)
+        self.head = ClassifierHead(backbone.dim, classes, config.dropout)
+
+    def forward(self, image: Tensor, organ: Tensor) -> LocalOutput:
+        """Classify crops (B, 3, S, S) with values 0–1 of organs (B,)."""
+        return self.classify(self.backbone(image), organ)
+
+    def classify(self, raw: Tensor, organ: Tensor) -> LocalOutput:
+        """Classify vectors (B, dim) of the encoder."""
+        feature = self.film(raw, organ)
+        return LocalOutput(raw, feature, self.head(feature))
+
+
+def restore_local(path: Path | str) -> tuple[LocalPath, checkpoint.Meta]:
+    """Rebuild path local from its checkpoint; no other file is needed."""
+    meta, state = checkpoint.load(path, "local")
+    model = LocalPath(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
+    model.load_state_dict(state)
+    return model.eval(), meta

@@ -1,0 +1,257 @@
+"""One training loop for all models: checks, early stopping, best weights, history, and going on after an interruption."""
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from nuclass_pipeline.config.models import OptimConfig
+from nuclass_pipeline.io import whole_file
+from nuclass_pipeline.models.checkpoint import Meta, save
+from nuclass_pipeline.train.optim import Rate, make_optimiser
+
+logger = logging.getLogger(__name__)
+
+MONITOR = "val_macro_f1"
+
+
+class Task(L.LightningModule):
+    """A model in training: subclasses say how a batch gives a loss, and which logits are the model's prediction.
+
+    Parameters
+    ----------
+    model
+        What is trained and kept.
+    classes
+        Number of classes.
+    optim
+        Warm-up and weight decay.
+    seed
+        Each epoch draws from generators seeded by it and the epoch's number, so a resumed run repeats the uninterrupted one.
+    """
+
+    generator: torch.Generator
+
+    def __init__(self, model: nn.Module, *, classes: int, optim: OptimConfig, seed: int) -> None:
+        super().__init__()
+        self.model, self.optim, self.seed = model, optim, seed
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.macro_f1 = MulticlassF1Score(classes, average="macro")
+        self.accuracy = MulticlassAccuracy(classes, average="micro")
+
+    def training_loss(self, batch: Any) -> Tensor:
+        """Return the objective of a batch."""
+        raise NotImplementedError
+
+    def predict_batch(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return validation loss, probabilities or logits (B, C), and labels (B,)."""
+        raise NotImplementedError
+
+    def rates(self) -> list[Rate]:
+        """Return every parameter of the model with its learning rate."""
+        raise NotImplementedError
+
+    def start_epoch(self, epoch: int) -> None:
+        """Freeze or unfreeze what the epoch asks for."""
+
+    def steps_before(self, epoch: int) -> int:
+        """Return the number of optimiser steps before an epoch."""
+        return epoch * math.ceil(self.trainer.num_training_batches / self.optim.accumulate)
+
+    def configure_optimizers(self) -> Any:
+        """Build AdamW and its warm-up; Lightning calls this."""
+        self.trainer.fit_loop.setup_data()
+        optimiser, schedule = make_optimiser(self.model, self.rates(), self.optim.weight_decay, self.optim.warmup_steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the epoch; Lightning calls this."""
+        seed = _epoch_seed(self.seed, self.current_epoch)
+        torch.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.start_epoch(self.current_epoch)
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        """Return the objective; Lightning calls this."""
+        loss = self.training_loss(batch)
+        self.train_loss.update(loss.detach())
+        return loss
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        """Collect a batch of the check; Lightning calls this."""
+        loss, scores, label = self.predict_batch(batch)
+        self.val_loss.update(loss, weight=len(label))
+        self.macro_f1.update(scores.float(), label)
+        self.accuracy.update(scores.float(), label)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the check; Lightning calls this."""
+        for name, metric in (
+            ("train_loss", self.train_loss),
+            ("val_loss", self.val_loss),
+            (MONITOR, self.macro_f1),
+            ("val_accuracy", self.accuracy),
+        ):
+            self.log(name, metric.compute())
+            metric.reset()
+
+
+@dataclass
+class Best:
+    """The best check and all others."""
+
+    epoch: int
+    score: float
+    history: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: the loop's settings, hardware, where to keep the state, and what that state is for."""
+
+    optim: OptimConfig
+    device: str
+    precision: str
+    resume: Path
+    fingerprint: str
+    patient_from: int = 0
+
+
+@dataclass
+class History(Callback):
+    """One row per check, kept across interruptions."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the check; Lightning calls this."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        lr = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "lr": lr}
+        self.rows.append(row)
+        logger.info(
+            "epoch %d, step %d: train loss %.4f, val loss %.4f, val macro-F1 %.4f, val accuracy %.4f",
+            *(row[name] for name in ("epoch", "step", "train_loss", "val_loss", MONITOR, "val_accuracy")),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows for a checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the rows of a checkpoint."""
+        self.rows = state_dict["rows"]
+
+    def best(self) -> Best:
+        """Return the first check with the highest macro-F1."""
+        frame = pd.DataFrame(self.rows)
+        top = frame.iloc[int(frame[MONITOR].to_numpy().argmax())]
+        columns = ["epoch", "step", "train_loss", "val_loss", MONITOR, "val_accuracy", "lr"]
+        return Best(int(top["epoch"]), float(top[MONITOR]), frame[columns])
+
+
+class Patience(EarlyStopping):
+    """Early stopping that counts checks only once all that will be trained is being trained."""
+
+    def __init__(self, patience: int, patient_from: int) -> None:
+        super().__init__(MONITOR, patience=patience, mode="max", check_on_train_epoch_end=False)
+        self.patient_from = patient_from
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count the check; Lightning calls this."""
+        if trainer.current_epoch >= self.patient_from:
+            super().on_validation_end(trainer, pl_module)
+
+
+def fit(task: Task, train: DataLoader[Any], validation: DataLoader[Any], plan: Plan) -> Best:
+    """Train until patience or epochs run out, and leave the best weights in `task.model`.
+
+    The state is saved at the end of each epoch. If the state in `plan.resume` is of the same data, configuration and seed, training goes on
+    from it and, on the CPU, ends with the weights of an uninterrupted run; otherwise it starts afresh.
+
+    Returns
+    -------
+    Best
+        Epoch and score of those weights, and the history of the checks.
+    """
+    state = _prepare_resume(plan)
+    history = History()
+    best = ModelCheckpoint(plan.resume, "best", MONITOR, mode="max", save_weights_only=True, enable_version_counter=False)
+    last = ModelCheckpoint(plan.resume, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = _trainer(plan, [history, Patience(plan.optim.patience, plan.patient_from), best, last])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*(many workers|number of training batches|Checkpoint directory|LeafSpec).*")
+        trainer.fit(task, train, validation, ckpt_path=state, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    task.load_state_dict(content["state_dict"])
+    return history.best()
+
+
+def keep(model: nn.Module, meta: Meta, best: Best, checkpoint: Path, history: Path) -> None:
+    """Write the best weights and the history of the checks."""
+    save(checkpoint, model, meta.model_copy(update={"epoch": best.epoch, "score": best.score}))
+    with whole_file(history) as partial:
+        best.history.to_parquet(partial, index=False)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Hash JSON-like values: what a saved state must agree on to be taken up."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def discard(resume: Path) -> None:
+    """Remove the state of a finished training."""
+    shutil.rmtree(resume, ignore_errors=True)
+
+
+def _trainer(plan: Plan, callbacks: Sequence[Callback]) -> L.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    return L.Trainer(
+        accelerator="gpu" if plan.device.startswith("cuda") else "cpu",
+        devices=1,
+        precision=plan.precision,  # type: ignore[arg-type]
+        max_epochs=plan.optim.max_epochs,
+        val_check_interval=1 / plan.optim.checks_per_epoch,
+        accumulate_grad_batches=plan.optim.accumulate,
+        gradient_clip_val=plan.optim.clip_norm or None,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        callbacks=list(callbacks),
+    )
+
+
+def _prepare_resume(plan: Plan) -> Path | None:
+    mark, last = plan.resume / "fingerprint", plan.resume / "last.ckpt"
+    if last.exists() and mark.exists() and mark.read_text() == plan.fingerprint:
+        logger.info("going on from %s", last)
+        return last
+    if last.exists():
+        logger.info("%s belongs to another configuration or other data: starting afresh", last)
+    discard(plan.resume)
+    with whole_file(mark) as partial:
+        partial.write_text(plan.fingerprint)
+    return None
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:4], "big")

@@ -1,0 +1,118 @@
+"""Train path local (arXiv 2511.13586)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nuclass_pipeline.config.compute import Compute
+from nuclass_pipeline.config.models import LocalConfig
+from nuclass_pipeline.data.dataset import Batch
+from nuclass_pipeline.models.backbones import build_backbone
+from nuclass_pipeline.models.checkpoint import Meta
+from nuclass_pipeline.models.local import LocalOutput, LocalPath
+from nuclass_pipeline.train.engine import Plan, discard, fingerprint, fit, keep
+from nuclass_pipeline.train.losses import class_weights, smoothed_cross_entropy
+from nuclass_pipeline.train.optim import Rate, encoder_rates
+from nuclass_pipeline.train.paths import Data, PathTask, hold, observed_classes, pixel_size, slide_files
+from nuclass_pipeline.vocabulary import ORGANS
+
+STAGE_VERSION = 1
+
+
+class LocalTask(PathTask):
+    """Path local in training."""
+
+    model: LocalPath
+    weights: Tensor
+
+    def __init__(self, model: LocalPath, weights: Tensor, config: LocalConfig, seed: int) -> None:
+        super().__init__(model, classes=len(weights), optim=config.optim, seed=seed)
+        self.config, self.augmented = config, config.augment
+        self.register_buffer("weights", weights)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Train the encoder once its frozen epochs are over."""
+        hold(self.model.backbone, self.config.backbone.freeze or epoch < self.config.freeze_backbone_epochs)
+
+    def rates(self) -> list[Rate]:
+        """Decay the encoder's rates by layer; the rest learns at the head's rate."""
+        optim, model = self.config.optim, self.model
+        start = self.steps_before(self.config.freeze_backbone_epochs)
+        rest = [*model.film.parameters(), *model.head.parameters()]
+        return [*encoder_rates(model.backbone, optim.lr_backbone, optim.layer_decay, start), Rate(rest, optim.lr_head)]
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Return the weighted, smoothed cross-entropy."""
+        return self._loss(self._forward(batch).logits, batch.label)
+
+    def predict_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same loss, logits and labels."""
+        logits = self._forward(batch).logits
+        return self._loss(logits, batch.label), logits, batch.label
+
+    def _forward(self, batch: Batch) -> LocalOutput:
+        output: LocalOutput = self.model(batch.image, batch.organ)
+        return output
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        return smoothed_cross_entropy(logits, label, self.config.label_smoothing, self.weights)
+
+
+def train_local(
+    *,
+    patches: Sequence[Path],
+    labels: Sequence[Path],
+    splits: Sequence[Path],
+    organs: Sequence[str],
+    classes: Sequence[str],
+    config: LocalConfig,
+    compute: Compute,
+    seed: int,
+    device: str,
+    checkpoint: Path,
+    history: Path,
+    resume: Path,
+) -> None:
+    """Train path local on part `train` of the slides and keep the weights with the best macro-F1 on part `val`.
+
+    Parameters
+    ----------
+    patches, labels, splits, organs
+        Files and organ of each training slide.
+    classes
+        Classes to learn; those without a training cell are left out of the model.
+    config, compute, seed, device
+        How to train, and on what.
+    checkpoint, history
+        What is written.
+    resume
+        Folder for the state of an unfinished training; removed at the end.
+
+    Raises
+    ------
+    UserError
+        If an input file is unfit, or the weights of the encoder are missing.
+    """
+    torch.manual_seed(seed)
+    slides = slide_files(patches, labels, splits, organs)
+    learnt = observed_classes(slides, "train", classes)
+    backbone = build_backbone(config.backbone)
+    data = Data.open(slides, compute.cache_gb, classes=learnt, organs=ORGANS, image_px=config.backbone.image_px)
+    model = LocalPath(backbone, classes=len(learnt), organs=len(ORGANS), config=config)
+    task = LocalTask(model, class_weights(data.train.counts(len(learnt)), config.class_balance), config, seed)
+    identity = fingerprint("local", config.model_dump(), learnt, data.fingerprint(), seed, STAGE_VERSION)
+    plan = Plan(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
+    meta = Meta(
+        kind="local",
+        classes=tuple(learnt),
+        organs=ORGANS,
+        mpp=pixel_size(patches),
+        local=config,
+        backbone=backbone.spec,
+        dims={"local": backbone.dim},
+        seed=seed,
+    )
+    keep(model, meta, fit(task, *data.loaders(config.optim, compute, seed), plan), checkpoint, history)
+    discard(resume)

@@ -1,0 +1,149 @@
+"""The objectives, as pure functions (arXiv 2511.13586)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
+
+from nuclass_pipeline.config.models import GateConfig, GlobalConfig
+from nuclass_pipeline.models.gate import mix
+
+EPSILON = 1e-8
+MEAN_TARGET_BOUND = 1e-3
+
+
+def class_weights(counts: Tensor, beta: float) -> Tensor:
+    """Weigh classes by the inverse effective number of samples, `(1 − β) / (1 − β^n)` (Cui et al. 2019, arXiv 1901.05555).
+
+    Parameters
+    ----------
+    counts
+        Cells per class (C,).
+    beta
+        0 weighs all observed classes alike; towards 1 the weights approach 1/n.
+
+    Returns
+    -------
+    Tensor
+        Weights (C,) float32 with mean 1 over observed classes and 0 for the others.
+    """
+    observed = counts > 0
+    weights = torch.where(observed, (1 - beta) / (1 - beta ** counts.double().clamp(min=1)), 0.0)
+    return (weights * observed.sum() / weights.sum()).float()
+
+
+def smoothed_cross_entropy(logits: Tensor, label: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy with label smoothing; with class weights, torch's mean weighted by the labels' weights."""
+    return cross_entropy(logits.float(), label, weight=weights, label_smoothing=smoothing)
+
+
+def uncertainty_weight(local_p: Tensor, label: Tensor, gamma: float) -> Tensor:
+    """Return `(1 − p_local(y))^γ` (B,): little weight where path local already is right."""
+    return (1 - local_p.gather(1, label[:, None]).squeeze(1)).clamp(0, 1) ** gamma
+
+
+class GlobalLoss(NamedTuple):
+    """Weighted term of the fused logits, path global's own term, and their sum with its weight."""
+
+    fused: Tensor
+    own: Tensor
+    total: Tensor
+
+
+def global_loss(
+    local_logits: Tensor, logits: Tensor, inner_gate: Tensor, label: Tensor, weights: Tensor, config: GlobalConfig
+) -> GlobalLoss:
+    """Train path global on what path local cannot tell.
+
+    `mean_i(w_i · CE(z_local + g·z_global, y)) + λ · CE_weighted(z_global, y)` with `w` from `uncertainty_weight`.
+
+    Parameters
+    ----------
+    local_logits, logits
+        Of the inner local path and of path global, (B, C).
+    inner_gate
+        g (B, 1).
+    label
+        Classes (B,).
+    weights
+        Class weights (C,).
+    config
+        λ, γ and the smoothing.
+    """
+    local_logits, logits = local_logits.float(), logits.float()
+    local_p = local_logits.softmax(-1)
+    focus = uncertainty_weight(local_p.detach() if config.detach_focus else local_p, label, config.focus_gamma)
+    fused_logits = local_logits + inner_gate.float() * logits
+    fused = (focus * cross_entropy(fused_logits, label, label_smoothing=config.label_smoothing, reduction="none")).mean()
+    own = smoothed_cross_entropy(logits, label, config.label_smoothing, weights)
+    return GlobalLoss(fused, own, fused + config.global_weight * own)
+
+
+def gate_target(local_p: Tensor, global_p: Tensor, label: Tensor, soft_k: float) -> Tensor:
+    """Return the gate's target (B,): 1 or 0 where only path global or only path local is right, else `σ(k·(p_global(y) − p_local(y)))`."""
+    local_right, global_right = _right(local_p, label), _right(global_p, label)
+    soft = torch.sigmoid(soft_k * (_of_label(global_p, label) - _of_label(local_p, label)))
+    return torch.where(local_right ^ global_right, global_right.to(soft.dtype), soft).detach()
+
+
+def gate_weight(local_p: Tensor, global_p: Tensor, label: Tensor, config: GateConfig) -> Tensor:
+    """Return the weight of each cell (B,): `1 + boost·[exactly one path right] + scale·|p_global(y) − p_local(y)|^γ`."""
+    conflict = (_right(local_p, label) ^ _right(global_p, label)).to(local_p.dtype)
+    difference = (_of_label(global_p, label) - _of_label(local_p, label)).abs()
+    return 1 + config.conflict_boost * conflict + config.delta_scale * difference**config.delta_gamma
+
+
+def positive_weight(target: Tensor) -> Tensor:
+    """Return `(1 − t̄) / t̄` with the batch mean t̄ kept away from 0 and 1."""
+    mean = target.mean().clamp(MEAN_TARGET_BOUND, 1 - MEAN_TARGET_BOUND)
+    return (1 - mean) / mean
+
+
+class GateLoss(NamedTuple):
+    """The four weighted terms and their sum."""
+
+    mix: Tensor
+    target: Tensor
+    align: Tensor
+    entropy: Tensor
+    total: Tensor
+
+
+def gate_loss(logit: Tensor, local_p: Tensor, global_p: Tensor, label: Tensor, config: GateConfig) -> GateLoss:
+    """Train the gate to mix well, to pick the right path, to follow the better one, and to decide where the paths differ.
+
+    Parameters
+    ----------
+    logit
+        Output of the gate (B,).
+    local_p, global_p
+        Probabilities of the frozen paths (B, C).
+    label
+        Classes (B,).
+    config
+        Weights of the terms.
+    """
+    g = torch.sigmoid(logit)
+    mixed = mix(g, local_p, global_p)
+    target, weight = gate_target(local_p, global_p, label, config.soft_k), gate_weight(local_p, global_p, label, config)
+    picked = torch.where(target[:, None] > 0.5, global_p, local_p)
+    divergence = (picked * ((picked + EPSILON).log() - (mixed + EPSILON).log())).sum(-1)
+    difference = (_of_label(global_p, label) - _of_label(local_p, label)).abs()
+    # From the logit: −g·ln g has no finite gradient once g rounds to 0 or 1.
+    entropy = g * softplus(-logit) + (1 - g) * softplus(logit)
+    terms = (
+        config.weight_mix * (weight * -(_of_label(mixed, label) + EPSILON).log()).mean(),
+        config.weight_target * binary_cross_entropy_with_logits(logit, target, weight, pos_weight=positive_weight(target)),
+        config.weight_align * (weight * divergence).mean(),
+        config.weight_entropy * (entropy * difference).mean(),
+    )
+    return GateLoss(*terms, torch.stack(terms).sum())
+
+
+def _of_label(p: Tensor, label: Tensor) -> Tensor:
+    return p.gather(1, label[:, None]).squeeze(1)
+
+
+def _right(p: Tensor, label: Tensor) -> Tensor:
+    return p.argmax(-1) == label

@@ -1,0 +1,160 @@
+"""Encoders load exactly the weights they are given, and say what to do when they cannot."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from nuclass_pipeline.config.models import BackboneConfig
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.models.backbones import REGISTRY, UNI2_H, build_backbone, describe, load_dinov3, load_timm, register
+from nuclass_pipeline.models.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, assemble, plain_spec
+
+MINI_UNI: dict[str, Any] = {**UNI2_H, "depth": 2, "num_heads": 4, "embed_dim": 96, "img_size": 28}
+SOURCE = {"licence": "test", "source": "https://example.org", "repository": "a/b"}
+
+
+@pytest.fixture(autouse=True)
+def miniatures() -> Iterator[None]:
+    register("mini-uni", dim=96, field_px=28, **SOURCE)(lambda config: load_timm(config, "vit_giant_patch14_224", MINI_UNI))
+    register("mini-dinov3", dim=32, field_px=64, **SOURCE)(load_dinov3)
+    register("mini-dinov3-timm", dim=384, field_px=64, **SOURCE)(load_dinov3)
+    yield
+    for name in ("mini-uni", "mini-dinov3", "mini-dinov3-timm"):
+        del REGISTRY[name]
+
+
+def images(count: int, side: int) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def standardise(x: torch.Tensor) -> torch.Tensor:
+    return (x - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+
+
+def save_uni(folder: Path) -> Encoder:
+    encoder = assemble(plain_spec("timm", "vit_giant_patch14_224", {**MINI_UNI, "global_pool": "token"}, IMAGENET_MEAN, IMAGENET_STD))
+    timm.models.save_for_hf(encoder.net, folder, model_args={"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}, safe_serialization=True)
+    return encoder
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_uni_weights_arrive(tmp_path: Path, checkpointing: bool) -> None:
+    saved = save_uni(tmp_path).eval()
+    config = BackboneConfig(name="mini-uni", weights=str(tmp_path), gradient_checkpointing=checkpointing)
+    loaded = build_backbone(config).eval()
+    x = images(2, 28)
+    torch.testing.assert_close(loaded(x), saved.net(standardise(x)), rtol=0, atol=0)
+    assert loaded.net.grad_checkpointing is checkpointing
+    loaded(x).sum().backward()
+    assert loaded.net.patch_embed.proj.weight.grad is not None
+
+
+def test_pytorch_bin_is_read_too(tmp_path: Path) -> None:
+    saved = save_uni(tmp_path).eval()
+    (tmp_path / "model.safetensors").unlink(missing_ok=True)
+    torch.save(saved.net.state_dict(), tmp_path / "pytorch_model.bin")
+    loaded = build_backbone(BackboneConfig(name="mini-uni", weights=str(tmp_path))).eval()
+    torch.testing.assert_close(loaded(images(1, 28)), saved(images(1, 28)), rtol=0, atol=0)
+
+
+def save_dinov3(folder: Path) -> Any:
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    config = DINOv3ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, patch_size=16, image_size=64)
+    net = DINOv3ViTModel(config).eval()
+    net.save_pretrained(folder)
+    return net
+
+
+def test_dinov3_of_transformers(tmp_path: Path) -> None:
+    saved = save_dinov3(tmp_path)
+    loaded = build_backbone(BackboneConfig(name="mini-dinov3", weights=str(tmp_path), gradient_checkpointing=True)).eval()
+    x = images(2, 96)
+    torch.testing.assert_close(loaded(x), saved(standardise(x)).pooler_output, rtol=0, atol=0)
+    assert loaded.grid(x).shape == (2, 32, 6, 6)
+    blocks = [id(p) for block in loaded.blocks() for p in block]
+    assert sorted(blocks) == sorted(id(p) for p in loaded.parameters())
+    again = assemble(json.loads(json.dumps(loaded.spec))).eval()
+    again.load_state_dict(loaded.state_dict())
+    torch.testing.assert_close(again(x), loaded(x), rtol=0, atol=0)
+
+
+def test_dinov3_with_a_missing_tensor_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_dinov3(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    save_file(dict(list(state.items())[:-1]), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="1 tensors do not fit"):
+        build_backbone(BackboneConfig(name="mini-dinov3", weights=str(tmp_path)))
+
+
+def test_dinov3_of_timm(tmp_path: Path) -> None:
+    net = timm.create_model("vit_small_patch16_dinov3", num_classes=0).eval()
+    timm.models.save_for_hf(net, tmp_path)
+    loaded = build_backbone(BackboneConfig(name="mini-dinov3-timm", weights=str(tmp_path))).eval()
+    x = images(1, 64)
+    torch.testing.assert_close(loaded(x), net.forward_features(standardise(x))[:, 0], rtol=1e-5, atol=1e-5)
+    assert loaded.grid(x).shape == (1, 384, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["uni2-h", "dinov3-vitl16"])
+@pytest.mark.parametrize("weights", [None, "/nowhere/at/all"])
+def test_absent_weights_tell_where_they_are(name: str, weights: str | None) -> None:
+    with pytest.raises(UserError) as error:
+        build_backbone(BackboneConfig(name=name, weights=weights))
+    line = str(error.value)
+    assert "\n" not in line
+    assert REGISTRY[name].licence in line
+    assert REGISTRY[name].source in line
+    assert f"huggingface-cli download {REGISTRY[name].repository} --local-dir" in line
+
+
+def test_broken_and_foreign_weights_are_refused(tmp_path: Path) -> None:
+    save_uni(tmp_path)
+    config = BackboneConfig(name="uni2-h", weights=str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match="does not fit"):
+        build_backbone(config.model_copy(update={"name": "mini-uni"}))
+    save_dinov3(tmp_path)
+    with pytest.raises(UserError, match="does not fit"):
+        build_backbone(config.model_copy(update={"name": "mini-uni"}))
+    with pytest.raises(UserError, match="the encoder gives 32 numbers"):
+        build_backbone(config.model_copy(update={"name": "dinov3-vitl16"}))
+
+
+def test_a_config_of_another_model_is_refused(tmp_path: Path) -> None:
+    save_dinov3(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="model_type"):
+        build_backbone(BackboneConfig(name="mini-dinov3", weights=str(tmp_path)))
+
+
+def test_unknown_names_list_the_known() -> None:
+    with pytest.raises(UserError, match=r"uni3.*uni2-h, dinov3-vitl16, tiny-resnet"):
+        build_backbone(BackboneConfig(name="uni3"))
+
+
+def test_the_registry_describes_itself() -> None:
+    rows = {row["name"]: row for row in describe()}
+    assert rows["uni2-h"]["dim"] == 1536
+    assert rows["dinov3-vitl16"]["download"].startswith("huggingface-cli download facebook/dinov3-vitl16")
+    assert rows["tiny-resnet"]["download"] == ""
+
+
+@pytest.mark.parametrize(("name", "side", "grid"), [("tiny-resnet", 96, 3), ("tiny-vit", 96, 6)])
+def test_small_networks(name: str, side: int, grid: int) -> None:
+    encoder = build_backbone(BackboneConfig(name=name, image_px=side)).eval()
+    vector, tokens = encoder.trace(images(2, side))
+    assert vector.shape == (2, encoder.dim)
+    assert tokens.shape[2:] == (grid, grid)
+    torch.testing.assert_close(vector, encoder(images(2, side)))
+    (gradient,) = torch.autograd.grad(vector[:, 0].sum(), tokens)
+    assert gradient.abs().sum() > 0
+    ids = [id(p) for block in encoder.blocks() for p in block]
+    assert sorted(ids) == sorted(id(p) for p in encoder.parameters())

@@ -1,0 +1,89 @@
+"""Augmentation: the identity at zero strength, exact flips, and honest colours."""
+
+import math
+
+import pytest
+import torch
+
+from nuclass_pipeline.train.augment import LUMA, Jitter, Limits, draw, move, recolour
+
+STILL = Limits(flip=0, degrees=0, shift=0, scale=0, brightness=0, contrast=0, saturation=0, hue=0)
+
+
+def images(count: int = 3, side: int = 16) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def jitter(count: int = 3, **limits: float) -> Jitter:
+    return draw(count, torch.Generator().manual_seed(0), Limits(**{**vars(STILL), **limits}))
+
+
+def colour(**changes: float) -> Jitter:
+    return jitter()._replace(**{name: torch.full((3,), value) for name, value in changes.items()})
+
+
+def test_zero_strength_changes_nothing() -> None:
+    torch.testing.assert_close(move(images(), jitter()), images(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(recolour(images(), jitter()), images(), atol=1e-5, rtol=0)
+
+
+def test_certain_flips_turn_by_half() -> None:
+    torch.testing.assert_close(move(images(), jitter(flip=1)), images().flip(2, 3), atol=1e-5, rtol=0)
+
+
+def test_each_image_has_its_own_parameters() -> None:
+    drawn = draw(200, torch.Generator().manual_seed(0), Limits())
+    assert len(drawn.affine.unique(dim=0)) == 200
+    flipped = drawn.affine[:, 0, 0] < 0
+    assert 0.35 < flipped.float().mean() < 0.65
+
+
+def test_limits_hold() -> None:
+    drawn = draw(2000, torch.Generator().manual_seed(0), Limits())
+    size = torch.linalg.det(drawn.affine[:, :, :2]).abs().sqrt()
+    assert size.min() >= 1 / 1.05 - 1e-5
+    assert size.max() <= 1 / 0.95 + 1e-5
+    assert drawn.affine[:, :, 2].abs().max() <= 0.1
+    angle = torch.atan2(drawn.affine[:, 0, 1].abs(), drawn.affine[:, 0, 0].abs())
+    assert angle.max() <= math.radians(15) + 1e-6
+    assert drawn.hue.abs().max() <= 2 * math.pi * 0.05
+    for factor in (drawn.brightness, drawn.contrast, drawn.saturation):
+        assert (factor - 1).abs().max() <= 0.2
+    assert drawn.brightness.std() > 0.1
+
+
+def test_a_shift_is_a_fraction_of_the_side() -> None:
+    shifted = jitter()
+    shifted.affine[:, 0, 2] = 2 * 4 / 16
+    torch.testing.assert_close(move(images(), shifted)[..., :12], images()[..., 4:], atol=1e-5, rtol=0)
+
+
+def test_brightness() -> None:
+    torch.testing.assert_close(recolour(images(), colour(brightness=0.8)), images() * 0.8)
+
+
+def test_contrast_pulls_to_the_mean_of_each_image() -> None:
+    mean = (images().mean((2, 3)) * torch.tensor(LUMA)).sum(1)[:, None, None, None]
+    torch.testing.assert_close(recolour(images(), colour(contrast=0.5)), 0.5 * images() + 0.5 * mean)
+
+
+def test_no_saturation_is_grey() -> None:
+    grey = (images() * torch.tensor(LUMA)[:, None, None]).sum(1, keepdim=True).expand(3, 3, 16, 16)
+    torch.testing.assert_close(recolour(images(), colour(saturation=0.0)), grey, atol=1e-6, rtol=0)
+
+
+def test_hue_keeps_luma_and_greys() -> None:
+    dull = 0.4 + 0.2 * images()
+    turned = recolour(dull, colour(hue=0.3))
+    assert not torch.allclose(turned, dull)
+    luma = torch.tensor(LUMA)[:, None, None]
+    torch.testing.assert_close((turned * luma).sum(1), (dull * luma).sum(1), atol=1e-5, rtol=0)
+    grey = torch.full((3, 3, 4, 4), 0.5)
+    torch.testing.assert_close(recolour(grey, colour(hue=0.3)), grey, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_generator_decides(seed: int) -> None:
+    first, second = (draw(4, torch.Generator().manual_seed(seed), Limits()) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)

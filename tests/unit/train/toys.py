@@ -1,0 +1,93 @@
+"""Slides whose classes show in the crop (colour of the middle) and in the context (colour of the frame)."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from nuclass_pipeline.config.compute import Compute
+from nuclass_pipeline.config.models import BackboneConfig, GateConfig, GlobalConfig, LocalConfig, OptimConfig
+
+CLASSES = ("Acinar", "Ductal", "Macrophage", "T_Cell")
+COLOURS = np.array([[200, 60, 60], [60, 60, 200]])
+COMPUTE = Compute(gpu=0, precision="32-true", workers=0, cache_gb=1)
+PARTS = ("train", "train", "gate", "val")
+
+
+def write_images(path: Path, ids: list[str], images: np.ndarray) -> Path:
+    with h5py.File(path, "w") as file:
+        file["images"] = images
+        file.create_dataset("keys", data=ids, dtype=h5py.string_dtype())
+        file["padded"] = np.zeros(len(ids), dtype=bool)
+        file.attrs.update(mpp=0.25, fill=255)
+    return path
+
+
+def write_slide(folder: Path, cells: int, seed: int, side: int = 32, wide: int = 64, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
+    """Class = 2·(colour of the frame in the context) + colour of the middle of the crop."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(4, size=cells)
+    crops = rng.integers(150, 255, size=(cells, side, side, 3))
+    crops[:, side // 3 : -side // 3, side // 3 : -side // 3] = COLOURS[kind % 2][:, None, None]
+    contexts = rng.integers(150, 255, size=(cells, wide, wide, 3))
+    contexts[:, : wide // 4] = COLOURS[kind // 2][:, None, None]
+    noise = rng.integers(-30, 30, size=crops.shape), rng.integers(-30, 30, size=contexts.shape)
+    crops, contexts = ((image + n).clip(0, 255).astype(np.uint8) for image, n in zip((crops, contexts), noise, strict=True))
+    ids = [f"cell-{number}" for number in range(cells)]
+    order = rng.permutation(cells)
+    files = {
+        "patches": write_images(folder / "patches_224x224.h5", ids, crops),
+        "contexts": write_images(folder / "patches_1024x1024.h5", [ids[i] for i in order], contexts[order]),
+    }
+    labels = pd.DataFrame({"cell_id": ids, "label": np.array(CLASSES)[kind], "confidence": 1.0})
+    labels.loc[labels.index % 25 == 7, "label"] = "Unresolved"
+    for name in ("cluster", "candidate", "lineage", "reason"):
+        labels[name] = ""
+    for name in ("support", "margin", "purity"):
+        labels[name] = 1.0
+    split = pd.DataFrame({"cell_id": ids, "part": [parts[i % len(parts)] for i in range(cells)], "block": "0"})
+    table = pd.DataFrame({"cell_id": ids, "x_um": 0.0, "y_um": 0.0, "transcripts": 1, "controls": 0})
+    table["cell_area_um2"] = table["nucleus_area_um2"] = 1.0
+    for name, frame in (("labels", labels), ("split", split), ("cells", table)):
+        files[name] = folder / f"{name}.parquet"
+        frame.to_parquet(files[name])
+    return files
+
+
+def optim(**changes: Any) -> OptimConfig:
+    base = {
+        "lr_backbone": 1e-3, "lr_head": 1e-3, "layer_decay": 1.0, "warmup_steps": 2, "batch_size": 32,
+        "accumulate": 1, "max_epochs": 3, "checks_per_epoch": 1,
+    }  # fmt: skip
+    return OptimConfig(**{**base, **changes})
+
+
+def local_config(**changes: Any) -> LocalConfig:
+    base = {
+        "backbone": BackboneConfig(name="tiny-resnet", image_px=32),
+        "optim": optim(),
+        "freeze_backbone_epochs": 0,
+        "augment": False,
+        "organ_dim": 8,
+    }
+    return LocalConfig(**{**base, **changes})
+
+
+def global_config(**changes: Any) -> GlobalConfig:
+    base = {"context": BackboneConfig(name="tiny-resnet", image_px=32), "optim": optim(), "lr_context": 1e-3, "projection": 32}
+    return GlobalConfig(**{**base, **changes})
+
+
+def gate_config(**changes: Any) -> GateConfig:
+    return GateConfig(**{"warmup_steps": 2, "batch_size": 32, "max_epochs": 10, "lr": 2e-3, "projection": 16, "hidden": (16, 8), **changes})
+
+
+def training_files(slides: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the keyword arguments of `train_local` that name files."""
+    columns = {
+        plural: [s[single] for s in slides] for plural, single in (("patches", "patches"), ("labels", "labels"), ("splits", "split"))
+    }
+    return {**columns, "organs": ["lung", "pancreas", "colon"][: len(slides)]}
