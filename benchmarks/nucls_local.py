@@ -61,7 +61,9 @@ def make_trio(image: Path, folder: Path) -> None:
             for row, place in enumerate(places):
                 images[row], _ = cut_window(pixels, *place, side, CONFIG.fill)
     records = zip(ids, nuclei["label"], places, strict=True)
-    annotations = {i: {"class_id": CLASSES[label], "tissue_type": "breast", "centroid_x": x, "centroid_y": y} for i, label, (x, y) in records}
+    annotations = {
+        i: {"class_id": CLASSES[label], "tissue_type": "breast", "centroid_x": x, "centroid_y": y} for i, label, (x, y) in records
+    }
     write_json(annotations, folder / "annotations.json")
 
 
@@ -138,7 +140,12 @@ def run_fold(targets: list[Path], held: set[str], epochs: int, folder: Path) -> 
     tests = [target for target in targets if target.name in held]
     frames = [
         pd.DataFrame(
-            {"truth": truth[t], "majority": majority, "colour histogram": colours.predict(histograms(t)), "path local": predict_local(folder / "best.ckpt", t)}
+            {
+                "truth": truth[t],
+                "majority": majority,
+                "colour histogram": colours.predict(histograms(t)),
+                "path local": predict_local(folder / "best.ckpt", t),
+            }
         )
         for t in tests
     ]

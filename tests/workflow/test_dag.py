@@ -2,7 +2,16 @@
 
 import pytest
 
-PER_SLIDE = ("read_cells", "register_image", "build_image", "cluster_cells", "rank_markers", "label_cells", "split_cells", "extract_patches")
+PER_SLIDE = (
+    "read_cells",
+    "register_image",
+    "build_image",
+    "cluster_cells",
+    "rank_markers",
+    "label_cells",
+    "split_cells",
+    "extract_patches",
+)
 
 
 def test_the_demo_plans_every_step(project):

@@ -15,15 +15,15 @@ SEEDS = list(cfg.config.seeds)
 rule predict_slide:
     input:
         features="<results>/slides/{slide}/features/paths.seed-{seed}.h5",
-        gate=rules.train_gate.output.checkpoint,
+        checkpoint=rules.train_gate.output.checkpoint,
         cells="<results>/slides/{slide}/cells.parquet",
         labels="<results>/slides/{slide}/labels.parquet",
         split="<results>/slides/{slide}/split.parquet",
-        padding="<results>/slides/{slide}/patches_1024x1024.h5",
+        patches="<results>/slides/{slide}/patches_1024x1024.h5",
     output:
         local="<results>/predictions/local/seed-{seed}/{slide}.parquet",
         global_="<results>/predictions/global/seed-{seed}/{slide}.parquet",
-        mixed="<results>/predictions/gate/seed-{seed}/{slide}.parquet",
+        gate="<results>/predictions/gate/seed-{seed}/{slide}.parquet",
     log:
         "<logs>/predict_slide/{slide}.seed-{seed}.log",
     benchmark:

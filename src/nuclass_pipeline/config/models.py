@@ -25,6 +25,9 @@ class OptimConfig(Section):
     layer_decay: float = Field(0.85, gt=0, le=1, description="factor per block towards the input")
     weight_decay: float = Field(2e-5, ge=0, description="none on biases, norms and embeddings")
     warmup_steps: int = Field(1500, ge=0, description="optimiser steps")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="the rate after the warm-up: constant, or a cosine that ends at 0"
+    )
     clip_norm: float = Field(1.0, ge=0, description="gradient norm; 0 is off")
     batch_size: int = Field(256, ge=1, description="cells per step on the device")
     accumulate: int = Field(2, ge=1, description="batches per optimiser step")
@@ -44,6 +47,7 @@ class LocalConfig(Section):
     class_balance: float = Field(0.9999, ge=0, lt=1, description="β of the effective number of samples")
     freeze_backbone_epochs: int = Field(1, ge=0, description="epochs before the backbone is trained")
     augment: bool = Field(True, description="flips, small rotations, shifts and scales, colour jitter")
+    stain_jitter: float = Field(0.0, ge=0, lt=1, description="augmentation of stain strength, as a fraction; 0 in the paper")
 
 
 class GlobalConfig(Section):
@@ -65,6 +69,7 @@ class GlobalConfig(Section):
     alpha_epochs: int = Field(2, ge=0, description="epochs of that warm-up")
     freeze_backbone_epochs: int = Field(0, ge=0, description="epochs before the local backbone is trained on")
     augment: bool = Field(False, description="the paper trains this path without augmentation")
+    stain_jitter: float = Field(0.0, ge=0, lt=1, description="augmentation of stain strength, as a fraction, when `augment` is on")
 
 
 class GateConfig(Section):

@@ -154,7 +154,7 @@ def _remedy(entry: Entry) -> str:
 
 
 def _download(entry: Entry) -> str:
-    return f"huggingface-cli download {entry.repository} --local-dir resources/backbones/{entry.name}"
+    return f"huggingface-cli download {entry.repository} --local-dir resources/weights/{entry.name}"
 
 
 UNI2_H: dict[str, Any] = {
@@ -228,9 +228,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-@register("tiny-resnet", dim=512, field_px=224, licence="none needed", source="random weights, trained from the start")
+@register("tiny-resnet", dim=192, field_px=224, licence="none needed", source="random weights, trained from the start")
 def _tiny_resnet(config: BackboneConfig) -> Encoder:
-    return assemble(plain_spec("timm", "test_byobnet", {}, IMAGENET_MEAN, IMAGENET_STD))
+    return assemble(plain_spec("own", "tiny-resnet", {}, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 
 
 @register("tiny-vit", dim=64, field_px=224, licence="none needed", source="random weights, trained from the start")

@@ -8,6 +8,8 @@ import torch
 from timm.layers.mlp import SwiGLUPacked
 from torch import Tensor, nn
 
+from nuclass_pipeline.models.tiny import TinyResNet
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _LAYERS: dict[str, Any] = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU}
@@ -133,8 +135,7 @@ class ConvEncoder(Encoder):
         return [[parameter for parameter in self.net.parameters() if id(parameter) not in known], *stages, []]
 
     def checkpoint_gradients(self) -> None:
-        """Trade time for memory: recompute activations in the backward pass."""
-        self.net.set_grad_checkpointing()
+        """Do nothing: the activations of a small network need no saving."""
 
 
 def _centre_window(grid: Tensor) -> Tensor:
@@ -149,9 +150,9 @@ def assemble(spec: dict[str, Any]) -> Encoder:
     Parameters
     ----------
     spec
-        As in `Encoder`; `library` is `timm` or `transformers`.
+        As in `Encoder`; `library` is `timm`, `transformers` or `own`.
     """
-    return {"timm": _timm, "transformers": _transformers}[spec["library"]](spec)
+    return {"timm": _timm, "transformers": _transformers, "own": _own}[spec["library"]](spec)
 
 
 def plain_spec(library: str, architecture: str, arguments: dict[str, Any], mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
@@ -166,6 +167,11 @@ def _timm(spec: dict[str, Any]) -> Encoder:
         return ConvEncoder(net, spec, net.num_features)
     patch_px = net.patch_embed.patch_size[0]
     return TokenEncoder(net, spec, net.num_features, blocks=net.blocks, prefix=net.num_prefix_tokens, patch_px=patch_px)
+
+
+def _own(spec: dict[str, Any]) -> Encoder:
+    net = TinyResNet()
+    return ConvEncoder(net, spec, net.num_features)
 
 
 def _transformers(spec: dict[str, Any]) -> Encoder:

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 LUMA = (0.299, 0.587, 0.114)
+STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
+"""Optical densities of haematoxylin, eosin and a third colour in red, green and blue (Ruifrok and Johnston 2001)."""
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
@@ -24,16 +26,21 @@ class Limits:
     contrast: float = 0.2
     saturation: float = 0.2
     hue: float = 0.05
+    stain: float = 0.0
 
 
 class Jitter(NamedTuple):
-    """Affine maps (B, 2, 3) from output to input; factors of brightness, contrast, saturation and the hue angle, rad, each (B,)."""
+    """Affine maps (B, 2, 3) from output to input; factors of brightness, contrast, saturation and the hue angle, rad, each (B,).
+
+    `stain` (B, 3) multiplies the densities of haematoxylin, eosin and what neither explains.
+    """
 
     affine: Tensor
     brightness: Tensor
     contrast: Tensor
     saturation: Tensor
     hue: Tensor
+    stain: Tensor
 
 
 def draw(count: int, generator: torch.Generator, limits: Limits) -> Jitter:
@@ -49,7 +56,13 @@ def draw(count: int, generator: torch.Generator, limits: Limits) -> Jitter:
     x = torch.stack([flips[0] * cos, -flips[0] * sin, within(2 * limits.shift)], dim=-1)
     y = torch.stack([flips[1] * sin, flips[1] * cos, within(2 * limits.shift)], dim=-1)
     colour = (1 + within(limits.brightness), 1 + within(limits.contrast), 1 + within(limits.saturation), within(2 * math.pi * limits.hue))
-    return Jitter(torch.stack([x, y], dim=1), *colour)
+    stain = 1 + torch.stack([within(limits.stain) for _ in range(3)], dim=1)
+    return Jitter(torch.stack([x, y], dim=1), *colour, stain)
+
+
+def augment(images: Tensor, jitter: Jitter) -> Tensor:
+    """Move, restain and recolour images (B, 3, S, S), values 0–1."""
+    return recolour(restain(move(images, jitter), jitter), jitter)
 
 
 def move(images: Tensor, jitter: Jitter) -> Tensor:
@@ -58,9 +71,18 @@ def move(images: Tensor, jitter: Jitter) -> Tensor:
     return grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
+def restain(images: Tensor, jitter: Jitter) -> Tensor:
+    """Change the strength of each stain of images (B, 3, S, S), values 0–1, in optical density (Tellez et al. 2018)."""
+    stains = images.new_tensor(STAINS)
+    stains = stains / stains.norm(dim=1, keepdim=True)
+    change = torch.linalg.inv(stains) @ (jitter.stain.to(images)[:, :, None] * stains)
+    density = -torch.log(images.clamp(min=1 / 255))
+    return torch.exp(-torch.einsum("bij,bihw->bjhw", change, density)).clamp(0, 1)
+
+
 def recolour(images: Tensor, jitter: Jitter) -> Tensor:
     """Change brightness, contrast about the image's mean luma, saturation and hue (a turn in YIQ) of images (B, 3, S, S), values 0–1."""
-    brightness, contrast, saturation, hue = (values.to(images) for values in jitter[1:])
+    brightness, contrast, saturation, hue = (values.to(images) for values in jitter[1:5])
     luma = images.new_tensor(LUMA)
     matrix = _hue_matrix(hue) @ _saturation_matrix(saturation, luma) * (brightness * contrast)[:, None, None]
     mean = (images.mean((2, 3)) * luma).sum(1)

@@ -77,7 +77,8 @@ class Task(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build AdamW and its warm-up; Lightning calls this."""
         self.trainer.fit_loop.setup_data()
-        optimiser, schedule = make_optimiser(self.model, self.rates(), self.optim.weight_decay, self.optim.warmup_steps)
+        cosine_steps = self.steps_before(self.optim.max_epochs) if self.optim.schedule == "cosine" else 0
+        optimiser, schedule = make_optimiser(self.model, self.rates(), self.optim.weight_decay, self.optim.warmup_steps, cosine_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:

@@ -12,6 +12,7 @@ from nuclass_pipeline.data.dataset import Batch
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.global_ import GlobalPath
 from nuclass_pipeline.models.local import restore_local
+from nuclass_pipeline.train.augment import Limits
 from nuclass_pipeline.train.engine import Plan, discard, fingerprint, fit, keep
 from nuclass_pipeline.train.losses import class_weights, global_loss, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import Rate, alpha_schedule, encoder_rates
@@ -28,7 +29,8 @@ class GlobalTask(PathTask):
 
     def __init__(self, model: GlobalPath, weights: Tensor, config: GlobalConfig, seed: int, *, local_frozen: bool) -> None:
         super().__init__(model, classes=len(weights), optim=config.optim, seed=seed)
-        self.config, self.augmented, self.local_frozen = config, config.augment, local_frozen
+        self.config, self.local_frozen = config, local_frozen
+        self.augmented, self.limits = config.augment, Limits(stain=config.stain_jitter)
         self.register_buffer("weights", weights)
 
     def start_epoch(self, epoch: int) -> None:

@@ -12,6 +12,7 @@ from nuclass_pipeline.data.dataset import Batch
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import Meta
 from nuclass_pipeline.models.local import LocalOutput, LocalPath
+from nuclass_pipeline.train.augment import Limits
 from nuclass_pipeline.train.engine import Plan, discard, fingerprint, fit, keep
 from nuclass_pipeline.train.losses import class_weights, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import Rate, encoder_rates
@@ -29,7 +30,7 @@ class LocalTask(PathTask):
 
     def __init__(self, model: LocalPath, weights: Tensor, config: LocalConfig, seed: int) -> None:
         super().__init__(model, classes=len(weights), optim=config.optim, seed=seed)
-        self.config, self.augmented = config, config.augment
+        self.config, self.augmented, self.limits = config, config.augment, Limits(stain=config.stain_jitter)
         self.register_buffer("weights", weights)
 
     def start_epoch(self, epoch: int) -> None:

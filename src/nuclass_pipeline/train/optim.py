@@ -1,5 +1,6 @@
 """Learning rates: layer-wise decay, warm-up, and the schedule of the context's scale."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -41,8 +42,12 @@ def undecayed(model: nn.Module) -> set[int]:
     return embedded | {id(p) for name, p in model.named_parameters() if p.ndim <= 1 or name.endswith(EMBEDDINGS)}
 
 
-def make_optimiser(model: nn.Module, rates: Sequence[Rate], weight_decay: float, warmup_steps: int) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """Build AdamW with one group per (rate, decay, start), and its linear warm-up to a constant rate.
+def make_optimiser(
+    model: nn.Module, rates: Sequence[Rate], weight_decay: float, warmup_steps: int, cosine_steps: int = 0
+) -> tuple[torch.optim.AdamW, LambdaLR]:
+    """Build AdamW with one group per (rate, decay, start), and its linear warm-up to a rate that is constant, or falls as a cosine.
+
+    The cosine reaches 0 after `cosine_steps` optimiser steps; 0 keeps the rate constant.
 
     Every parameter of `model` must be in exactly one of `rates`, frozen or not: a parameter without gradient is skipped by AdamW,
     and one that is unfrozen later is then already known to it.
@@ -54,12 +59,20 @@ def make_optimiser(model: nn.Module, rates: Sequence[Rate], weight_decay: float,
             decay = 0.0 if id(parameter) in spared else weight_decay
             groups.setdefault((rate.lr, decay, rate.start), []).append(parameter)
     optimiser = torch.optim.AdamW([{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay, _), params in groups.items()])
-    return optimiser, LambdaLR(optimiser, [warmup(warmup_steps, start) for _, _, start in groups])
+    return optimiser, LambdaLR(optimiser, [schedule(warmup_steps, start, cosine_steps) for _, _, start in groups])
 
 
 def warmup(steps: int, start: int = 0) -> Callable[[int], float]:
     """Return the factor of the rate at an optimiser step: 0 → 1 over `steps` from `start`, then 1."""
     return lambda step: min(1.0, max(0, step - start + 1) / max(1, steps))
+
+
+def schedule(warmup_steps: int, start: int, cosine_steps: int) -> Callable[[int], float]:
+    """Return the factor of the rate at an optimiser step: the warm-up times half a cosine over all `cosine_steps`, if any."""
+    rise = warmup(warmup_steps, start)
+    if not cosine_steps:
+        return rise
+    return lambda step: rise(step) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / cosine_steps)))
 
 
 def alpha_schedule(epoch: int, initial: float, final: float, epochs: int) -> float:

@@ -17,7 +17,7 @@ from nuclass_pipeline.data.dataset import Batch, CellDataset, Memory, SlideFiles
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 from nuclass_pipeline.models.encoders import Encoder
-from nuclass_pipeline.train.augment import Limits, draw, move, recolour
+from nuclass_pipeline.train.augment import Limits, augment, draw
 from nuclass_pipeline.train.engine import Task
 from nuclass_pipeline.train.loaders import make_loader
 
@@ -56,16 +56,17 @@ class PathTask(Task):
     """A path in training: pixels become values 0–1 on the device, and are augmented there while training."""
 
     augmented: bool
+    limits: Limits
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Prepare a batch; Lightning calls this."""
         image = as_float(batch.image)
         context = None if batch.context is None else as_float(batch.context)
         if self.augmented and self.trainer.training:
-            jitter = draw(len(image), self.generator, Limits())
-            image = recolour(move(image, jitter), jitter)
+            jitter = draw(len(image), self.generator, self.limits)
+            image = augment(image, jitter)
             if context is not None and context.ndim == ENCODED_FROM_PIXELS:
-                context = recolour(move(context, jitter), jitter)
+                context = augment(context, jitter)
         return batch._replace(image=image, context=context)
 
 

@@ -21,7 +21,7 @@ from nuclass_pipeline.data.synthetic.nuclei import draw_chromatin
 from nuclass_pipeline.data.synthetic.programmes import read_panel
 from nuclass_pipeline.data.synthetic.shapes import draw_shapes
 from nuclass_pipeline.data.synthetic.stain import render_dapi, render_he
-from nuclass_pipeline.data.synthetic.tissue import NORMAL_CLASS, populate
+from nuclass_pipeline.data.synthetic.tissue import GLAND_CLASS, populate
 from nuclass_pipeline.data.synthetic.transcripts import draw_transcripts, starve
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import whole_file, write_json, write_table
@@ -59,9 +59,9 @@ def make_slide(*, organ: str, seed: int, config: "SyntheticConfig", manifest: Pa
     UserError
         If the organ has no phantom.
     """
-    if organ not in NORMAL_CLASS:
-        raise UserError(manifest, "organ", f"{organ!r} has no phantom", f"Use one of {', '.join(NORMAL_CLASS)}.")
-    streams = np.random.default_rng([seed, list(NORMAL_CLASS).index(organ)]).spawn(4)
+    if organ not in GLAND_CLASS:
+        raise UserError(manifest, "organ", f"{organ!r} has no phantom", f"Use one of {', '.join(GLAND_CLASS)}.")
+    streams = np.random.default_rng([seed, list(GLAND_CLASS).index(organ)]).spawn(4)
     bundle = _draw_bundle(streams[0], streams[1], organ, config)
     identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{organ} {seed}")
     folder = manifest.parent

@@ -30,19 +30,26 @@ class Look:
 _FIBROBLAST = Look(6.2, 2.1, 0.12, 0.05, 0.85, "fine")
 _ENDOTHELIAL = Look(4.9, 1.7, 0.10, 0.05, 1.1, "fine")
 
+# Glands, the granular cells in them and the lining of lumens look alike in lung and pancreas: only the organ tells them apart.
+_GLAND = Look(3.35, 3.1, 0.09, 0.02, 0.80, "nucleolar", 0.08, 0.26)
+_GRANULAR = Look(3.4, 3.2, 0.09, 0.02, 0.80, "speckled", 0.08, 0.26)
+_LINING = Look(3.6, 2.8, 0.09, 0.03, 0.82, "fine", 0.18, 0.04, 4.0)
+
 # T cells and macrophages, and acinar and endocrine cells, differ in the shape and grain of the nucleus, not in
 # its mass of chromatin nor much in its area: at 2 µm/px they look alike.
 LOOKS: dict[str, Look] = {
-    "Acinar": Look(3.35, 3.1, 0.09, 0.02, 0.80, "nucleolar", 0.16, 0.24),
+    "Acinar": _GLAND,
     "B_Cell": Look(3.6, 3.4, 0.08, 0.03, 0.95, "clumped", 0.05, 0.06, 1.0),
-    "Ductal": Look(3.6, 2.9, 0.08, 0.03, 0.80, "fine", 0.20, 0.04),
-    "Endocrine": Look(3.4, 3.2, 0.09, 0.02, 0.80, "speckled", 0.16, 0.24),
+    "Ductal": _LINING,
+    "Endocrine": _GRANULAR,
     "Endothelial": _ENDOTHELIAL,
     "Endothelial_TumorAssociated": _ENDOTHELIAL,
-    "Epithelial_Alveolar": Look(3.7, 2.7, 0.10, 0.04, 0.85, "fine", 0.16, 0.04, 3.5),
-    "Epithelial_Malignant": Look(5.2, 4.1, 0.18, 0.10, 0.80, "pleomorphic", 0.24, 0.10),
+    "Epithelial_Airway": _GLAND,
+    "Epithelial_Alveolar": _LINING,
+    "Epithelial_Malignant": Look(5.2, 4.1, 0.18, 0.10, 0.80, "pleomorphic", 0.50, 0.16),
     "Fibroblast": _FIBROBLAST,
     "Macrophage": Look(3.95, 3.35, 0.11, 0.03, 0.92, "vesicular", 0.05, 0.02, 1.5),
+    "Mast_Cell": _GRANULAR,
     "Smooth_Muscle": Look(6.0, 1.8, 0.10, 0.04, 0.85, "fine", 0.24, 0.0, 2.2),
     "T_Cell": Look(3.45, 3.3, 0.11, 0.02, 0.84, "clumped", 0.05, 0.02, 1.5),
     "Tumor_Associated_Fibroblast": _FIBROBLAST,

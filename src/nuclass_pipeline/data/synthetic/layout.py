@@ -11,8 +11,9 @@ Bools = NDArray[np.bool_]
 
 MARGIN_UM = 60.0
 ZONE_UM = 250.0
+ISLAND_SPACING_UM, ISLAND_RADIUS_UM = 170.0, 46.0
 CLEFT_UM = 2.5
-NEST_WIDTH_UM, ALVEOLI_WIDTH_UM, LOBULE_WIDTH_UM = 34.0, 36.0, 34.0
+CLEAR_UM = 20.0
 GLASS, STROMA, NEST, NORMAL = range(4)
 
 
@@ -55,9 +56,18 @@ class Mosaic:
     centres_um: Floats
     warp: tuple[Waves, Waves]
 
+    def reach(self, xy_um: Floats) -> tuple[NDArray[np.int64], Floats]:
+        """Give the tile of each point and its distance to the tile's centre, µm."""
+        distance, index = nearest(self.centres_um, self.warped(xy_um), 1)
+        return index[:, 0], distance[:, 0]
+
+    def warped(self, xy_um: Floats) -> Floats:
+        """Bend the plane, so that tiles get wavy borders."""
+        return xy_um + np.stack([wave(xy_um) for wave in self.warp], 1)
+
     def locate(self, xy_um: Floats) -> tuple[NDArray[np.int64], Floats]:
         """Give the tile of each point and its distance to the tile's border, µm."""
-        xy = xy_um + np.stack([wave(xy_um) for wave in self.warp], 1)
+        xy = self.warped(xy_um)
         distance, index = nearest(self.centres_um, xy, 6)
         gap = np.linalg.norm(self.centres_um[index[:, 1:]] - self.centres_um[index[:, :1]], axis=2)
         inset = (distance[:, 1:] ** 2 - distance[:, :1] ** 2) / (2 * gap)
@@ -77,12 +87,12 @@ class Discs:
 class Layout:
     """Geometry of one slide in µm of the Xenium frame.
 
-    `tumour` says of each zone whether it is one. `stream` bends the fibres, whose mean direction is `fibre_rad`.
+    Each tile of `islands` has an island of parenchyma at its centre, in stroma; `tumour` says of each whether it is a nest. `stream` bends the fibres, whose mean direction is `fibre_rad`.
     """
 
     organ: str
     size_um: tuple[float, float]
-    zones: Mosaic
+    islands: Mosaic
     tumour: Bools
     lobes: Mosaic
     outline: tuple[Waves, Waves]
@@ -97,14 +107,21 @@ class Layout:
         return self.size_um[0] + 2 * MARGIN_UM, self.size_um[1] + 2 * MARGIN_UM
 
     def regions(self, xy_um: Floats) -> tuple[NDArray[np.int64], Floats, Bools]:
-        """Give of each point the region code, the distance into the stroma (negative in parenchyma, µm), and whether its zone is tumour."""
-        zone, inset = self.zones.locate(xy_um)
-        tumour = self.tumour[zone]
-        width = np.where(tumour, NEST_WIDTH_UM, ALVEOLI_WIDTH_UM if self.organ == "lung" else LOBULE_WIDTH_UM) + self.width_wave(xy_um)
-        depth = inset - width
-        cleft = (self.lobes.locate(xy_um)[1] < CLEFT_UM) | (inset < 2 * CLEFT_UM)
+        """Give of each point the region code, the distance into the stroma (negative in parenchyma, µm), and whether it lies by a nest."""
+        island, distance = self.islands.reach(xy_um)
+        tumour = self.tumour[island]
+        depth = distance - ISLAND_RADIUS_UM + self.width_wave(xy_um)
+        cleft = self.lobes.locate(xy_um)[1] < CLEFT_UM
         region = np.where((depth > 0) | cleft, STROMA, np.where(tumour, NEST, NORMAL))
         return np.where(self.edge(xy_um) > 0, region, GLASS), depth, tumour
+
+    def clear(self, xy_um: Floats) -> Bools:
+        """Say of each point whether it lies so much nearer to islands of one kind that its surroundings leave no doubt."""
+        distance, index = nearest(self.islands.centres_um, self.islands.warped(xy_um), 8)
+        kind = self.tumour[index]
+        nests = np.where(kind, distance, np.inf).min(1)
+        normal = np.where(kind, np.inf, distance).min(1)
+        return np.asarray(np.abs(nests - normal) > CLEAR_UM)
 
     def edge(self, xy_um: Floats) -> Floats:
         """Give the distance of points from the tissue's wavy edge, µm, positive inside."""
@@ -127,7 +144,7 @@ def draw_layout(rng: np.random.Generator, organ: str, cells: int, cells_per_mm2:
     """Draw the geometry of a slide of `cells` / `cells_per_mm2` mm², `aspect` times as wide as high."""
     height = 1e3 * np.sqrt(cells / cells_per_mm2 / aspect)
     size = (float(height * aspect), float(height))
-    centres, tumour = _zones(rng, size)
+    centres, tumour = _islands(rng, size)
     lobe_count = max(8, int(size[0] * size[1] / 52**2))
     lobe_centres = rng.uniform(0, 1, (lobe_count, 2)) * size + MARGIN_UM
     return Layout(
@@ -147,6 +164,17 @@ def _pair(rng: np.random.Generator, amplitude_um: float, wavelengths_um: tuple[f
     return Waves.draw(rng, amplitude_um, wavelengths_um), Waves.draw(rng, amplitude_um, wavelengths_um)
 
 
+def _islands(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Floats, Bools]:
+    """Lay islands on a jittered hexagonal lattice, nests together in one zone and normal ones in the next."""
+    zones, tumour = _zones(rng, size_um)
+    columns, rows = (max(2, round(side / ISLAND_SPACING_UM)) for side in size_um)
+    column, row = np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij")
+    x = (column + 0.5) * size_um[0] / columns
+    y = (row + 0.5 + 0.25 * np.where(column % 2, 1, -1)) * size_um[1] / rows
+    centres = np.stack([x.ravel(), y.ravel()], 1) + rng.uniform(-0.08, 0.08, (columns * rows, 2)) * ISLAND_SPACING_UM
+    return centres + MARGIN_UM, tumour[nearest(zones, centres, 1)[1][:, 0]]
+
+
 def _zones(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Floats, Bools]:
     """Lay zones like bricks, kinds alternating both ways, so that every strip of the slide crosses both kinds."""
     columns, rows = (max(2, round(side / ZONE_UM)) if i == 0 else max(1, round(side / ZONE_UM)) for i, side in enumerate(size_um))
@@ -157,5 +185,4 @@ def _zones(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Floa
         for row in range(rows + shifted):
             centres.append(((column + 0.5) * size_um[0] / columns, (row + (0 if shifted else 0.5)) * size_um[1] / rows))
             tumour.append((row + (column // 2 if rows > 1 else column) + first) % 2 == 0)
-    jitter = rng.uniform(-0.06, 0.06, (len(centres), 2)) * ZONE_UM
-    return np.array(centres) + jitter + MARGIN_UM, np.array(tumour)
+    return np.array(centres) + rng.uniform(-0.06, 0.06, (len(centres), 2)) * ZONE_UM, np.array(tumour)

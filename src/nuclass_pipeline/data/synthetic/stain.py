@@ -85,7 +85,7 @@ def _ground(rng: np.random.Generator, layout: Layout, frame: Frame) -> _Field:
     """Lay out what is between the cells: fibres, and the ground substance of the parenchyma."""
     shape, xy = frame.coarse(_STEP_PX)
     region, _, _ = layout.regions(xy)
-    normal_eosin, normal_blue = (0.30, 0.03) if layout.organ == "lung" else (0.20, 0.10)
+    normal_eosin, normal_blue = 0.24, 0.07
     eosin = np.choose(region, [0.0, 0.0, 0.24, normal_eosin])
     blue = np.choose(region, [0.0, 0.02, 0.06, normal_blue])
     along, across = layout.fibres(xy)

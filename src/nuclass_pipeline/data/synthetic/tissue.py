@@ -10,7 +10,9 @@ from nuclass_pipeline.data.synthetic.layout import MARGIN_UM, NEST, NORMAL, STRO
 
 # Half a local crop: cells deeper in the stroma than this see no parenchyma in it.
 DEEP_UM = 27.0
-NORMAL_CLASS = {"lung": "Epithelial_Alveolar", "pancreas": "Acinar"}
+GLAND_CLASS = {"lung": "Epithelial_Airway", "pancreas": "Acinar"}
+GRANULAR_CLASS = {"lung": "Mast_Cell", "pancreas": "Endocrine"}
+LINING_CLASS = {"lung": "Epithelial_Alveolar", "pancreas": "Ductal"}
 
 
 @dataclass
@@ -71,27 +73,23 @@ class Mix:
     endothelial: float
     t_cell: float
     macrophage: float
-    endocrine: float
+    granular: float
     vessels: float
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Mix":
         """Vary each typical proportion by up to 30 %."""
-        return cls(*(rng.uniform(0.8, 1.25, 6) * [0.45, 0.10, 0.22, 0.22, 0.34, 1.0]))
+        return cls(*(rng.uniform(0.8, 1.25, 6) * [0.70, 0.10, 0.20, 0.20, 0.45, 1.0]))
 
 
 def populate(rng: np.random.Generator, layout: Layout, cells: int) -> Cells:
     """Place about `cells` cells of all classes of the organ in `layout`, and note its lumens there."""
     mix, packing = Mix.draw(rng), _Packing(cells * 2 + 2000)
     area = layout.size_um[0] * layout.size_um[1]
-    if layout.organ == "lung":
-        _arterioles(rng, layout, packing)
-        _aggregates(rng, layout, packing)
+    _arterioles(rng, layout, packing)
+    _aggregates(rng, layout, packing)
     _vessels(rng, layout, packing, round(area / 7600 * mix.vessels))
-    if layout.organ == "lung":
-        _alveoli(rng, layout, packing)
-    else:
-        _ducts(rng, layout, packing)
+    _lumens(rng, layout, packing)
     _fill_parenchyma(rng, layout, packing, mix, round(0.35 * cells))
     _fill_stroma(rng, layout, packing, mix, cells)
     table = list(zip(*packing.cells, strict=True))
@@ -109,9 +107,9 @@ def _sites(rng: np.random.Generator, layout: Layout, packing: _Packing, radius_u
     """Find places deep in the stroma, at most `per_zone` in a zone, and reserve none of them."""
     xy = _scatter(rng, layout, 6000)
     region, depth, _ = layout.regions(xy)
-    inside = (region == STROMA) & (depth > depth_um) & (layout.edge(xy) > radius_um + 4)
+    inside = (region == STROMA) & (depth > depth_um) & (layout.edge(xy) > radius_um + 4) & layout.clear(xy)
     xy = xy[inside]
-    zone, _ = layout.zones.locate(xy)
+    zone, _ = layout.islands.reach(xy)
     chosen: list[int] = []
     for index in range(len(xy)):
         near = chosen and np.hypot(*(xy[chosen] - xy[index]).T).min() < 2.2 * radius_um
@@ -170,8 +168,7 @@ def _holes(
     xy = _scatter(rng, layout, len(radii_um))
     radii_um = radii_um[: len(xy)]
     region, depth, tumour = layout.regions(xy)
-    inset = layout.zones.locate(xy)[1]
-    good = ~tumour & (region != 0) & (depth < overhang_um - radii_um) & (inset > radii_um + 3) & (layout.edge(xy) > radii_um + 3)
+    good = ~tumour & (region != 0) & (depth < overhang_um - radii_um) & (layout.edge(xy) > radii_um + 3)
     for centre, radius in zip(xy[good], radii_um[good], strict=True):
         clear = not centres or (np.hypot(*(np.array(centres) - centre).T) > np.array(kept) + radius + gap_um).all()
         if clear and packing.fits(centre, float(radius)):
@@ -180,54 +177,43 @@ def _holes(
     return np.array(centres).reshape(-1, 2), np.array(kept)
 
 
-def _alveoli(rng: np.random.Generator, layout: Layout, packing: _Packing) -> None:
-    centres, radii = _holes(rng, layout, packing, np.sort(rng.uniform(9, 17, 9000))[::-1], 8.5, 1.0)
+def _lumens(rng: np.random.Generator, layout: Layout, packing: _Packing) -> None:
+    centres, radii = _holes(rng, layout, packing, np.sort(rng.uniform(6, 10, 6000))[::-1], 26, -1.0)
     for centre, radius in zip(centres, radii, strict=True):
         packing.block(centre, radius - 0.5)
     for centre, radius in zip(centres, radii, strict=True):
-        _ring(rng, packing, centre, radius + 3.7, 12.0, "Epithelial_Alveolar", "alveoli")
-    layout.discs.append(Discs(centres, radii, np.full(len(centres), "air")))
-
-
-def _ducts(rng: np.random.Generator, layout: Layout, packing: _Packing) -> None:
-    centres, radii = _holes(rng, layout, packing, np.sort(rng.uniform(4.5, 7.0, 4000))[::-1], 30, -4.0)
-    for centre, radius in zip(centres, radii, strict=True):
-        packing.block(centre, radius)
-        _ring(rng, packing, centre, radius + 4.6, 8.6, "Ductal", "duct")
-        packing.block(centre, radius + 9.0)
-    layout.discs.append(Discs(centres, radii, np.full(len(centres), "duct")))
+        _ring(rng, packing, centre, radius + 4.0, 9.5, LINING_CLASS[layout.organ], "lumen")
+    layout.discs.append(Discs(centres, radii, np.full(len(centres), "lumen")))
 
 
 def _fill_parenchyma(rng: np.random.Generator, layout: Layout, packing: _Packing, mix: Mix, most: int) -> None:
     xy = _scatter(rng, layout, 12 * most)
     region, _, _ = layout.regions(xy)
     before = len(packing.cells)
-    other = "Endocrine" if layout.organ == "pancreas" else NORMAL_CLASS[layout.organ]
     for point, code in zip(xy, region, strict=True):
         if len(packing.cells) >= before + most:
             return
         angle = float(rng.uniform(0, np.pi))
         if code == NEST:
             packing.add(point, "Epithelial_Malignant", "nest", angle)
-        elif code == NORMAL and layout.organ == "pancreas":
-            packing.add(point, other if rng.uniform() < mix.endocrine else "Acinar", "lobule", angle)
         elif code == NORMAL:
-            packing.add(point, other, "alveoli", angle)
+            packing.add(point, GRANULAR_CLASS[layout.organ] if rng.uniform() < mix.granular else GLAND_CLASS[layout.organ], "gland", angle)
 
 
 def _fill_stroma(rng: np.random.Generator, layout: Layout, packing: _Packing, mix: Mix, total: int) -> None:
     xy = _scatter(rng, layout, 10 * total)
     region, depth, tumour = layout.regions(xy)
     xy, depth, tumour = xy[region == STROMA], depth[region == STROMA], tumour[region == STROMA]
+    typed = (depth > DEEP_UM) & layout.clear(xy)
     inner = np.array([mix.fibroblast, mix.endothelial, mix.t_cell, mix.macrophage])
-    outer = np.array([0.02, 0.01, mix.t_cell, mix.macrophage])
+    outer = np.array([0.0, 0.0, mix.t_cell, mix.macrophage])
     angle = layout.direction(xy) + rng.normal(0, 0.22, len(xy))
-    for point, deep, sick, direction in zip(xy, depth, tumour, angle, strict=True):
+    for point, deep, sick, direction, sure in zip(xy, depth, tumour, angle, typed, strict=True):
         if len(packing.cells) >= total:
             return
         if deep < DEEP_UM and rng.uniform() > 0.25:
             continue
-        weights = inner if deep > DEEP_UM else outer
+        weights = inner if sure else outer
         kind = int(rng.choice(4, p=weights / weights.sum()))
         names = ("Tumor_Associated_Fibroblast", "Endothelial_TumorAssociated") if sick else ("Fibroblast", "Endothelial")
         packing.add(point, (*names, "T_Cell", "Macrophage")[kind], f"{'tumour' if sick else 'normal'} stroma", float(direction))
