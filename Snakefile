@@ -1,7 +1,5 @@
 """NuClass pipeline: `snakemake --cores 2` runs the demo; add `--configfile config/paper.yaml` for the paper."""
 
-import sys
-
 from snakemake.utils import min_version
 
 from nuclass_pipeline import config as settings
@@ -18,7 +16,7 @@ if not workflow.configfiles:
 try:
     cfg = settings.load(config, root=workflow.basedir, file=workflow.configfiles[-1])
 except UserError as error:
-    sys.exit(f"error: {error}")
+    raise SystemExit(f"error: {error}") from None
 
 
 pathvars:

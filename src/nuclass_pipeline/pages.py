@@ -8,8 +8,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from nuclass_pipeline.config import Config
+from nuclass_pipeline.provenance import code_hash, code_version
 from nuclass_pipeline.schemas import TABLES
 
+PINNED = ("train.features", "train.global_", "train.local")
 NOTE = "<!-- Written by `make docs` from the code; edit the descriptions there. -->"
 
 
@@ -19,6 +21,7 @@ def pages() -> dict[str, str]:
         "config/schema.json": json.dumps(Config.model_json_schema(), indent=1, ensure_ascii=False) + "\n",
         "docs/configuration.md": _configuration(),
         "docs/outputs.md": _outputs(),
+        "tests/expected/stages.tsv": _stages(),
     }
 
 
@@ -48,6 +51,11 @@ def _default(info: FieldInfo) -> str:
         return "required"
     value: Any = info.get_default(call_default_factory=True, validated_data={})
     return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _stages() -> str:
+    """List the pinned stages with the code their version stands for: when the hash moves, somebody has to decide."""
+    return "".join(f"{module}\t{code_version(module)}\t{code_hash(module)}\n" for module in PINNED)
 
 
 def _outputs() -> str:

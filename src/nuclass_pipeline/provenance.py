@@ -8,6 +8,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -83,7 +84,7 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def record_run(*, config: dict[str, Any], inputs: list[str], config_file: Path, manifest: Path) -> None:
+def record_run(*, config: dict[str, Any], inputs: Sequence[Path], config_file: Path, manifest: Path) -> None:
     """Write the validated run file, and a manifest with versions, the code's commit, the machine and input hashes."""
     import yaml
 
@@ -94,7 +95,7 @@ def record_run(*, config: dict[str, Any], inputs: list[str], config_file: Path, 
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": {name: version(name) for name in LIBRARIES},
-        "inputs": {path: _sha256(Path(path)) for path in inputs},
+        "inputs": {str(path): _sha256(path) for path in inputs},
     }
     with whole_files(config_file, manifest) as (config_partial, manifest_partial):
         config_partial.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -1,0 +1,120 @@
+"""The demo, for real: its scores, its archive, and what happens when it is killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import h5py
+import numpy as np
+import pytest
+from project import Project
+
+from nuclass_pipeline.data.image import cut_window
+from nuclass_pipeline.data.registration import read_registration
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.schemas import CELLS, METRICS
+from nuclass_pipeline.units import Micron
+
+pytestmark = pytest.mark.slow
+
+SLIDES = ("demo-lung-2", "demo-pancreas-2")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A finished demo in a folder of its own."""
+    project = Project(tmp_path_factory.mktemp("demo"))
+    done = project.snakemake()
+    assert done.returncode == 0, done.stderr[-3000:]
+    return project
+
+
+def score(project, slide, model, metric, variant="raw"):
+    rows = read_table(project.folder / "results/demo/metrics/heldout.parquet", METRICS)
+    rows = rows[(rows["slide"] == slide) & (rows["model"] == model) & (rows["metric"] == metric) & (rows["label_set"] == "open")]
+    (value,) = rows.loc[(rows["variant"] == variant) & (rows["label"] == "all"), "value"]
+    return value
+
+
+@pytest.mark.parametrize("slide", SLIDES)
+def test_the_gate_beats_both_paths(demo, slide):
+    local, global_, gate = (score(demo, slide, model, "macro_f1") for model in ("local", "global", "gate"))
+    assert gate - max(local, global_) >= 0.02
+    assert gate >= 0.75
+    assert score(demo, slide, "gate", "ece", "calibrated") <= 0.08
+
+
+def test_labels_agree_with_the_truth(demo):
+    rows = read_table(demo.folder / "results/demo/metrics/labels.parquet", METRICS)
+    assert rows["slide"].nunique() == 4
+    assert rows.loc[rows["metric"] == "selective_accuracy", "value"].min() >= 0.92
+    assert rows.loc[rows["metric"] == "coverage", "value"].min() >= 0.80
+
+
+def test_a_second_call_has_nothing_to_do(demo):
+    done = demo.snakemake()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_context_patches_are_small_and_right(demo):
+    folder = demo.folder / "results/demo/slides/demo-lung-2"
+    alignment, _ = read_registration(folder / "registration.json")
+    cells = read_table(folder / "cells.parquet", CELLS)
+    xy_px = alignment.to_image(Micron(cells[["x_um", "y_um"]].to_numpy()), 0.25)
+    assert (folder / "patches_1024x1024.h5").stat().st_size / len(cells) <= 500
+    with h5py.File(folder / "patches_1024x1024.h5") as file, h5py.File(folder / "image.h5") as image:
+        pixels, images = image["level_0"][...], file["images"]
+        chosen = np.random.default_rng(0).choice(len(cells), 100, replace=False)
+        padded = [cut_window(pixels, *xy_px[row], 1024, 255)[1] for row in chosen]
+        assert any(padded)
+        assert all((images[int(row)] == cut_window(pixels, *xy_px[row], 1024, 255)[0]).all() for row in chosen)
+
+
+def test_one_figure_again_is_one_job(demo):
+    (demo.folder / "results/demo/figures/confusion.pdf").unlink()
+    assert demo.planned("figure_confusion") == {"figure_confusion": 1, "total": 1}
+    assert demo.snakemake("figure_confusion").returncode == 0
+
+
+def test_the_archive_redraws_every_figure(demo, tmp_path):
+    project = Project(tmp_path, demo.folder)
+    for name in ("metrics", "predictions"):
+        shutil.copytree(demo.folder / "results/demo" / name, tmp_path / "results/demo" / name)
+    assert set(project.planned("figures")) == {*(f"figure_{n}" for n in FIGURES), "figures", "total"}
+    assert project.snakemake("figures").returncode == 0
+    assert sorted(path.stem for path in (tmp_path / "results/demo/figures").glob("*.pdf")) == sorted(FIGURES)
+
+
+FIGURES = ("composition", "registration", "confusion", "reliability", "complementarity", "gate_map", "attribution")
+
+
+RESULTS = "results/demo"
+GOALS = {
+    "make_slide": "resources/synthetic/demo-lung-1/outs/experiment.xenium",
+    "cluster_cells": f"{RESULTS}/slides/demo-lung-1/clusters.parquet",
+    "build_image": f"{RESULTS}/slides/demo-lung-1/image.h5",
+    "extract_patches": f"{RESULTS}/slides/demo-lung-1/patches_1024x1024.h5",
+    "train_local": f"{RESULTS}/models/local/seed-0/best.ckpt",
+}
+
+
+@pytest.mark.parametrize(("rule", "goal"), GOALS.items())
+def test_a_killed_rule_is_done_again_by_the_same_command(project, rule, goal):
+    project.edit(lambda raw: raw["local"]["optim"].update(max_epochs=2))
+    run = subprocess.Popen(
+        project.command(goal), cwd=project.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    log = project.folder / f"logs/demo/{rule}"
+    until = time.monotonic() + 600
+    while not list(log.glob("*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(2)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    done = project.snakemake(goal)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (project.folder / goal).exists()
+    assert not list(project.folder.rglob("*.partial*"))
