@@ -8,6 +8,11 @@ from nuclass_pipeline.provenance import code_version
 
 min_version("9.27")
 
+
+# Used only with `--sdm apptainer`; envs/Dockerfile makes it.
+container: "docker://nuclass-pipeline:0.1.0"
+
+
 if not workflow.configfiles:
 
     configfile: workflow.source_path("config/demo.yaml")
@@ -42,13 +47,6 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/attribution.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/report.smk"
-
-
-localrules:
-    all,
-    slides,
-    figures,
-    tables,
 
 
 rule all:

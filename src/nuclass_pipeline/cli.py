@@ -16,8 +16,6 @@ from nuclass_pipeline.errors import UserError
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
 
-WEIGHTS = {"uni2-h": "resources/weights/uni2-h", "dinov3-vitl16": "resources/weights/dinov3-vitl16"}
-
 
 @app.command()
 def doctor() -> None:
@@ -31,6 +29,9 @@ def doctor() -> None:
 def _findings() -> list[tuple[str, str]]:
     import torch
 
+    from nuclass_pipeline.models.backbones import WEIGHTS, describe
+
+    gated = [row["name"] for row in describe() if row["download"]]
     cuda = torch.cuda.is_available()
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     return [
@@ -41,7 +42,7 @@ def _findings() -> list[tuple[str, str]]:
         ("threads", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"),
         ("disk", f"{free:.0f} GB free here"),
         ("snakemake", importlib.metadata.version("snakemake")),
-        *((f"weights {name}", folder if Path(folder).is_dir() else f"absent ({folder})") for name, folder in WEIGHTS.items()),
+        *((f"weights {name}", str(WEIGHTS / name) if (WEIGHTS / name).is_dir() else f"absent ({WEIGHTS / name})") for name in gated),
     ]
 
 
@@ -50,11 +51,10 @@ def backbones() -> None:
     """List the image encoders in the registry."""
     from nuclass_pipeline.models.backbones import describe
 
-    rows = describe()
-    table = Table(*rows[0], box=None)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    console.print(table)
+    for row in describe():
+        console.print(f"[bold]{row.pop('name')}[/bold]")
+        for key, value in row.items():
+            console.print(f"  {key:9} {value}", soft_wrap=True, highlight=False)
 
 
 @app.command()

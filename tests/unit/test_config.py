@@ -75,6 +75,20 @@ def test_yaml_exponents_without_a_point_are_numbers_all_the_same(demo):
     assert load(edited(demo, "local.optim.lr_head", yaml.safe_load("1e-4")), root=ROOT).config.local.optim.lr_head == 1e-4
 
 
+def test_files_of_ones_own_must_be_there_unless_the_run_is_an_archive(demo, tmp_path):
+    (tmp_path / "slides.tsv").write_text(HEADER + "a\txenium\tlung\touts\the.tif\t\t\t\t\t\n" + "b\ttrio\tlung\ttrio\t\t\t\t\t\t\n")
+    raw = edited(edited(edited(demo, "slides", "slides.tsv"), "study", {"train": ["a"], "heldout": ["b"]}), "synthetic", {})
+    with pytest.raises(UserError, match=r"slides\.tsv: a, bundle: outs/experiment\.xenium does not exist"):
+        load(raw, root=tmp_path)
+    for name in ("outs/experiment.xenium", "trio/annotations.json"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"a, image: he\.tif does not exist"):
+        load(raw, root=tmp_path)
+    (tmp_path / "results/demo/metrics").mkdir(parents=True)
+    assert load(raw, root=tmp_path).slides_of("trio") == ["b"]
+
+
 HEADER = "slide\tkind\torgan\tbundle\timage\talignment\tbundle_url\timage_url\talignment_url\tnote\n"
 
 

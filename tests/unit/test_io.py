@@ -27,8 +27,11 @@ def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_killed_writer_leaves_no_target_and_the_next_one_sweeps(tmp_path):
-    code = f"from nuclass_pipeline.io import whole_file\nimport time\nwith whole_file({str(tmp_path / 'a.h5')!r}) as p:\n p.write_text('half'); print('ready', flush=True); time.sleep(60)"
-    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    code = (
+        "import sys, time\nfrom nuclass_pipeline.io import whole_file\n"
+        "with whole_file(sys.argv[1]) as p:\n p.write_text('half'); print('ready', flush=True); time.sleep(60)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.h5")], stdout=subprocess.PIPE)
     assert writer.stdout.readline() == b"ready\n"
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()

@@ -26,8 +26,9 @@ def test_hardware_comes_from_the_resources():
 
 
 def run_job(tmp_path, body):
-    code = f"from nuclass_pipeline.runtime import job\nfrom nuclass_pipeline.errors import UserError\nwith job({str(tmp_path / 'a/log')!r}, 1):\n    {body}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    imports = "import sys\nfrom nuclass_pipeline.runtime import job\nfrom nuclass_pipeline.errors import UserError\n"
+    code = f"{imports}with job(sys.argv[1], 1):\n    {body}"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a/log")], capture_output=True, text=True, check=False)
     return done, (tmp_path / "a/log").read_text()
 
 

@@ -58,7 +58,9 @@ rule build_report:
     input:
         figures=[path for path in rules.figures.input if path.endswith("png")],
         tables=[path for path in rules.tables.input if path.endswith("tsv")],
-        captions=expand(f"{workflow.basedir}/workflow/report/{{name}}.rst", name=CAPTIONS),
+        captions=expand(
+            f"{workflow.basedir}/workflow/report/{{name}}.rst", name=CAPTIONS
+        ),
         heldout=rules.score_predictions.output.output,
         manifest=rules.record_run.output.manifest,
         config=rules.record_run.output.config_file,

@@ -124,7 +124,20 @@ def load(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run fil
             raise UserError(file, "study", f"slide {name!r} is not in {config.slides}{_similar(name, catalogue)}", "Add a row for it.")
         if catalogue[name].kind == "synthetic" and name not in config.synthetic.seeds:
             raise UserError(file, f"synthetic.seeds.{name}", "the slide is synthetic and has no seed", "Give it one.")
-    return Run(config, catalogue)
+    run = Run(config, catalogue)
+    # A run that has scores may be an archive, which redraws its figures without any slide.
+    if not Path(root, "results", config.run, "metrics").is_dir():
+        _require_files(run, Path(root), sheet)
+    return run
+
+
+def _require_files(run: Run, root: Path, sheet: Path) -> None:
+    own = [slide for slide in run.slides.values() if slide.kind != "synthetic" and not slide.bundle_url]
+    for slide in own:
+        first = "annotations.json" if slide.kind == "trio" else "experiment.xenium"
+        for field, path in (("bundle", f"{slide.bundle}/{first}"), ("image", slide.image), ("alignment", slide.alignment)):
+            if path and not Path(root, path).is_file():
+                raise UserError(sheet, f"{slide.slide}, {field}", f"{path} does not exist", "Correct the path, or put the file there.")
 
 
 def _explain(error: ValidationError, file: str) -> UserError:

@@ -71,4 +71,4 @@ def _histogram(axes: Axes, bins: pd.DataFrame, model: str) -> None:
         joined = average_seeds(bins[bins["variant"] == variant])
         edges = [*joined["bin_low"], joined["bin_high"].iloc[-1]]
         axes.stairs(joined["n"] / joined["n"].sum(), edges, color=MODEL_COLORS.get(model), linestyle=mark["linestyle"])
-    axes.set(ylim=(0, None), xlabel="confidence")
+    axes.set(ylim=(0, 1), xlabel="confidence")

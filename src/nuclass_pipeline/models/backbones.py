@@ -13,6 +13,7 @@ from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, assemble, plain_spec, wrap_dinov3
 
+WEIGHTS = Path("resources/weights")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 Builder = Callable[[BackboneConfig], Encoder]
 
@@ -154,7 +155,7 @@ def _remedy(entry: Entry) -> str:
 
 
 def _download(entry: Entry) -> str:
-    return f"huggingface-cli download {entry.repository} --local-dir resources/weights/{entry.name}"
+    return f"huggingface-cli download {entry.repository} --local-dir {WEIGHTS / entry.name}"
 
 
 UNI2_H: dict[str, Any] = {

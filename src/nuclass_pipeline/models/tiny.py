@@ -1,5 +1,7 @@
 """A small residual network that learns from a few thousand cells on a CPU."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -27,7 +29,7 @@ class TinyResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.InstanceNorm2d(3), _convolve(3, WIDTHS[0], stride=2), nn.SiLU())
-        self.stages = nn.ModuleList(Residual(inputs, outputs) for inputs, outputs in zip(WIDTHS, WIDTHS[1:], strict=False))
+        self.stages = nn.ModuleList(Residual(inputs, outputs) for inputs, outputs in pairwise(WIDTHS))
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Map images (B, 3, S, S) to the last feature map (B, 96, S / 16, S / 16)."""

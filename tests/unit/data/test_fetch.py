@@ -1,6 +1,7 @@
 import http.server
 import threading
 import zipfile
+from typing import ClassVar
 
 import pytest
 
@@ -13,9 +14,9 @@ CONTENT = bytes(range(256)) * 4000
 class Handler(http.server.BaseHTTPRequestHandler):
     """A server that knows ranges, and breaks off in the middle of /broken the first time."""
 
-    files: dict[str, bytes] = {}
+    files: ClassVar[dict[str, bytes]] = {}
     ranges = True
-    broken_once: set[str] = set()
+    broken_once: ClassVar[set[str]] = set()
 
     def do_GET(self):
         body = self.files.get(self.path)
@@ -52,7 +53,7 @@ def test_a_file_arrives_whole(server, tmp_path):
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_broken_download_goes_on_or_starts_again(server, tmp_path, ranges):
     Handler.ranges = ranges
-    with pytest.raises(UserError, match="broke off|IncompleteRead"):
+    with pytest.raises(UserError, match=r"broke off|IncompleteRead"):
         download(f"{server}/broken", tmp_path / "file")
     assert not (tmp_path / "file").exists()
     download(f"{server}/broken", tmp_path / "file")

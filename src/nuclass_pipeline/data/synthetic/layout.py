@@ -87,7 +87,8 @@ class Discs:
 class Layout:
     """Geometry of one slide in µm of the Xenium frame.
 
-    Each tile of `islands` has an island of parenchyma at its centre, in stroma; `tumour` says of each whether it is a nest. `stream` bends the fibres, whose mean direction is `fibre_rad`.
+    Each tile of `islands` has an island of parenchyma at its centre, in stroma; `tumour` says of each whether it is a nest.
+    `stream` bends the fibres, whose mean direction is `fibre_rad`.
     """
 
     organ: str

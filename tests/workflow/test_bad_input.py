@@ -1,0 +1,75 @@
+"""What a user sees when an input is wrong: one line, no traceback, and no output."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def mine(project, real_data):
+    """A run with one slide of one's own, the real mouse bundle: project and bundle."""
+    bundle = project.folder / "mine/outs"
+    bundle.mkdir(parents=True)
+    for name in ("experiment.xenium", "cells.parquet", "cell_feature_matrix.h5"):
+        shutil.copyfile(real_data / "xoa3.0_mouse_ileum_tiny" / name, bundle / name)
+    shutil.copyfile(real_data / "he_openslide_cmu1/CMU-1-Small-Region.svs", bundle.parent / "he.svs")
+    (bundle.parent / "alignment.csv").write_text("1,0,0\n0,1,0\n0,0,1\n")
+    sheet = project.folder / "config/slides.tsv"
+    sheet.write_text(sheet.read_text() + "mine\txenium\tcolon\tmine/outs\tmine/he.svs\tmine/alignment.csv\t\t\t\t\n")
+    project.edit(lambda raw: raw["study"].update(train=["mine"]))
+    return project, bundle
+
+
+def edit_cells(bundle, **columns):
+    frame = pd.read_parquet(bundle / "cells.parquet").assign(**columns)
+    frame.to_parquet(bundle / "cells.parquet")
+
+
+def cut_matrix(bundle):
+    path = bundle / "cell_feature_matrix.h5"
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def rename_barcodes(bundle):
+    with h5py.File(bundle / "cell_feature_matrix.h5", "r+") as file:
+        del file["matrix/barcodes"]
+
+
+CASES = {
+    "missing cells": (lambda b: (b / "cells.parquet").unlink(), "cells.parquet: neither it nor cells.csv.gz is there"),
+    "NaN centroid": (lambda b: edit_cells(b, x_centroid=np.nan), "x_centroid: 'nan' for cell"),
+    "truncated matrix": (cut_matrix, "cell_feature_matrix.h5: file: not a readable"),
+    "matrix without barcodes": (rename_barcodes, "cell_feature_matrix.h5: file: not a readable"),
+    "singular alignment": (
+        lambda b: (b.parent / "alignment.csv").write_text("1,2,0\n2,4,0\n0,0,1\n"),
+        "alignment.csv: matrix: is singular",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_and_no_output(mine, case):
+    project, bundle = mine
+    damage, message = CASES[case]
+    damage(bundle)
+    done = project.snakemake("results/demo/slides/mine/registration.json")
+    told = done.stdout + done.stderr
+    assert done.returncode == 1
+    (line,) = {line for line in told.splitlines() if line.startswith("error: ")}
+    assert message in line
+    assert "Traceback" not in told
+    slide = project.folder / "results/demo/slides/mine"
+    left = {path.name for path in slide.iterdir()} if slide.exists() else set()
+    assert left == ({"cells.parquet", "counts.h5ad"} if case == "singular alignment" else set())
+
+
+def test_a_missing_file_and_an_unknown_organ_stop_before_any_job(mine):
+    project, bundle = mine
+    (bundle / "experiment.xenium").unlink()
+    assert "mine, bundle: mine/outs/experiment.xenium does not exist" in project.snakemake("-n").stderr
+    sheet = project.folder / "config/slides.tsv"
+    sheet.write_text(sheet.read_text().replace("\tcolon\tmine", "\tspleen\tmine"))
+    assert "organ: 'spleen'" in project.snakemake("-n").stderr
