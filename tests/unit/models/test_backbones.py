@@ -147,14 +147,38 @@ def test_the_registry_describes_itself() -> None:
     assert rows["tiny-resnet"]["download"] == ""
 
 
-@pytest.mark.parametrize(("name", "side", "grid"), [("tiny-resnet", 96, 3), ("tiny-vit", 96, 6)])
-def test_small_networks(name: str, side: int, grid: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "side", "grid", "channels", "dim"),
+    [("tiny-resnet", 96, 6, 96, 192), ("tiny-resnet", 32, 2, 96, 192), ("tiny-vit", 96, 6, 64, 64)],
+)
+def test_small_networks(name: str, side: int, grid: int, channels: int, dim: int) -> None:
     encoder = build_backbone(BackboneConfig(name=name, image_px=side)).eval()
     vector, tokens = encoder.trace(images(2, side))
-    assert vector.shape == (2, encoder.dim)
-    assert tokens.shape[2:] == (grid, grid)
+    assert encoder.dim == REGISTRY[name].dim == dim
+    assert vector.shape == (2, dim)
+    assert tokens.shape == (2, channels, grid, grid)
     torch.testing.assert_close(vector, encoder(images(2, side)))
     (gradient,) = torch.autograd.grad(vector[:, 0].sum(), tokens)
     assert gradient.abs().sum() > 0
     ids = [id(p) for block in encoder.blocks() for p in block]
     assert sorted(ids) == sorted(id(p) for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_tiny_network_does_not_see_the_strength_of_the_colours(seed: int) -> None:
+    torch.manual_seed(seed)
+    encoder = build_backbone(BackboneConfig(name="tiny-resnet", image_px=96)).eval()
+    x = images(2, 96)
+    scale, offset = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.5, 0.8, 0.3), (0.4, 0.1, 0.05)))
+    vector, rescaled = encoder(x), encoder(scale * x + offset)
+    between_images = (vector[0] - vector[1]).norm()
+    assert (rescaled - vector).norm(dim=1).max() < 2e-3 * between_images
+    assert (encoder(x.flip(1)) - vector).norm(dim=1).min() > 0.1 * between_images
+    for norm in (module for module in encoder.net.modules() if isinstance(module, torch.nn.InstanceNorm2d)):
+        assert not norm.track_running_stats
+
+
+def test_the_tiny_network_sees_each_image_by_itself() -> None:
+    encoder = build_backbone(BackboneConfig(name="tiny-resnet", image_px=64)).eval()
+    x = images(3, 64)
+    torch.testing.assert_close(encoder(x)[1:2], encoder(x[1:2]), rtol=1e-4, atol=1e-5)

@@ -16,7 +16,8 @@ from nuclass_pipeline.models.local import LocalPath, restore_local
 TINY = BackboneConfig(name="tiny-resnet", image_px=32)
 LOCAL = LocalConfig(backbone=TINY, organ_dim=8)
 GLOBAL = GlobalConfig(context=TINY, projection=16, context_dropout=0)
-IMAGES, CONTEXT = torch.rand(4, 3, 32, 32), torch.rand(4, 512)
+DIM = 192
+IMAGES, CONTEXT = torch.rand(4, 3, 32, 32), torch.rand(4, DIM)
 ORGAN, LABEL = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 2, 1])
 
 
@@ -26,7 +27,7 @@ def make_local() -> LocalPath:
 
 
 def make_global() -> GlobalPath:
-    return GlobalPath(make_local(), None, 512, classes=3, config=GLOBAL)
+    return GlobalPath(make_local(), None, DIM, classes=3, config=GLOBAL)
 
 
 def meta(path: LocalPath, **changes: object) -> checkpoint.Meta:
@@ -37,7 +38,7 @@ def meta(path: LocalPath, **changes: object) -> checkpoint.Meta:
         mpp=0.25,
         local=LOCAL,
         backbone=path.backbone.spec,
-        dims={"local": 512},
+        dims={"local": DIM},
         seed=3,
     ).model_copy(update=changes)
 
@@ -75,7 +76,7 @@ def test_labels_reach_the_inner_gate_only() -> None:
 def test_alpha_scales_the_context_alone() -> None:
     path = make_global().eval()
     none, half = (path(IMAGES, CONTEXT, ORGAN, alpha=alpha) for alpha in (0.0, 0.5))
-    other = path(IMAGES, CONTEXT + 1e3 * torch.rand(4, 512), ORGAN, alpha=0.0)
+    other = path(IMAGES, CONTEXT + 1e3 * torch.rand(4, DIM), ORGAN, alpha=0.0)
     torch.testing.assert_close(none.logits, other.logits)
     assert not torch.allclose(none.logits, half.logits)
     torch.testing.assert_close(path(IMAGES, CONTEXT, ORGAN).logits, path(IMAGES, CONTEXT, ORGAN, alpha=1.0).logits)
@@ -83,7 +84,7 @@ def test_alpha_scales_the_context_alone() -> None:
 
 
 def test_context_dropout_takes_whole_batches_and_only_in_training() -> None:
-    path = GlobalPath(make_local(), None, 512, classes=3, config=GLOBAL.model_copy(update={"context_dropout": 0.999999, "dropout": 0.0}))
+    path = GlobalPath(make_local(), None, DIM, classes=3, config=GLOBAL.model_copy(update={"context_dropout": 0.999999, "dropout": 0.0}))
     path.eval()
     kept = path(IMAGES, CONTEXT, ORGAN).feature
     path.training = True
@@ -104,9 +105,9 @@ def test_local_checkpoint_stands_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trained", [True, False])
 def test_global_checkpoint_stands_alone(tmp_path: Path, trained: bool) -> None:
     encoder = build_backbone(TINY) if trained else None
-    path = GlobalPath(make_local(), encoder, 512, classes=3, config=GLOBAL).eval()
+    path = GlobalPath(make_local(), encoder, DIM, classes=3, config=GLOBAL).eval()
     spec = encoder.spec if encoder else None
-    found = meta(path.local, kind="global", global_=GLOBAL, context=spec, dims={"local": 512, "context": 512, "global": 32})
+    found = meta(path.local, kind="global", global_=GLOBAL, context=spec, dims={"local": DIM, "context": DIM, "global": 32})
     checkpoint.save(tmp_path / "best.ckpt", path, found)
     restored, _ = restore_global(tmp_path / "best.ckpt")
     context = IMAGES if trained else CONTEXT

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from nuclass_pipeline.train.augment import LUMA, Jitter, Limits, draw, move, recolour
+from nuclass_pipeline.train.augment import LUMA, STAINS, Jitter, Limits, augment, draw, move, recolour, restain
 
-STILL = Limits(flip=0, degrees=0, shift=0, scale=0, brightness=0, contrast=0, saturation=0, hue=0)
+STILL = Limits(flip=0, degrees=0, shift=0, scale=0, brightness=0, contrast=0, saturation=0, hue=0, stain=0)
 
 
 def images(count: int = 3, side: int = 16) -> torch.Tensor:
@@ -25,6 +25,10 @@ def colour(**changes: float) -> Jitter:
 def test_zero_strength_changes_nothing() -> None:
     torch.testing.assert_close(move(images(), jitter()), images(), atol=1e-5, rtol=0)
     torch.testing.assert_close(recolour(images(), jitter()), images(), atol=1e-5, rtol=0)
+    visible = images().clamp(min=1 / 255)
+    assert (images() < 1 / 255).any()
+    torch.testing.assert_close(restain(images(), jitter()), visible, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(images(), jitter()), visible, atol=1e-5, rtol=0)
 
 
 def test_certain_flips_turn_by_half() -> None:
@@ -50,6 +54,12 @@ def test_limits_hold() -> None:
     for factor in (drawn.brightness, drawn.contrast, drawn.saturation):
         assert (factor - 1).abs().max() <= 0.2
     assert drawn.brightness.std() > 0.1
+    assert drawn.stain.shape == (2000, 3)
+    assert (drawn.stain == 1).all()
+    stain = draw(2000, torch.Generator().manual_seed(0), Limits(stain=0.3)).stain
+    assert (stain - 1).abs().max() <= 0.3
+    assert (stain.std(0) > 0.15).all()
+    assert torch.corrcoef(stain.T).triu(1).abs().max() < 0.1
 
 
 def test_a_shift_is_a_fraction_of_the_side() -> None:
@@ -86,4 +96,63 @@ def test_hue_keeps_luma_and_greys() -> None:
 def test_the_generator_decides(seed: int) -> None:
     first, second = (draw(4, torch.Generator().manual_seed(seed), Limits()) for _ in range(2))
     for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+
+
+def dyed(amounts: list[float], count: int = 3) -> torch.Tensor:
+    """Return images of one colour that have these amounts of haematoxylin, eosin and the third colour."""
+    unit = torch.tensor(STAINS) / torch.tensor(STAINS).norm(dim=1, keepdim=True)
+    return torch.exp(-(torch.tensor(amounts) @ unit)).view(1, 3, 1, 1).expand(count, 3, 4, 4)
+
+
+def strength(*factors: list[float]) -> Jitter:
+    return jitter()._replace(stain=torch.tensor(factors))
+
+
+@pytest.mark.parametrize("stain", range(3))
+def test_a_doubled_stain_has_twice_the_density_and_no_other_changes(stain: int) -> None:
+    factors = [[2.0 if i == stain else 1.0 for i in range(3)]] * 3
+    for dye in range(3):
+        pure = dyed([0.4 if i == dye else 0.0 for i in range(3)])
+        expected = -torch.log(pure) * (2 if dye == stain else 1)
+        torch.testing.assert_close(-torch.log(restain(pure, strength(*factors))), expected, atol=1e-5, rtol=0)
+
+
+def test_a_mixture_changes_dye_by_dye() -> None:
+    stained = restain(dyed([0.5, 0.3, 0.1]), strength(*[[1.4, 0.6, 1.2]] * 3))
+    torch.testing.assert_close(stained, dyed([0.7, 0.18, 0.12]), atol=1e-5, rtol=0)
+
+
+def test_white_stays_white() -> None:
+    white = torch.ones(3, 3, 4, 4)
+    torch.testing.assert_close(restain(white, strength([0.5, 1.5, 1.0], [1.9, 0.1, 0.3], [1.0, 1.0, 1.0])), white, atol=1e-6, rtol=0)
+
+
+def test_black_stays_within_the_range() -> None:
+    stained = restain(torch.zeros(3, 3, 4, 4), strength([0.5, 1.5, 1.0], [1.9, 0.1, 0.3], [2.0, 2.0, 2.0]))
+    assert stained.isfinite().all()
+    assert stained.min() >= 0
+    assert stained.max() <= 1
+
+
+def test_each_image_is_stained_by_itself() -> None:
+    changes = strength([1.5, 1.0, 1.0], [1.0, 0.5, 1.0], [1.0, 1.0, 1.0])
+    stained = restain(images(), changes)
+    for index in range(3):
+        alone = restain(images()[index : index + 1], Jitter(*(values[index : index + 1] for values in changes)))
+        torch.testing.assert_close(stained[index : index + 1], alone)
+    torch.testing.assert_close(stained[2], images()[2].clamp(min=1 / 255), atol=1e-5, rtol=0)
+    assert (stained[:2] - images()[:2]).abs().mean((1, 2, 3)).min() > 0.02
+
+
+def test_augmentation_moves_then_restains_then_recolours() -> None:
+    drawn = draw(3, torch.Generator().manual_seed(2), Limits(stain=0.3))
+    expected = recolour(restain(move(images(), drawn), drawn), drawn)
+    assert torch.equal(augment(images(), drawn), expected)
+    assert not torch.allclose(expected, restain(recolour(move(images(), drawn), drawn), drawn), atol=1e-2)
+
+
+def test_stain_jitter_leaves_the_other_draws_alone() -> None:
+    without, with_ = (draw(5, torch.Generator().manual_seed(4), Limits(stain=stain)) for stain in (0.0, 0.4))
+    for one, other in zip(without[:5], with_[:5], strict=True):
         assert torch.equal(one, other)

@@ -1,12 +1,14 @@
 """Learning rates, decay, warm-up, and that what is unfrozen really moves."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
 from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.models.backbones import build_backbone
-from nuclass_pipeline.train.optim import Rate, alpha_schedule, encoder_rates, layer_rates, make_optimiser, undecayed, warmup
+from nuclass_pipeline.train.optim import Rate, alpha_schedule, encoder_rates, layer_rates, make_optimiser, schedule, undecayed, warmup
 
 
 def test_golden_layer_rates() -> None:
@@ -25,6 +27,37 @@ def test_warmup_starts_when_it_should() -> None:
     assert [warmup(4)(step) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert [warmup(2, 3)(step) for step in range(6)] == [0, 0, 0, 0.5, 1, 1]
     assert warmup(0)(0) == 1
+
+
+def test_a_constant_rate_is_the_warmup() -> None:
+    for start in (0, 3):
+        assert [schedule(4, start, 0)(step) for step in range(200)] == [warmup(4, start)(step) for step in range(200)]
+
+
+def test_a_cosine_falls_to_nothing() -> None:
+    factors = [schedule(0, 0, 40)(step) for step in range(60)]
+    assert (factors[0], factors[10], factors[20], factors[30]) == pytest.approx((1, 0.853553, 0.5, 0.146447), abs=1e-6)
+    assert factors[40:] == pytest.approx([0] * 20, abs=1e-12)
+    assert all(later < earlier for earlier, later in pairwise(factors[:41]))
+
+
+def test_a_cosine_rises_first_and_does_not_wait_for_what_starts_late() -> None:
+    plain, risen, late = schedule(0, 0, 40), schedule(4, 0, 40), schedule(4, 8, 40)
+    assert [risen(step) / plain(step) for step in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert [late(step) / plain(step) for step in (7, 8, 9, 10, 11, 39)] == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
+
+
+@pytest.mark.parametrize(("cosine_steps", "expected"), [(0, [0.1, 0.1, 0.1]), (4, [0.1, 0.05, 0.0])])
+def test_the_optimiser_follows_the_schedule(cosine_steps: int, expected: list[float]) -> None:
+    layer = nn.Linear(2, 2)
+    optimiser, falling = make_optimiser(layer, [Rate([*layer.parameters()], 0.1)], 0.0, 0, cosine_steps)
+    found = []
+    for step in range(5):
+        if step % 2 == 0:
+            found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        falling.step()
+    assert found == pytest.approx(expected, abs=1e-9)
 
 
 def test_groups_are_merged_and_complete() -> None:
@@ -49,7 +82,7 @@ def test_parameters_unfrozen_later_are_trained() -> None:
     body, head = nn.Linear(3, 3), nn.Linear(3, 2)
     model = nn.Sequential(body, head)
     body.requires_grad_(False)
-    optimiser, schedule = make_optimiser(model, [Rate([*body.parameters()], 0.1, start=1), Rate([*head.parameters()], 0.1)], 0.01, 0)
+    optimiser, rising = make_optimiser(model, [Rate([*body.parameters()], 0.1, start=1), Rate([*head.parameters()], 0.1)], 0.01, 0)
     moved = []
     for step in range(2):
         body.requires_grad_(step == 1)
@@ -57,6 +90,6 @@ def test_parameters_unfrozen_later_are_trained() -> None:
         optimiser.zero_grad()
         model(torch.ones(4, 3)).square().sum().backward()
         optimiser.step()
-        schedule.step()
+        rising.step()
         moved.append(not torch.equal(before, body.weight))
     assert moved == [False, True]

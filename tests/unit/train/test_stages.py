@@ -1,6 +1,7 @@
 """The stages end to end on toy slides: what each path can see it learns, and interrupted training goes on."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import LocalTask, train_local
 
 Slides = list[dict[str, Any]]
+FAST = {"optim": optim(max_epochs=6, patience=6, lr_backbone=3e-3, lr_head=3e-3), "lr_context": 3e-3}
 HISTORY = ["epoch", "step", "train_loss", "val_loss", "val_macro_f1", "val_accuracy", "lr"]
 
 
@@ -93,7 +95,7 @@ def test_local_learns_the_colour_of_the_middle(local: Path) -> None:
 
 @pytest.fixture(scope="module")
 def global_(slides: Slides, local: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_global(slides, tmp_path_factory.mktemp("global"), local, [slide["contexts"] for slide in slides], optim=optim(max_epochs=4))
+    return run_global(slides, tmp_path_factory.mktemp("global"), local, [slide["contexts"] for slide in slides], **FAST)
 
 
 def embed(slide: dict[str, Any], local: Path, global_: Path, features: Path, **changes: Any) -> Path:
@@ -132,7 +134,7 @@ def test_embedded_cells_are_those_that_taught_nothing(slides: Slides, local: Pat
         assert len(ids) == (split != "train").sum()
         assert list(file.attrs["classes"]) == list(CLASSES)
         assert (file["local_feature"].dtype, file["global_feature"].dtype, file["local_p"].dtype) == (np.float16, np.float16, np.float32)
-        assert file["local_feature"].shape == (len(ids), 512)
+        assert file["local_feature"].shape == (len(ids), 192)
         assert file["global_feature"].shape == (len(ids), 64)
         np.testing.assert_allclose(file["global_p"][:].sum(1), 1, atol=1e-5)
         with h5py.File(slides[0]["patches"]) as patches:
@@ -163,7 +165,7 @@ def test_a_frozen_context_encoder_is_run_once(slides: Slides, local: Path, tmp_p
     path = run_global(slides, tmp_path, local, features, context=frozen, optim=optim(max_epochs=1))
     model, meta = restore_global(path)
     assert model.encoder is None
-    assert meta.dims == {"local": 512, "context": 64, "global": 64}
+    assert meta.dims == {"local": 192, "context": 64, "global": 64}
     embed(slides[0], local, path, tmp_path / "cells.h5", contexts=features[0])
     with pytest.raises(UserError, match="the context encoder is frozen"):
         run_global(slides, tmp_path, local, [slide["contexts"] for slide in slides], context=frozen)
@@ -180,10 +182,12 @@ class PulledPlugError(Exception):
     pass
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_interrupted_training_ends_like_the_uninterrupted(
-    slides: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    slides: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, schedule: str
 ) -> None:
-    config = local_config(optim=optim(max_epochs=4, accumulate=2, checks_per_epoch=2), augment=True, freeze_backbone_epochs=1)
+    settings = optim(max_epochs=4, accumulate=2, checks_per_epoch=2, patience=8, schedule=schedule)
+    config = local_config(optim=settings, augment=True, stain_jitter=0.3, freeze_backbone_epochs=1)
     whole = run_local(slides, tmp_path / "whole", config=config)
     start_epoch = LocalTask.start_epoch
 
@@ -224,7 +228,7 @@ def test_the_encoder_is_trained_after_its_frozen_epochs(
 
     def record(self: LocalTask, epoch: int) -> None:
         net = self.model.backbone.net
-        seen.append((net.stem.conv.weight.detach().clone(), net.stem.bn.running_mean.clone()))
+        seen.append((net.stem[1][0].weight.detach().clone(), net.stem[1][1].running_mean.clone()))
         start_epoch(self, epoch)
 
     monkeypatch.setattr(LocalTask, "start_epoch", record)
@@ -233,6 +237,27 @@ def test_the_encoder_is_trained_after_its_frozen_epochs(
     for index in range(2):
         assert torch.equal(seen[0][index], seen[1][index]) is (frozen_epochs > 0)
         assert torch.equal(seen[1][index], seen[2][index]) is not moves
+
+
+@pytest.mark.parametrize(("schedule", "falls"), [("constant", False), ("cosine", True)])
+def test_the_rate_follows_the_schedule(slides: Slides, tmp_path: Path, schedule: str, falls: bool) -> None:
+    settings = optim(max_epochs=4, patience=8, accumulate=2, warmup_steps=0, lr_head=2e-3, schedule=schedule)
+    run_local(slides, tmp_path, config=local_config(optim=settings))
+    history = pd.read_parquet(tmp_path / "history.parquet")
+    share = history["step"] / history["step"].iloc[-1]
+    assert share.tolist() == [0.25, 0.5, 0.75, 1]
+    expected = [0.5 * (1 + math.cos(math.pi * part)) if falls else 1 for part in share]
+    np.testing.assert_allclose(history["lr"] / 2e-3, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_stain_jitter_reaches_training(slides: Slides, tmp_path: Path) -> None:
+    configs = [local_config(optim=optim(max_epochs=1), augment=augment, stain_jitter=jitter) for augment, jitter in
+               ((True, 0.0), (True, 0.4), (False, 0.0), (False, 0.4))]  # fmt: skip
+    plain, stained, bare, ignored = (
+        weights(run_local(slides[:1], tmp_path / str(number), config=config)) for number, config in enumerate(configs)
+    )
+    assert any(not torch.equal(plain[name], stained[name]) for name in plain)
+    assert all(torch.equal(bare[name], ignored[name]) for name in bare)
 
 
 def test_early_stopping_waits_for_the_encoder(slides: Slides, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Tissue phantoms: seeded Xenium bundles with H&E whose truth is known.
 
-Two facts are built in. Fibroblasts and vessels of tumour and normal stroma look the same, and only their
-surroundings, too far for a 56 µm crop, tell them apart. T cells and macrophages, and endocrine and acinar
-cells, share their surroundings, and only the nucleus tells them apart.
+Three facts are built in. Fibroblasts and vessels of tumour and normal stroma look the same, and their surroundings,
+mostly too far for a 56 µm crop, tell them apart. T cells and macrophages, and glands and granular cells, share their
+surroundings, and only the nucleus tells them apart. Glands, granular cells and linings look the same in lung and
+pancreas, and only the organ tells them apart.
 """
 
 import uuid

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from nuclass_pipeline.data.synthetic.classes import LOOKS
 from nuclass_pipeline.data.synthetic.layout import MARGIN_UM, NEST, NORMAL, STROMA, Discs, Floats, Layout
 
-# Half a local crop: cells deeper in the stroma than this see no parenchyma in it.
+# About half a local crop: most cells deeper in the stroma than this see no parenchyma in theirs.
 DEEP_UM = 27.0
 GLAND_CLASS = {"lung": "Epithelial_Airway", "pancreas": "Acinar"}
 GRANULAR_CLASS = {"lung": "Mast_Cell", "pancreas": "Endocrine"}
