@@ -16,7 +16,7 @@ rule embed_context:
         "<benchmarks>/embed_context/{slide}.{encoder}.tsv"
     wildcard_constraints:
         encoder=cfg.config.global_.context.name,
-    threads: 8
+    threads: cfg.config.compute.threads
     resources:
         gpu=cfg.config.compute.gpu,
         precision=cfg.config.compute.precision,
@@ -47,7 +47,7 @@ rule embed_cells:
         "<logs>/embed_cells/{slide}.seed-{seed}.log",
     benchmark:
         "<benchmarks>/embed_cells/{slide}.seed-{seed}.tsv"
-    threads: 8
+    threads: cfg.config.compute.threads
     resources:
         gpu=cfg.config.compute.gpu,
         precision=cfg.config.compute.precision,

@@ -19,7 +19,7 @@ rule train_local:
         "<logs>/train_local/seed-{seed}.log",
     benchmark:
         "<benchmarks>/train_local/seed-{seed}.tsv"
-    threads: 8
+    threads: cfg.config.compute.threads
     resources:
         gpu=cfg.config.compute.gpu,
         precision=cfg.config.compute.precision,
@@ -52,7 +52,7 @@ rule train_global:
         "<logs>/train_global/seed-{seed}.log",
     benchmark:
         "<benchmarks>/train_global/seed-{seed}.tsv"
-    threads: 8
+    threads: cfg.config.compute.threads
     resources:
         gpu=cfg.config.compute.gpu,
         precision=cfg.config.compute.precision,
