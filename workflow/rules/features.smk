@@ -23,7 +23,7 @@ rule embed_context:
         workers=cfg.config.compute.workers,
         cache_gb=cfg.config.compute.cache_gb,
         mem_mb=lambda w, attempt: 16000 * attempt,
-        runtime=1440,
+        runtime=60 * cfg.config.compute.hours,
     params:
         config=cfg.section("global_", "context"),
         code=code_version("train.features"),
@@ -54,7 +54,7 @@ rule embed_cells:
         workers=cfg.config.compute.workers,
         cache_gb=cfg.config.compute.cache_gb,
         mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=1440,
+        runtime=60 * cfg.config.compute.hours,
     params:
         organ=lambda w: cfg.slides[w.slide].organ,
         code=code_version("train.features"),

@@ -26,7 +26,7 @@ rule train_local:
         workers=cfg.config.compute.workers,
         cache_gb=cfg.config.compute.cache_gb,
         mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=2880,
+        runtime=60 * cfg.config.compute.hours,
     params:
         organs=[cfg.slides[slide].organ for slide in TRAIN],
         classes=list(cfg.config.study.classes),
@@ -59,7 +59,7 @@ rule train_global:
         workers=cfg.config.compute.workers,
         cache_gb=cfg.config.compute.cache_gb,
         mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=2880,
+        runtime=60 * cfg.config.compute.hours,
     params:
         organs=rules.train_local.params.organs,
         config=cfg.section("global_"),
@@ -87,7 +87,7 @@ rule train_gate:
     threads: 2
     resources:
         mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=240,
+        runtime=60,
     params:
         config=cfg.section("gate"),
         code=code_version("train.gate"),
