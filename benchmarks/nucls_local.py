@@ -112,11 +112,13 @@ def run_fold(targets: list[Path], held: set[str], epochs: int, folder: Path) -> 
     train = [target for target in targets if target.name not in held]
     for number, target in enumerate(train):
         assign(target, "val" if number % 4 == 0 else "train")
-    optim = OptimConfig(lr_backbone=1e-3, lr_head=1e-3, layer_decay=1, warmup_steps=10, batch_size=32, accumulate=1, max_epochs=epochs)
+    rate = {"lr_backbone": 2e-3, "lr_head": 2e-3, "layer_decay": 1, "weight_decay": 0.02, "warmup_steps": 10, "schedule": "cosine"}
+    optim = OptimConfig(**rate, batch_size=32, accumulate=1, max_epochs=epochs)
     config = LocalConfig(
-        backbone=BackboneConfig(name="tiny-resnet"),
+        backbone=BackboneConfig(name="tiny-resnet", image_px=112),
         optim=optim.model_copy(update={"checks_per_epoch": 1, "patience": epochs}),
         freeze_backbone_epochs=0,
+        stain_jitter=0.2,
     )
     folder.mkdir()
     train_local(
