@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import BackboneConfig, LocalConfig, OptimConfig
 from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.data.dataset import resize
 from nuclass_pipeline.data.image import cut_window
 from nuclass_pipeline.data.patches import open_patches
 from nuclass_pipeline.data.trio import import_trio
@@ -93,10 +94,12 @@ def predict_local(checkpoint: Path, target: Path) -> np.ndarray:
     """Return the class names that path local gives the cells of an image."""
     model, meta = restore_local(checkpoint)
     model.eval()
-    with open_patches(target / "patches_224x224.h5") as file, torch.no_grad():
-        images = torch.stack([as_float(torch.from_numpy(file["images"][row]).permute(2, 0, 1)) for row in range(len(file["keys"]))])
-        organ = torch.full((len(images),), ORGANS.index("breast"))
-        return np.array(meta.classes)[model(images, organ).logits.argmax(1).numpy()]
+    with open_patches(target / "patches_224x224.h5") as file:
+        crops = resize(file["images"][...], meta.local.backbone.image_px)
+    organ = torch.full((len(crops),), ORGANS.index("breast"))
+    with torch.no_grad():
+        logits = model(as_float(torch.from_numpy(crops).permute(0, 3, 1, 2)), organ).logits
+    return np.array(meta.classes)[logits.argmax(1).numpy()]
 
 
 def histograms(target: Path) -> np.ndarray:
