@@ -94,6 +94,7 @@ def test_a_script_is_a_shell(path):
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda p: p.name)
 def test_a_rule_file_keeps_its_contract(path):
     text = path.read_text()
+    assert len(text.splitlines()) <= 120
     assert re.match(r'""".*INPUTS .*OUTPUTS ', text, re.DOTALL), "the header names inputs and outputs"
     assert not re.search(r"^\s+run:", text, re.MULTILINE)
     assert not re.search(r"\{config\[|directory\(|touch\(", text)

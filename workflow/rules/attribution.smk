@@ -1,7 +1,7 @@
-"""Attribution: where the paths look, for a few held-out cells.
+"""Attribution: where the paths look, for a few held-out cells, and where the gate trusts which.
 
 INPUTS   slides/{slide}/patches_*.h5, models/{local,global}/seed-{seed}/best.ckpt
-OUTPUTS  metrics/attribution/seed-{seed}/{slide}.parquet, figures/attribution.pdf, figures/attribution.png
+OUTPUTS  metrics/attribution/seed-{seed}/{slide}.parquet, figures/{attribution,gate_map}.{pdf,png}
 """
 
 
@@ -51,3 +51,20 @@ use rule draw_figure as figure_attribution with:
     params:
         options={},
         code=code_version("figures.attribution"),
+
+
+use rule draw_figure as figure_gate_map with:
+    input:
+        **SHOWN,
+    output:
+        pdf=report(
+            "<results>/figures/gate_map.pdf",
+            category="Figures",
+            caption="../report/gate_map.rst",
+        ),
+        png="<results>/figures/gate_map.png",
+    log:
+        "<logs>/figure_gate_map.log",
+    params:
+        options={"slides": HELDOUT},
+        code=code_version("figures.gate_map"),

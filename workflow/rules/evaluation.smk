@@ -1,7 +1,7 @@
-"""Evaluation: predict, calibrate on validation cells, score held-out slides, compare the paths.
+"""Evaluation: calibrate on validation cells, score held-out slides, compare the paths.
 
-INPUTS   slides/{slide}/features/paths.seed-{seed}.h5, models/*/seed-{seed}/best.ckpt, slides/{slide}/*.parquet
-OUTPUTS  predictions/{model}/seed-{seed}/{slide}.parquet, metrics/*.parquet
+INPUTS   predictions/{model}/seed-{seed}/{slide}.parquet
+OUTPUTS  metrics/{calibration,heldout,reliability,complementarity}.parquet
 """
 
 HELDOUT = cfg.slides_of(role="heldout")
@@ -10,34 +10,6 @@ ORGANS = {slide: cfg.slides[slide].organ for slide in cfg.slides}
 PREDICTIONS = "<results>/predictions/{model}/seed-{seed}/{slide}.parquet"
 MODELS = ["local", "global", "gate"]
 SEEDS = list(cfg.config.seeds)
-
-
-rule predict_slide:
-    input:
-        features="<results>/slides/{slide}/features/paths.seed-{seed}.h5",
-        checkpoint=rules.train_gate.output.checkpoint,
-        cells="<results>/slides/{slide}/cells.parquet",
-        labels="<results>/slides/{slide}/labels.parquet",
-        split="<results>/slides/{slide}/split.parquet",
-        patches="<results>/slides/{slide}/patches_1024x1024.h5",
-    output:
-        local="<results>/predictions/local/seed-{seed}/{slide}.parquet",
-        global_="<results>/predictions/global/seed-{seed}/{slide}.parquet",
-        gate="<results>/predictions/gate/seed-{seed}/{slide}.parquet",
-    log:
-        "<logs>/predict_slide/{slide}.seed-{seed}.log",
-    benchmark:
-        "<benchmarks>/predict_slide/{slide}.seed-{seed}.tsv"
-    threads: 1
-    resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=60,
-    params:
-        code=code_version("evaluate.predict"),
-    message:
-        "Predicting {wildcards.slide}, seed {wildcards.seed}."
-    script:
-        "../scripts/predict_slide.py"
 
 
 rule calibrate_models:

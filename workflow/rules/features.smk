@@ -1,7 +1,7 @@
-"""Features: what frozen networks say of a slide, computed once.
+"""Features: what frozen networks say of a slide, computed once, and the predictions that follow.
 
 INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_*.h5}, models/{local,global}/seed-{seed}/best.ckpt
-OUTPUTS  slides/{slide}/features/*.h5
+OUTPUTS  slides/{slide}/features/*.h5, predictions/{model}/seed-{seed}/{slide}.parquet
 """
 
 
@@ -62,3 +62,31 @@ rule embed_cells:
         "Running both paths on {wildcards.slide}, seed {wildcards.seed}."
     script:
         "../scripts/embed_cells.py"
+
+
+rule predict_slide:
+    input:
+        features="<results>/slides/{slide}/features/paths.seed-{seed}.h5",
+        checkpoint=rules.train_gate.output.checkpoint,
+        cells="<results>/slides/{slide}/cells.parquet",
+        labels="<results>/slides/{slide}/labels.parquet",
+        split="<results>/slides/{slide}/split.parquet",
+        patches="<results>/slides/{slide}/patches_1024x1024.h5",
+    output:
+        local="<results>/predictions/local/seed-{seed}/{slide}.parquet",
+        global_="<results>/predictions/global/seed-{seed}/{slide}.parquet",
+        gate="<results>/predictions/gate/seed-{seed}/{slide}.parquet",
+    log:
+        "<logs>/predict_slide/{slide}.seed-{seed}.log",
+    benchmark:
+        "<benchmarks>/predict_slide/{slide}.seed-{seed}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        code=code_version("evaluate.predict"),
+    message:
+        "Predicting {wildcards.slide}, seed {wildcards.seed}."
+    script:
+        "../scripts/predict_slide.py"

@@ -110,20 +110,3 @@ use rule draw_figure as figure_complementarity with:
     params:
         options={},
         code=code_version("figures.complementarity"),
-
-
-use rule draw_figure as figure_gate_map with:
-    input:
-        **SHOWN,
-    output:
-        pdf=report(
-            "<results>/figures/gate_map.pdf",
-            category="Figures",
-            caption="../report/gate_map.rst",
-        ),
-        png="<results>/figures/gate_map.png",
-    log:
-        "<logs>/figure_gate_map.log",
-    params:
-        options={"slides": HELDOUT},
-        code=code_version("figures.gate_map"),
