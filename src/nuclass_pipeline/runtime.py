@@ -3,6 +3,7 @@
 import logging
 import random
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 def job(path: Path | str, threads: int) -> Iterator[None]:
     """Run one job's stage on `threads` threads, with logging, stdout and stderr in its log file.
 
+    A log whose last line is not `finished in …` belongs to a job that failed or was killed.
     A mistake of the user ends the job with its one line, in the log and on the terminal; any other error keeps its traceback.
     """
     terminal = sys.stderr
@@ -25,7 +27,9 @@ def job(path: Path | str, threads: int) -> Iterator[None]:
         logging.basicConfig(stream=stream, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
         try:
             limit_threads(threads)
+            begun = time.monotonic()
             yield
+            logger.info("finished in %.1f s", time.monotonic() - begun)
         except UserError as error:
             logger.error("%s", error)
             print(f"error: {error}", file=terminal)
