@@ -34,10 +34,14 @@ def code_version(module: str) -> str:
 
 
 def code_hash(module: str) -> str:
-    """Return the hash of a module's code and of what it imports from the package, pinned or not."""
+    """Return the hash of a module's code, of what it imports from the package, and of the tables beside them, pinned or not."""
     digest = hashlib.sha256()
-    for name in sorted(closure(module)):
+    modules = sorted(closure(module))
+    for name in modules:
         digest.update(ast.dump(_without_docstrings(_tree(name))).encode())
+    for folder in sorted({path.parent for name in modules if (path := _path(name))}):
+        for table in sorted((*folder.glob("*.tsv"), *folder.glob("*.yaml"))):
+            digest.update(table.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -10,54 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require
-from nuclass_pipeline.vocabulary import LINEAGES, ORGANS
+from nuclass_pipeline.io import require, whole_file
+from nuclass_pipeline.labeling.hierarchy import HIERARCHY
+from nuclass_pipeline.labeling.profiles import PROFILES, Profiles
+from nuclass_pipeline.vocabulary import ORGANS
 
 log = logging.getLogger(__name__)
 
-OTHER_TYPES: dict[str, str] = {
-    "Adipocyte": "Stromal",
-    "Cholangiocyte": "Epithelial",
-    "Epithelial_Fallopian": "Epithelial",
-    "Epithelial_Intestinal": "Epithelial",
-    "Epithelial_Renal": "Epithelial",
-    "Hepatocyte": "Epithelial",
-    "Myoepithelial": "Epithelial",
-}
-"""Lineage of the types that are no class: they compete for cells, so that their cells do not pollute a class."""
+TYPES: dict[str, str] = {name: HIERARCHY.lineage_of(name) for name in HIERARCHY.types}
+"""Lineage of every type the marker table may name: the 22 classes, and types that compete for cells without being taught."""
 
-TYPES: dict[str, str] = {**LINEAGES, **OTHER_TYPES}
-"""Lineage of every type the marker table may name."""
-
-_EVERYWHERE = frozenset(
-    {
-        *("B_Cell", "Dendritic_Cell", "Endothelial", "Fibroblast", "Macrophage", "Mast_Cell", "Monocyte", "NK_Cell"),
-        *("Neutrophil", "Pericyte", "Plasma_Cell", "Smooth_Muscle", "T_Cell"),
-    }
-)
-_TUMOUR = frozenset({"Epithelial_Malignant", "Endothelial_TumorAssociated", "Tumor_Associated_Fibroblast"})
-_OF_ORGAN: dict[str, frozenset[str]] = {
-    "breast": _TUMOUR | {"Adipocyte", "Myoepithelial"},
-    "colon": _TUMOUR | {"Epithelial_Intestinal"},
-    "heart": frozenset({"Adipocyte", "Cardiomyocyte"}),
-    "kidney": _TUMOUR | {"Epithelial_Renal"},
-    "liver": _TUMOUR | {"Cholangiocyte", "Hepatocyte"},
-    "lung": _TUMOUR | {"Epithelial_Airway", "Epithelial_Alveolar"},
-    "ovary": _TUMOUR | {"Epithelial_Fallopian"},
-    "pancreas": _TUMOUR | {"Acinar", "Ductal", "Endocrine"},
-}
+lineage_of, resolve, assign = HIERARCHY.lineage_of, HIERARCHY.resolve, HIERARCHY.assign
 
 _COLUMNS = ("class", "gene", "weight", "organs", "source")
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A gene that speaks for a type (weight 1 to 3) or against it (negative), in all or some organs."""
+    """A gene that speaks for a type (weight up to 3) or against it (negative), in all or some organs, and who says so."""
 
     type: str
     gene: str
     weight: float
     organs: frozenset[str]
+    source: str
 
 
 @dataclass(frozen=True)
@@ -73,17 +49,15 @@ class Panel:
         return tuple(TYPES[name] for name in self.types)
 
 
-def admissible(organ: str) -> tuple[str, ...]:
+def admissible(organ: str, profiles: Profiles = PROFILES) -> tuple[str, ...]:
     """Name the types that occur in `organ`, sorted.
 
     Raises
     ------
     UserError
-        If the organ is not in the vocabulary.
+        If the organ has no profile.
     """
-    if organ not in _OF_ORGAN:
-        raise UserError("config/slides.tsv", "organ", f"{organ!r} has no profile", f"Use one of {', '.join(ORGANS)}.")
-    return tuple(sorted(_EVERYWHERE | _OF_ORGAN[organ]))
+    return profiles.types_of(organ)
 
 
 def read_markers(path: Path | str) -> list[Marker]:
@@ -120,8 +94,8 @@ def _marker(path: Path | str, line: int, row: dict[str, str | None]) -> Marker:
     except ValueError:
         weight = np.nan
     if not 0 < abs(weight) <= 3:
-        raise UserError(path, f"weight, line {line}", f"{values['weight']!r} is no weight", "Use 1 to 3, or a negative number down to -3.")
-    return Marker(values["class"], values["gene"], weight, organs)
+        raise UserError(path, f"weight, line {line}", f"{values['weight']!r} is no weight", "Use a number up to 3, or down to -3.")
+    return Marker(values["class"], values["gene"], weight, organs, values["source"])
 
 
 def _refuse_repeats(path: Path | str, markers: Sequence[Marker]) -> None:
@@ -133,7 +107,17 @@ def _refuse_repeats(path: Path | str, markers: Sequence[Marker]) -> None:
         seen |= rows
 
 
-def on_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str]) -> Panel:
+def write_markers(markers: Sequence[Marker], path: Path | str) -> None:
+    """Write a marker table that `read_markers` reads; weights are rounded to three decimals."""
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for marker in markers:
+            organs = "all" if marker.organs == set(ORGANS) else ",".join(sorted(marker.organs))
+            writer.writerow((marker.type, marker.gene, f"{round(marker.weight, 3):g}", organs, marker.source))
+
+
+def on_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str], profiles: Profiles = PROFILES) -> Panel:
     """Reduce the markers to the genes of a panel and the types of an organ.
 
     Parameters
@@ -144,12 +128,14 @@ def on_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str]) -> Pan
         One of `ORGANS`.
     genes
         Symbols on the panel; those without a marker get zero weights.
+    profiles
+        Which types the organ can hold.
 
     Returns
     -------
     Types with at least one positive marker on the panel, and their weights, (genes, types).
     """
-    column = {name: i for i, name in enumerate(admissible(organ))}
+    column = {name: i for i, name in enumerate(admissible(organ, profiles))}
     row = {gene: i for i, gene in enumerate(genes)}
     weights = np.zeros((len(row), len(column)))
     for marker in markers:

@@ -3,7 +3,7 @@
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.labeling.knowledge import TYPES, admissible, on_panel, read_markers
+from nuclass_pipeline.labeling.knowledge import TYPES, admissible, assign, lineage_of, on_panel, read_markers, resolve
 from nuclass_pipeline.vocabulary import CLASSES, ORGANS
 
 HEADER = "class\tgene\tweight\torgans\tsource\n"
@@ -69,3 +69,15 @@ def test_mistakes_are_told_in_one_line(tmp_path, body, told):
 def test_a_missing_column_is_named(tmp_path):
     with pytest.raises(UserError, match="weight: the column is missing"):
         _read(tmp_path, "", header="class\tgene\torgans\tsource\n")
+
+
+def test_a_marker_says_who_says_so(markers_tsv):
+    sources = {(marker.type, marker.gene): marker.source for marker in read_markers(markers_tsv)}
+    assert sources["Acinar", "PRSS1"] == "PMID:27667365"
+    assert all(source.startswith(("PMID:", "10x h")) for source in sources.values())
+
+
+def test_lineages_of_other_data_sets_are_reached():
+    assert lineage_of("NK_Cell") == TYPES["NK_Cell"] == "Lymphoid"
+    assert resolve("T/NK") == {"T_Cell", "NK_Cell"}
+    assert assign(admissible("heart"), ["Muscle", "Immune"])["Cardiomyocyte"] == "Muscle"

@@ -1,0 +1,107 @@
+"""Reading a user's download: where it comes from, what it is by checksum, and what is wrong with it."""
+
+import hashlib
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from nuclass_pipeline.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a source can be had, under which licence, and how it is cited."""
+
+    name: str
+    url: str
+    licence: str
+    cite: str
+
+    @property
+    def remedy(self) -> str:
+        """Say how to get the file."""
+        return f"Download {self.name} from {self.url} (licence: {self.licence}; cite {self.cite})."
+
+
+def read_download(path: Path | str, origin: Origin, columns: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:
+    """Read a table as text, and log its checksum and licence.
+
+    Parameters
+    ----------
+    path
+        A .csv, .tsv, .txt (tabs) or .xlsx file, the text ones possibly gzipped.
+    origin
+        What it should be, for messages.
+    columns
+        Columns it must have.
+
+    Returns
+    -------
+    The rows, all text, stripped, with empty cells as ""; and the release: file name and start of its SHA-256.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, cannot be read, lacks a column, or has no row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(path, "file", "it does not exist", origin.remedy)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    log.info("%s: %s, sha256 %s; licence: %s; cite %s", origin.name, path, digest, origin.licence, origin.cite)
+    frame = _parse(path, origin).fillna("").astype(str)
+    frame = frame.apply(lambda column: column.str.strip())
+    require_columns(frame, path, origin, columns)
+    if frame.empty:
+        raise UserError(path, "rows", "there is none", origin.remedy)
+    return frame, f"{path.name} {digest[:12]}"
+
+
+def require_columns(frame: pd.DataFrame, path: Path | str, origin: Origin, columns: Sequence[str]) -> None:
+    """Raise `UserError` at the first of `columns` that `frame` lacks, naming those of the original."""
+    if missing := [name for name in columns if name not in frame]:
+        found = f"the column is missing; found {', '.join(map(str, frame.columns))}"
+        raise UserError(path, missing[0], found, f"The original has {', '.join(columns)}. {origin.remedy}")
+
+
+def to_numbers(frame: pd.DataFrame, column: str, path: Path | str, high: float) -> pd.Series:
+    """Convert a column of what `read_download` gave, possibly filtered; empty and NA become NaN.
+
+    Raises
+    ------
+    UserError
+        At the first value that is no number from 0 to `high`.
+    """
+    text = frame[column].replace({"NA": ""})
+    numbers = pd.to_numeric(text, errors="coerce")
+    wrong = (text != "") & ~numbers.between(0, high)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        problem = f"{text.iloc[row]!r} is no number from 0 to {high:g}"
+        raise UserError(path, f"{column}, line {frame.index[row] + 2}", problem, "Restore the original file.")
+    return numbers
+
+
+def _parse(path: Path, origin: Origin) -> pd.DataFrame:
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix != ".xlsx" and suffix not in _SEPARATORS:
+        raise UserError(path, "file", f"{suffix or 'no'} ending is not read", f"Name it {', '.join(_SEPARATORS)} or .xlsx. {origin.remedy}")
+    try:
+        if suffix == ".xlsx":
+            return pd.read_excel(path, dtype=str, keep_default_na=False)
+        return pd.read_csv(path, sep=_SEPARATORS[suffix], dtype=str, keep_default_na=False)
+    except ImportError as error:
+        raise UserError(path, "file", "reading .xlsx needs openpyxl", "Install it by pip, or save the sheet as .csv.") from error
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise UserError(path, "file", f"cannot be read ({' '.join(str(error).split())})", origin.remedy) from error
