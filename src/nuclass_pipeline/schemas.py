@@ -222,4 +222,36 @@ TRUTH = Table(
     (_CELL, _LABEL, Column("niche", "text", "tissue compartment"), Column("poor", "flag", "too few transcripts to label")),
     unique=("cell_id",),
 )
-TABLES = (CELLS, CLUSTERS, MARKERS, LABELS, SPLIT, PREDICTIONS, METRICS, COHORT, RELIABILITY, REGISTRATION, ATTRIBUTION, TRUTH)
+PROGRAMS = Table(
+    "programs",
+    (
+        Column("cluster", "text", "Leiden cluster"),
+        Column("rank", "integer", "1 is the strongest programme; 0 if none is reliable, in the cluster's only row"),
+        Column("name", "text", "programme, or no reliable programme"),
+        Column("named_by", "text", "slim: the name is a slim term's; term: it is the best term's own, for want of a slim", optional=True),
+        Column("slim_id", "text", "slim term", optional=True),
+        Column("term_id", "text", "best supporting term; statistic, p, q and size are its", optional=True),
+        Column("method", "text", "ranked or ora"),
+        Column("statistic", "number", "ranked: normalised enrichment score; ora: fold enrichment", optional=True),
+        Column("p", "number", "of the term", optional=True),
+        Column("q", "number", "Benjamini–Hochberg over all m sets", optional=True),
+        Column("m", "integer", "sets tested: all that are eligible on the panel"),
+        Column("size", "integer", "genes of the term on the panel"),
+        Column("genes", "text", "genes of the cluster that carry the programme, joined by ;", optional=True),
+        Column("terms", "text", "supporting terms, best first, joined by ;", optional=True),
+        Column("evidence", "text", "GO evidence codes of those genes in those terms, joined by ;", optional=True),
+        Column("weight", "number", "terms' worth of support; a term under several slim terms is shared equally"),
+        Column("reason", "text", "why no programme is reliable", optional=True),
+    ),
+    unique=("cluster", "rank"),
+)
+TABLES = (CELLS, CLUSTERS, MARKERS, PROGRAMS, LABELS, SPLIT, PREDICTIONS, METRICS, COHORT, RELIABILITY, REGISTRATION, ATTRIBUTION, TRUTH)
+DOMAINS = Table(
+    "domains",
+    (
+        _CELL,
+        Column("domain", "text", "domain, 0 the largest (mode contact: cell group); empty for cells without transcripts", optional=True),
+    ),
+    unique=("cell_id",),
+    extra="factor_1 … factor_k: weights of the smoothed factors",
+)

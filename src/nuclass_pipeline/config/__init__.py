@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig
+from nuclass_pipeline.config.programs import GO_DOWNLOADS, ProgramsConfig
 from nuclass_pipeline.config.slides import Slide, read_slides
 from nuclass_pipeline.config.study import (
     ClusteringConfig,
@@ -40,6 +41,7 @@ class Config(Section):
     registration: RegistrationConfig = RegistrationConfig()
     clustering: ClusteringConfig = ClusteringConfig()
     labeling: LabelingConfig = LabelingConfig()
+    programs: ProgramsConfig = ProgramsConfig()
     split: SplitConfig = SplitConfig()
     local: LocalConfig = LocalConfig()
     global_: GlobalConfig = Field(GlobalConfig(), alias="global")
@@ -128,6 +130,7 @@ def load(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run fil
     # A run that has scores may be an archive, which redraws its figures without any slide.
     if not Path(root, "results", config.run, "metrics").is_dir():
         _require_files(run, Path(root), sheet)
+        _require_gene_sets(run, Path(root), file)
     return run
 
 
@@ -138,6 +141,13 @@ def _require_files(run: Run, root: Path, sheet: Path) -> None:
         for field, path in (("bundle", f"{slide.bundle}/{first}"), ("image", slide.image), ("alignment", slide.alignment)):
             if path and not Path(root, path).is_file():
                 raise UserError(sheet, f"{slide.slide}, {field}", f"{path} does not exist", "Correct the path, or put the file there.")
+
+
+def _require_gene_sets(run: Run, root: Path, file: str) -> None:
+    for field in ("library", "ontology", "slim"):
+        path = getattr(run.config.programs, field)
+        if path and not Path(root, path).is_file():
+            raise UserError(file, f"programs.{field}", f"{path} does not exist", f"Download it: {GO_DOWNLOADS} (CC BY 4.0).")
 
 
 def _explain(error: ValidationError, file: str) -> UserError:
