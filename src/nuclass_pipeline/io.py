@@ -39,9 +39,9 @@ def whole_files(*paths: Path | str) -> Iterator[list[Path]]:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what writers of `target` left behind when they were killed on this machine."""
-    for litter in target.parent.glob(f".{target.stem}.*-{socket.gethostname()}.partial{target.suffix}"):
-        writer = litter.name.removeprefix(f".{target.stem}.").split("-")[0]
+    """Remove what writers of `target`, or of a temporary name of it, left behind when they were killed on this machine."""
+    for litter in target.parent.glob(f"*.{target.stem}.*-{socket.gethostname()}.partial{target.suffix}"):
+        writer = litter.name.split(f".{target.stem}.", 1)[1].split("-")[0]
         if writer.isdigit() and not Path("/proc", writer).exists():
             litter.unlink(missing_ok=True)
 

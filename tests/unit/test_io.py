@@ -26,10 +26,11 @@ def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "old"
 
 
-def test_a_killed_writer_leaves_no_target_and_the_next_one_sweeps(tmp_path):
+@pytest.mark.parametrize("opened", ["whole_file(sys.argv[1]) as p", "whole_file(sys.argv[1]) as outer, whole_file(outer) as p"])
+def test_a_killed_writer_leaves_no_target_and_the_next_one_sweeps(tmp_path, opened):
     code = (
         "import sys, time\nfrom nuclass_pipeline.io import whole_file\n"
-        "with whole_file(sys.argv[1]) as p:\n p.write_text('half'); print('ready', flush=True); time.sleep(60)"
+        f"with {opened}:\n p.write_text('half'); print('ready', flush=True); time.sleep(60)"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.h5")], stdout=subprocess.PIPE)
     assert writer.stdout.readline() == b"ready\n"
