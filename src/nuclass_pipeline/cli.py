@@ -67,6 +67,34 @@ def summary(results: Annotated[Path, typer.Argument(help="results folder of a ru
 
 
 @app.command()
+def score_labels(
+    counts: Annotated[Path, typer.Option(help="CSV: cell_id, and a column of raw counts per gene")],
+    cells: Annotated[Path, typer.Option(help="CSV: cell_id, label")],
+    lineages: Annotated[Path, typer.Option(help="tab-separated: label, lineage; labels without lineage are not scored")],
+    organ: Annotated[str, typer.Option(help="organ of the tissue")],
+    json: Annotated[Path | None, typer.Option(help="where to write the scores")] = None,
+    markers: Annotated[Path, typer.Option(help="marker table")] = Path("config/markers.tsv"),
+    seed: Annotated[int, typer.Option(help="seed of the principal components")] = 0,
+) -> None:
+    """Label published cells by the shipped defaults and compare with their labels, lineage by lineage."""
+    from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
+    from nuclass_pipeline.io import write_json
+    from nuclass_pipeline.labeling.trial import score_counts
+
+    clustering, labeling = ClusteringConfig(seed=seed), LabelingConfig()
+    scores = score_counts(
+        counts=counts, cells=cells, lineages=lineages, organ=organ, knowledge=markers, clustering=clustering, labeling=labeling
+    )
+    table = Table("score", "value", box=None)
+    for name, value in scores.items():
+        for key, single in value.items() if isinstance(value, dict) else [("", value)]:
+            table.add_row(f"{name} {key}".strip(), f"{single:.3f}" if isinstance(single, float) else str(single))
+    console.print(table)
+    if json:
+        write_json(scores, json)
+
+
+@app.command()
 def docs(
     root: Annotated[Path, typer.Option(help="folder of the project")] = Path(),
 ) -> None:

@@ -55,7 +55,7 @@ class LabelingConfig(Section):
 
     markers: str = Field("config/markers.tsv", description="marker table")
     annotator: Literal["rules"] = Field("rules", description="what ranks the admissible labels")
-    min_confidence: float = Field(0.6, ge=0, le=1, description="below it a cell is Unresolved")
+    min_confidence: float = Field(0.75, ge=0, le=1, description="below it a cell is Unresolved")
 
 
 class Fractions(Section):

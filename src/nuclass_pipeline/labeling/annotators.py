@@ -45,11 +45,19 @@ class Evidence:
         return np.asarray(OWN_SHARE * self.own.toarray() + (1 - OWN_SHARE) * self.smoothed)
 
 
+@dataclass(frozen=True)
+class Opinions:
+    """Probabilities of types, (cells, types) each, rows summing to one: the answer, and others that only say how sure it is."""
+
+    answer: Floats
+    others: tuple[Floats, ...] = ()
+
+
 class Annotator(Protocol):
     """Anything that ranks types."""
 
-    def __call__(self, evidence: Evidence) -> Floats:
-        """Give each cell's probability of each type, (cells, types); rows sum to one."""
+    def __call__(self, evidence: Evidence) -> Opinions:
+        """Rank the types of `evidence.panel` for each cell."""
 
 
 def collect(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> Evidence:
@@ -62,15 +70,25 @@ def collect(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> Evid
     return Evidence(panel, counts, found, own, smooth(own, found))
 
 
-def rank_by_rules(evidence: Evidence) -> Floats:
-    """Average three opinions: the markers, a regression and profiles, the last two learnt from the cells that the markers are surest of.
+def rank_by_rules(evidence: Evidence) -> Opinions:
+    """Let the markers choose each cell's lineage, and what was learnt from the cells they are surest of the type within it.
 
-    Only one round of learning: with more, types with specific genes grow into mixed cells.
+    Between lineages a mixed cell is what dominates its transcripts, and only the markers are fair judges of that: what is learnt from
+    unmixed cells takes a few foreign transcripts for proof. Within a lineage types share markers, and whole profiles tell more.
     """
-    markers = marker_shares(evidence)
-    regression = _regress(evidence, seeds(markers, keep=0.6))
-    profiles = _compare_profiles(evidence, seeds(markers, keep=0.3))
-    return np.asarray((markers + regression + profiles) / 3)
+    shares = marker_shares(evidence)
+    profiles = compare_profiles(shares, seeds(shares, keep=0.2))
+    regression = _regress(evidence, seeds(shares, keep=0.6))
+    return Opinions(_lineage_then_type(evidence.panel, shares, profiles), (profiles, regression))
+
+
+def _lineage_then_type(panel: Panel, shares: Floats, profiles: Floats) -> Floats:
+    _, code = np.unique(panel.lineages, return_inverse=True)
+    member = np.eye(code.max() + 1)[code]
+    # Squared, a share counts as much as it exceeds the others: half of the markers is more than twice a quarter of them.
+    lineage = _shares((shares @ member) ** 2)
+    inside = profiles + 1e-9
+    return np.asarray(lineage[:, code] * inside / (inside @ member)[:, code])
 
 
 ANNOTATORS: dict[str, Annotator] = {"rules": rank_by_rules}
@@ -143,22 +161,32 @@ def _certain(evidence: Evidence, learnt: NDArray[np.int64]) -> Floats:
     return probabilities
 
 
-# Neighbours share transcripts and genes are not independent, so likelihoods are worth less than they say.
-_TEMPERATURE = 0.3
-_PRIOR_COUNTS = 50
+def compare_profiles(shares: Floats, chosen: NDArray[np.int64]) -> Floats:
+    """Compare each cell's marker shares with those of the seeds of each type, (cells, types).
 
+    Roots of shares are taken as normal around the mean of a type's seeds, with one variance per marker set for all types
+    (diagonal discriminant analysis), and types as frequent as their seeds. Types without seeds get nothing.
 
-def _compare_profiles(evidence: Evidence, chosen: NDArray[np.int64]) -> Floats:
-    """Compare each cell with the transcript profiles of the seeds by a multinomial likelihood, (cells, types)."""
+    Parameters
+    ----------
+    shares
+        Share of each type's markers, (cells, types).
+    chosen
+        Type of each seed, -1 for other cells.
+    """
     learnt = np.unique(chosen[chosen >= 0])
     if not len(learnt):
-        return _certain(evidence, learnt)
-    member = (chosen[:, None] == np.arange(len(evidence.panel.types))).astype(float)
-    background = np.asarray(evidence.counts.sum(axis=0)).ravel() + 1e-3
-    profiles = (evidence.counts.T @ member).T + _PRIOR_COUNTS * background / background.sum()
-    profiles /= profiles.sum(axis=1, keepdims=True)
-    depth = np.asarray(evidence.counts.sum(axis=1)).reshape(-1, 1)
-    with np.errstate(divide="ignore"):
-        prior = np.log(member.mean(axis=0))
-    likelihood = (_shares(evidence.blended) * depth) @ np.log(profiles).T
-    return np.asarray(softmax(_TEMPERATURE * likelihood + prior, axis=1))
+        return shares
+    roots = np.sqrt(shares)
+    member = chosen[:, None] == learnt
+    centres = (member.T @ roots) / member.sum(axis=0)[:, None]
+    taught = chosen >= 0
+    variance = ((roots[taught] - centres[np.searchsorted(learnt, chosen[taught])]) ** 2).mean(axis=0) + _LEAST_VARIANCE
+    distance = np.stack([((roots - centre) ** 2 / variance).sum(axis=1) for centre in centres], axis=1)
+    probabilities = np.zeros_like(shares)
+    probabilities[:, learnt] = softmax(np.log(member.mean(axis=0)) - distance / 2, axis=1)
+    return probabilities
+
+
+# Of a root of a share: types that no seed shows would otherwise decide by the least trace.
+_LEAST_VARIANCE = 1e-3

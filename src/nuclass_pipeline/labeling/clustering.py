@@ -55,7 +55,7 @@ def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.st
     if cells.n_obs < FEWEST_CELLS:
         log.warning("only %d cells pass quality control: they form one cluster", cells.n_obs)
         return np.full(cells.n_obs, "0"), np.zeros((cells.n_obs, 2), np.float32), np.zeros((cells.n_obs, 2), np.float32)
-    _embed(cells, config)
+    embed(cells, config)
     neighbors = _clip("neighbors", config.neighbors, cells.n_obs - 1)
     search = "sklearn" if cells.n_obs <= EXACT_CELLS else "pynndescent"
     sc.pp.neighbors(cells, n_neighbors=neighbors, use_rep="X_pca", transformer=search, random_state=config.seed)
@@ -68,7 +68,7 @@ def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.st
     return names, cells.obsm["X_pca"].astype(np.float32), cells.obsm["X_umap"].astype(np.float32)
 
 
-def _embed(cells: ad.AnnData, config: ClusteringConfig) -> None:
+def embed(cells: ad.AnnData, config: ClusteringConfig) -> None:
     """Normalise to the median depth, take logs, choose genes, and find principal components, in place."""
     sc.pp.normalize_total(cells)
     sc.pp.log1p(cells)

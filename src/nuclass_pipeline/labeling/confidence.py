@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.labeling.annotators import Evidence, Floats, margins
+from nuclass_pipeline.labeling.annotators import Evidence, Floats, Opinions, margins
 
 ENOUGH_SUPPORT = 0.5
 """A type is as good as proven when half of its marker weight is up in its cells; shuffled markers reach 0.1 to 0.4."""
@@ -29,45 +29,69 @@ REASONS = (POOR_QUALITY, WEAK_SUPPORT, CONFLICTING_LINEAGES, SMALL_MARGIN, NOT_A
 
 @dataclass(frozen=True)
 class Verdict:
-    """One entry per cell: column of the candidate, its confidence and what it rests on, each 0 to 1.
+    """One entry per cell: column of the candidate, how sure it and its group are, and what that rests on, each 0 to 1.
 
     `support` is the share of the candidate's marker weight that is up in its cells on this slide, `margin` the distance to the next
-    type, `lineage_margin` that between the two best lineages, `purity` the share of neighbours with the same candidate.
+    type, `group_margin` that between the two best groups, `purity` the share of neighbours with a candidate of the same group.
     """
 
     candidate: NDArray[np.int64]
     confidence: Floats
+    group_confidence: Floats
     support: Floats
     margin: Floats
-    lineage_margin: Floats
+    group_margin: Floats
     purity: Floats
 
 
-def judge(evidence: Evidence, probabilities: Floats) -> Verdict:
-    """Choose a lineage, then a type in it, and say how sure that is.
+def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None = None) -> Verdict:
+    """Choose a group of types, then a type in it, and say how sure both are.
 
-    The confidence is the candidate's probability, reduced in proportion where the type has less than `ENOUGH_SUPPORT`.
+    A confidence is the geometric mean of what all opinions give the choice: one that disagrees counts. It is reduced by up to a half
+    where neighbours in expression were given to other groups, and in proportion where the type has less than `ENOUGH_SUPPORT`.
 
     Parameters
     ----------
     evidence
         Expression and markers.
-    probabilities
-        Of each type, (cells, types).
+    opinions
+        Of the annotator.
+    groups
+        Name of each type's group, by default its lineage.
     """
-    lineages, code = np.unique(evidence.panel.lineages, return_inverse=True)
-    by_lineage = probabilities @ np.eye(len(lineages))[code]
-    # Lineage first: a cell split between two kinds of fibroblast is a fibroblast, whatever else comes second.
-    inside = np.where(code == by_lineage.argmax(axis=1)[:, None], probabilities, -1)
-    candidate = inside.argmax(axis=1)
-    own = np.take_along_axis(probabilities, candidate[:, None], axis=1).ravel()
-    others = probabilities.copy()
-    np.put_along_axis(others, candidate[:, None], 0, axis=1)
+    names, code = np.unique(evidence.panel.lineages if groups is None else groups, return_inverse=True)
+    member = np.eye(len(names))[code]
+    by_group = opinions.answer @ member
+    # Group first: a cell split between two kinds of fibroblast is a fibroblast, whatever else comes second.
+    candidate = np.where(code == by_group.argmax(axis=1)[:, None], opinions.answer, -1).argmax(axis=1)
+    group, neighbors = code[candidate], evidence.neighbors[:, 1:]
+    purity = (group[neighbors] == group[:, None]).mean(axis=1) if neighbors.size else np.ones(len(group))
     support = type_support(evidence, candidate)[candidate]
-    neighbors = evidence.neighbors[:, 1:]
-    purity = (candidate[neighbors] == candidate[:, None]).mean(axis=1) if neighbors.size else np.ones(len(own))
-    confidence = own * np.clip(support / ENOUGH_SUPPORT, 0, 1)
-    return Verdict(candidate, confidence, support, own - others.max(axis=1), margins(by_lineage), purity)
+    doubt = (1 + purity) / 2 * np.clip(support / ENOUGH_SUPPORT, 0, 1)
+    everyone = (opinions.answer, *opinions.others)
+    return Verdict(
+        candidate=candidate,
+        confidence=doubt * _agreed(everyone, candidate),
+        group_confidence=doubt * _agreed([opinion @ member for opinion in everyone], group),
+        support=support,
+        margin=_lead(opinions.answer, candidate),
+        group_margin=margins(by_group),
+        purity=purity,
+    )
+
+
+def _agreed(opinions: Sequence[Floats], choice: NDArray[np.int64]) -> Floats:
+    """Average the logarithms of what the opinions give each cell's choice; the least counts as 0.001."""
+    rows = np.arange(len(choice))
+    return np.asarray(np.exp(np.mean([np.log(np.maximum(opinion[rows, choice], 1e-3)) for opinion in opinions], axis=0)))
+
+
+def _lead(values: Floats, choice: NDArray[np.int64]) -> Floats:
+    """Give the distance of each row's choice to the best of the others, at least 0."""
+    own = np.take_along_axis(values, choice[:, None], axis=1).ravel()
+    others = values.copy()
+    np.put_along_axis(others, choice[:, None], 0, axis=1)
+    return np.asarray(np.clip(own - others.max(axis=1), 0, None))
 
 
 def type_support(evidence: Evidence, candidate: NDArray[np.int64]) -> Floats:
@@ -108,7 +132,7 @@ def reasons(verdict: Verdict, learnable: Sequence[bool], least: float) -> list[s
     unsure = verdict.confidence < least
     choices = [
         (unsure & (verdict.support < ENOUGH_SUPPORT), WEAK_SUPPORT),
-        (unsure & (verdict.lineage_margin <= verdict.margin + 1e-9), CONFLICTING_LINEAGES),
+        (unsure & (verdict.group_margin <= verdict.margin + 1e-9), CONFLICTING_LINEAGES),
         (unsure, SMALL_MARGIN),
         (~np.asarray(learnable, bool)[verdict.candidate], NOT_A_CLASS),
     ]

@@ -54,6 +54,7 @@ def label_cells(
     frame = pd.DataFrame({"cell_id": table["cell_id"].astype(str), "cluster": table["cluster"], "label": UNRESOLVED, "confidence": 0.0})
     for column in ("candidate", "lineage", "reason"):
         frame[column] = pd.Series([None] * len(frame), dtype=object)
+    frame["lineage_confidence"] = 0.0
     frame[["support", "margin", "purity"]] = np.nan
     frame.loc[~passed, "reason"] = POOR_QUALITY
     frame.loc[passed, "reason"] = WEAK_SUPPORT
@@ -61,7 +62,7 @@ def label_cells(
         components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
         answers = _answer(panel, cells.X[passed], components, classes, config)
         frame.loc[passed, answers.columns] = answers.to_numpy(object)
-    frame = frame.astype(dict.fromkeys(("confidence", "support", "margin", "purity"), float))
+    frame = frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
     _report(frame)
     write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS)
 
@@ -76,7 +77,8 @@ def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, classes
             "label": [UNRESOLVED if reason else name for reason, name in zip(why, candidate, strict=True)],
             "candidate": candidate,
             "lineage": [TYPES[name] for name in candidate],
-            "confidence": np.clip(verdict.confidence, 0, 1),
+            "confidence": verdict.confidence,
+            "lineage_confidence": verdict.group_confidence,
             "support": verdict.support,
             "margin": verdict.margin,
             "purity": verdict.purity,

@@ -3,33 +3,36 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[3]
+RARE = ("Dendritic", "Mast", "Perivascular")
 
 
 @pytest.fixture(scope="module")
-def scores(real_data, tmp_path_factory):
+def scores(real_data):
     data = real_data / "breast_rep1_labelled"
     if not data.is_dir():
         pytest.skip(f"no labelled cells at {data}")
     spec = importlib.util.spec_from_file_location("label_breast", ROOT / "benchmarks/label_breast.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    folder = tmp_path_factory.mktemp("breast")
-    lineage = benchmark.prepare(data, folder)
-    return benchmark.score(lineage, benchmark.label(folder))
+    return benchmark.score(data, seed=0)
 
 
 def test_forced_choice(scores):
-    assert scores["accuracy"] > 0.895
-    assert scores["macro_f1"] > 0.795
+    assert scores["n"] == 8309
+    assert scores["accuracy"] > 0.92
+    assert scores["macro_f1"] > 0.82
+    assert np.mean([value for lineage, value in scores["f1"].items() if lineage not in RARE]) > 0.89
 
 
 def test_labelled_cells(scores):
-    assert scores["coverage"] > 0.80
-    assert scores["selective_accuracy"] > 0.925
+    assert scores["coverage"] > 0.79
+    assert scores["selective_accuracy"] > 0.97
 
 
-def test_hybrids_are_withheld_more_often(scores):
-    assert scores["unscored_unresolved"] > 1.5 * (1 - scores["coverage"])
+def test_mixed_and_unlabelled_cells_are_withheld(scores):
+    assert scores["unscored_unresolved"]["Stromal_&_T_Cell_Hybrid"] > 0.6
+    assert scores["unscored_unresolved"]["Unlabeled"] > 0.75

@@ -1,0 +1,88 @@
+"""How opinions become one answer and its confidence, by hand and against plain loops."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.stats import norm
+
+from nuclass_pipeline.labeling.annotators import Evidence, Opinions, collect, compare_profiles, rank_by_rules, seeds
+from nuclass_pipeline.labeling.confidence import judge
+from nuclass_pipeline.labeling.knowledge import Panel
+
+TYPES = ("Fibroblast", "T_Cell", "Tumor_Associated_Fibroblast")
+
+
+def evidence(n: int) -> Evidence:
+    """Make cells that are alike and support every type fully: what is left is arithmetic of opinions."""
+    x = sparse.csr_matrix(np.ones((n, 3)))
+    neighbors = np.tile(np.arange(n), (n, 1))
+    neighbors[:, [0]], neighbors[:, 1:] = np.arange(n)[:, None], (np.arange(n)[:, None] + np.arange(1, n)) % n
+    return Evidence(Panel(TYPES, np.eye(3)), x, neighbors, x, x.toarray())
+
+
+def test_profiles_are_normal_around_the_seeds_with_one_variance():
+    shares = np.array([[0.81, 0.19, 0], [0.64, 0.36, 0], [0.25, 0.75, 0], [0.16, 0.84, 0], [0.36, 0.64, 0]])
+    chosen = np.array([0, 0, 1, 1, -1])
+    found = compare_profiles(shares, chosen)
+    roots = np.sqrt(shares)
+    centres = [roots[:2].mean(axis=0), roots[2:4].mean(axis=0)]
+    spread = np.sqrt(np.mean([(roots[i] - centres[chosen[i]]) ** 2 for i in range(4)], axis=0) + 1e-3)
+    likelihood = np.array([[np.prod(norm.pdf(cell, centre, spread)) for centre in centres] for cell in roots])
+    np.testing.assert_allclose(found[:, :2], likelihood / likelihood.sum(axis=1, keepdims=True))
+    assert (found[:, 2] == 0).all()
+
+
+def test_without_seeds_the_shares_stand():
+    shares = np.full((4, 3), 1 / 3)
+    assert compare_profiles(shares, seeds(shares, 0.5)) is shares
+
+
+def test_confidence_is_the_geometric_mean_over_opinions():
+    answer = np.array([[0.45, 0.1, 0.45], [0.3, 0.4, 0.3]])
+    other = np.array([[0.2, 0.2, 0.6], [0.9, 0.05, 0.05]])
+    cells = evidence(2)
+    found = judge(cells, Opinions(answer, (other,)))
+    # Together the two kinds of fibroblast outweigh the T cell in both rows.
+    assert [TYPES[i] for i in found.candidate] == ["Fibroblast", "Fibroblast"]
+    assert found.purity.tolist() == [1, 1]
+    doubt = np.clip(found.support / 0.5, 0, 1)
+    np.testing.assert_allclose(found.confidence, doubt * np.sqrt([0.45 * 0.2, 0.3 * 0.9]))
+    np.testing.assert_allclose(found.group_confidence, doubt * np.sqrt([0.9 * 0.8, 0.6 * 0.95]))
+    np.testing.assert_allclose(found.margin, [0, 0])
+    np.testing.assert_allclose(found.group_margin, [0.8, 0.2])
+
+
+def test_other_groups_lead_to_another_choice():
+    opinions = Opinions(np.array([[0.3, 0.4, 0.3], [0.3, 0.4, 0.3]]))
+    assert judge(evidence(2), opinions).candidate.tolist() == [0, 0]
+    assert judge(evidence(2), opinions, groups=("a", "b", "c")).candidate.tolist() == [1, 1]
+
+
+def test_a_mixed_cell_is_of_the_lineage_that_dominates_its_transcripts():
+    """A third of a T cell's transcripts in a fibroblast do not make it one, though no unmixed fibroblast shows any."""
+    rng = np.random.default_rng(0)
+    genes = {"Fibroblast": [0, 1, 2, 3], "T_Cell": [4, 5, 6, 7], "Tumor_Associated_Fibroblast": [8, 9, 10, 11]}
+    profile = np.stack([np.isin(np.arange(12), genes[name]) * 0.24 + 0.01 / 3 for name in TYPES])
+    truth = rng.integers(0, 3, 600)
+    mixed = np.arange(600) < 150
+    truth[mixed] = 0
+    share = np.where(mixed, 0.35, 0.0)[:, None]
+    x = rng.poisson(100 * ((1 - share) * profile[truth] + share * profile[1]))
+    weights = np.stack([np.isin(np.arange(12), genes[name]) * 1.0 for name in TYPES], axis=1)
+    cells = collect(Panel(TYPES, weights), sparse.csr_matrix(x.astype(float)), np.log1p(x).astype(float))
+    found = judge(cells, rank_by_rules(cells))
+    assert (found.candidate == truth).mean() > 0.99
+    assert np.quantile(found.confidence[mixed], 0.95) < np.quantile(found.confidence[~mixed], 0.05)
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.6])
+def test_seeds_have_the_widest_margins(keep):
+    shares = np.random.default_rng(1).dirichlet([1, 1, 1], 300)
+    chosen = seeds(shares, keep)
+    first, ordered = shares.argmax(axis=1), np.sort(shares, axis=1)
+    gap = ordered[:, -1] - ordered[:, -2]
+    for column in range(3):
+        own = first == column
+        assert (chosen[own] >= 0).sum() == int(keep * own.sum())
+        assert gap[chosen == column].min() >= gap[own & (chosen < 0)].max()
+    assert (first[chosen >= 0] == chosen[chosen >= 0]).all()
