@@ -38,6 +38,7 @@ wildcard_constraints:
 
 include: "workflow/rules/slides.smk"
 include: "workflow/rules/labels.smk"
+include: "workflow/rules/domains.smk"
 include: "workflow/rules/programs.smk"
 include: "workflow/rules/patches.smk"
 include: "workflow/rules/models.smk"

@@ -74,6 +74,7 @@ results/<run>/
     cells.parquet counts.h5ad               cells, and gene counts in the same order
     registration.json image.h5              where the H&E lies; the H&E at the target pixel size
     clusters.parquet markers.parquet        expression clusters and their markers
+    domains.parquet domain_scores.parquet   neighbourhoods, and how distinct they are
     labels.parquet split.parquet            label or Unresolved per cell; part per cell
     patches_224x224.h5 patches_1024x1024.h5 annotations.json
     features/<encoder>.1024.h5              context features of a frozen encoder

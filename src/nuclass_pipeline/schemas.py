@@ -246,7 +246,6 @@ PROGRAMS = Table(
     ),
     unique=("cluster", "rank"),
 )
-TABLES = (CELLS, CLUSTERS, MARKERS, PROGRAMS, LABELS, SPLIT, PREDICTIONS, METRICS, COHORT, RELIABILITY, REGISTRATION, ATTRIBUTION, TRUTH)
 DOMAINS = Table(
     "domains",
     (
@@ -255,4 +254,20 @@ DOMAINS = Table(
     ),
     unique=("cell_id",),
     extra="factor_1 … factor_k: weights of the smoothed factors",
+)
+TABLES = (
+    CELLS,
+    CLUSTERS,
+    MARKERS,
+    DOMAINS,
+    PROGRAMS,
+    LABELS,
+    SPLIT,
+    PREDICTIONS,
+    METRICS,
+    COHORT,
+    RELIABILITY,
+    REGISTRATION,
+    ATTRIBUTION,
+    TRUTH,
 )

@@ -21,6 +21,7 @@ CAPTIONS = [
 rule slides:
     input:
         expand("<results>/slides/{slide}/markers.parquet", slide=MEASURED),
+        expand("<results>/slides/{slide}/domains.parquet", slide=MEASURED),
         expand(
             "<results>/slides/{slide}/programs.parquet",
             slide=MEASURED if cfg.config.programs.library else [],

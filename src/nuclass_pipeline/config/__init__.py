@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.config.compute import Compute
+from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig
 from nuclass_pipeline.config.programs import GO_DOWNLOADS, ProgramsConfig
 from nuclass_pipeline.config.slides import Slide, read_slides
@@ -40,6 +41,7 @@ class Config(Section):
     image: ImageConfig = ImageConfig()
     registration: RegistrationConfig = RegistrationConfig()
     clustering: ClusteringConfig = ClusteringConfig()
+    domains: DomainsConfig = DomainsConfig()
     labeling: LabelingConfig = LabelingConfig()
     programs: ProgramsConfig = ProgramsConfig()
     split: SplitConfig = SplitConfig()
