@@ -25,6 +25,7 @@ def job(path: Path | str, threads: int) -> Iterator[None]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w", buffering=1) as stream, redirect_stdout(stream), redirect_stderr(stream):
         logging.basicConfig(stream=stream, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+        logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells of every glyph of every PDF
         try:
             limit_threads(threads)
             begun = time.monotonic()

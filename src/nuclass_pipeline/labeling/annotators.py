@@ -79,7 +79,7 @@ def rank_by_rules(evidence: Evidence) -> Opinions:
     shares = marker_shares(evidence)
     profiles = compare_profiles(shares, seeds(shares, keep=0.2))
     regression = _regress(evidence, seeds(shares, keep=0.6))
-    return Opinions(_lineage_then_type(evidence.panel, shares, profiles), (profiles, regression))
+    return Opinions(_lineage_then_type(evidence.panel, marker_shares(evidence, discount=True), profiles), (profiles, regression))
 
 
 def _lineage_then_type(panel: Panel, shares: Floats, profiles: Floats) -> Floats:
@@ -95,14 +95,23 @@ ANNOTATORS: dict[str, Annotator] = {"rules": rank_by_rules}
 """Annotators by the name they have in a run file."""
 
 
-def marker_shares(evidence: Evidence) -> Floats:
+def marker_shares(evidence: Evidence, *, discount: bool = False) -> Floats:
     """Give each type's share of a cell's marker expression, (cells, types); rows without any marker are uniform.
 
     A type's weights are divided by the root of their sum: in between the sum of its markers, which favours types with many on
     the panel, and their mean, which favours types with few. Genes are not standardised, so transcripts count.
+
+    Parameters
+    ----------
+    evidence
+        Expression and markers.
+    discount
+        Whether a gene that speaks for n types weighs √n times less for each, so that what they share decides little.
     """
-    positive, negative = np.clip(evidence.panel.weights, 0, None), np.clip(-evidence.panel.weights, 0, None)
-    weights = (positive - negative) / np.sqrt(positive.sum(axis=0))
+    weights = evidence.panel.weights
+    if discount:
+        weights = weights / np.sqrt(np.maximum((weights > 0).sum(axis=1, keepdims=True), 1))
+    weights = weights / np.sqrt(np.clip(weights, 0, None).sum(axis=0))
     return _shares(np.clip(evidence.blended @ weights, 0, None))
 
 
