@@ -1,5 +1,7 @@
 """The rules rank by support, over the admissible labels and no others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.io import write_table
 from nuclass_pipeline.labeling.knowledge import on_panel, read_markers
 from nuclass_pipeline.labeling.markers import rank_markers
-from nuclass_pipeline.labeling.rank import RulesAnnotator
+from nuclass_pipeline.labeling.rank import RulesAnnotator, chance_support
 from nuclass_pipeline.labeling.record import ClusterEvidence, Support, collect_evidence
 from nuclass_pipeline.schemas import CLUSTERS
 
@@ -65,3 +67,24 @@ def test_planted_clusters_are_named_right_whatever_they_are_called(planted, rena
     ranked = {record.cluster: RulesAnnotator().rank(record) for record in records}
     assert {name: max(found, key=found.get) for name, found in ranked.items()} == {str(rename(i)): name for i, name in enumerate(types)}
     assert all(found.keys() == set(panel.types) for found in ranked.values())
+
+
+def test_support_by_chance_lies_below_that_of_planted_clusters(planted):
+    markers, sizes, panel, genes, _ = planted
+    given = {"sizes": sizes.to_dict(), "markers": markers, "panel": panel, "genes": genes, "organ": "lung"}
+    least = chance_support(**given)
+    assert least == chance_support(**given)
+    assert min(record.support[0].score for record in collect_evidence(**given)) > least
+
+
+def test_a_table_that_knows_nothing_rarely_passes(planted):
+    """At least 95 % of clusters fall short of it when the table's rows are dealt to other genes."""
+    markers, sizes, panel, genes, _ = planted
+    given = {"sizes": sizes.to_dict(), "markers": markers, "genes": genes, "organ": "lung"}
+    rng = np.random.default_rng(1)
+    short = []
+    for _ in range(12):
+        dealt = replace(panel, weights=rng.permutation(panel.weights))
+        least = chance_support(panel=dealt, **given, draws=30)
+        short += [max((s.score for s in record.support), default=0) < least for record in collect_evidence(panel=dealt, **given)]
+    assert np.mean(short) >= 0.95
