@@ -36,19 +36,12 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-include: "workflow/rules/slides.smk"
-include: "workflow/rules/labels.smk"
-include: "workflow/rules/domains.smk"
-include: "workflow/rules/programs.smk"
-include: "workflow/rules/patches.smk"
-include: "workflow/rules/models.smk"
-include: "workflow/rules/features.smk"
-include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/cohort.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/attribution.smk"
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/report.smk"
+for name in (
+    "slides labels domains programs review patches models features"
+    " evaluation cohort figures attribution label_report tables report"
+).split():
+
+    include: f"workflow/rules/{name}.smk"
 
 
 rule all:

@@ -74,8 +74,11 @@ results/<run>/
     cells.parquet counts.h5ad               cells, and gene counts in the same order
     registration.json image.h5              where the H&E lies; the H&E at the target pixel size
     clusters.parquet markers.parquet        expression clusters and their markers
+    clustering.json                         the resolutions tried, and how stable each was
     domains.parquet domain_scores.parquet   neighbourhoods, and how distinct they are
     labels.parquet split.parquet            label or Unresolved per cell; part per cell
+    proposals.tsv                           a label proposed for each cluster with its evidence, for review
+    label_report.pdf label_report.png       maps, markers, composition and abstentions of the labels
     patches_224x224.h5 patches_1024x1024.h5 annotations.json
     features/<encoder>.1024.h5              context features of a frozen encoder
     features/paths.seed-<n>.h5              both paths' features and probabilities

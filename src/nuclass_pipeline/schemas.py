@@ -113,6 +113,7 @@ LABELS = Table(
         Column("margin", "number", "candidate minus runner-up", optional=True),
         Column("purity", "number", "share of expression neighbours with the same candidate", optional=True),
         Column("reason", "text", "why the cell is Unresolved; empty when labelled", optional=True),
+        Column("source", "text", "who gave the label: rules, or a person by edit or provided; then confidence is 1 or 0", optional=True),
     ),
     unique=("cell_id",),
 )

@@ -9,6 +9,9 @@ PER_SLIDE = (
     "cluster_cells",
     "rank_markers",
     "label_cells",
+    "find_domains",
+    "propose_labels",
+    "figure_labels",
     "split_cells",
     "extract_patches",
 )

@@ -1,7 +1,7 @@
 """Labels: from counts to clusters, markers, and a label or Unresolved for every cell.
 
-INPUTS   slides/{slide}/{cells.parquet, counts.h5ad}, config/markers.tsv
-OUTPUTS  slides/{slide}/{clusters,markers,labels}.parquet, metrics/labels.parquet
+INPUTS   slides/{slide}/{cells.parquet, counts.h5ad}, config/markers.tsv; config/annotation/{slide}.tsv or .csv with config/labels.tsv, where there is one
+OUTPUTS  slides/{slide}/{clusters.parquet, clustering.json, markers.parquet, labels.parquet}, metrics/labels.parquet
 """
 
 
@@ -10,6 +10,7 @@ rule cluster_cells:
         counts="<results>/slides/{slide}/counts.h5ad",
     output:
         clusters="<results>/slides/{slide}/clusters.parquet",
+        stability="<results>/slides/{slide}/clustering.json",
     log:
         "<logs>/cluster_cells/{slide}.log",
     benchmark:
@@ -31,6 +32,7 @@ rule rank_markers:
     input:
         counts="<results>/slides/{slide}/counts.h5ad",
         clusters=rules.cluster_cells.output.clusters,
+        cells="<results>/slides/{slide}/cells.parquet",
     output:
         markers="<results>/slides/{slide}/markers.parquet",
     log:
@@ -55,6 +57,9 @@ rule label_cells:
         counts="<results>/slides/{slide}/counts.h5ad",
         clusters=rules.cluster_cells.output.clusters,
         knowledge=cfg.config.labeling.markers,
+        edits=lambda w: cfg.annotation(w.slide, "tsv"),
+        provided=lambda w: cfg.annotation(w.slide, "csv"),
+        label_map=lambda w: cfg.config.labels if cfg.annotation(w.slide, "csv") else [],
     output:
         labels="<results>/slides/{slide}/labels.parquet",
     log:
@@ -70,7 +75,8 @@ rule label_cells:
     params:
         organ=lambda w: cfg.slides[w.slide].organ,
         classes=list(cfg.config.study.classes),
-        config=cfg.section("labeling"),
+        # Not the whole section: who proposes labels of clusters must not make cells anew.
+        config=cfg.config.labeling.model_dump(include={"annotator", "min_confidence"}),
         code=code_version("labeling.labels"),
     message:
         "Labelling the cells of {wildcards.slide}."

@@ -1,6 +1,6 @@
 """Targets: all slides, all figures, all tables, their numbers in the paper, and the report.
 
-INPUTS   figures/*.png, tables/*.tsv, metrics/heldout.parquet, config.yaml, manifest.json
+INPUTS   figures/*.png, tables/*.tsv, slides/*/label_report.png, metrics/heldout.parquet, config.yaml, manifest.json
 OUTPUTS  report.html
 """
 
@@ -12,15 +12,19 @@ CAPTIONS = [
     "reliability",
     "complementarity",
     "gate_map",
+    "labels",
     "attribution",
     "cohort",
     "heldout",
 ]
 
+LABEL_REPORTS = expand(rules.figure_labels.output, slide=MEASURED)
+
 
 rule slides:
     input:
-        expand("<results>/slides/{slide}/markers.parquet", slide=MEASURED),
+        expand("<results>/slides/{slide}/proposals.tsv", slide=MEASURED),
+        LABEL_REPORTS,
         expand("<results>/slides/{slide}/domains.parquet", slide=MEASURED),
         expand(
             "<results>/slides/{slide}/programs.parquet",
@@ -63,6 +67,7 @@ rule build_report:
     input:
         figures=[path for path in rules.figures.input if path.endswith("png")],
         tables=[path for path in rules.tables.input if path.endswith("tsv")],
+        label_reports=[path for path in LABEL_REPORTS if path.endswith("png")],
         captions=expand(
             f"{workflow.basedir}/workflow/report/{{name}}.rst", name=CAPTIONS
         ),

@@ -6,7 +6,7 @@ from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):
     label_cells(
-        **paths(snakemake.input),
+        **{name: file or None for name, file in paths(snakemake.input).items()},
         **paths(snakemake.output),
         organ=snakemake.params.organ,
         classes=snakemake.params.classes,

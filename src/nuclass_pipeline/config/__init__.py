@@ -63,8 +63,9 @@ class Config(Section):
 class Run:
     """A checked run file together with the slides it uses."""
 
-    def __init__(self, config: Config, catalogue: Mapping[str, Slide]) -> None:
+    def __init__(self, config: Config, catalogue: Mapping[str, Slide], root: Path) -> None:
         self.config = config
+        self._root = root
         self.slides = {name: catalogue[name] for name in (*config.study.train, *config.study.heldout)}
 
     def slides_of(self, *kinds: str, role: Role | None = None) -> list[str]:
@@ -91,6 +92,11 @@ class Run:
     def role(self, slide: str) -> Role:
         """Return what the study uses `slide` for."""
         return "train" if slide in self.config.study.train else "heldout"
+
+    def annotation(self, slide: str, suffix: Literal["tsv", "csv"]) -> str | list[str]:
+        """Return the file in which a person labels `slide`'s clusters (tsv) or cells (csv), or nothing if there is none."""
+        path = f"{self.config.labeling.annotation}/{slide}.{suffix}"
+        return path if Path(self._root, path).is_file() else []
 
     def section(self, *path: str) -> dict[str, Any]:
         """Return one section, or one section of a section, as plain values for `params`."""
@@ -128,7 +134,8 @@ def load(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run fil
             raise UserError(file, "study", f"slide {name!r} is not in {config.slides}{_similar(name, catalogue)}", "Add a row for it.")
         if catalogue[name].kind == "synthetic" and name not in config.synthetic.seeds:
             raise UserError(file, f"synthetic.seeds.{name}", "the slide is synthetic and has no seed", "Give it one.")
-    run = Run(config, catalogue)
+    run = Run(config, catalogue, Path(root))
+    _refuse_two_annotations(run)
     # A run that has scores may be an archive, which redraws its figures without any slide.
     if not Path(root, "results", config.run, "metrics").is_dir():
         _require_files(run, Path(root), sheet)
@@ -143,6 +150,12 @@ def _require_files(run: Run, root: Path, sheet: Path) -> None:
         for field, path in (("bundle", f"{slide.bundle}/{first}"), ("image", slide.image), ("alignment", slide.alignment)):
             if path and not Path(root, path).is_file():
                 raise UserError(sheet, f"{slide.slide}, {field}", f"{path} does not exist", "Correct the path, or put the file there.")
+
+
+def _refuse_two_annotations(run: Run) -> None:
+    for slide in run.slides_of("xenium", "synthetic"):
+        if (edits := run.annotation(slide, "tsv")) and (provided := run.annotation(slide, "csv")):
+            raise UserError(str(provided), "file", f"slide {slide} also has {edits}", "Keep one: edits of clusters, or labels of cells.")
 
 
 def _require_gene_sets(run: Run, root: Path, file: str) -> None:

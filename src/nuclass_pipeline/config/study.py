@@ -1,6 +1,6 @@
 """The study: which slides, how cells become labels, and how labels become parts."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -45,7 +45,10 @@ class ClusteringConfig(Section):
     min_transcripts: int = Field(10, ge=0, description="fewer gene transcripts: the cell fails quality control")
     components: int = Field(30, ge=2, description="principal components")
     neighbors: int = Field(15, ge=2, description="neighbours in the expression graph")
-    resolution: float = Field(0.6, gt=0, description="Leiden resolution")
+    resolutions: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.4, 0.6, 0.8, 1.0), min_length=1, description="Leiden resolutions; the most stable one is used"
+    )
+    repeats: int = Field(3, ge=2, description="seeds whose agreement is the stability of a resolution")
     markers_per_cluster: int = Field(30, ge=1, description="markers kept per cluster")
     seed: int = Field(0, ge=0, description="seed of PCA, neighbours, Leiden and the map")
 
@@ -56,6 +59,18 @@ class LabelingConfig(Section):
     markers: str = Field("config/markers.tsv", description="marker table")
     annotator: Literal["rules"] = Field("rules", description="what ranks the admissible labels")
     min_confidence: float = Field(0.75, ge=0, le=1, description="below it a cell is Unresolved")
+    cluster_annotator: Literal["rules", "llm-score"] = Field("rules", description="what proposes labels of clusters, for review only")
+    model: str | None = Field(None, description="folder of a causal language model, for llm-score")
+    annotation: str = Field("config/annotation", description="folder of <slide>.tsv, a person's edits, or <slide>.csv, provided labels")
+
+    @model_validator(mode="after")
+    def _a_language_annotator_has_a_model(self) -> "LabelingConfig":
+        if self.cluster_annotator == "llm-score" and not self.model:
+            raise ValueError(
+                "cluster_annotator llm-score needs labeling.model: name the folder of a causal language model there, "
+                "or set labeling.cluster_annotator to rules"
+            )
+        return self
 
 
 class Fractions(Section):

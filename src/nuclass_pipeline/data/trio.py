@@ -86,10 +86,12 @@ def _label_table(ids: list[str], classes: list[str]) -> pd.DataFrame:
             "candidate": [name if name != UNRESOLVED else None for name in classes],
             "lineage": [LINEAGES.get(name) for name in classes],
             "confidence": [float(name != UNRESOLVED) for name in classes],
+            "lineage_confidence": [float(name != UNRESOLVED) for name in classes],
             "support": np.nan,
             "margin": np.nan,
             "purity": np.nan,
             "reason": [None if name != UNRESOLVED else "no class for the raw label" for name in classes],
+            "source": "provided",
         }
     )
 

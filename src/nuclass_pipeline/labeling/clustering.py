@@ -1,6 +1,9 @@
 """Expression clusters of the cells that pass quality control."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import anndata as ad
@@ -8,9 +11,11 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.metrics import adjusted_rand_score
 
 from nuclass_pipeline.config.study import ClusteringConfig
-from nuclass_pipeline.io import write_table
+from nuclass_pipeline.io import write_json, write_table
 from nuclass_pipeline.labeling.counts import read_counts, totals
 from nuclass_pipeline.schemas import CLUSTERS
 
@@ -25,8 +30,20 @@ EXACT_CELLS = 50_000
 PANEL_GENES = 2000
 """Larger panels are cut to their most variable genes, smaller ones were chosen by hand and are used whole."""
 
+TIE = 0.01
+"""Stabilities this close are equal, as three seeds cannot tell them apart; the finer resolution is then taken."""
 
-def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path) -> None:
+
+@dataclass(frozen=True)
+class Partition:
+    """Clusters at one resolution, 0 the largest; no stability where there was nothing to choose from."""
+
+    resolution: float
+    cluster: NDArray[np.int64]
+    stability: float | None
+
+
+def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, stability: Path | None = None) -> None:
     """Cluster the cells of a slide by expression.
 
     Parameters
@@ -34,38 +51,51 @@ def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path) -> 
     counts
         `counts.h5ad`: raw integer counts, cells × genes.
     config
-        Quality control, components, neighbours, resolution and seed.
+        Quality control, components, neighbours, resolutions and seed.
     clusters
         Table `CLUSTERS`, one row per cell in the order of `counts`. Cells with fewer than
         `config.min_transcripts` transcripts keep their row, with an empty cluster.
+    stability
+        JSON: the number of clusters and the stability at each resolution, and the resolution that was `chosen`.
     """
     cells = read_counts(counts)
     passed = totals(cells) >= max(config.min_transcripts, 1)
     log.info("%d of %d cells have at least %d transcripts", passed.sum(), passed.size, config.min_transcripts)
-    names, components, umap = _cluster(cells[passed].copy(), config)
+    components, umap, tried = _cluster(cells[passed].copy(), config)
+    chosen = most_stable(tried)
     frame = pd.DataFrame({"cell_id": cells.obs_names.to_numpy(str), "cluster": pd.Series([None] * cells.n_obs, dtype=object)})
-    frame.loc[passed, "cluster"] = names
+    frame.loc[passed, "cluster"] = chosen.cluster.astype(str)
     columns = ["umap_1", "umap_2", *(f"pc_{i + 1}" for i in range(components.shape[1]))]
     coordinates = np.full((cells.n_obs, len(columns)), np.nan, np.float32)
     coordinates[passed] = np.hstack([umap, components])
     write_table(pd.concat([frame, pd.DataFrame(coordinates, columns=columns)], axis=1), clusters, CLUSTERS)
+    if stability:
+        write_json({"chosen": chosen.resolution, "resolutions": [_summary(partition) for partition in tried]}, stability)
 
 
-def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.str_], NDArray[np.float32], NDArray[np.float32]]:
+def _summary(partition: Partition) -> dict[str, float | None]:
+    return {
+        "resolution": partition.resolution,
+        "clusters": len(np.unique(partition.cluster)),
+        "stability": partition.stability,
+    }
+
+
+def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Partition]]:
     if cells.n_obs < FEWEST_CELLS:
         log.warning("only %d cells pass quality control: they form one cluster", cells.n_obs)
-        return np.full(cells.n_obs, "0"), np.zeros((cells.n_obs, 2), np.float32), np.zeros((cells.n_obs, 2), np.float32)
+        nowhere = np.zeros((cells.n_obs, 2), np.float32)
+        one = Partition(config.resolutions[0], np.zeros(cells.n_obs, np.int64), None)
+        return nowhere, nowhere, [one]
     embed(cells, config)
     neighbors = _clip("neighbors", config.neighbors, cells.n_obs - 1)
     search = "sklearn" if cells.n_obs <= EXACT_CELLS else "pynndescent"
     sc.pp.neighbors(cells, n_neighbors=neighbors, use_rep="X_pca", transformer=search, random_state=config.seed)
-    sc.tl.leiden(cells, resolution=config.resolution, flavor="igraph", n_iterations=2, directed=False, random_state=config.seed)
     # A spectral start needs a graph much larger than the number of its dimensions.
     start = "spectral" if cells.n_obs > 50 else "random"
     sc.tl.umap(cells, min_dist=0.3, maxiter=200, init_pos=start, random_state=config.seed)
-    names = cells.obs["leiden"].to_numpy(str)
-    log.info("%d clusters", len(set(names)))
-    return names, cells.obsm["X_pca"].astype(np.float32), cells.obsm["X_umap"].astype(np.float32)
+    tried = partitions(cells.obsp["connectivities"], config)
+    return cells.obsm["X_pca"].astype(np.float32), cells.obsm["X_umap"].astype(np.float32), tried
 
 
 def embed(cells: ad.AnnData, config: ClusteringConfig) -> None:
@@ -85,3 +115,39 @@ def _clip(name: str, wanted: int, most: int) -> int:
     if wanted > most:
         log.warning("%s: %d wanted, %d possible with so few cells or genes", name, wanted, most)
     return min(wanted, most)
+
+
+def partitions(graph: sparse.csr_matrix, config: ClusteringConfig) -> list[Partition]:
+    """Cut the graph by Leiden at each resolution.
+
+    The stability of a resolution is the mean adjusted Rand index between the partitions of `config.repeats` seeds: 1 if the order in which
+    cells are visited does not matter. It is not taken where there is only one resolution.
+
+    Parameters
+    ----------
+    graph
+        Weights, (cells, cells), symmetric.
+    config
+        Resolutions, repeats and the first seed, which names the clusters.
+    """
+    cells = ad.AnnData(shape=(graph.shape[0], 0))
+    seeds = range(config.seed, config.seed + (config.repeats if len(config.resolutions) > 1 else 1))
+    found = []
+    for resolution in config.resolutions:
+        repeats = [_leiden(cells, graph, resolution, seed) for seed in seeds]
+        agreement = [adjusted_rand_score(first, second) for first, second in combinations(repeats, 2)]
+        found.append(Partition(resolution, repeats[0], float(np.mean(agreement)) if agreement else None))
+        log.info("resolution %g: %d clusters, stability %s", resolution, repeats[0].max() + 1, found[-1].stability)
+    return found
+
+
+def _leiden(cells: ad.AnnData, graph: sparse.csr_matrix, resolution: float, seed: int) -> NDArray[np.int64]:
+    sc.tl.leiden(cells, resolution, adjacency=graph, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
+    by_size = cells.obs["leiden"].value_counts().index
+    return np.asarray(cells.obs["leiden"].map({name: i for i, name in enumerate(by_size)}), np.int64)
+
+
+def most_stable(tried: Sequence[Partition]) -> Partition:
+    """Choose the most stable partition, and the finest of those within `TIE` of it."""
+    best = max(partition.stability or 0.0 for partition in tried)
+    return max((partition for partition in tried if (partition.stability or 0.0) >= best - TIE), key=lambda partition: partition.resolution)

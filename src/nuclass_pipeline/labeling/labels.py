@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 
 from nuclass_pipeline.config.study import LabelingConfig
@@ -13,6 +14,7 @@ from nuclass_pipeline.io import read_parquet, write_table
 from nuclass_pipeline.labeling.annotators import ANNOTATORS, Floats, collect
 from nuclass_pipeline.labeling.confidence import POOR_QUALITY, WEAK_SUPPORT, judge, reasons
 from nuclass_pipeline.labeling.counts import match_cells, read_counts, totals
+from nuclass_pipeline.labeling.edits import apply_edits, apply_provided
 from nuclass_pipeline.labeling.knowledge import TYPES, Panel, on_panel, read_markers
 from nuclass_pipeline.schemas import CLUSTERS, LABELS
 from nuclass_pipeline.vocabulary import UNRESOLVED
@@ -21,12 +23,23 @@ log = logging.getLogger(__name__)
 
 
 def label_cells(
-    *, counts: Path, clusters: Path, knowledge: Path, organ: str, classes: Sequence[str], config: LabelingConfig, labels: Path
+    *,
+    counts: Path,
+    clusters: Path,
+    knowledge: Path,
+    edits: Path | None = None,
+    provided: Path | None = None,
+    label_map: Path | None = None,
+    organ: str,
+    classes: Sequence[str],
+    config: LabelingConfig,
+    labels: Path,
 ) -> None:
     """Label every cell of a slide, or say why not.
 
     All types that occur in the organ compete for each cell, and a cell's type is that whose transcripts dominate it. A cell whose
-    type is none of `classes` keeps it as its candidate and is Unresolved. The names of the clusters play no part.
+    type is none of `classes` keeps it as its candidate and is Unresolved. The names of the clusters play no part. What a person says
+    of a cell replaces its label, not what was measured.
 
     Parameters
     ----------
@@ -36,6 +49,10 @@ def label_cells(
         Table `CLUSTERS` with principal components; cells without a cluster failed quality control.
     knowledge
         Marker table, `config/markers.tsv`.
+    edits
+        Labels that a person gave to clusters; see `apply_edits`.
+    provided, label_map
+        Labels from elsewhere, and the map from those to classes; see `apply_provided`.
     organ
         Decides which types may occur.
     classes
@@ -51,6 +68,22 @@ def label_cells(
     table = match_cells(table, cells.obs_names, clusters)
     passed = table["cluster"].notna().to_numpy() & (totals(cells) > 0)
     panel = on_panel(read_markers(knowledge), organ, list(cells.var_names))
+    frame = _without_evidence(table, passed).assign(source=config.annotator)
+    if passed.any() and panel.types:
+        components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
+        answers = _answer(panel, cells.X[passed], components, classes, config)
+        frame.loc[passed, answers.columns] = answers.to_numpy(object)
+    frame = frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
+    if edits:
+        frame = apply_edits(frame, edits)
+    if provided and label_map:
+        frame = apply_provided(frame, provided, label_map)
+    _report(frame)
+    write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS)
+
+
+def _without_evidence(table: pd.DataFrame, passed: NDArray[np.bool_]) -> pd.DataFrame:
+    """Give every cell the label Unresolved, and the reason that holds as long as nothing more is known."""
     frame = pd.DataFrame({"cell_id": table["cell_id"].astype(str), "cluster": table["cluster"], "label": UNRESOLVED, "confidence": 0.0})
     for column in ("candidate", "lineage", "reason"):
         frame[column] = pd.Series([None] * len(frame), dtype=object)
@@ -58,13 +91,7 @@ def label_cells(
     frame[["support", "margin", "purity"]] = np.nan
     frame.loc[~passed, "reason"] = POOR_QUALITY
     frame.loc[passed, "reason"] = WEAK_SUPPORT
-    if passed.any() and panel.types:
-        components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
-        answers = _answer(panel, cells.X[passed], components, classes, config)
-        frame.loc[passed, answers.columns] = answers.to_numpy(object)
-    frame = frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
-    _report(frame)
-    write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS)
+    return frame
 
 
 def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, classes: Sequence[str], config: LabelingConfig) -> pd.DataFrame:

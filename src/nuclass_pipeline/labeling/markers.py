@@ -7,25 +7,36 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from scipy import sparse
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse, stats
 
 from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.labeling.counts import match_cells, normalize, read_counts
-from nuclass_pipeline.schemas import CLUSTERS, MARKERS
+from nuclass_pipeline.schemas import CELLS, CLUSTERS, MARKERS
 
 log = logging.getLogger(__name__)
 
 MIN_LOG2FC, MIN_FRACTION, MIN_EXCESS, MAX_P = 0.5, 0.1, 0.05, 0.05
 """A marker is up by this much, seen in this share of the cluster's cells, in this much more than of the others, and significant."""
 
+FEWEST_SECTIONS, SECTION_CELLS, SECTION_TRANSCRIPTS = 3, 10, 10
+"""Sections count from this many cells inside and outside of a cluster; of so many sections, genes with this many transcripts are tested."""
 
-def rank_markers(*, counts: Path, clusters: Path, config: ClusteringConfig, markers: Path) -> None:
+PRIOR = 2.0
+"""Transcripts added to a sum of average size before logs are taken, in proportion to its size; the default of edgeR."""
+
+
+def rank_markers(*, counts: Path, clusters: Path, config: ClusteringConfig, markers: Path, cells: Path | None = None) -> None:
     """Rank the genes that set each cluster apart.
 
     One cluster against all other cells, Wilcoxon's rank-sum test with tie correction on log-normalised counts,
     Benjamini–Hochberg within a cluster over all genes. Ranks follow the z score, which cannot underflow as p values do.
     The clusters were found in the same data, so the p values rank genes and prove nothing.
+
+    If the slide has three or more sections, a marker has to be up across them too: a gene is left out if `pseudobulk` finds p > 0.05 or a
+    negative change for it. A gene that qualified over all genes is asked once more, so this p needs no adjustment.
 
     Parameters
     ----------
@@ -35,13 +46,112 @@ def rank_markers(*, counts: Path, clusters: Path, config: ClusteringConfig, mark
         `markers_per_cluster`: the most markers kept per cluster; fewer where fewer qualify.
     markers
         Table `MARKERS`, clusters in the order of their names.
+    cells
+        Table `CELLS` of the same cells. A column `section`, if there is one, tells sections apart that share the slide.
+
+    Raises
+    ------
+    UserError
+        If a cell has no cluster row, or its section is empty.
     """
-    cells = read_counts(counts)
-    table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, clusters)
+    slide = read_counts(counts)
+    table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), slide.obs_names, clusters)
     named = table["cluster"].notna().to_numpy()
-    cells = cells[named].copy()
-    cells.obs["cluster"] = pd.Categorical(table.loc[named, "cluster"].astype(str))
-    write_table(_qualified(_compare(cells), config.markers_per_cluster), markers, MARKERS)
+    sections = _sections(cells, slide.obs_names)[named]
+    slide = slide[named].copy()
+    slide.obs["cluster"] = pd.Categorical(table.loc[named, "cluster"].astype(str))
+    replicates = pseudobulk(slide, slide.obs["cluster"], sections)
+    tested = _replicated(_compare(slide), replicates)
+    write_table(_qualified(tested, config.markers_per_cluster), markers, MARKERS)
+
+
+def _sections(cells: Path | None, names: pd.Index) -> NDArray[np.object_]:
+    """Give the section of each cell in `names`; a slide is one section unless its cell table says otherwise."""
+    if cells is None or "section" not in (table := match_cells(read_table(cells, CELLS), names, cells)):
+        return np.full(len(names), "", object)
+    if table["section"].isna().any():
+        cell = table.loc[table["section"].isna(), "cell_id"].iloc[0]
+        raise UserError(cells, "section", f"cell {cell!r} has none", "Give each cell its section, or drop the column.")
+    return table["section"].astype(str).to_numpy(object)
+
+
+def pseudobulk(cells: ad.AnnData, clusters: ArrayLike, sections: ArrayLike) -> pd.DataFrame:
+    """Compare each cluster with the rest of the cells across sections, with sections as the replicates.
+
+    Counts are summed within and without the cluster in each section, and their log2 counts per million compared by a paired t test.
+    As in `cpm` of edgeR (Robinson et al. 2010), what is added before logs is in proportion to the depth, so that an absent gene does not
+    change.
+
+    Parameters
+    ----------
+    cells
+        Raw counts, cells × genes.
+    clusters, sections
+        Of each cell.
+
+    Returns
+    -------
+    `cluster`, `gene`, `sections` (their number), `log2fc` (mean over the sections), `t`, `p` and `p_adjusted` (Benjamini–Hochberg within
+    the cluster), for clusters with at least `SECTION_CELLS` cells inside and outside in at least `FEWEST_SECTIONS` sections, and for genes
+    with at least `SECTION_TRANSCRIPTS` transcripts in these.
+    """
+    names, cluster = np.unique(np.asarray(clusters, str), return_inverse=True)
+    section = np.unique(np.asarray(sections, str), return_inverse=True)[1]
+    frames = [pd.DataFrame({column: [] for column in _PSEUDOBULK})]
+    if section.max(initial=0) + 1 >= FEWEST_SECTIONS:
+        everything = _sums(cells.X, section, np.ones(len(section), bool))
+        for code, name in enumerate(names):
+            frame = _paired(_sums(cells.X, section, cluster == code), everything, cells.var_names)
+            frames.append(frame.assign(cluster=name)[[*_PSEUDOBULK]])
+    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+
+
+_PSEUDOBULK = ("cluster", "gene", "sections", "log2fc", "t", "p", "p_adjusted")
+
+Sums = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+def _sums(x: sparse.csr_matrix, section: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Sums:
+    """Add up the counts of the `chosen` cells of each section, (sections, genes), and count these cells."""
+    rows = np.flatnonzero(chosen)
+    sections = section.max() + 1
+    member = sparse.csr_array((np.ones(len(rows)), (section[rows], rows)), shape=(sections, len(section)))
+    return np.asarray((member @ sparse.csr_array(x)).todense(), np.float64), np.bincount(section[rows], minlength=sections)
+
+
+def _paired(inside: Sums, everything: Sums, genes: pd.Index) -> pd.DataFrame:
+    kept = (inside[1] >= SECTION_CELLS) & (everything[1] - inside[1] >= SECTION_CELLS)
+    seen = everything[0][kept].sum(axis=0) >= SECTION_TRANSCRIPTS
+    if kept.sum() < FEWEST_SECTIONS or not seen.any():
+        return pd.DataFrame(columns=[*_PSEUDOBULK])
+    within, without = inside[0][kept], (everything[0] - inside[0])[kept]
+    mean_depth = float(np.vstack([within, without]).sum(axis=1).mean())
+    first, second = _log_cpm(within, mean_depth)[:, seen], _log_cpm(without, mean_depth)[:, seen]
+    t, p = stats.ttest_rel(first, second, axis=0)
+    p = np.nan_to_num(p, nan=1.0)  # no difference in any section
+    return pd.DataFrame(
+        {
+            "gene": genes[seen].to_numpy(str),
+            "sections": kept.sum(),
+            "log2fc": (first - second).mean(axis=0),
+            "t": t,
+            "p": p,
+            "p_adjusted": stats.false_discovery_control(p),
+        }
+    )
+
+
+def _log_cpm(sums: NDArray[np.float64], mean_depth: float) -> NDArray[np.float64]:
+    depth = sums.sum(axis=1, keepdims=True)
+    prior = PRIOR * depth / mean_depth
+    return np.asarray(np.log2(1e6 * (sums + prior) / (depth + 2 * prior)))
+
+
+def _replicated(tested: pd.DataFrame, replicates: pd.DataFrame) -> pd.DataFrame:
+    """Drop the genes that do not go up across sections; those that could not be compared across sections stay."""
+    against = replicates[(replicates["p"] > MAX_P) | (replicates["log2fc"] <= 0)]
+    refuted = pd.MultiIndex.from_frame(tested[["cluster", "gene"]]).isin(pd.MultiIndex.from_frame(against[["cluster", "gene"]]))
+    return tested[~refuted]
 
 
 def _compare(cells: ad.AnnData) -> pd.DataFrame:

@@ -27,6 +27,7 @@ def build_report(
     manifest: Path | None = None,
     config: Path | None = None,
     benchmarks: Sequence[Path] = (),
+    label_reports: Sequence[Path] = (),
 ) -> None:
     """Write the report; pictures are inside, and it needs neither a network nor scripts.
 
@@ -48,6 +49,8 @@ def build_report(
         Run file as run.
     benchmarks
         Snakemake benchmark files ``<rule>/<wildcards>.tsv``.
+    label_reports
+        PNG pages ``<slide>/label_report.png``, one per slide; their caption is `labels.rst`.
 
     Raises
     ------
@@ -61,6 +64,7 @@ def build_report(
         headlines=_headlines(heldout) if heldout else [],
         figures=[{**_captioned(path, texts), "image": _data_uri(path)} for path in map(Path, figures)],
         tables=[{**_captioned(path, texts), **_table(path)} for path in map(Path, tables)],
+        label_pages=[_label_page(path, texts) for path in map(Path, label_reports)],
         manifest=_flat(read_json(manifest)) if manifest else {},
         config=require(config).read_text(encoding="utf-8") if config else "",
         benchmarks=_grid(summarise_benchmarks(benchmarks)) if benchmarks else None,
@@ -88,6 +92,11 @@ def _captioned(path: Path, texts: Mapping[str, str]) -> dict[str, str]:
         raise UserError(path, "caption", f"there is no {path.stem}.rst", "Write it in workflow/report.")
     name = title(path.stem)
     return {"id": path.stem, "name": name[0].upper() + name[1:], "caption": texts[path.stem]}
+
+
+def _label_page(path: Path, texts: Mapping[str, str]) -> dict[str, str]:
+    slide = path.parent.name
+    return {"id": f"labels-{slide}", "name": slide, "caption": _captioned(Path("labels.png"), texts)["caption"], "image": _data_uri(path)}
 
 
 def _data_uri(path: Path) -> str:

@@ -46,7 +46,8 @@ def write_slide(folder, xy_um, classes):
     ids = [f"c{i}" for i in range(len(xy_um))]
     frame = pd.DataFrame({"cell_id": ids, "x_um": xy_um[:, 0], "y_um": xy_um[:, 1], "transcripts": 9, "controls": 0})
     write_table(frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0), folder / "cells.parquet", CELLS)
-    empty = dict.fromkeys(["cluster", "candidate", "lineage", "reason"]) | dict.fromkeys(["support", "margin", "purity"], np.nan)
+    empty = dict.fromkeys(["cluster", "candidate", "lineage", "reason", "source"])
+    empty |= dict.fromkeys(["lineage_confidence", "support", "margin", "purity"], np.nan)
     write_table(pd.DataFrame({"cell_id": ids, "label": classes, "confidence": 1.0}).assign(**empty), folder / "labels.parquet", LABELS)
     return {"cells": folder / "cells.parquet", "labels": folder / "labels.parquet", "split": folder / "split.parquet"}
 

@@ -12,7 +12,19 @@ from nuclass_pipeline.schemas import COHORT, LABELS, SPLIT
 def _write(root: Path, slide: str, labels: list[str], parts: list[str]) -> tuple[Path, Path]:
     cells = [f"c{i}" for i in range(len(labels))]
     optional = dict.fromkeys(["cluster", "candidate", "lineage", "reason"], "")
-    label = pd.DataFrame({"cell_id": cells, "label": labels, "confidence": 1.0, "support": 1.0, "margin": 1.0, "purity": 1.0, **optional})
+    label = pd.DataFrame(
+        {
+            "cell_id": cells,
+            "label": labels,
+            "confidence": 1.0,
+            "lineage_confidence": 1.0,
+            "source": None,
+            "support": 1.0,
+            "margin": 1.0,
+            "purity": 1.0,
+            **optional,
+        }
+    )
     write_table(label, root / slide / "labels.parquet", LABELS)
     split = pd.DataFrame({"cell_id": cells[: len(parts)], "part": parts, "block": "b"})
     write_table(split, root / slide / "split.parquet", SPLIT)

@@ -6,13 +6,15 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import kneighbors_graph
 
 from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table
-from nuclass_pipeline.labeling.clustering import cluster_cells
+from nuclass_pipeline.io import read_json, read_table
+from nuclass_pipeline.labeling.clustering import Partition, cluster_cells, most_stable, partitions
 from nuclass_pipeline.schemas import CLUSTERS
 
 
@@ -85,3 +87,70 @@ def test_a_cell_that_occurs_twice_is_refused(draw_cells, tmp_path):
     cells.obs_names = ["cell0", *cells.obs_names[:-1]]
     with pytest.raises(UserError, match="'cell0' occurs twice"):
         _cluster(tmp_path, cells)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Graph of eight far-apart groups of 60 points in ten dimensions, and the groups."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(8), 60)
+    points = (rng.normal(size=(8, 10))[group] * 8 + rng.normal(size=(480, 10))).astype(np.float32)
+    links = kneighbors_graph(points, 14)
+    return sparse.csr_matrix(links.maximum(links.T)), group
+
+
+def test_planted_groups_are_stable_and_a_random_split_of_them_is_not(blobs):
+    graph, group = blobs
+    planted, split = partitions(graph, ClusteringConfig(resolutions=(0.6, 8.0)))
+    assert adjusted_rand_score(group, planted.cluster) == 1
+    assert planted.stability == 1
+    assert split.cluster.max() > 20
+    assert split.stability < 0.9
+    assert most_stable([split, planted]) is planted
+
+
+def test_the_stability_is_the_mean_agreement_of_the_seeds(blobs):
+    runs = [partitions(blobs[0], ClusteringConfig(resolutions=(8.0,), seed=seed))[0].cluster for seed in (4, 5, 6)]
+    pairs = [adjusted_rand_score(runs[i], runs[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    found = partitions(blobs[0], ClusteringConfig(resolutions=(0.6, 8.0), repeats=3, seed=4))[1]
+    assert found.stability == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert (found.cluster == runs[0]).all()
+
+
+def test_clusters_are_numbered_by_size(blobs):
+    graph, group = blobs
+    kept = np.flatnonzero((group != 3) | (np.arange(480) % 2 == 0))
+    sizes = np.bincount(partitions(graph[kept][:, kept], ClusteringConfig(resolutions=(0.6,)))[0].cluster)
+    assert list(sizes) == [60] * 7 + [30]
+
+
+@pytest.mark.parametrize(
+    ("stabilities", "chosen"), [((1.0, 0.995, 0.8), 0.8), ((0.9, 0.95, 0.93), 0.8), ((0.97, 0.8, 0.7), 0.4), ((None,), 0.4)]
+)
+def test_the_finest_of_equally_stable_resolutions_is_chosen(stabilities, chosen):
+    tried = [Partition(r, np.zeros(3, np.int64), s) for r, s in zip((0.4, 0.8, 1.2), stabilities, strict=False)]
+    assert most_stable(tried).resolution == chosen
+    assert most_stable(tried[::-1]).resolution == chosen
+
+
+def test_the_record_says_what_was_tried(slide, tmp_path):
+    config = ClusteringConfig(components=10, resolutions=(0.5, 30.0))
+    cluster_cells(counts=slide / "counts.h5ad", config=config, clusters=tmp_path / "c.parquet", stability=tmp_path / "c.json")
+    record = read_json(tmp_path / "c.json")
+    coarse, fine = record["resolutions"]
+    assert record["chosen"] == coarse["resolution"] == 0.5
+    assert coarse["clusters"] == pd.read_parquet(tmp_path / "c.parquet")["cluster"].nunique() == 7
+    assert fine["clusters"] > 30
+    assert fine["stability"] < 0.95 < coarse["stability"]
+
+
+def test_one_resolution_is_run_once(slide, tmp_path):
+    config = ClusteringConfig(components=10, resolutions=(0.5,))
+    cluster_cells(counts=slide / "counts.h5ad", config=config, clusters=tmp_path / "c.parquet", stability=tmp_path / "c.json")
+    assert read_json(tmp_path / "c.json") == {"chosen": 0.5, "resolutions": [{"resolution": 0.5, "clusters": 7, "stability": None}]}
+
+
+@pytest.mark.parametrize("wrong", [{"resolutions": ()}, {"resolutions": (0.5, 0.0)}, {"repeats": 1}])
+def test_no_resolution_and_no_repeat_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        ClusteringConfig(**wrong)

@@ -1,0 +1,161 @@
+"""What each cluster of a slide looks like, with the evidence, for a person to judge. No cell is labelled by it."""
+
+import csv
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.io import read_table, whole_file
+from nuclass_pipeline.labeling.counts import match_cells, read_counts
+from nuclass_pipeline.labeling.edits import cluster_digests
+from nuclass_pipeline.labeling.knowledge import Panel, admissible, on_panel, read_markers
+from nuclass_pipeline.labeling.language import LanguageAnnotator, LanguageModel, Reader
+from nuclass_pipeline.labeling.rank import ClusterAnnotator, RulesAnnotator, chance_support
+from nuclass_pipeline.labeling.rationale import Writer, explain
+from nuclass_pipeline.labeling.record import ClusterEvidence, collect_evidence
+from nuclass_pipeline.schemas import CLUSTERS, LABELS, MARKERS, PROGRAMS
+from nuclass_pipeline.vocabulary import UNRESOLVED
+
+log = logging.getLogger(__name__)
+
+COLUMNS = (
+    "cluster",
+    "n_cells",
+    "digest",
+    "proposal",
+    "probability",
+    "runner_up",
+    "cell_labels",
+    "markers",
+    "support",
+    "programs",
+    "rationale",
+)
+"""Columns of proposals.tsv."""
+
+_SHOWN_MARKERS, _SHOWN_SHARE = 10, 0.01
+_APART = "The evidence does not tell the admissible labels apart."
+_CHANCE = "The markers support no label better than a marker table dealt at random would."
+
+
+def propose_labels(
+    *,
+    counts: Path,
+    clusters: Path,
+    markers: Path,
+    labels: Path,
+    knowledge: Path,
+    programs: Path | None = None,
+    organ: str,
+    config: LabelingConfig,
+    threads: int,
+    proposals: Path,
+) -> None:
+    """Propose a label for each cluster of a slide, the largest cluster first.
+
+    Parameters
+    ----------
+    counts
+        `counts.h5ad`, for the cells and the panel.
+    clusters, markers, labels, programs
+        Tables `CLUSTERS`, `MARKERS`, `LABELS` and, if programmes were sought, `PROGRAMS`, of the same slide.
+    knowledge
+        Marker table, `config/markers.tsv`.
+    organ
+        Decides which labels are admissible.
+    config
+        `cluster_annotator`, and the `model` if it needs one.
+    threads
+        Threads for a language model.
+    proposals
+        Tab-separated text with `COLUMNS`.
+    """
+    cells = read_counts(counts)
+    table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, clusters)
+    own = match_cells(read_table(labels, LABELS, ["cell_id", "candidate"]), cells.obs_names, labels)["candidate"]
+    genes = list(cells.var_names)
+    known: dict[str, Any] = {
+        "sizes": table["cluster"].value_counts().to_dict(),
+        "markers": read_table(markers, MARKERS),
+        "panel": _panel(on_panel(read_markers(knowledge), organ, genes), organ, len(genes)),
+        "genes": genes,
+        "organ": organ,
+    }
+    records = collect_evidence(
+        **known,
+        programs=_reliable(programs) if programs else None,
+        compositions=_compositions(table["cluster"], own.fillna(UNRESOLVED)),
+    )
+    least = chance_support(**known)
+    log.info("support that chance reaches once in a hundred: %.3f", least)
+    digests = cluster_digests(table)
+    annotator, writer = _annotator(config, threads)
+    # In an order that does not depend on what the clusters are called.
+    records = tuple(sorted(records, key=lambda record: (-record.n_cells, digests[record.cluster])))
+    _write(
+        [(record.cluster, record.n_cells, digests[record.cluster], *propose(record, annotator, writer, least)) for record in records],
+        proposals,
+    )
+
+
+def _panel(panel: Panel, organ: str, genes: int) -> Panel:
+    """Keep the question open where the panel has no marker of any admissible type: nothing then speaks for any of them."""
+    names = admissible(organ)
+    return panel if panel.types else Panel(names, np.zeros((genes, len(names))))
+
+
+def _reliable(programs: Path) -> pd.DataFrame:
+    table = read_table(programs, PROGRAMS)
+    return table[table["rank"] > 0].fillna({"genes": ""})
+
+
+def _compositions(clusters: pd.Series, labels: pd.Series) -> dict[str, dict[str, float]]:
+    shares = pd.crosstab(clusters, labels, normalize="index")
+    return {str(name): {str(label): float(share) for label, share in row.items() if share > 0} for name, row in shares.iterrows()}
+
+
+def _annotator(config: LabelingConfig, threads: int) -> tuple[ClusterAnnotator, Writer | None]:
+    if config.cluster_annotator == "rules":
+        return RulesAnnotator(), None
+    model = LanguageModel(str(config.model), threads)
+    return LanguageAnnotator(cast(Reader, model)), model
+
+
+def propose(evidence: ClusterEvidence, annotator: ClusterAnnotator, writer: Writer | None = None, least: float = 0.0) -> tuple[str, ...]:
+    """Give what `COLUMNS` say of one cluster, from `proposal` on, as text.
+
+    The proposal is the most probable label. It is Unresolved if the next is as probable, as it is where nothing is known, and if its
+    markers support no label by `least`, which chance may reach.
+    """
+    ranked = sorted(annotator.rank(evidence).items(), key=lambda item: (-item[1], item[0]))
+    (best, log_p), following = ranked[0], ranked[1:2]
+    tied = any(log_p - other < 1e-9 for _, other in following)
+    weak = max((support.score for support in evidence.support), default=0.0) < least
+    return (
+        UNRESOLVED if tied or weak else best,
+        f"{math.exp(log_p):.3f}",
+        "".join(f"{label} {math.exp(other):.3f}" for label, other in following),
+        _shares(evidence.composition),
+        "; ".join(f"{marker.gene} {marker.log2fc:.1f}" for marker in evidence.markers[:_SHOWN_MARKERS]),
+        "" if tied else ", ".join(gene for support in evidence.support if support.label == best for gene in support.genes),
+        "; ".join(f"{program.name} (q {program.q:.2g}: {', '.join(program.genes)})" for program in evidence.programs),
+        _APART if tied else _CHANCE if weak else explain(evidence, best, writer),
+    )
+
+
+def _shares(composition: Mapping[str, float]) -> str:
+    shown = sorted(((share, label) for label, share in composition.items() if share >= _SHOWN_SHARE), key=lambda item: (-item[0], item[1]))
+    return "; ".join(f"{label} {share:.0%}".replace("%", " %") for share, label in shown)
+
+
+def _write(rows: Sequence[Sequence[str | int]], path: Path) -> None:
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)

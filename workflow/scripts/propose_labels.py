@@ -1,0 +1,14 @@
+"""Rule propose_labels."""
+
+from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.labeling.review import propose_labels
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    propose_labels(
+        **{name: file or None for name, file in paths(snakemake.input).items()},
+        **paths(snakemake.output),
+        organ=snakemake.params.organ,
+        config=LabelingConfig(**snakemake.params.config),
+        threads=snakemake.threads,
+    )
