@@ -95,6 +95,23 @@ def score_labels(
 
 
 @app.command()
+def build_markers(
+    organ: Annotated[str, typer.Option(help="organ of the tissue")],
+    output: Annotated[Path, typer.Option(help="marker table to write, for labeling.markers of a run file")],
+    panglao: Annotated[Path | None, typer.Option(help="PanglaoDB_markers_*.tsv.gz")] = None,
+    cellmarker: Annotated[Path | None, typer.Option(help="Cell_marker_Human.xlsx, or the same as CSV")] = None,
+    panel: Annotated[list[Path] | None, typer.Option(help="10x panel list with annotations; may be repeated")] = None,
+    hgnc: Annotated[Path | None, typer.Option(help="hgnc_complete_set.txt: previous and alias symbols")] = None,
+    own: Annotated[Path, typer.Option(help="marker table to start from")] = Path("config/markers.tsv"),
+) -> None:
+    """Join the marker table with sources that you have downloaded; their licences hold for what comes out."""
+    from nuclass_pipeline.labeling.sources.build import build_markers as build
+
+    build(own=own, organ=organ, output=output, panglao=panglao, cellmarker=cellmarker, panels=panel or (), hgnc=hgnc)
+    console.print(output)
+
+
+@app.command()
 def docs(
     root: Annotated[Path, typer.Option(help="folder of the project")] = Path(),
 ) -> None:
