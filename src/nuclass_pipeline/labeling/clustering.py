@@ -15,11 +15,13 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from nuclass_pipeline.config.study import ClusteringConfig
-from nuclass_pipeline.io import write_json, write_table
+from nuclass_pipeline.io import whole_files, write_json, write_table
 from nuclass_pipeline.labeling.counts import read_counts, totals
 from nuclass_pipeline.schemas import CLUSTERS
 
 log = logging.getLogger(__name__)
+
+Codes = NDArray[np.int64]
 
 FEWEST_CELLS = 10
 """With fewer cells there is no structure to find: they form one cluster."""
@@ -39,11 +41,11 @@ class Partition:
     """Clusters at one resolution, 0 the largest; no stability where there was nothing to choose from."""
 
     resolution: float
-    cluster: NDArray[np.int64]
+    cluster: Codes
     stability: float | None
 
 
-def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, stability: Path | None = None) -> None:
+def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, stability: Path) -> None:
     """Cluster the cells of a slide by expression.
 
     Parameters
@@ -68,9 +70,9 @@ def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, sta
     columns = ["umap_1", "umap_2", *(f"pc_{i + 1}" for i in range(components.shape[1]))]
     coordinates = np.full((cells.n_obs, len(columns)), np.nan, np.float32)
     coordinates[passed] = np.hstack([umap, components])
-    write_table(pd.concat([frame, pd.DataFrame(coordinates, columns=columns)], axis=1), clusters, CLUSTERS)
-    if stability:
-        write_json({"chosen": chosen.resolution, "resolutions": [_summary(partition) for partition in tried]}, stability)
+    with whole_files(clusters, stability) as (clusters_partial, stability_partial):
+        write_table(pd.concat([frame, pd.DataFrame(coordinates, columns=columns)], axis=1), clusters_partial, CLUSTERS)
+        write_json({"chosen": chosen.resolution, "resolutions": [_summary(partition) for partition in tried]}, stability_partial)
 
 
 def _summary(partition: Partition) -> dict[str, float | None]:
@@ -130,21 +132,41 @@ def partitions(graph: sparse.csr_matrix, config: ClusteringConfig) -> list[Parti
     config
         Resolutions, repeats and the first seed, which names the clusters.
     """
-    cells = ad.AnnData(shape=(graph.shape[0], 0))
     seeds = range(config.seed, config.seed + (config.repeats if len(config.resolutions) > 1 else 1))
     found = []
     for resolution in config.resolutions:
-        repeats = [_leiden(cells, graph, resolution, seed) for seed in seeds]
+        repeats = [leiden(graph, resolution, seed) for seed in seeds]
         agreement = [adjusted_rand_score(first, second) for first, second in combinations(repeats, 2)]
         found.append(Partition(resolution, repeats[0], float(np.mean(agreement)) if agreement else None))
         log.info("resolution %g: %d clusters, stability %s", resolution, repeats[0].max() + 1, found[-1].stability)
     return found
 
 
-def _leiden(cells: ad.AnnData, graph: sparse.csr_matrix, resolution: float, seed: int) -> NDArray[np.int64]:
-    sc.tl.leiden(cells, resolution, adjacency=graph, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
-    by_size = cells.obs["leiden"].value_counts().index
-    return np.asarray(cells.obs["leiden"].map({name: i for i, name in enumerate(by_size)}), np.int64)
+def leiden(graph: sparse.csr_matrix | sparse.csr_array, resolution: float, seed: int) -> Codes:
+    """Partition by Leiden, two iterations, so as to maximise modularity at `resolution`; 0 is the largest group.
+
+    igraph's modularity with a resolution ranks partitions as leidenalg's RBConfiguration does, and is several times faster.
+
+    Parameters
+    ----------
+    graph
+        Edge weights, (cells, cells), symmetric.
+    resolution
+        Higher makes more groups.
+    seed
+        Of the order in which cells are moved.
+    """
+    cells = ad.AnnData(obs=pd.DataFrame(index=np.arange(graph.shape[0]).astype(str)))
+    # One triangle: scanpy would add an edge for either.
+    edges = sparse.csr_matrix(sparse.triu(graph, k=1))
+    sc.tl.leiden(
+        cells, resolution=resolution, adjacency=edges, flavor="igraph", n_iterations=2, directed=False, random_state=seed, use_weights=True
+    )
+    names = cells.obs["leiden"].to_numpy(str)
+    _, first, code, sizes = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
+    rank = np.empty_like(first)
+    rank[np.lexsort((first, -sizes))] = np.arange(len(first))
+    return np.asarray(rank[code])
 
 
 def most_stable(tried: Sequence[Partition]) -> Partition:

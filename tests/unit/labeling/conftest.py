@@ -26,5 +26,10 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("slide")
     draw().write_h5ad(folder / "counts.h5ad")
-    cluster_cells(counts=folder / "counts.h5ad", config=ClusteringConfig(components=10), clusters=folder / "clusters.parquet")
+    cluster_cells(
+        counts=folder / "counts.h5ad",
+        config=ClusteringConfig(components=10),
+        clusters=folder / "clusters.parquet",
+        stability=folder / "clustering.json",
+    )
     return folder

@@ -20,7 +20,12 @@ from nuclass_pipeline.schemas import CLUSTERS
 
 def _cluster(folder: Path, cells: ad.AnnData, **config: int) -> pd.DataFrame:
     cells.write_h5ad(folder / "counts.h5ad")
-    cluster_cells(counts=folder / "counts.h5ad", config=ClusteringConfig(**config), clusters=folder / "clusters.parquet")
+    cluster_cells(
+        counts=folder / "counts.h5ad",
+        config=ClusteringConfig(**config),
+        clusters=folder / "clusters.parquet",
+        stability=folder / "clustering.json",
+    )
     return pd.read_parquet(folder / "clusters.parquet")
 
 

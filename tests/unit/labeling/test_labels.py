@@ -35,7 +35,12 @@ def _slide(folder: Path, cells: ad.AnnData) -> Path:
     from nuclass_pipeline.labeling.clustering import cluster_cells
 
     cells.write_h5ad(folder / "counts.h5ad")
-    cluster_cells(counts=folder / "counts.h5ad", config=ClusteringConfig(components=10), clusters=folder / "clusters.parquet")
+    cluster_cells(
+        counts=folder / "counts.h5ad",
+        config=ClusteringConfig(components=10),
+        clusters=folder / "clusters.parquet",
+        stability=folder / "clustering.json",
+    )
     return folder
 
 

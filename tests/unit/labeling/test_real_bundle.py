@@ -13,7 +13,9 @@ def test_the_mouse_bundle_goes_from_read_to_cluster(real_data, tmp_path):
     bundle = real_data / "xoa3.0_mouse_ileum_tiny"
     read_cells(manifest=bundle / "experiment.xenium", cells=tmp_path / "cells.parquet", counts=tmp_path / "counts.h5ad")
     config = ClusteringConfig(min_transcripts=1)
-    cluster_cells(counts=tmp_path / "counts.h5ad", config=config, clusters=tmp_path / "clusters.parquet")
+    cluster_cells(
+        counts=tmp_path / "counts.h5ad", config=config, clusters=tmp_path / "clusters.parquet", stability=tmp_path / "clustering.json"
+    )
     cells, clusters = read_table(tmp_path / "cells.parquet", CELLS), read_table(tmp_path / "clusters.parquet", CLUSTERS)
     assert clusters["cell_id"].tolist() == cells["cell_id"].tolist()
     passed = cells["transcripts"].to_numpy() >= 1

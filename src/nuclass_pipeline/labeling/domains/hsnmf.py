@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from scipy import sparse
 
 from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.labeling.clustering import Codes, leiden
 from nuclass_pipeline.labeling.domains.factors import Factors, factorize, factorize_on_graph
 from nuclass_pipeline.labeling.domains.graphs import diffuse
-from nuclass_pipeline.labeling.domains.partition import Codes, feature_graph, leiden, mix
+from nuclass_pipeline.labeling.domains.partition import feature_graph, mix
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 import scanpy as sc
 from numpy.typing import NDArray
 from scipy import sparse
@@ -11,7 +10,6 @@ from nuclass_pipeline.labeling.clustering import EXACT_CELLS
 from nuclass_pipeline.labeling.domains.graphs import normalize_rows
 
 Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 
 def feature_graph(weights: Floats, neighbors: int, seed: int) -> sparse.csr_array:
@@ -47,30 +45,3 @@ def mix(spatial: sparse.csr_array, feature: sparse.csr_array, alpha: float) -> s
     blend = sparse.csr_array(alpha * normalize_rows(spatial) + (1 - alpha) * normalize_rows(feature))
     blend = normalize_rows(blend)
     return sparse.csr_array(blend + blend.T)
-
-
-def leiden(graph: sparse.csr_array, resolution: float, seed: int) -> Codes:
-    """Partition by Leiden, two iterations, so as to maximise modularity at `resolution`; 0 is the largest group.
-
-    igraph's modularity with a resolution ranks partitions as leidenalg's RBConfiguration does, and is several times faster.
-
-    Parameters
-    ----------
-    graph
-        Edge weights, (cells, cells), symmetric.
-    resolution
-        Higher makes more groups.
-    seed
-        Of the order in which cells are moved.
-    """
-    cells = ad.AnnData(obs=pd.DataFrame(index=np.arange(graph.shape[0]).astype(str)))
-    # One triangle: scanpy would add an edge for either.
-    edges = sparse.csr_matrix(sparse.triu(graph, k=1))
-    sc.tl.leiden(
-        cells, resolution=resolution, adjacency=edges, flavor="igraph", n_iterations=2, directed=False, random_state=seed, use_weights=True
-    )
-    names = cells.obs["leiden"].to_numpy(str)
-    _, first, code, sizes = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
-    rank = np.empty_like(first)
-    rank[np.lexsort((first, -sizes))] = np.arange(len(first))
-    return np.asarray(rank[code])

@@ -9,9 +9,9 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 
+from nuclass_pipeline.labeling.clustering import Codes
 from nuclass_pipeline.labeling.domains.factors import Factors
 from nuclass_pipeline.labeling.domains.graphs import normalize_rows
-from nuclass_pipeline.labeling.domains.partition import Codes
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,9 @@ import pytest
 from scipy import sparse
 
 from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.labeling.clustering import leiden
 from nuclass_pipeline.labeling.domains.graphs import spatial_graph
-from nuclass_pipeline.labeling.domains.partition import feature_graph, leiden, mix
+from nuclass_pipeline.labeling.domains.partition import feature_graph, mix
 
 
 @pytest.fixture(scope="module")

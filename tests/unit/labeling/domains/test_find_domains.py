@@ -11,7 +11,6 @@ from sklearn.metrics import adjusted_rand_score
 from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.labeling.domains.composition import composition
 from nuclass_pipeline.labeling.domains.stage import find_domains
 from nuclass_pipeline.schemas import DOMAINS, METRICS
 
@@ -130,14 +129,6 @@ def test_a_handful_of_cells_is_one_domain(tmp_path):
     assert domains["domain"].isna().tolist() == [i == EMPTY for i in range(9)]
     assert set(domains["domain"].dropna()) == {"0"}
     assert len(scores) == 0
-
-
-def test_composition_gives_shares_by_domain_and_leaves_cells_without_one_out():
-    labels = ["T", "T", "B", "T", "Unresolved", "B", "B"]
-    found = composition(labels, ["1", "1", "1", "0", "1", None, "0"])
-    assert found.index.tolist() == ["1", "0"]
-    assert found.loc["1"].to_dict() == {"B": 0.25, "T": 0.5, "Unresolved": 0.25}
-    assert found.loc["0"].to_dict() == {"B": 0.5, "T": 0.5, "Unresolved": 0}
 
 
 def test_the_mode_decides_what_is_left_out():
