@@ -73,3 +73,20 @@ def match_cells(table: pd.DataFrame, names: pd.Index, path: Path | str) -> pd.Da
     if (rows < 0).any():
         raise UserError(path, "cell_id", f"cell {names[rows < 0][0]!r} has no row", "Remove the file and run again.")
     return table.iloc[rows].reset_index(drop=True)
+
+
+def sections_of(place: pd.DataFrame, path: Path | str) -> NDArray[np.object_]:
+    """Give the section of each cell of a table `CELLS`, read from `path`; a slide is one section unless the table has the column.
+
+    Raises
+    ------
+    UserError
+        If the section of a cell is empty.
+    """
+    if "section" not in place:
+        return np.full(len(place), "", object)
+    if (empty := place["section"].isna()).any():
+        raise UserError(
+            path, "section", f"cell {place['cell_id'][empty].iloc[0]!r} has none", "Give each cell its section, or drop the column."
+        )
+    return place["section"].astype(str).to_numpy(object)

@@ -11,9 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 
 from nuclass_pipeline.config.study import ClusteringConfig
-from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.labeling.counts import match_cells, normalize, read_counts
+from nuclass_pipeline.labeling.counts import match_cells, normalize, read_counts, sections_of
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, MARKERS
 
 log = logging.getLogger(__name__)
@@ -57,22 +56,15 @@ def rank_markers(*, counts: Path, clusters: Path, config: ClusteringConfig, mark
     slide = read_counts(counts)
     table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), slide.obs_names, clusters)
     named = table["cluster"].notna().to_numpy()
-    sections = _sections(cells, slide.obs_names)[named]
+    sections = np.full(len(named), "", object)
+    if cells:
+        sections = sections_of(match_cells(read_table(cells, CELLS), slide.obs_names, cells), cells)
+    sections = sections[named]
     slide = slide[named].copy()
     slide.obs["cluster"] = pd.Categorical(table.loc[named, "cluster"].astype(str))
     replicates = pseudobulk(slide, slide.obs["cluster"], sections)
     tested = _replicated(_compare(slide), replicates)
     write_table(_qualified(tested, config.markers_per_cluster), markers, MARKERS)
-
-
-def _sections(cells: Path | None, names: pd.Index) -> NDArray[np.object_]:
-    """Give the section of each cell in `names`; a slide is one section unless its cell table says otherwise."""
-    if cells is None or "section" not in (table := match_cells(read_table(cells, CELLS), names, cells)):
-        return np.full(len(names), "", object)
-    if table["section"].isna().any():
-        cell = table.loc[table["section"].isna(), "cell_id"].iloc[0]
-        raise UserError(cells, "section", f"cell {cell!r} has none", "Give each cell its section, or drop the column.")
-    return table["section"].astype(str).to_numpy(object)
 
 
 def pseudobulk(cells: ad.AnnData, clusters: ArrayLike, sections: ArrayLike) -> pd.DataFrame:

@@ -4,8 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
+import pandas as pd
 import pytest
 from planted_types import draw
+
+from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.schemas import LABELS
+from nuclass_pipeline.vocabulary import CLASSES
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +39,17 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stability=folder / "clustering.json",
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def label(slide: Path, markers_tsv: Path) -> Callable[..., pd.DataFrame]:
+    """Give a function that labels the cells of the slide into a folder, with other arguments where they are given."""
+    from nuclass_pipeline.labeling.labels import label_cells
+
+    def run(out: Path, folder: Path = slide, **other: object) -> pd.DataFrame:
+        files = {"counts": folder / "counts.h5ad", "clusters": folder / "clusters.parquet", "knowledge": markers_tsv}
+        usual = {"organ": "lung", "classes": CLASSES, "config": LabelingConfig()}
+        label_cells(**(files | usual | other), labels=out / "labels.parquet")
+        return read_table(out / "labels.parquet", LABELS)
+
+    return run

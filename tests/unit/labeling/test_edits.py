@@ -10,36 +10,12 @@ import pytest
 import yaml
 
 from nuclass_pipeline.config import load
-from nuclass_pipeline.config.study import LabelingConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table
 from nuclass_pipeline.labeling.edits import cluster_digests
-from nuclass_pipeline.labeling.labels import label_cells
-from nuclass_pipeline.schemas import LABELS
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 
 ROOT = Path(__file__).parents[3]
 HEAD = "cluster\tdigest\tlabel\tnote\n"
-
-
-@pytest.fixture(scope="module")
-def label(slide, markers_tsv):
-    """Give a function that labels the cells of the slide."""
-
-    def run(out, **person):
-        label_cells(
-            counts=slide / "counts.h5ad",
-            clusters=slide / "clusters.parquet",
-            knowledge=markers_tsv,
-            organ="lung",
-            classes=CLASSES,
-            config=LabelingConfig(),
-            labels=out / "labels.parquet",
-            **person,
-        )
-        return read_table(out / "labels.parquet", LABELS)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -10,25 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
+from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.labeling.labels import label_cells
 from nuclass_pipeline.labeling.score import agreement, score_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, METRICS, TRUTH
-from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
-
-
-def _label(folder: Path, out: Path, knowledge: Path, clusters: Path | None = None, classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
-    label_cells(
-        counts=folder / "counts.h5ad",
-        clusters=clusters or folder / "clusters.parquet",
-        knowledge=knowledge,
-        organ="lung",
-        classes=classes,
-        config=LabelingConfig(),
-        labels=out / "labels.parquet",
-    )
-    return read_table(out / "labels.parquet", LABELS)
+from nuclass_pipeline.vocabulary import UNRESOLVED
 
 
 def _slide(folder: Path, cells: ad.AnnData) -> Path:
@@ -50,8 +36,8 @@ def truth(slide):
 
 
 @pytest.fixture(scope="module")
-def labels(slide, markers_tsv, tmp_path_factory):
-    return _label(slide, tmp_path_factory.mktemp("labels"), markers_tsv)
+def labels(label, tmp_path_factory):
+    return label(tmp_path_factory.mktemp("labels"))
 
 
 def test_labels_follow_the_planted_types(truth, labels):
@@ -76,16 +62,16 @@ def test_numbers_are_shares_and_reasons_go_with_abstention(labels):
     assert ((labels["label"] == UNRESOLVED) == labels["reason"].notna()).all()
 
 
-def test_names_of_clusters_play_no_part(slide, labels, markers_tsv, tmp_path):
+def test_names_of_clusters_play_no_part(slide, label, labels, tmp_path):
     clusters = pd.read_parquet(slide / "clusters.parquet")
     renamed = {name: f"x{i}" for i, name in enumerate(sorted(clusters["cluster"].dropna().unique(), reverse=True))}
     write_table(clusters.assign(cluster=clusters["cluster"].map(renamed)), tmp_path / "clusters.parquet", CLUSTERS)
-    again = _label(slide, tmp_path, markers_tsv, clusters=tmp_path / "clusters.parquet")
+    again = label(tmp_path, clusters=tmp_path / "clusters.parquet")
     pd.testing.assert_frame_equal(again.drop(columns="cluster"), labels.drop(columns="cluster"))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_shuffled_marker_table_labels_next_to_nothing(slide, markers_tsv, tmp_path, seed):
+def test_a_shuffled_marker_table_labels_next_to_nothing(slide, label, markers_tsv, tmp_path, seed):
     with markers_tsv.open() as stream:
         rows = list(csv.reader(stream, delimiter="\t"))
     panel = set(ad.read_h5ad(slide / "counts.h5ad").var_names)
@@ -93,27 +79,27 @@ def test_a_shuffled_marker_table_labels_next_to_nothing(slide, markers_tsv, tmp_
     renamed = dict(zip(genes, np.random.default_rng(seed).permutation(genes), strict=True))
     shuffled = tmp_path / "markers.tsv"
     shuffled.write_text("".join("\t".join([row[0], renamed.get(row[1], row[1]), *row[2:]]) + "\n" for row in rows))
-    found = _label(slide, tmp_path, shuffled)
+    found = label(tmp_path, knowledge=shuffled)
     assert (found["label"] == UNRESOLVED).mean() > 0.7
 
 
-def test_genes_missing_from_the_panel_are_no_obstacle(draw_cells, markers_tsv, tmp_path):
+def test_genes_missing_from_the_panel_are_no_obstacle(draw_cells, label, tmp_path):
     cells = draw_cells(without=("CD3D", "CD3E", "TRAC", "CD68", "PECAM1", "EPCAM", "MS4A1"))
-    found = _label(_slide(tmp_path, cells), tmp_path, markers_tsv)
+    found = label(tmp_path, _slide(tmp_path, cells))
     good = ~cells.obs["poor"].to_numpy()
     assert (found["label"][good].to_numpy() == cells.obs["truth"][good].to_numpy()).mean() > 0.95
 
 
-def test_no_marker_on_the_panel_means_no_label(draw_cells, markers_tsv, tmp_path):
+def test_no_marker_on_the_panel_means_no_label(draw_cells, label, tmp_path):
     cells = draw_cells()
     cells.var_names = [name.lower() for name in cells.var_names]
-    found = _label(_slide(tmp_path, cells), tmp_path, markers_tsv)
+    found = label(tmp_path, _slide(tmp_path, cells))
     assert (found["label"] == UNRESOLVED).all()
     assert set(found["reason"]) == {"poor quality", "weak support"}
 
 
-def test_a_type_outside_the_study_keeps_its_candidate(slide, truth, markers_tsv, tmp_path):
-    found = _label(slide, tmp_path, markers_tsv, classes=("T_Cell", "Macrophage"))
+def test_a_type_outside_the_study_keeps_its_candidate(label, truth, tmp_path):
+    found = label(tmp_path, classes=("T_Cell", "Macrophage"))
     assert set(found["label"]) == {"T_Cell", "Macrophage", UNRESOLVED}
     fibroblasts = found[(truth["truth"] == "Fibroblast").to_numpy() & ~truth["poor"].to_numpy()]
     assert (fibroblasts["candidate"] == "Fibroblast").mean() > 0.95
@@ -124,18 +110,18 @@ def test_a_type_absent_from_the_slide_gets_no_cells(truth, labels):
     assert set(labels["label"]) <= {*truth["truth"], UNRESOLVED}
 
 
-def test_one_type_alone(draw_cells, markers_tsv, tmp_path):
+def test_one_type_alone(draw_cells, label, markers_tsv, tmp_path):
     cells = draw_cells()
     alone = cells[(cells.obs["truth"] == "T_Cell") & ~cells.obs["poor"]].copy()
     knowledge = tmp_path / "markers.tsv"
     knowledge.write_text("".join(line for line in markers_tsv.open() if line.startswith(("class", "T_Cell"))))
-    found = _label(_slide(tmp_path, alone), tmp_path, knowledge)
+    found = label(tmp_path, _slide(tmp_path, alone), knowledge=knowledge)
     assert (found["label"] == "T_Cell").mean() > 0.95
 
 
 @pytest.mark.parametrize("n", [1, 7, 23])
-def test_a_handful_of_cells_is_enough(draw_cells, markers_tsv, tmp_path, n):
-    assert len(_label(_slide(tmp_path, draw_cells()[:n].copy()), tmp_path, markers_tsv)) == n
+def test_a_handful_of_cells_is_enough(draw_cells, label, tmp_path, n):
+    assert len(label(tmp_path, _slide(tmp_path, draw_cells()[:n].copy()))) == n
 
 
 def test_scores_by_hand():

@@ -10,29 +10,19 @@ from tiny_language_model import write_model
 from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.labeling.knowledge import admissible
-from nuclass_pipeline.labeling.labels import label_cells
 from nuclass_pipeline.labeling.markers import rank_markers
 from nuclass_pipeline.labeling.rank import RulesAnnotator
 from nuclass_pipeline.labeling.record import ClusterEvidence, MarkerGene, Program, Support
 from nuclass_pipeline.labeling.review import COLUMNS, propose, propose_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, MARKERS, PROGRAMS
-from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
+from nuclass_pipeline.vocabulary import UNRESOLVED
 
 
 @pytest.fixture(scope="module")
-def review(slide, markers_tsv, tmp_path_factory):
+def review(slide, label, tmp_path_factory):
     """Give a folder with the tables that proposals are made from; every fourth cell has a label of its own."""
     folder = tmp_path_factory.mktemp("review")
-    label_cells(
-        counts=slide / "counts.h5ad",
-        clusters=slide / "clusters.parquet",
-        knowledge=markers_tsv,
-        organ="lung",
-        classes=CLASSES,
-        config=LabelingConfig(),
-        labels=folder / "labels.parquet",
-    )
-    labels = read_table(folder / "labels.parquet", LABELS)
+    labels = label(folder)
     labels.loc[::4, "candidate"] = "Mast_Cell"
     write_table(labels, folder / "labels.parquet", LABELS)
     write_table(pd.read_parquet(slide / "clusters.parquet"), folder / "clusters.parquet", CLUSTERS)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 
 from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, whole_files, write_table
 from nuclass_pipeline.labeling.clustering import FEWEST_CELLS
-from nuclass_pipeline.labeling.counts import match_cells, read_counts, totals
+from nuclass_pipeline.labeling.counts import match_cells, read_counts, sections_of, totals
 from nuclass_pipeline.labeling.domains.factors import Factors, log_rates
 from nuclass_pipeline.labeling.domains.graphs import Floats, crowding, near, spatial_graph
 from nuclass_pipeline.labeling.domains.hsnmf import Fit, fit, smooth
@@ -80,9 +81,7 @@ def find_domains(
 
 def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells: Path) -> tuple[Fit, Rows]:
     xy_um = place[["x_um", "y_um"]].to_numpy(np.float64)
-    sections = place.get("section", pd.Series(0, place.index))
-    if sections.isna().any():
-        raise UserError(cells, "section", f"cell {place['cell_id'][sections.isna()].iloc[0]!r} has none", "Give all cells one, or none.")
+    sections = sections_of(place, cells)
     reach = config.contact_um if config.mode == "contact" else config.radius_um
     if (crowd := crowding(xy_um, sections, reach)) > MOST_NEIGHBORS:
         problem = f"a cell has {crowd:.0f} others within {reach:g} µm, on average"
@@ -98,7 +97,7 @@ def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells
     return found, rows
 
 
-def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: pd.Series, found: Fit, config: DomainsConfig) -> Rows:
+def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.object_], found: Fit, config: DomainsConfig) -> Rows:
     silhouette, davies_bouldin, drawn = separation(found.smoothed.weights, found.domain, config.seed)
     values = {
         "domains": float(found.domain.max() + 1),
