@@ -78,6 +78,7 @@ results/<run>/
     domains.parquet domain_scores.parquet   neighbourhoods, and how distinct they are
     labels.parquet split.parquet            label or Unresolved per cell; part per cell
     proposals.tsv                           a label proposed for each cluster with its evidence, for review
+    ablation.parquet                        by `snakemake ablation`: proposals with less evidence and by other annotators
     label_report.pdf label_report.png       maps, markers, composition and abstentions of the labels
     patches_224x224.h5 patches_1024x1024.h5 annotations.json
     features/<encoder>.1024.h5              context features of a frozen encoder

@@ -256,6 +256,21 @@ DOMAINS = Table(
     unique=("cell_id",),
     extra="factor_1 … factor_k: weights of the smoothed factors",
 )
+ABLATION = Table(
+    "ablation",
+    (
+        Column("annotator", "text", "rules or llm-score"),
+        Column("answer", "text", "constrained: one of the admissible labels is chosen; free: the language model writes a name"),
+        Column("evidence", "text", "all, without markers, without support, without programs, without composition, or none"),
+        Column("n", "integer", "clusters; the shares are of these, and empty if there is none"),
+        Column("invalid_rate", "number", "share whose answer names no admissible label", optional=True),
+        Column("permutation_stability", "number", "share with the same answer to the labels in reversed order", optional=True),
+        Column("abstained", "number", "share without a proposal: tied, no admissible label, or supported as well by chance", optional=True),
+        Column("agreement", "number", "share of proposals that are the commonest true label of their cluster", optional=True),
+        Column("agreement_cells", "number", "the same, each cluster weighted by its cells", optional=True),
+    ),
+    unique=("annotator", "answer", "evidence"),
+)
 TABLES = (
     CELLS,
     CLUSTERS,
@@ -263,6 +278,7 @@ TABLES = (
     DOMAINS,
     PROGRAMS,
     LABELS,
+    ABLATION,
     SPLIT,
     PREDICTIONS,
     METRICS,

@@ -37,6 +37,11 @@ def test_targets_have_names(project, target):
     assert project.planned(target)
 
 
+def test_annotators_are_compared_on_demand(project):
+    assert "compare_annotators" not in project.planned()
+    assert project.planned("ablation")["compare_annotators"] == 4
+
+
 def test_a_frozen_context_is_one_config_word(project):
     project.edit(lambda raw: raw["global"]["context"].update(freeze=True))
     assert project.planned()["embed_context"] == 4

@@ -1,6 +1,6 @@
-"""Targets: all slides, all figures, all tables, their numbers in the paper, and the report.
+"""Targets: all slides, the comparison of annotators, all figures, all tables, their numbers in the paper, and the report.
 
-INPUTS   figures/*.png, tables/*.tsv, slides/*/label_report.png, metrics/heldout.parquet, config.yaml, manifest.json
+INPUTS   slides/*/ablation.parquet, figures/*.png, tables/*.tsv, slides/*/label_report.png, metrics/heldout.parquet, config.yaml, manifest.json
 OUTPUTS  report.html
 """
 
@@ -31,6 +31,11 @@ rule slides:
             slide=MEASURED if cfg.config.programs.library else [],
         ),
         rules.score_labels.output if PLANTED else [],
+
+
+rule ablation:
+    input:
+        expand("<results>/slides/{slide}/ablation.parquet", slide=MEASURED),
 
 
 rule figures:

@@ -178,10 +178,13 @@ class LanguageAnnotator:
         The language model.
     rotations
         Cyclic permutations, evenly spaced; None for as many as there are labels.
+    backwards
+        Show the options in reversed order, to see whether that changes the answer.
     """
 
     model: Reader
     rotations: int | None = None
+    backwards: bool = False
     _blank: dict[tuple[str, tuple[str, ...]], Floats] = field(init=False, repr=False, default_factory=dict)
 
     def rank(self, evidence: ClusterEvidence) -> dict[str, float]:
@@ -200,11 +203,12 @@ class LanguageAnnotator:
 
     def _read(self, evidence: ClusterEvidence) -> Floats:
         """Give log p of each label among the admissible ones in each permutation, (permutations, labels)."""
-        labels, n = evidence.admissible, len(evidence.admissible)
+        order = -1 if self.backwards else 1
+        labels, n = evidence.admissible[::order], len(evidence.admissible)
         codes, turns = make_codes(n, list(self.model.symbols)), shifts(n, self.rotations)
         questions = [ask(evidence, {codes[i]: labels[(i - turn) % n] for i in range(n)}) for turn in turns]
         by_code = self._code_scores([self.model.encode(question) for question in questions], codes)
-        return np.stack([log_softmax(np.roll(row, -turn)) for row, turn in zip(by_code, turns, strict=True)])
+        return np.stack([log_softmax(np.roll(row, -turn))[::order] for row, turn in zip(by_code, turns, strict=True)])
 
     def _code_scores(self, prompts: Sequence[list[int]], codes: Sequence[str]) -> Floats:
         """Give the total log probability of each code after each prompt, (prompts, codes), by the chain rule over its symbols."""

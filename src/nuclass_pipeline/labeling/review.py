@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +45,59 @@ _APART = "The evidence does not tell the admissible labels apart."
 _CHANCE = "The markers support no label better than a marker table dealt at random would."
 
 
+@dataclass(frozen=True)
+class SlideEvidence:
+    """What is known about the clusters of a slide, before it is one record per cluster.
+
+    `cells` has the columns `cell_id` and `cluster`, in the order of the counts; the other fields are as for `collect_evidence`.
+    """
+
+    cells: pd.DataFrame
+    markers: pd.DataFrame
+    panel: Panel
+    genes: Sequence[str]
+    organ: str
+    programs: pd.DataFrame | None
+    compositions: Mapping[str, Mapping[str, float]]
+
+    def records(self) -> tuple[ClusterEvidence, ...]:
+        """Make the record of each cluster, the largest first."""
+        return collect_evidence(**self._known(), programs=self.programs, compositions=self.compositions)
+
+    def chance(self) -> float:
+        """Give the support that chance reaches once in a hundred."""
+        least = chance_support(**self._known())
+        log.info("support that chance reaches once in a hundred: %.3f", least)
+        return least
+
+    def backwards(self) -> "SlideEvidence":
+        """Give the same with the types of the panel in reversed order."""
+        return replace(self, panel=Panel(self.panel.types[::-1], self.panel.weights[:, ::-1]))
+
+    def _known(self) -> dict[str, Any]:
+        sizes = self.cells["cluster"].value_counts().to_dict()
+        return {"sizes": sizes, "markers": self.markers, "panel": self.panel, "genes": self.genes, "organ": self.organ}
+
+
+def read_evidence(
+    *, counts: Path, clusters: Path, markers: Path, labels: Path, knowledge: Path, programs: Path | None, organ: str
+) -> SlideEvidence:
+    """Read what `propose_labels` and `compare_annotators` judge by; the arguments are theirs."""
+    cells = read_counts(counts)
+    table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, clusters)
+    own = match_cells(read_table(labels, LABELS, ["cell_id", "candidate"]), cells.obs_names, labels)["candidate"]
+    genes = list(cells.var_names)
+    return SlideEvidence(
+        cells=table,
+        markers=read_table(markers, MARKERS),
+        panel=_panel(on_panel(read_markers(knowledge), organ, genes), organ, len(genes)),
+        genes=genes,
+        organ=organ,
+        programs=_reliable(programs) if programs else None,
+        compositions=_compositions(table["cluster"], own.fillna(UNRESOLVED)),
+    )
+
+
 def propose_labels(
     *,
     counts: Path,
@@ -76,28 +130,14 @@ def propose_labels(
     proposals
         Tab-separated text with `COLUMNS`.
     """
-    cells = read_counts(counts)
-    table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, clusters)
-    own = match_cells(read_table(labels, LABELS, ["cell_id", "candidate"]), cells.obs_names, labels)["candidate"]
-    genes = list(cells.var_names)
-    known: dict[str, Any] = {
-        "sizes": table["cluster"].value_counts().to_dict(),
-        "markers": read_table(markers, MARKERS),
-        "panel": _panel(on_panel(read_markers(knowledge), organ, genes), organ, len(genes)),
-        "genes": genes,
-        "organ": organ,
-    }
-    records = collect_evidence(
-        **known,
-        programs=_reliable(programs) if programs else None,
-        compositions=_compositions(table["cluster"], own.fillna(UNRESOLVED)),
+    known = read_evidence(
+        counts=counts, clusters=clusters, markers=markers, labels=labels, knowledge=knowledge, programs=programs, organ=organ
     )
-    least = chance_support(**known)
-    log.info("support that chance reaches once in a hundred: %.3f", least)
-    digests = cluster_digests(table)
+    least = known.chance()
+    digests = cluster_digests(known.cells)
     annotator, writer = _annotator(config, threads)
     # In an order that does not depend on what the clusters are called.
-    records = tuple(sorted(records, key=lambda record: (-record.n_cells, digests[record.cluster])))
+    records = sorted(known.records(), key=lambda record: (-record.n_cells, digests[record.cluster]))
     _write(
         [(record.cluster, record.n_cells, digests[record.cluster], *propose(record, annotator, writer, least)) for record in records],
         proposals,
@@ -133,10 +173,10 @@ def propose(evidence: ClusterEvidence, annotator: ClusterAnnotator, writer: Writ
     The proposal is the most probable label. It is Unresolved if the next is as probable, as it is where nothing is known, and if its
     markers support no label by `least`, which chance may reach.
     """
-    ranked = sorted(annotator.rank(evidence).items(), key=lambda item: (-item[1], item[0]))
+    scores = annotator.rank(evidence)
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     (best, log_p), following = ranked[0], ranked[1:2]
-    tied = any(log_p - other < 1e-9 for _, other in following)
-    weak = max((support.score for support in evidence.support), default=0.0) < least
+    tied, weak = choose(scores) is None, is_weak(evidence, least)
     return (
         UNRESOLVED if tied or weak else best,
         f"{math.exp(log_p):.3f}",
@@ -147,6 +187,18 @@ def propose(evidence: ClusterEvidence, annotator: ClusterAnnotator, writer: Writ
         "; ".join(f"{program.name} (q {program.q:.2g}: {', '.join(program.genes)})" for program in evidence.programs),
         _APART if tied else _CHANCE if weak else explain(evidence, best, writer),
     )
+
+
+def choose(scores: Mapping[str, float]) -> str | None:
+    """Give the label with the highest log probability; None where another has the same, as where nothing is known."""
+    best = max(scores.values())
+    chosen = [label for label, log_p in scores.items() if best - log_p < 1e-9]
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def is_weak(evidence: ClusterEvidence, least: float) -> bool:
+    """Say whether the markers support no label by `least`."""
+    return max((support.score for support in evidence.support), default=0.0) < least
 
 
 def _shares(composition: Mapping[str, float]) -> str:

@@ -172,6 +172,16 @@ def test_permutations_alone_undo_a_liking_for_a_letter():
     assert max(once, key=once.get) == "B_Cell"
 
 
+def test_options_in_reversed_order_keep_their_scores_and_change_their_letters():
+    assert LanguageAnnotator(Stub(LIKES), rotations=1, backwards=True).rank(evidence()) == pytest.approx(UNBIASED, abs=1e-9)
+    biased = Stub(LIKES, by_code=BIAS, code_needs_evidence=True)
+    assert LanguageAnnotator(biased, backwards=True).rank(evidence()) == pytest.approx(UNBIASED, abs=1e-9)
+    once = LanguageAnnotator(biased, rotations=1, backwards=True).rank(evidence())
+    letters = dict(zip(LABELS[::-1], "ABCDEF", strict=True))
+    expected = log_softmax([LIKES.get(label, 0) + BIAS.get(letters[label], 0) for label in LABELS])
+    assert list(once.values()) == pytest.approx(expected, abs=1e-9)
+
+
 def test_more_labels_than_symbols_are_scored_by_two(model):
     stub = Stub({"T_Cell": 2.0, "NK_Cell": 1.0}, by_code={"AB": 3.0}, code_needs_evidence=True, symbols="ABC")
     found = LanguageAnnotator(stub).rank(evidence())

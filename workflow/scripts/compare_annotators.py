@@ -1,0 +1,14 @@
+"""Rule compare_annotators."""
+
+from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.labeling.ablation import compare_annotators
+from nuclass_pipeline.runtime import job, paths
+
+with job(snakemake.log[0], snakemake.threads):
+    compare_annotators(
+        **{name: file or None for name, file in paths(snakemake.input).items()},
+        **paths(snakemake.output),
+        organ=snakemake.params.organ,
+        config=LabelingConfig(**snakemake.params.config),
+        threads=snakemake.threads,
+    )
