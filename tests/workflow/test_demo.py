@@ -13,11 +13,14 @@ import pandas as pd
 import pytest
 from project import Project
 
+from nuclass_pipeline.config.study import LabelingConfig
 from nuclass_pipeline.data.image import cut_window
 from nuclass_pipeline.data.registration import read_registration
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import CELLS, METRICS
+from nuclass_pipeline.labeling.labels import label_cells
+from nuclass_pipeline.schemas import CELLS, LABELS, METRICS
 from nuclass_pipeline.units import Micron
+from nuclass_pipeline.vocabulary import PAPER_CLASSES, UNRESOLVED
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +56,27 @@ def test_labels_agree_with_the_truth(demo):
     assert rows["slide"].nunique() == 4
     assert rows.loc[rows["metric"] == "selective_accuracy", "value"].min() >= 0.92
     assert rows.loc[rows["metric"] == "coverage", "value"].min() >= 0.80
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_marker_table_that_knows_nothing_names_no_cluster(demo, tmp_path, seed):
+    rows = pd.read_csv("config/markers.tsv", sep="\t", dtype=str, keep_default_na=False)
+    genes = rows["gene"].unique()
+    dealt = dict(zip(genes, np.random.default_rng(seed).permutation(genes), strict=True))
+    rows.assign(gene=rows["gene"].map(dealt)).to_csv(tmp_path / "markers.tsv", sep="\t", index=False)
+    folder = demo.folder / "results/demo/slides/demo-lung-2"
+    label_cells(
+        counts=folder / "counts.h5ad",
+        clusters=folder / "clusters.parquet",
+        knowledge=tmp_path / "markers.tsv",
+        organ="lung",
+        classes=PAPER_CLASSES,
+        config=LabelingConfig(),
+        labels=tmp_path / "labels.parquet",
+    )
+    found = read_table(tmp_path / "labels.parquet", LABELS)
+    labelled = (found["label"] != UNRESOLVED).groupby(found["cluster"]).mean()
+    assert (labelled > 0.5).mean() <= 0.05
 
 
 def test_a_second_call_has_nothing_to_do(demo):

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
 from nuclass_pipeline.labeling.counts import normalize, smooth
@@ -47,10 +46,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Opinions:
-    """Probabilities of types, (cells, types) each, rows summing to one: the answer, and others that only say how sure it is."""
+    """Probabilities of types, (cells, types) each, rows summing to one.
+
+    `answer` chooses. `sureness`, one or more opinions that claim no more than they know, says how sure the choice is.
+    """
 
     answer: Floats
-    others: tuple[Floats, ...] = ()
+    sureness: tuple[Floats, ...]
 
 
 class Annotator(Protocol):
@@ -71,15 +73,17 @@ def collect(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> Evid
 
 
 def rank_by_rules(evidence: Evidence) -> Opinions:
-    """Let the markers choose each cell's lineage, and what was learnt from the cells they are surest of the type within it.
+    """Let the markers choose each cell's lineage, and the profiles of the cells they are surest of the type within it.
 
     Between lineages a mixed cell is what dominates its transcripts, and only the markers are fair judges of that: what is learnt from
     unmixed cells takes a few foreign transcripts for proof. Within a lineage types share markers, and whole profiles tell more.
     """
-    shares = marker_shares(evidence)
-    profiles = compare_profiles(shares, seeds(shares, keep=0.2))
-    regression = _regress(evidence, seeds(shares, keep=0.6))
-    return Opinions(_lineage_then_type(evidence.panel, marker_shares(evidence, discount=True), profiles), (profiles, regression))
+    shares, discounted = marker_shares(evidence), marker_shares(evidence, discount=True)
+    profiles = compare_profiles(shares, seeds(shares))
+    modest = soften(profiles)
+    return Opinions(
+        _lineage_then_type(evidence.panel, discounted, profiles), (_lineage_then_type(evidence.panel, discounted, modest), modest)
+    )
 
 
 def _lineage_then_type(panel: Panel, shares: Floats, profiles: Floats) -> Floats:
@@ -120,24 +124,25 @@ def _shares(values: Floats) -> Floats:
     return np.asarray(np.divide(values, total, out=np.full_like(values, 1 / max(values.shape[1], 1)), where=total > 0))
 
 
-def seeds(shares: Floats, keep: float) -> NDArray[np.int64]:
-    """Choose the `keep` share of each type's cells with the widest margin; the others are -1.
+def seeds(shares: Floats) -> NDArray[np.int64]:
+    """Choose the fifth of each type's cells with the widest margin; the others are -1.
 
     Parameters
     ----------
     shares
-        Evidence for each type, (cells, types).
-    keep
-        Share of the cells whose first type it is; at least `FEWEST_SEEDS` of them.
+        Evidence for each type, (cells, types). A type that is the first of fewer than `FEWEST_SEEDS` cells gets none.
     """
     first, gap = shares.argmax(axis=1), margins(shares)
     chosen = np.full(len(shares), -1)
     for column in range(shares.shape[1]):
         cells = np.flatnonzero((first == column) & (gap > 0))
         if len(cells) >= FEWEST_SEEDS:
-            best = np.argsort(-gap[cells], kind="stable")[: max(FEWEST_SEEDS, int(keep * len(cells)))]
+            best = np.argsort(-gap[cells], kind="stable")[: max(FEWEST_SEEDS, int(_SEED_SHARE * len(cells)))]
             chosen[cells[best]] = column
     return chosen
+
+
+_SEED_SHARE = 0.2
 
 
 def margins(values: Floats) -> Floats:
@@ -146,28 +151,6 @@ def margins(values: Floats) -> Floats:
         return np.asarray(values.sum(axis=1))
     two = np.partition(values, -2, axis=1)[:, -2:]
     return np.asarray(two[:, 1] - two[:, 0])
-
-
-def _regress(evidence: Evidence, chosen: NDArray[np.int64]) -> Floats:
-    """Fit a logistic regression on smoothed expression to the seeds, and apply it to all cells, (cells, types)."""
-    learnt = np.unique(chosen[chosen >= 0])
-    if len(learnt) < 2:
-        return _certain(evidence, learnt)
-    x = np.log1p(evidence.smoothed)
-    # Stopping early is half the time, and as accurate: the seeds are not all right.
-    model = LogisticRegression(C=0.1, tol=0.01, max_iter=200).fit(x[chosen >= 0], chosen[chosen >= 0])
-    probabilities = np.zeros((len(x), len(evidence.panel.types)))
-    probabilities[:, model.classes_] = model.predict_proba(x)
-    return probabilities
-
-
-def _certain(evidence: Evidence, learnt: NDArray[np.int64]) -> Floats:
-    """Nothing to tell apart: believe in the one type learnt, or stay with the markers."""
-    if not len(learnt):
-        return marker_shares(evidence)
-    probabilities = np.zeros((len(evidence.smoothed), len(evidence.panel.types)))
-    probabilities[:, learnt] = 1
-    return probabilities
 
 
 def compare_profiles(shares: Floats, chosen: NDArray[np.int64]) -> Floats:
@@ -199,3 +182,12 @@ def compare_profiles(shares: Floats, chosen: NDArray[np.int64]) -> Floats:
 
 # Of a root of a share: types that no seed shows would otherwise decide by the least trace.
 _LEAST_VARIANCE = 1e-3
+
+
+def soften(profiles: Floats) -> Floats:
+    """Average the evidence of the marker sets instead of adding it up, (cells, types).
+
+    `compare_profiles` takes each of the n sets for a witness of its own. They share genes and neighbours, so that its odds are right in
+    direction and far too bold in size; their nth root is not.
+    """
+    return np.asarray(_shares(profiles ** (1 / profiles.shape[1])))

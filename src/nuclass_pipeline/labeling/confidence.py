@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.labeling.annotators import Evidence, Floats, Opinions, margins
+from nuclass_pipeline.labeling.annotators import Evidence, Floats, Opinions
 
 ENOUGH_SUPPORT = 0.5
 """A type is as good as proven when half of its marker weight is up in its cells; shuffled markers reach 0.1 to 0.4."""
@@ -20,10 +20,10 @@ _DOUBT = 2.0
 
 POOR_QUALITY = "poor quality"
 WEAK_SUPPORT = "weak support"
-SMALL_MARGIN = "small margin"
 CONFLICTING_LINEAGES = "conflicting lineages"
+LINEAGE_ONLY = "lineage only"
 NOT_A_CLASS = "not a class of the study"
-REASONS = (POOR_QUALITY, WEAK_SUPPORT, CONFLICTING_LINEAGES, SMALL_MARGIN, NOT_A_CLASS)
+REASONS = (POOR_QUALITY, WEAK_SUPPORT, CONFLICTING_LINEAGES, LINEAGE_ONLY, NOT_A_CLASS)
 """Why a cell can be Unresolved, strongest first."""
 
 
@@ -47,8 +47,9 @@ class Verdict:
 def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None = None) -> Verdict:
     """Choose a group of types, then a type in it, and say how sure both are.
 
-    A confidence is the geometric mean of what all opinions give the choice: one that disagrees counts. It is reduced by up to a half
-    where neighbours in expression were given to other groups, and in proportion where the type has less than `ENOUGH_SUPPORT`.
+    A confidence is the geometric mean of what the opinions on sureness give the choice: one that disagrees counts. It is reduced by up
+    to a half where neighbours in expression were given to other groups, and in proportion where the type has less than
+    `ENOUGH_SUPPORT`. Margins are those of the first of these opinions.
 
     Parameters
     ----------
@@ -68,14 +69,14 @@ def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None =
     purity = (group[neighbors] == group[:, None]).mean(axis=1) if neighbors.size else np.ones(len(group))
     support = type_support(evidence, candidate)[candidate]
     doubt = (1 + purity) / 2 * np.clip(support / ENOUGH_SUPPORT, 0, 1)
-    everyone = (opinions.answer, *opinions.others)
+    by_sureness = [opinion @ member for opinion in opinions.sureness]
     return Verdict(
         candidate=candidate,
-        confidence=doubt * _agreed(everyone, candidate),
-        group_confidence=doubt * _agreed([opinion @ member for opinion in everyone], group),
+        confidence=doubt * _agreed(opinions.sureness, candidate),
+        group_confidence=doubt * _agreed(by_sureness, group),
         support=support,
-        margin=_lead(opinions.answer, candidate),
-        group_margin=margins(by_group),
+        margin=_lead(opinions.sureness[0], candidate),
+        group_margin=_lead(by_sureness[0], group),
         purity=purity,
     )
 
@@ -117,24 +118,21 @@ def _means(x: sparse.csr_matrix, member: NDArray[np.bool_]) -> Floats:
     return np.asarray((x.T @ member.astype(float)) / np.maximum(member.sum(axis=0), 1))
 
 
-def reasons(verdict: Verdict, learnable: Sequence[bool], least: float) -> list[str | None]:
+def reasons(verdict: Verdict, least: float) -> list[str | None]:
     """Say why each cell has no label; None where it has one.
 
     Parameters
     ----------
     verdict
         What `judge` found.
-    learnable
-        For each type, whether it is a class of the study.
     least
-        Confidence below which a cell is Unresolved.
+        Confidence below which a cell is Unresolved; one whose group reaches it is known by its lineage only.
     """
     unsure = verdict.confidence < least
     choices = [
         (unsure & (verdict.support < ENOUGH_SUPPORT), WEAK_SUPPORT),
-        (unsure & (verdict.group_margin <= verdict.margin + 1e-9), CONFLICTING_LINEAGES),
-        (unsure, SMALL_MARGIN),
-        (~np.asarray(learnable, bool)[verdict.candidate], NOT_A_CLASS),
+        (unsure & (verdict.group_confidence >= least), LINEAGE_ONLY),
+        (unsure, CONFLICTING_LINEAGES),
     ]
     codes = np.select([mask for mask, _ in choices], range(len(choices)), default=len(choices))
     names = [*(name for _, name in choices), None]

@@ -12,7 +12,7 @@ from scipy import sparse
 from nuclass_pipeline.config.study import LabelingConfig
 from nuclass_pipeline.io import read_parquet, write_table
 from nuclass_pipeline.labeling.annotators import ANNOTATORS, Floats, collect
-from nuclass_pipeline.labeling.confidence import POOR_QUALITY, WEAK_SUPPORT, judge, reasons
+from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, judge, reasons
 from nuclass_pipeline.labeling.counts import match_cells, read_counts, totals
 from nuclass_pipeline.labeling.edits import apply_edits, apply_provided
 from nuclass_pipeline.labeling.knowledge import TYPES, Panel, on_panel, read_markers
@@ -38,8 +38,8 @@ def label_cells(
     """Label every cell of a slide, or say why not.
 
     All types that occur in the organ compete for each cell, and a cell's type is that whose transcripts dominate it. A cell whose
-    type is none of `classes` keeps it as its candidate and is Unresolved. The names of the clusters play no part. What a person says
-    of a cell replaces its label, not what was measured.
+    label, whoever gave it, is none of `classes` is Unresolved. The names of the clusters play no part. What a person says of a cell
+    replaces its label, not what was measured.
 
     Parameters
     ----------
@@ -71,13 +71,14 @@ def label_cells(
     frame = _without_evidence(table, passed).assign(source=config.annotator)
     if passed.any() and panel.types:
         components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
-        answers = _answer(panel, cells.X[passed], components, classes, config)
+        answers = _answer(panel, cells.X[passed], components, config)
         frame.loc[passed, answers.columns] = answers.to_numpy(object)
     frame = frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
     if edits:
         frame = apply_edits(frame, edits)
     if provided and label_map:
         frame = apply_provided(frame, provided, label_map)
+    frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
     _report(frame)
     write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS)
 
@@ -94,10 +95,10 @@ def _without_evidence(table: pd.DataFrame, passed: NDArray[np.bool_]) -> pd.Data
     return frame
 
 
-def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, classes: Sequence[str], config: LabelingConfig) -> pd.DataFrame:
+def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig) -> pd.DataFrame:
     evidence = collect(panel, counts, components)
     verdict = judge(evidence, ANNOTATORS[config.annotator](evidence))
-    why = reasons(verdict, [name in classes for name in panel.types], config.min_confidence)
+    why = reasons(verdict, config.min_confidence)
     candidate = np.asarray(panel.types, dtype=object)[verdict.candidate]
     return pd.DataFrame(
         {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from nuclass_pipeline.io import read_table, write_table
@@ -40,6 +41,23 @@ def agreement(truth: Iterable[str | None], candidate: Iterable[str | None], labe
         "selective_accuracy": _accuracy(labelled["truth"], labelled["label"]),
         "selective_macro_f1": _macro_f1(labelled["truth"], labelled["label"]),
     }
+
+
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Where `accuracy_at_coverage` reads the curve of risk against coverage."""
+
+
+def accuracy_at_coverage(right: NDArray[np.bool_], confidence: NDArray[np.float64]) -> dict[str, float]:
+    """Give the accuracy of the surest cells, for each share of cells in `COVERAGES`; cells as sure as the last of them count too.
+
+    Parameters
+    ----------
+    right, confidence
+        Of the forced choice of each cell, (cells,); one cell or more.
+    """
+    ranked = np.sort(confidence)[::-1]
+    least = {f"{share:g}": ranked[max(1, round(share * len(ranked))) - 1] for share in COVERAGES}
+    return {share: float(right[confidence >= value].mean()) for share, value in least.items()}
 
 
 def _accuracy(truth: pd.Series, found: pd.Series) -> float:

@@ -19,7 +19,7 @@ from nuclass_pipeline.labeling.clustering import embed
 from nuclass_pipeline.labeling.confidence import judge
 from nuclass_pipeline.labeling.counts import totals
 from nuclass_pipeline.labeling.knowledge import assign, on_panel, read_markers
-from nuclass_pipeline.labeling.score import agreement
+from nuclass_pipeline.labeling.score import accuracy_at_coverage, agreement
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ def score_counts(
     Returns
     -------
     `accuracy` and `macro_f1` of the forced choice, `coverage`, `selective_accuracy` of the labels given, their number `n`, `f1` of each
-    lineage, and for each label that is not scored the share of its cells left Unresolved, `unscored_unresolved`.
+    lineage, `accuracy_at_coverage` of the surest cells, and for each label that is not scored the share of its cells left Unresolved,
+    `unscored_unresolved`.
 
     Raises
     ------
@@ -68,10 +69,15 @@ def score_counts(
     scores: dict[str, Any] = {"n": int(published["lineage"].notna().sum()), **agreement(truth, found["candidate"], found["label"])}
     scored = published["lineage"].notna().to_numpy()
     f1 = f1_score(truth[scored].astype(str), found["candidate"][scored].astype(str), labels=wanted, average=None, zero_division=0)
+    surest = accuracy_at_coverage((truth == found["candidate"])[scored].to_numpy(bool), found["confidence"][scored].to_numpy())
     # JSON has no NaN: a score without cells is null.
     scores = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in scores.items()}
     unresolved = (found["label"] == UNRESOLVED)[~scored].groupby(published["label"][~scored]).mean()
-    return scores | {"f1": dict(zip(wanted, map(float, f1), strict=True)), "unscored_unresolved": unresolved.astype(float).to_dict()}
+    return scores | {
+        "f1": dict(zip(wanted, map(float, f1), strict=True)),
+        "accuracy_at_coverage": surest,
+        "unscored_unresolved": unresolved.astype(float).to_dict(),
+    }
 
 
 def label_lineages(

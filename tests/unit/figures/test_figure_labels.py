@@ -25,7 +25,7 @@ from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 
 ROOT = Path(__file__).parents[3]
 TYPES = ("T_Cell", "B_Cell", "Epithelial_Malignant")
-REASONS = ("weak support", "small margin", "small margin", "conflicting lineages")
+REASONS = ("weak support", "lineage only", "lineage only", "conflicting lineages")
 
 
 @pytest.fixture(autouse=True)

@@ -72,6 +72,13 @@ def test_edits_may_have_more_columns_and_a_byte_order_mark(labels, someone_says)
     assert ((found["source"] == "edit") == labels["cluster"].notna()).all()
 
 
+def test_an_edit_to_a_class_that_the_study_does_not_learn_is_not_learnt(label, labels, tmp_path):
+    (tmp_path / "s.tsv").write_text(f"{HEAD}2\t{cluster_digests(labels)['2']}\tMast_Cell\tMS4A1\n")
+    found = label(tmp_path, edits=tmp_path / "s.tsv", classes=("T_Cell", "B_Cell"))
+    inside = found[found["cluster"] == "2"]
+    assert set(zip(inside["label"], inside["reason"], inside["source"], strict=True)) == {(UNRESOLVED, "not a class of the study", "edit")}
+
+
 def test_no_edit_is_no_change(labels, someone_says):
     pd.testing.assert_frame_equal(someone_says[0](HEAD), labels)
 

@@ -12,7 +12,7 @@ import pytest
 
 from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.labeling.score import agreement, score_labels
+from nuclass_pipeline.labeling.score import accuracy_at_coverage, agreement, score_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, METRICS, TRUTH
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -130,6 +130,15 @@ def test_scores_by_hand():
         {"accuracy": 2 / 3, "macro_f1": 2 / 3, "coverage": 2 / 3, "selective_accuracy": 1, "selective_macro_f1": 1}
     )
     assert np.isnan(agreement([None], ["A"], ["A"])["accuracy"])
+
+
+def test_accuracy_at_coverage_by_hand():
+    right = np.array([True, False, True, True, False, True, True, True, True, False])
+    confidence = np.array([0.9, 0.1, 0.8, 0.7, 0.3, 0.6, 0.6, 0.4, 0.35, 0.2])
+    found = accuracy_at_coverage(right, confidence)
+    assert found == pytest.approx({"0.5": 1, "0.6": 1, "0.7": 1, "0.8": 7 / 8, "0.9": 7 / 9, "1": 0.7})
+    # Cells that are equally sure cannot be told apart: all or none.
+    assert set(accuracy_at_coverage(right, np.ones(10)).values()) == {0.7}
 
 
 def test_scores_become_metrics(truth, labels, tmp_path):

@@ -1,12 +1,11 @@
 """How opinions become one answer and its confidence, by hand and against plain loops."""
 
 import numpy as np
-import pytest
 from scipy import sparse
 from scipy.stats import norm
 
-from nuclass_pipeline.labeling.annotators import Evidence, Opinions, collect, compare_profiles, rank_by_rules, seeds
-from nuclass_pipeline.labeling.confidence import judge
+from nuclass_pipeline.labeling.annotators import Evidence, Opinions, collect, compare_profiles, rank_by_rules, seeds, soften
+from nuclass_pipeline.labeling.confidence import Verdict, judge, reasons
 from nuclass_pipeline.labeling.knowledge import Panel
 
 TYPES = ("Fibroblast", "T_Cell", "Tumor_Associated_Fibroblast")
@@ -34,26 +33,28 @@ def test_profiles_are_normal_around_the_seeds_with_one_variance():
 
 def test_without_seeds_the_shares_stand():
     shares = np.full((4, 3), 1 / 3)
-    assert compare_profiles(shares, seeds(shares, 0.5)) is shares
+    assert compare_profiles(shares, seeds(shares)) is shares
 
 
 def test_confidence_is_the_geometric_mean_over_opinions():
-    answer = np.array([[0.45, 0.1, 0.45], [0.3, 0.4, 0.3]])
-    other = np.array([[0.2, 0.2, 0.6], [0.9, 0.05, 0.05]])
+    answer = np.array([[0.45, 0.1, 0.45], [0.31, 0.4, 0.29]])
+    one = np.array([[0.4, 0.2, 0.4], [0.5, 0.3, 0.2]])
+    two = np.array([[0.2, 0.2, 0.6], [0.9, 0.05, 0.05]])
     cells = evidence(2)
-    found = judge(cells, Opinions(answer, (other,)))
+    found = judge(cells, Opinions(answer, (one, two)))
     # Together the two kinds of fibroblast outweigh the T cell in both rows.
     assert [TYPES[i] for i in found.candidate] == ["Fibroblast", "Fibroblast"]
     assert found.purity.tolist() == [1, 1]
     doubt = np.clip(found.support / 0.5, 0, 1)
-    np.testing.assert_allclose(found.confidence, doubt * np.sqrt([0.45 * 0.2, 0.3 * 0.9]))
-    np.testing.assert_allclose(found.group_confidence, doubt * np.sqrt([0.9 * 0.8, 0.6 * 0.95]))
-    np.testing.assert_allclose(found.margin, [0, 0])
-    np.testing.assert_allclose(found.group_margin, [0.8, 0.2])
+    np.testing.assert_allclose(found.confidence, doubt * np.sqrt([0.4 * 0.2, 0.5 * 0.9]))
+    np.testing.assert_allclose(found.group_confidence, doubt * np.sqrt([0.8 * 0.8, 0.7 * 0.95]))
+    np.testing.assert_allclose(found.margin, [0, 0.2])
+    np.testing.assert_allclose(found.group_margin, [0.6, 0.4])
 
 
 def test_other_groups_lead_to_another_choice():
-    opinions = Opinions(np.array([[0.3, 0.4, 0.3], [0.3, 0.4, 0.3]]))
+    answer = np.array([[0.3, 0.4, 0.3], [0.3, 0.4, 0.3]])
+    opinions = Opinions(answer, (answer,))
     assert judge(evidence(2), opinions).candidate.tolist() == [0, 0]
     assert judge(evidence(2), opinions, groups=("a", "b", "c")).candidate.tolist() == [1, 1]
 
@@ -75,14 +76,33 @@ def test_a_mixed_cell_is_of_the_lineage_that_dominates_its_transcripts():
     assert np.quantile(found.confidence[mixed], 0.95) < np.quantile(found.confidence[~mixed], 0.05)
 
 
-@pytest.mark.parametrize("keep", [0.2, 0.6])
-def test_seeds_have_the_widest_margins(keep):
+def test_softened_odds_are_roots_and_keep_their_order():
+    profiles = np.array([[0.8, 0.1, 0.1], [1e-9, 1 - 1e-9, 0.0]])
+    found = soften(profiles)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_allclose(found[0, 0] / found[0, 1], 2)
+    np.testing.assert_allclose(found[1, 1] / found[1, 0], 1000, rtol=1e-6)
+    assert found[1, 2] == 0
+    assert (found.argmax(axis=1) == profiles.argmax(axis=1)).all()
+
+
+def test_seeds_are_the_fifth_with_the_widest_margins():
     shares = np.random.default_rng(1).dirichlet([1, 1, 1], 300)
-    chosen = seeds(shares, keep)
+    chosen = seeds(shares)
     first, ordered = shares.argmax(axis=1), np.sort(shares, axis=1)
     gap = ordered[:, -1] - ordered[:, -2]
     for column in range(3):
         own = first == column
-        assert (chosen[own] >= 0).sum() == int(keep * own.sum())
+        assert (chosen[own] >= 0).sum() == int(0.2 * own.sum())
         assert gap[chosen == column].min() >= gap[own & (chosen < 0)].max()
     assert (first[chosen >= 0] == chosen[chosen >= 0]).all()
+
+
+def test_a_cell_whose_lineage_alone_is_sure_is_known_by_its_lineage():
+    sure, unsure = 0.9, 0.3
+    leaf = np.array([sure, unsure, unsure, unsure])
+    group = np.array([sure, sure, unsure, sure])
+    support = np.array([1, 1, 1, 0.2])
+    rest = np.ones(4)
+    found = reasons(Verdict(np.zeros(4, int), leaf, group, support, rest, rest, rest), 0.6)
+    assert found == [None, "lineage only", "conflicting lineages", "weak support"]

@@ -51,6 +51,8 @@ def test_planted_lineages_are_found(score, draw_cells):
     assert found["selective_accuracy"] == 1
     assert set(found["f1"]) == {"Lymphocytes", "Myeloid", "Epithelial", "Stromal"}
     assert min(found["f1"].values()) > 0.95
+    assert found["accuracy_at_coverage"]["0.5"] == 1
+    assert found["accuracy_at_coverage"]["1"] == pytest.approx(found["accuracy"])
     assert set(found["unscored_unresolved"]) == {"Endothelial"}
     json.dumps(found, allow_nan=False)
 
