@@ -24,7 +24,7 @@ def score(data: Path, seed: int) -> dict[str, Any]:
         organ="breast",
         knowledge=ROOT / "config/markers.tsv",
         clustering=ClusteringConfig(seed=seed),
-        labeling=LabelingConfig(),
+        labeling=LabelingConfig(seed=seed),
     )
 
 

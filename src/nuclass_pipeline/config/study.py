@@ -58,7 +58,8 @@ class LabelingConfig(Section):
 
     markers: str = Field("config/markers.tsv", description="marker table")
     annotator: Literal["rules"] = Field("rules", description="what ranks the admissible labels")
-    min_confidence: float = Field(0.61, ge=0, le=1, description="below it a cell is Unresolved")
+    min_confidence: float = Field(0.815, ge=0, le=1, description="least probability of a label; below it a cell is Unresolved")
+    seed: int = Field(0, ge=0, description="seed of the mixed cells that confidence is read off")
     cluster_annotator: Literal["rules", "llm-score"] = Field("rules", description="what proposes labels of clusters, for review only")
     model: str | None = Field(None, description="folder of a causal language model, for llm-score")
     annotation: str = Field("config/annotation", description="folder of <slide>.tsv, a person's edits, or <slide>.csv, provided labels")

@@ -1,5 +1,6 @@
 """What ranks the admissible types of each cell. A cell's type is that whose transcripts dominate it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,12 +29,13 @@ FEWEST_SEEDS = 5
 class Evidence:
     """Expression of the cells that passed quality control, and the markers.
 
-    `counts` are raw, (cells, genes); `own` and `smoothed` are normalised to the slide's median depth, the second
-    averaged over `neighbors`, (cells, k), each cell being its own first.
+    `counts` are raw, (cells, genes); `own` and `smoothed` are normalised to the slide's median depth, the second averaged with
+    `neighbors`, (cells, k), other cells of the slide that are nearest in `components`, (cells, n).
     """
 
     panel: Panel
     counts: sparse.csr_matrix
+    components: Floats
     neighbors: NDArray[np.int64]
     own: sparse.csr_matrix
     smoothed: Floats
@@ -56,47 +58,63 @@ class Opinions:
 
 
 class Annotator(Protocol):
-    """Anything that ranks types."""
+    """Anything that ranks types, by what it learnt from the cells of a slide."""
 
-    def __call__(self, evidence: Evidence) -> Opinions:
+    def rank(self, evidence: Evidence) -> Opinions:
         """Rank the types of `evidence.panel` for each cell."""
 
 
 def collect(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> Evidence:
     """Gather the evidence from raw counts (cells, genes) and principal components (cells, n)."""
-    k = max(1, min(NEIGHBORS, len(components) // 10))
-    found = NearestNeighbors(n_neighbors=k).fit(components).kneighbors(components, return_distance=False)
-    # Cells with equal components may be listed in any order; the cell itself has to come first.
-    found[:, 0] = np.where((found == np.arange(len(found))[:, None]).any(axis=1), found[:, 0], np.arange(len(found)))
+    k = max(1, min(NEIGHBORS, len(components) // 10)) - 1
+    found = np.empty((len(components), 0), np.int64)
+    if k:
+        # Asked without points, the search leaves each cell out of its own neighbours.
+        found = NearestNeighbors(n_neighbors=k).fit(components).kneighbors(return_distance=False)
     own = normalize(counts)
-    return Evidence(panel, counts, found, own, smooth(own, found))
+    return Evidence(panel, counts, components, found, own, smooth(own, found, own))
 
 
-def rank_by_rules(evidence: Evidence) -> Opinions:
-    """Let the markers choose each cell's lineage, and the profiles of the cells they are surest of the type within it.
+@dataclass(frozen=True)
+class Rules:
+    """The markers choose each cell's lineage, and the profiles of the cells they are surest of the type within it.
 
     Between lineages a mixed cell is what dominates its transcripts, and only the markers are fair judges of that: what is learnt from
     unmixed cells takes a few foreign transcripts for proof. Within a lineage types share markers, and whole profiles tell more.
     """
-    shares, discounted = marker_shares(evidence), marker_shares(evidence, discount=True)
-    profiles = compare_profiles(shares, seeds(shares))
-    modest = soften(profiles)
-    return Opinions(
-        _lineage_then_type(evidence.panel, discounted, profiles), (_lineage_then_type(evidence.panel, discounted, modest), modest)
-    )
+
+    profiles: "Profiles"
+
+    @classmethod
+    def learn(cls, evidence: Evidence) -> "Rules":
+        """Learn the profiles from the cells of a slide that the markers are surest of."""
+        shares = marker_shares(evidence)
+        return cls(Profiles.learn(shares, seeds(shares)))
+
+    def rank(self, evidence: Evidence) -> Opinions:
+        """Rank the types of `evidence.panel` for each cell."""
+        profiles, shares = self.profiles.compare(marker_shares(evidence)), marker_shares(evidence, discount=True)
+        modest = soften(profiles)
+        answer, modest_answer = (_lineage_then_type(evidence.panel, shares, found) for found in (profiles, modest))
+        return Opinions(answer, (modest_answer, modest))
 
 
 def _lineage_then_type(panel: Panel, shares: Floats, profiles: Floats) -> Floats:
-    _, code = np.unique(panel.lineages, return_inverse=True)
-    member = np.eye(code.max() + 1)[code]
+    member, code = group_members(panel.lineages)
     # Squared, a share counts as much as it exceeds the others: half of the markers is more than twice a quarter of them.
     lineage = _shares((shares @ member) ** 2)
     inside = profiles + 1e-9
     return np.asarray(lineage[:, code] * inside / (inside @ member)[:, code])
 
 
-ANNOTATORS: dict[str, Annotator] = {"rules": rank_by_rules}
-"""Annotators by the name they have in a run file."""
+def group_members(groups: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:
+    """Give the membership (types, groups), 0 or 1, and the column of each type's group (types,)."""
+    _, code = np.unique(groups, return_inverse=True)
+    return np.eye(code.max() + 1)[code], code
+
+
+ANNOTATORS: dict[str, Callable[[Evidence], Annotator]] = {"rules": Rules.learn}
+"""What learns an annotator from a slide, by its name in a run file."""
 
 
 def marker_shares(evidence: Evidence, *, discount: bool = False) -> Floats:
@@ -153,31 +171,38 @@ def margins(values: Floats) -> Floats:
     return np.asarray(two[:, 1] - two[:, 0])
 
 
-def compare_profiles(shares: Floats, chosen: NDArray[np.int64]) -> Floats:
-    """Compare each cell's marker shares with those of the seeds of each type, (cells, types).
+@dataclass(frozen=True)
+class Profiles:
+    """Marker shares of the seeds of each type, for comparison (diagonal discriminant analysis).
 
-    Roots of shares are taken as normal around the mean of a type's seeds, with one variance per marker set for all types
-    (diagonal discriminant analysis), and types as frequent as their seeds. Types without seeds get nothing.
-
-    Parameters
-    ----------
-    shares
-        Share of each type's markers, (cells, types).
-    chosen
-        Type of each seed, -1 for other cells.
+    Roots of shares are taken as normal around the mean of a type's seeds, with one variance per marker set for all types, and types
+    as frequent as their seeds. `learnt` are the columns of the types with seeds, (learnt,); `frequency` theirs, `centres`
+    (learnt, types), `variance` (types,).
     """
-    learnt = np.unique(chosen[chosen >= 0])
-    if not len(learnt):
-        return shares
-    roots = np.sqrt(shares)
-    member = chosen[:, None] == learnt
-    centres = (member.T @ roots) / member.sum(axis=0)[:, None]
-    taught = chosen >= 0
-    variance = ((roots[taught] - centres[np.searchsorted(learnt, chosen[taught])]) ** 2).mean(axis=0) + _LEAST_VARIANCE
-    distance = np.stack([((roots - centre) ** 2 / variance).sum(axis=1) for centre in centres], axis=1)
-    probabilities = np.zeros_like(shares)
-    probabilities[:, learnt] = softmax(np.log(member.mean(axis=0)) - distance / 2, axis=1)
-    return probabilities
+
+    learnt: NDArray[np.int64]
+    frequency: Floats
+    centres: Floats
+    variance: Floats
+
+    @classmethod
+    def learn(cls, shares: Floats, chosen: NDArray[np.int64]) -> "Profiles":
+        """Learn from shares (cells, types) and the type of each seed (cells,), -1 for other cells."""
+        taught = chosen >= 0
+        learnt, code = np.unique(chosen[taught], return_inverse=True)
+        roots, member = np.sqrt(shares[taught]), code[:, None] == np.arange(len(learnt))
+        centres = (member.T @ roots) / member.sum(axis=0)[:, None]
+        variance = ((roots - centres[code]) ** 2).sum(axis=0) / max(len(roots), 1) + _LEAST_VARIANCE
+        return cls(learnt, member.sum(axis=0) / len(shares), centres, variance)
+
+    def compare(self, shares: Floats) -> Floats:
+        """Give the probabilities of the types, (cells, types): nothing to those without seeds; the shares themselves if none has any."""
+        if not len(self.learnt):
+            return shares
+        distance = np.stack([((np.sqrt(shares) - centre) ** 2 / self.variance).sum(axis=1) for centre in self.centres], axis=1)
+        probabilities = np.zeros_like(shares)
+        probabilities[:, self.learnt] = softmax(np.log(self.frequency) - distance / 2, axis=1)
+        return probabilities
 
 
 # Of a root of a share: types that no seed shows would otherwise decide by the least trace.
@@ -187,7 +212,7 @@ _LEAST_VARIANCE = 1e-3
 def soften(profiles: Floats) -> Floats:
     """Average the evidence of the marker sets instead of adding it up, (cells, types).
 
-    `compare_profiles` takes each of the n sets for a witness of its own. They share genes and neighbours, so that its odds are right in
+    `Profiles` takes each of the n sets for a witness of its own. They share genes and neighbours, so that its odds are right in
     direction and far too bold in size; their nth root is not.
     """
     return np.asarray(_shares(profiles ** (1 / profiles.shape[1])))

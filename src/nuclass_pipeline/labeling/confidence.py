@@ -1,13 +1,13 @@
 """From probabilities of types to one answer per cell, or none."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.labeling.annotators import Evidence, Floats, Opinions
+from nuclass_pipeline.labeling.annotators import Evidence, Floats, Opinions, group_members, marker_shares
 
 ENOUGH_SUPPORT = 0.5
 """A type is as good as proven when half of its marker weight is up in its cells; shuffled markers reach 0.1 to 0.4."""
@@ -29,27 +29,37 @@ REASONS = (POOR_QUALITY, WEAK_SUPPORT, CONFLICTING_LINEAGES, LINEAGE_ONLY, NOT_A
 
 @dataclass(frozen=True)
 class Verdict:
-    """One entry per cell: column of the candidate, how sure it and its group are, and what that rests on, each 0 to 1.
+    """One entry per cell: column of the candidate and of its group, how sure both are, and what that rests on, each 0 to 1.
 
-    `support` is the share of the candidate's marker weight that is up in its cells on this slide, `margin` the distance to the next
-    type, `group_margin` that between the two best groups, `purity` the share of neighbours with a candidate of the same group.
+    `margin` is the distance to the next type, `group_margin` that to the next group, `purity` the share of neighbours with a candidate
+    of the same group. `type_support`, one entry per type, is the share of its marker weight that is up in its cells on this slide.
     """
 
     candidate: NDArray[np.int64]
+    group: NDArray[np.int64]
     confidence: Floats
     group_confidence: Floats
-    support: Floats
     margin: Floats
     group_margin: Floats
     purity: Floats
+    type_support: Floats
+
+    @property
+    def support(self) -> Floats:
+        """Support of each cell's candidate."""
+        return np.asarray(self.type_support[self.candidate])
+
+    def doubted(self, chance: float) -> "Verdict":
+        """Take the confidence from types with less support than `chance`, and some of it from those with less than enough."""
+        doubt = np.clip(self.support / ENOUGH_SUPPORT, 0, 1) * (self.support >= chance)
+        return replace(self, confidence=doubt * self.confidence, group_confidence=doubt * self.group_confidence)
 
 
-def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None = None) -> Verdict:
+def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None = None, slide: Verdict | None = None) -> Verdict:
     """Choose a group of types, then a type in it, and say how sure both are.
 
     A confidence is the geometric mean of what the opinions on sureness give the choice: one that disagrees counts. It is reduced by up
-    to a half where neighbours in expression were given to other groups, and in proportion where the type has less than
-    `ENOUGH_SUPPORT`. Margins are those of the first of these opinions.
+    to a half where neighbours in expression were given to other groups. Margins are those of the first of these opinions.
 
     Parameters
     ----------
@@ -59,25 +69,27 @@ def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None =
         Of the annotator.
     groups
         Name of each type's group, by default its lineage.
+    slide
+        Verdict on the cells that `evidence.neighbors` are rows of, where these are not the same cells.
     """
-    names, code = np.unique(evidence.panel.lineages if groups is None else groups, return_inverse=True)
-    member = np.eye(len(names))[code]
-    by_group = opinions.answer @ member
+    member, code = group_members(evidence.panel.lineages if groups is None else groups)
     # Group first: a cell split between two kinds of fibroblast is a fibroblast, whatever else comes second.
-    candidate = np.where(code == by_group.argmax(axis=1)[:, None], opinions.answer, -1).argmax(axis=1)
-    group, neighbors = code[candidate], evidence.neighbors[:, 1:]
-    purity = (group[neighbors] == group[:, None]).mean(axis=1) if neighbors.size else np.ones(len(group))
-    support = type_support(evidence, candidate)[candidate]
-    doubt = (1 + purity) / 2 * np.clip(support / ENOUGH_SUPPORT, 0, 1)
-    by_sureness = [opinion @ member for opinion in opinions.sureness]
+    candidate = np.where(code == (opinions.answer @ member).argmax(axis=1)[:, None], opinions.answer, -1).argmax(axis=1)
+    group, neighbors = code[candidate], evidence.neighbors
+    around = group if slide is None else slide.group
+    purity = (around[neighbors] == group[:, None]).mean(axis=1) if neighbors.size else np.ones(len(group))
+    supports = type_support(evidence, candidate) if slide is None else slide.type_support
+    likely = (1 + purity) / 2
+    by_group = [opinion @ member for opinion in opinions.sureness]
     return Verdict(
         candidate=candidate,
-        confidence=doubt * _agreed(opinions.sureness, candidate),
-        group_confidence=doubt * _agreed(by_sureness, group),
-        support=support,
+        group=group,
+        confidence=likely * _agreed(opinions.sureness, candidate),
+        group_confidence=likely * _agreed(by_group, group),
         margin=_lead(opinions.sureness[0], candidate),
-        group_margin=_lead(by_sureness[0], group),
+        group_margin=_lead(by_group[0], group),
         purity=purity,
+        type_support=supports,
     )
 
 
@@ -111,6 +123,29 @@ def type_support(evidence: Evidence, candidate: NDArray[np.int64]) -> Floats:
     up = seen * (_means(evidence.own, inside) + _PSEUDO >= _UP * (_means(evidence.own, outside) + _PSEUDO))
     first = up.max(axis=0)
     return np.asarray((up.sum(axis=0) - first) / (seen.sum(axis=0) - first + _DOUBT) * inside.any(axis=0))
+
+
+def chance_type_support(evidence: Evidence, seed: int) -> float:
+    """Give the support that a cell's type has in one case of twenty, if the rows of the marker table are dealt to other genes.
+
+    A type with less than that is no better known than by a table that knows nothing. At most `_DEALT_CELLS` cells are looked at.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(evidence.smoothed)
+    rows = rng.choice(n, min(n, _DEALT_CELLS), replace=False)
+    weights = evidence.panel.weights
+    marked = np.flatnonzero(weights.any(axis=1))
+    found = []
+    for _ in range(_DEALS):
+        dealt = weights.copy()
+        dealt[marked] = weights[rng.permutation(marked)]
+        drawn = replace(evidence, panel=replace(evidence.panel, weights=dealt), own=evidence.own[rows], smoothed=evidence.smoothed[rows])
+        candidate = marker_shares(drawn, discount=True).argmax(axis=1)
+        found.append(type_support(drawn, candidate)[candidate])
+    return float(np.quantile(found, 0.95))
+
+
+_DEALS, _DEALT_CELLS = 40, 5000
 
 
 def _means(x: sparse.csr_matrix, member: NDArray[np.bool_]) -> Floats:

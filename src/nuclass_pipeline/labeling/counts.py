@@ -46,19 +46,21 @@ def normalize(x: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags_array(scale) @ x)
 
 
-def smooth(x: sparse.csr_matrix, neighbors: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Average each row of `x` over its neighbours.
+def smooth(x: sparse.csr_matrix, neighbors: NDArray[np.int64], around: sparse.csr_matrix) -> NDArray[np.float64]:
+    """Average each row of `x` with its neighbours.
 
     Parameters
     ----------
     x
         Normalised counts, (cells, genes).
     neighbors
-        Rows to average, (cells, k); a cell is its own first neighbour.
+        Rows of `around` to average it with, (cells, k).
+    around
+        Normalised counts, (cells of the slide, genes).
     """
     n, k = neighbors.shape
-    ones = sparse.csr_matrix((np.full(n * k, 1 / k), neighbors.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
-    return np.asarray((ones @ x).toarray(), dtype=np.float64)
+    ones = sparse.csr_matrix((np.ones(n * k), neighbors.ravel(), k * np.arange(n + 1)), shape=(n, around.shape[0]))
+    return np.asarray((x + ones @ around).toarray() / (k + 1), dtype=np.float64)
 
 
 def match_cells(table: pd.DataFrame, names: pd.Index, path: Path | str) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from scipy import sparse
 from nuclass_pipeline.config.study import LabelingConfig
 from nuclass_pipeline.io import read_parquet, write_table
 from nuclass_pipeline.labeling.annotators import ANNOTATORS, Floats, collect
-from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, judge, reasons
+from nuclass_pipeline.labeling.calibration import appraise
+from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, reasons
 from nuclass_pipeline.labeling.counts import match_cells, read_counts, totals
 from nuclass_pipeline.labeling.edits import apply_edits, apply_provided
 from nuclass_pipeline.labeling.knowledge import TYPES, Panel, on_panel, read_markers
@@ -97,7 +98,7 @@ def _without_evidence(table: pd.DataFrame, passed: NDArray[np.bool_]) -> pd.Data
 
 def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig) -> pd.DataFrame:
     evidence = collect(panel, counts, components)
-    verdict = judge(evidence, ANNOTATORS[config.annotator](evidence))
+    verdict = appraise(evidence, ANNOTATORS[config.annotator](evidence), seed=config.seed)
     why = reasons(verdict, config.min_confidence)
     candidate = np.asarray(panel.types, dtype=object)[verdict.candidate]
     return pd.DataFrame(

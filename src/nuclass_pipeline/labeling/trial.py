@@ -15,8 +15,8 @@ from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 from nuclass_pipeline.labeling.annotators import ANNOTATORS, collect
+from nuclass_pipeline.labeling.calibration import appraise
 from nuclass_pipeline.labeling.clustering import embed
-from nuclass_pipeline.labeling.confidence import judge
 from nuclass_pipeline.labeling.counts import totals
 from nuclass_pipeline.labeling.knowledge import assign, on_panel, read_markers
 from nuclass_pipeline.labeling.score import accuracy_at_coverage, agreement
@@ -102,7 +102,7 @@ def label_lineages(
     evidence = collect(panel, sparse.csr_matrix(kept.X), embedded.obsm["X_pca"].astype(np.float64))
     homes: Mapping[str, str | None] = assign(panel.types, wanted, file=str(file))
     groups = [homes[name] or NONE_OF_THESE for name in panel.types]
-    verdict = judge(evidence, ANNOTATORS[labeling.annotator](evidence), groups)
+    verdict = appraise(evidence, ANNOTATORS[labeling.annotator](evidence), groups, labeling.seed)
     frame = pd.DataFrame({"candidate": NONE_OF_THESE, "label": UNRESOLVED, "confidence": 0.0}, index=cells.obs_names)
     frame.loc[passed, "candidate"] = np.asarray(groups, object)[verdict.candidate]
     frame.loc[passed, "confidence"] = verdict.group_confidence

@@ -70,17 +70,18 @@ def test_names_of_clusters_play_no_part(slide, label, labels, tmp_path):
     pd.testing.assert_frame_equal(again.drop(columns="cluster"), labels.drop(columns="cluster"))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_shuffled_marker_table_labels_next_to_nothing(slide, label, markers_tsv, tmp_path, seed):
+def test_a_shuffled_marker_table_labels_next_to_nothing(slide, label, markers_tsv, tmp_path):
     with markers_tsv.open() as stream:
         rows = list(csv.reader(stream, delimiter="\t"))
     panel = set(ad.read_h5ad(slide / "counts.h5ad").var_names)
     genes = sorted({row[1] for row in rows[1:]} & panel)
-    renamed = dict(zip(genes, np.random.default_rng(seed).permutation(genes), strict=True))
-    shuffled = tmp_path / "markers.tsv"
-    shuffled.write_text("".join("\t".join([row[0], renamed.get(row[1], row[1]), *row[2:]]) + "\n" for row in rows))
-    found = label(tmp_path, knowledge=shuffled)
-    assert (found["label"] == UNRESOLVED).mean() > 0.7
+    unresolved = []
+    for seed in range(8):
+        renamed = dict(zip(genes, np.random.default_rng(seed).permutation(genes), strict=True))
+        shuffled = tmp_path / "markers.tsv"
+        shuffled.write_text("".join("\t".join([row[0], renamed.get(row[1], row[1]), *row[2:]]) + "\n" for row in rows))
+        unresolved.append((label(tmp_path, knowledge=shuffled)["label"] == UNRESOLVED).mean())
+    assert np.mean(unresolved) > 0.95
 
 
 def test_genes_missing_from_the_panel_are_no_obstacle(draw_cells, label, tmp_path):

@@ -1,10 +1,12 @@
 """How opinions become one answer and its confidence, by hand and against plain loops."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 from scipy.stats import norm
 
-from nuclass_pipeline.labeling.annotators import Evidence, Opinions, collect, compare_profiles, rank_by_rules, seeds, soften
+from nuclass_pipeline.labeling.annotators import Evidence, Opinions, Profiles, Rules, collect, seeds, soften
 from nuclass_pipeline.labeling.confidence import Verdict, judge, reasons
 from nuclass_pipeline.labeling.knowledge import Panel
 
@@ -14,15 +16,14 @@ TYPES = ("Fibroblast", "T_Cell", "Tumor_Associated_Fibroblast")
 def evidence(n: int) -> Evidence:
     """Make cells that are alike and support every type fully: what is left is arithmetic of opinions."""
     x = sparse.csr_matrix(np.ones((n, 3)))
-    neighbors = np.tile(np.arange(n), (n, 1))
-    neighbors[:, [0]], neighbors[:, 1:] = np.arange(n)[:, None], (np.arange(n)[:, None] + np.arange(1, n)) % n
-    return Evidence(Panel(TYPES, np.eye(3)), x, neighbors, x, x.toarray())
+    neighbors = (np.arange(n)[:, None] + np.arange(1, n)) % n
+    return Evidence(Panel(TYPES, np.eye(3)), x, x.toarray(), neighbors, x, x.toarray())
 
 
 def test_profiles_are_normal_around_the_seeds_with_one_variance():
     shares = np.array([[0.81, 0.19, 0], [0.64, 0.36, 0], [0.25, 0.75, 0], [0.16, 0.84, 0], [0.36, 0.64, 0]])
     chosen = np.array([0, 0, 1, 1, -1])
-    found = compare_profiles(shares, chosen)
+    found = Profiles.learn(shares, chosen).compare(shares)
     roots = np.sqrt(shares)
     centres = [roots[:2].mean(axis=0), roots[2:4].mean(axis=0)]
     spread = np.sqrt(np.mean([(roots[i] - centres[chosen[i]]) ** 2 for i in range(4)], axis=0) + 1e-3)
@@ -33,7 +34,7 @@ def test_profiles_are_normal_around_the_seeds_with_one_variance():
 
 def test_without_seeds_the_shares_stand():
     shares = np.full((4, 3), 1 / 3)
-    assert compare_profiles(shares, seeds(shares)) is shares
+    assert Profiles.learn(shares, seeds(shares)).compare(shares) is shares
 
 
 def test_confidence_is_the_geometric_mean_over_opinions():
@@ -45,11 +46,20 @@ def test_confidence_is_the_geometric_mean_over_opinions():
     # Together the two kinds of fibroblast outweigh the T cell in both rows.
     assert [TYPES[i] for i in found.candidate] == ["Fibroblast", "Fibroblast"]
     assert found.purity.tolist() == [1, 1]
-    doubt = np.clip(found.support / 0.5, 0, 1)
-    np.testing.assert_allclose(found.confidence, doubt * np.sqrt([0.4 * 0.2, 0.5 * 0.9]))
-    np.testing.assert_allclose(found.group_confidence, doubt * np.sqrt([0.8 * 0.8, 0.7 * 0.95]))
+    np.testing.assert_allclose(found.confidence, np.sqrt([0.4 * 0.2, 0.5 * 0.9]))
+    np.testing.assert_allclose(found.group_confidence, np.sqrt([0.8 * 0.8, 0.7 * 0.95]))
     np.testing.assert_allclose(found.margin, [0, 0.2])
     np.testing.assert_allclose(found.group_margin, [0.6, 0.4])
+
+
+def test_neighbours_may_be_cells_of_another_verdict():
+    answer = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.8, 0.2, 0.0]])
+    slide = judge(evidence(3), Opinions(answer, (answer,)))
+    assert slide.purity.tolist() == [0.5, 0, 0.5]
+    further = replace(evidence(1), neighbors=np.array([[0, 0, 1, 2]]))
+    found = judge(further, Opinions(answer[:1], (answer[:1],)), slide=slide)
+    assert found.purity.tolist() == [0.75]
+    assert found.type_support is slide.type_support
 
 
 def test_other_groups_lead_to_another_choice():
@@ -71,7 +81,7 @@ def test_a_mixed_cell_is_of_the_lineage_that_dominates_its_transcripts():
     x = rng.poisson(100 * ((1 - share) * profile[truth] + share * profile[1]))
     weights = np.stack([np.isin(np.arange(12), genes[name]) * 1.0 for name in TYPES], axis=1)
     cells = collect(Panel(TYPES, weights), sparse.csr_matrix(x.astype(float)), np.log1p(x).astype(float))
-    found = judge(cells, rank_by_rules(cells))
+    found = judge(cells, Rules.learn(cells).rank(cells))
     assert (found.candidate == truth).mean() > 0.99
     assert np.quantile(found.confidence[mixed], 0.95) < np.quantile(found.confidence[~mixed], 0.05)
 
@@ -102,7 +112,6 @@ def test_a_cell_whose_lineage_alone_is_sure_is_known_by_its_lineage():
     sure, unsure = 0.9, 0.3
     leaf = np.array([sure, unsure, unsure, unsure])
     group = np.array([sure, sure, unsure, sure])
-    support = np.array([1, 1, 1, 0.2])
     rest = np.ones(4)
-    found = reasons(Verdict(np.zeros(4, int), leaf, group, support, rest, rest, rest), 0.6)
+    found = reasons(Verdict(np.array([0, 0, 0, 1]), np.zeros(4, int), leaf, group, rest, rest, rest, np.array([1, 0.2])), 0.6)
     assert found == [None, "lineage only", "conflicting lineages", "weak support"]

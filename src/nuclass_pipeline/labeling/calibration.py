@@ -1,0 +1,153 @@
+"""Confidence as a probability, by cells whose type is known because they were mixed from sure ones.
+
+What spoils a label is a second cell's transcripts. How far a confidence can be trusted then depends on the panel, the depth and the
+types of a slide, and no slide comes with its truth. So cells are mixed from pure cells of the slide, in proportions that are known,
+labelled like all others, and the share that is labelled right is read off as a function of confidence.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+
+from nuclass_pipeline.labeling.annotators import Annotator, Evidence, Floats, group_members, marker_shares, seeds
+from nuclass_pipeline.labeling.confidence import Verdict, chance_type_support, judge
+from nuclass_pipeline.labeling.counts import smooth
+
+log = logging.getLogger(__name__)
+
+MIXED_CELLS = 20_000
+"""As many cells are mixed as make the fit the same from seed to seed."""
+
+_PROJECTED = 20_000
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Cells that were mixed: their evidence, and the columns of the type that is most of each and of the other, (cells,)."""
+
+    evidence: Evidence
+    most: NDArray[np.int64]
+    other: NDArray[np.int64]
+
+
+def appraise(evidence: Evidence, annotator: Annotator, groups: Sequence[str] | None = None, seed: int = 0) -> Verdict:
+    """Judge the cells of a slide; a confidence is the probability of being right, less where the markers of a type have no support.
+
+    Parameters
+    ----------
+    evidence
+        Of the slide.
+    annotator
+        Learnt from it.
+    groups
+        As for `judge`.
+    seed
+        Of the mixing, and of the marker tables dealt at random.
+    """
+    verdict = judge(evidence, annotator.rank(evidence), groups)
+    # Mixed cells share the markers and cannot tell whether these mean anything, so that doubt comes last.
+    return calibrate(evidence, annotator, verdict, groups, seed).doubted(chance_type_support(evidence, seed))
+
+
+def calibrate(evidence: Evidence, annotator: Annotator, verdict: Verdict, groups: Sequence[str] | None = None, seed: int = 0) -> Verdict:
+    """Turn the confidences of a verdict into the share of mixed cells that are labelled right at that confidence.
+
+    A type's confidence is read off all mixed cells, a group's off those mixed from two groups. Where the slide has seeds of fewer than
+    two types or groups nothing can be mixed, and the confidence stays.
+    """
+    mixed = mix(evidence, verdict.candidate, seed)
+    if mixed is None:
+        log.info("fewer than two types with sure cells: confidence is not calibrated")
+        return verdict
+    _, code = group_members(evidence.panel.lineages if groups is None else groups)
+    found = judge(mixed.evidence, annotator.rank(mixed.evidence), groups, verdict)
+    apart = code[mixed.most] != code[mixed.other]
+    right, right_group = found.candidate == mixed.most, found.group == code[mixed.most]
+    confidence = _read_off(found.confidence, right, verdict.confidence)
+    group_confidence = _read_off(found.group_confidence[apart], right_group[apart], verdict.group_confidence)
+    # Who has the type right has the group right too.
+    return replace(verdict, confidence=np.minimum(confidence, group_confidence), group_confidence=group_confidence)
+
+
+def mix(evidence: Evidence, candidate: NDArray[np.int64], seed: int) -> Mixed | None:
+    """Mix cells from the seeds of two types each; None where fewer than two types have seeds.
+
+    The types are drawn as they occur on the slide. The share of the first is uniform between a half and one. Counts are multinomial
+    around the mixture of the two cells' smoothed expression, at the depth of a cell of the first type.
+
+    Parameters
+    ----------
+    evidence
+        Of the slide.
+    candidate
+        Column of each cell's type, (cells,).
+    seed
+        Of the draws.
+    """
+    chosen = seeds(marker_shares(evidence))
+    known = np.flatnonzero(np.isin(candidate, chosen[chosen >= 0]))
+    if len(np.unique(candidate[known])) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    like, unlike = rng.choice(known, (2, 4 * MIXED_CELLS))
+    apart = np.flatnonzero(candidate[like] != candidate[unlike])[:MIXED_CELLS]
+    like, most, other = like[apart], candidate[like[apart]], candidate[unlike[apart]]
+    share = rng.uniform(0.5, 1, (len(apart), 1))
+    profile = evidence.smoothed / evidence.smoothed.sum(axis=1, keepdims=True)
+    mixture = share * profile[_draw_seeds(chosen, most, rng)] + (1 - share) * profile[_draw_seeds(chosen, other, rng)]
+    depth = np.asarray(evidence.counts[like].sum(axis=1), np.int64).ravel()
+    counts = rng.multinomial(depth, mixture / mixture.sum(axis=1, keepdims=True))
+    return Mixed(_among(evidence, sparse.csr_matrix(counts.astype(np.float64)), rng), most, other)
+
+
+def _draw_seeds(chosen: NDArray[np.int64], types: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw a seed of each of `types`, with replacement."""
+    drawn = np.empty(len(types), np.int64)
+    for column in np.unique(types):
+        drawn[types == column] = rng.choice(np.flatnonzero(chosen == column), (types == column).sum())
+    return drawn
+
+
+def _among(slide: Evidence, counts: sparse.csr_matrix, rng: np.random.Generator) -> Evidence:
+    """Collect the evidence on further cells as if they lay among those of a slide."""
+    depth = np.asarray(slide.counts.sum(axis=1), np.float64).ravel()
+    target = np.median(depth[depth > 0])
+    own = sparse.csr_matrix(sparse.diags_array(target / np.asarray(counts.sum(axis=1), np.float64).ravel()) @ counts)
+    # Components are linear in logged expression; that of the slide says how.
+    rows = rng.choice(len(depth), min(_PROJECTED, len(depth)), replace=False)
+    loadings, *_ = np.linalg.lstsq(_logged(slide.own[rows]), slide.components[rows], rcond=1e-6)
+    components = _logged(own) @ loadings
+    k = slide.neighbors.shape[1]
+    neighbors = np.empty((len(components), 0), np.int64)
+    if k:
+        neighbors = NearestNeighbors(n_neighbors=k).fit(slide.components).kneighbors(components, return_distance=False)
+    return Evidence(slide.panel, counts, components, neighbors, own, smooth(own, neighbors, slide.own))
+
+
+def _logged(own: sparse.csr_matrix) -> Floats:
+    return np.column_stack([np.log1p(own.toarray()), np.ones(own.shape[0])])
+
+
+def _read_off(mixed: Floats, right: NDArray[np.bool_], confidence: Floats) -> Floats:
+    """Fit the probability of being right to the confidence of mixed cells (Platt's scaling), and read it off for others, (cells,)."""
+    if not len(mixed):
+        return confidence
+    # Two cells without doubt about what they are keep the fit defined where all mixed cells are right.
+    values, truth = np.append(mixed, [0.0, 1.0]), np.append(right, [False, True])
+    model = LogisticRegression().fit(_odds(values), truth)
+    probability = model.predict_proba(_odds(confidence))[:, 1]
+    log.info(
+        "confidence calibrated on %d mixed cells: 0.5 means %.2f, 0.8 means %.2f", len(mixed), *model.predict_proba(_odds([0.5, 0.8]))[:, 1]
+    )
+    return np.asarray(probability)
+
+
+def _odds(confidence: Floats | Sequence[float]) -> Floats:
+    return np.asarray(logit(np.clip(confidence, 1e-3, 1 - 1e-3)))[:, None]
