@@ -40,11 +40,6 @@ class Evidence:
     own: sparse.csr_matrix
     smoothed: Floats
 
-    @property
-    def blended(self) -> Floats:
-        """Normalised expression of a cell with its neighbours', (cells, genes)."""
-        return np.asarray(OWN_SHARE * self.own.toarray() + (1 - OWN_SHARE) * self.smoothed)
-
 
 @dataclass(frozen=True)
 class Opinions:
@@ -134,7 +129,8 @@ def marker_shares(evidence: Evidence, *, discount: bool = False) -> Floats:
     if discount:
         weights = weights / np.sqrt(np.maximum((weights > 0).sum(axis=1, keepdims=True), 1))
     weights = weights / np.sqrt(np.clip(weights, 0, None).sum(axis=0))
-    return _shares(np.clip(evidence.blended @ weights, 0, None))
+    expression = OWN_SHARE * (evidence.own @ weights) + (1 - OWN_SHARE) * (evidence.smoothed @ weights)
+    return _shares(np.clip(expression, 0, None))
 
 
 def _shares(values: Floats) -> Floats:

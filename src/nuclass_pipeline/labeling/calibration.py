@@ -100,8 +100,8 @@ def mix(evidence: Evidence, candidate: NDArray[np.int64], seed: int) -> Mixed | 
     apart = np.flatnonzero(candidate[like] != candidate[unlike])[:MIXED_CELLS]
     like, most, other = like[apart], candidate[like[apart]], candidate[unlike[apart]]
     share = rng.uniform(0.5, 1, (len(apart), 1))
-    profile = evidence.smoothed / evidence.smoothed.sum(axis=1, keepdims=True)
-    mixture = share * profile[_draw_seeds(chosen, most, rng)] + (1 - share) * profile[_draw_seeds(chosen, other, rng)]
+    first, second = (evidence.smoothed[_draw_seeds(chosen, types, rng)] for types in (most, other))
+    mixture = share * first / first.sum(axis=1, keepdims=True) + (1 - share) * second / second.sum(axis=1, keepdims=True)
     depth = np.asarray(evidence.counts[like].sum(axis=1), np.int64).ravel()
     counts = rng.multinomial(depth, mixture / mixture.sum(axis=1, keepdims=True))
     return Mixed(_among(evidence, sparse.csr_matrix(counts.astype(np.float64)), rng), most, other)
