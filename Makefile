@@ -3,7 +3,7 @@ CORES ?= all
 RUN := .venv/bin/
 UV := $(RUN)uv pip install --quiet --python $(RUN)python --compile-bytecode -c constraints.txt
 
-.PHONY: help demo test test-slow check docs bench clean
+.PHONY: help demo test test-slow test-gpu check docs bench clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -16,6 +16,9 @@ test: .venv/dev ## install, run the fast tests
 
 test-slow: .venv/dev ## the tests that take minutes: the whole demo, kills, a SLURM node
 	$(RUN)python -m pytest -m "slow or slurm"
+
+test-gpu: .venv/dev ## the tests that need an NVIDIA GPU, and rapids-singlecell
+	$(RUN)python -m pytest -m gpu
 
 check: .venv/dev ## style, types, workflow lint
 	$(RUN)ruff check . && $(RUN)ruff format --check .

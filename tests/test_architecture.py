@@ -108,6 +108,7 @@ def test_every_rule_has_its_script_and_every_script_its_rule():
 def test_gpus_are_asked_for_only_as_the_run_file_says():
     rules = re.split(r"^rule ", "\n".join(path.read_text() for path in RULE_FILES), flags=re.MULTILINE)
     asking = {rule.split(":")[0]: re.findall(r"gpu=(.*),", rule) for rule in rules if "gpu=" in rule}
+    assert asking.pop("cluster_cells") == ["CLUSTERING_GPU"]
     assert set(asking) == {"embed_context", "train_local", "train_global", "embed_cells", "explain_cells"}
     assert {value for values in asking.values() for value in values} == {"cfg.config.compute.gpu"}
 

@@ -5,6 +5,11 @@ OUTPUTS  slides/{slide}/{clusters.parquet, clustering.json, markers.parquet, lab
 """
 
 
+CLUSTERING_GPU = (
+    cfg.config.compute.gpu if cfg.config.clustering.backend == "rapids" else 0
+)
+
+
 rule cluster_cells:
     input:
         counts="<results>/slides/{slide}/counts.h5ad",
@@ -19,6 +24,7 @@ rule cluster_cells:
     resources:
         mem_mb=lambda w, attempt: 4000 * attempt,
         runtime=120,
+        gpu=CLUSTERING_GPU,
     params:
         config=cfg.section("clustering"),
         code=code_version("labeling.clustering"),

@@ -49,6 +49,9 @@ class ClusteringConfig(Section):
         (0.4, 0.6, 0.8, 1.0), min_length=1, description="Leiden resolutions; the most stable one is used"
     )
     repeats: int = Field(3, ge=2, description="seeds whose agreement is the stability of a resolution")
+    backend: Literal["scanpy", "rapids"] = Field(
+        "scanpy", description="what finds neighbours and draws the map; rapids needs rapids-singlecell and a GPU"
+    )
     markers_per_cluster: int = Field(30, ge=1, description="markers kept per cluster")
     seed: int = Field(0, ge=0, description="seed of PCA, neighbours, Leiden and the map")
 

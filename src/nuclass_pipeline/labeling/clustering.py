@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
+from types import ModuleType
 
 import anndata as ad
 import numpy as np
@@ -15,6 +17,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import whole_files, write_json, write_table
 from nuclass_pipeline.labeling.counts import read_counts, totals
 from nuclass_pipeline.schemas import CLUSTERS
@@ -91,13 +94,27 @@ def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.fl
         return nowhere, nowhere, [one]
     embed(cells, config)
     neighbors = _clip("neighbors", config.neighbors, cells.n_obs - 1)
-    search = "sklearn" if cells.n_obs <= EXACT_CELLS else "pynndescent"
-    sc.pp.neighbors(cells, n_neighbors=neighbors, use_rep="X_pca", transformer=search, random_state=config.seed)
+    tools, search = _tools(config.backend, cells.n_obs)
+    tools.pp.neighbors(cells, n_neighbors=neighbors, use_rep="X_pca", random_state=config.seed, **search)
     # A spectral start needs a graph much larger than the number of its dimensions.
     start = "spectral" if cells.n_obs > 50 else "random"
-    sc.tl.umap(cells, min_dist=0.3, maxiter=200, init_pos=start, random_state=config.seed)
+    tools.tl.umap(cells, min_dist=0.3, maxiter=200, init_pos=start, random_state=config.seed)
     tried = partitions(cells.obsp["connectivities"], config)
     return cells.obsm["X_pca"].astype(np.float32), cells.obsm["X_umap"].astype(np.float32), tried
+
+
+def _tools(backend: str, cells: int) -> tuple[ModuleType, dict[str, str]]:
+    """Give the module that finds neighbours and draws the map, and how it is to search.
+
+    Leiden is igraph's with either: it takes the smaller part of the time, and clusters of the two then differ by their graph alone.
+    """
+    if backend == "scanpy":
+        return sc, {"transformer": "sklearn" if cells <= EXACT_CELLS else "pynndescent"}
+    try:
+        return import_module("rapids_singlecell"), {"algorithm": "brute"}
+    except ImportError as error:
+        remedy = "Install rapids-singlecell on a machine with an NVIDIA GPU, or set clustering.backend to scanpy."
+        raise UserError("run file", "clustering.backend", f"rapids cannot be used ({error})", remedy) from error
 
 
 def embed(cells: ad.AnnData, config: ClusteringConfig) -> None:

@@ -1,11 +1,15 @@
 """Clusters follow planted types, cover every cell, and never fail for want of cells."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from pydantic import ValidationError
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
@@ -18,7 +22,7 @@ from nuclass_pipeline.labeling.clustering import Partition, cluster_cells, most_
 from nuclass_pipeline.schemas import CLUSTERS
 
 
-def _cluster(folder: Path, cells: ad.AnnData, **config: int) -> pd.DataFrame:
+def _cluster(folder: Path, cells: ad.AnnData, **config: Any) -> pd.DataFrame:
     cells.write_h5ad(folder / "counts.h5ad")
     cluster_cells(
         counts=folder / "counts.h5ad",
@@ -159,3 +163,36 @@ def test_one_resolution_is_run_once(slide, tmp_path):
 def test_no_resolution_and_no_repeat_are_refused(wrong):
     with pytest.raises(ValidationError):
         ClusteringConfig(**wrong)
+
+
+def test_rapids_is_named_where_it_is_missing(draw_cells, tmp_path):
+    with pytest.raises(UserError, match=r"clustering.backend: rapids cannot be used .*rapids_singlecell.*NVIDIA GPU"):
+        _cluster(tmp_path, draw_cells(), backend="rapids")
+    assert not (tmp_path / "clusters.parquet").exists()
+
+
+def test_rapids_is_asked_for_neighbours_and_the_map_only(draw_cells, tmp_path, monkeypatch):
+    """A stand-in with the same calls, which scanpy answers; every other step is as ever."""
+    asked = []
+
+    def neighbors(cells, *, n_neighbors, use_rep, random_state, algorithm):
+        asked.append(("neighbors", n_neighbors, use_rep, random_state, algorithm))
+        sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep=use_rep, transformer="sklearn", random_state=random_state)
+
+    def umap(cells, *, min_dist, maxiter, init_pos, random_state):
+        asked.append(("umap", min_dist, maxiter, init_pos, random_state))
+        sc.tl.umap(cells, min_dist=min_dist, maxiter=maxiter, init_pos=init_pos, random_state=random_state)
+
+    stand_in = SimpleNamespace(pp=SimpleNamespace(neighbors=neighbors), tl=SimpleNamespace(umap=umap))
+    monkeypatch.setitem(sys.modules, "rapids_singlecell", stand_in)
+    found = _cluster(tmp_path, draw_cells(), backend="rapids", components=10)
+    assert asked == [("neighbors", 15, "X_pca", 0, "brute"), ("umap", 0.3, 200, "spectral", 0)]
+    pd.testing.assert_frame_equal(found, _cluster(tmp_path, draw_cells(), components=10))
+
+
+@pytest.mark.gpu
+def test_rapids_finds_the_clusters_of_scanpy(draw_cells, tmp_path):
+    first, second = (_cluster(tmp_path, draw_cells(per_type=500), backend=backend) for backend in ("scanpy", "rapids"))
+    named = first["cluster"].notna()
+    assert adjusted_rand_score(first["cluster"][named], second["cluster"][named]) > 0.9
+    assert np.isfinite(second.loc[named, ["umap_1", "umap_2"]]).all(axis=None)
