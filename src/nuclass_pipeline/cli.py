@@ -74,14 +74,14 @@ def score_labels(
     organ: Annotated[str, typer.Option(help="organ of the tissue")],
     json: Annotated[Path | None, typer.Option(help="where to write the scores")] = None,
     markers: Annotated[Path, typer.Option(help="marker table")] = Path("config/markers.tsv"),
-    seed: Annotated[int, typer.Option(help="seed of the principal components")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the principal components and of the cells mixed to calibrate confidence")] = 0,
 ) -> None:
     """Label published cells by the shipped defaults and compare with their labels, lineage by lineage."""
     from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
     from nuclass_pipeline.io import write_json
     from nuclass_pipeline.labeling.trial import score_counts
 
-    clustering, labeling = ClusteringConfig(seed=seed), LabelingConfig()
+    clustering, labeling = ClusteringConfig(seed=seed), LabelingConfig(seed=seed)
     scores = score_counts(
         counts=counts, cells=cells, lineages=lineages, organ=organ, knowledge=markers, clustering=clustering, labeling=labeling
     )

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 MIXED_CELLS = 20_000
 """As many cells are mixed as make the fit the same from seed to seed."""
 
-_PROJECTED = 20_000
+_FEWEST_MIXED, _PROJECTED = 100, 20_000
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def appraise(evidence: Evidence, annotator: Annotator, groups: Sequence[str] | N
 def calibrate(evidence: Evidence, annotator: Annotator, verdict: Verdict, groups: Sequence[str] | None = None, seed: int = 0) -> Verdict:
     """Turn the confidences of a verdict into the share of mixed cells that are labelled right at that confidence.
 
-    A type's confidence is read off all mixed cells, a group's off those mixed from two groups. Where the slide has seeds of fewer than
-    two types or groups nothing can be mixed, and the confidence stays.
+    A type's confidence is read off all mixed cells, a group's off those mixed from two groups. Where there is nothing to mix the
+    confidence stays.
     """
     mixed = mix(evidence, verdict.candidate, seed)
     if mixed is None:
-        log.info("fewer than two types with sure cells: confidence is not calibrated")
+        log.info("next to all sure cells are of one type: confidence is not calibrated")
         return verdict
     _, code = group_members(evidence.panel.lineages if groups is None else groups)
     found = judge(mixed.evidence, annotator.rank(mixed.evidence), groups, verdict)
@@ -77,7 +77,7 @@ def calibrate(evidence: Evidence, annotator: Annotator, verdict: Verdict, groups
 
 
 def mix(evidence: Evidence, candidate: NDArray[np.int64], seed: int) -> Mixed | None:
-    """Mix cells from the seeds of two types each; None where fewer than two types have seeds.
+    """Mix cells from the seeds of two types each; None where next to all cells are of one type, or no type has seeds.
 
     The types are drawn as they occur on the slide. The share of the first is uniform between a half and one. Counts are multinomial
     around the mixture of the two cells' smoothed expression, at the depth of a cell of the first type.
@@ -93,11 +93,13 @@ def mix(evidence: Evidence, candidate: NDArray[np.int64], seed: int) -> Mixed | 
     """
     chosen = seeds(marker_shares(evidence))
     known = np.flatnonzero(np.isin(candidate, chosen[chosen >= 0]))
-    if len(np.unique(candidate[known])) < 2:
+    if not len(known):
         return None
     rng = np.random.default_rng(seed)
     like, unlike = rng.choice(known, (2, 4 * MIXED_CELLS))
     apart = np.flatnonzero(candidate[like] != candidate[unlike])[:MIXED_CELLS]
+    if len(apart) < _FEWEST_MIXED:
+        return None
     like, most, other = like[apart], candidate[like[apart]], candidate[unlike[apart]]
     share = rng.uniform(0.5, 1, (len(apart), 1))
     first, second = (evidence.smoothed[_draw_seeds(chosen, types, rng)] for types in (most, other))
