@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nuclass_pipeline.errors import UserError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
+VERDICT_STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
 @app.command()
@@ -44,6 +46,36 @@ def _findings() -> list[tuple[str, str]]:
         ("snakemake", importlib.metadata.version("snakemake")),
         *((f"weights {name}", str(WEIGHTS / name) if (WEIGHTS / name).is_dir() else f"absent ({WEIGHTS / name})") for name in gated),
     ]
+
+
+@app.command()
+def check(
+    bundle: Annotated[Path, typer.Argument(help="folder of the Xenium output")],
+    image: Annotated[Path | None, typer.Option(help="H&E: OME-TIFF, TIFF or SVS")] = None,
+    alignment: Annotated[Path | None, typer.Option(help="*_he_imagealignment.csv; without it the H&E is in Xenium pixels")] = None,
+    organ: Annotated[str | None, typer.Option(help="organ of the tissue, to count its markers on the panel")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="PNG of the cells on the H&E to write")] = None,
+    markers: Annotated[Path, typer.Option(help="marker table")] = Path("config/markers.tsv"),
+) -> None:
+    """Say whether a Xenium bundle and its H&E can be trusted; exit code 1 if there is a problem."""
+    from nuclass_pipeline.config.study import RegistrationConfig
+    from nuclass_pipeline.data.check import check_bundle
+
+    known = _genes_for_types(organ, markers) if organ else None
+    findings = check_bundle(bundle=bundle, image=image, alignment=alignment, markers=known, overlay=overlay, config=RegistrationConfig())
+    table = Table("what", "found", "verdict", box=None)
+    for finding in findings:
+        table.add_row(finding.what, Text(finding.found), Text(finding.verdict, VERDICT_STYLES[finding.verdict]))
+    console.print(table)
+    if any(finding.verdict == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _genes_for_types(organ: str, path: Path) -> dict[str, set[str]]:
+    from nuclass_pipeline.labeling.knowledge import admissible, read_markers
+
+    speaking = [marker for marker in read_markers(path) if marker.weight > 0 and organ in marker.organs]
+    return {name: {marker.gene for marker in speaking if marker.type == name} for name in admissible(organ)}
 
 
 @app.command()

@@ -50,7 +50,7 @@ def register_image(
     mapping = read_alignment(alignment, float(read_manifest(manifest)["pixel_size"]))
     centroids = Micron(read_table(cells, CELLS)[["x_um", "y_um"]].to_numpy())
     with HeImage(image) as he:
-        inside = _fraction_inside(mapping.to_he(centroids), he.shape)
+        inside = fraction_inside(mapping.to_he(centroids), he.shape)
         if inside == 0:
             raise UserError(alignment or image, "matrix", "places every cell outside the H&E", "Is it the alignment of this slide?")
         fit = compare(haematoxylin(he, mapping), mapping, centroids, config.search_um)
@@ -58,7 +58,7 @@ def register_image(
         shape = he.shape
     if embedded and abs(embedded / mapping.mpp_he - 1) > 0.02:
         logger.warning("%s claims %.4f µm/px, the alignment says %.4f; the alignment holds", image, embedded, mapping.mpp_he)
-    verdict = _verdict(fit, config.max_shift_um)
+    verdict = judge(fit, config.max_shift_um)
     if verdict == "shifted":
         distance = float(np.hypot(*fit.shift_um))
         raise UserError(
@@ -88,11 +88,13 @@ def register_image(
     )
 
 
-def _fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:
+def fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:
+    """Return the share of points, (N, 2), that lie within an image of `shape` (height, width)."""
     return float(((xy_px >= 0) & (xy_px < (shape[1], shape[0]))).all(axis=1).mean())
 
 
-def _verdict(fit: Fit, max_shift_um: float) -> str:
+def judge(fit: Fit, max_shift_um: float) -> str:
+    """Call a fit `good`, `shifted` by more than `max_shift_um`, or `unclear` where no shift agrees."""
     if fit.agreement_best < LEAST_AGREEMENT:
         return "unclear"
     return "shifted" if np.hypot(*fit.shift_um) > max_shift_um else "good"

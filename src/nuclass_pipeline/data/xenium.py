@@ -2,11 +2,13 @@
 
 Release notes that matter here, as seen in real bundles:
 
-* before 1.3 cell ids are integers; later they are strings such as ``aaabckmo-1``, at times stored as bytes;
+* before 1.3 cell ids are integers; later they are strings such as ``aaabckmo-1``, at times stored as bytes, and two numbers in a Zarr;
 * before 2.0 every cell has a nucleus; later `nucleus_area` is empty where `nucleus_count` is 0;
-* control columns come and go: probes and codewords since 1.0, unassigned since 1.4, deprecated since 2.0, genomic since 3.0.
+* control columns come and go: probes and codewords since 1.0, unassigned since 1.4, deprecated since 2.0, genomic since 3.0. What a
+  table does not count, such as the blank codewords of 1.0, is summed from the matrix.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,17 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.data.matrix import Matrix, read_matrix
+from nuclass_pipeline.data.cells import cell_file, read_cell_file
+from nuclass_pipeline.data.matrix import COUNTERS, Matrix, count_kinds, matrix_file, read_matrix
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_json, read_parquet, require, whole_files, write_table
+from nuclass_pipeline.io import read_json, require, whole_files, write_table
 from nuclass_pipeline.schemas import CELLS
 
-REQUIRED = ("cell_id", "x_centroid", "y_centroid", "transcript_counts")
-CONTROLS = (
-    "control_probe_counts",
-    "genomic_control_counts",
-    "control_codeword_counts",
-    "unassigned_codeword_counts",
-    "deprecated_codeword_counts",
-)
+CONTROLS = tuple(name for name in COUNTERS if name != "transcript_counts")
+MOST_DIFFERENT = 0.01
+"""Share of cells whose transcripts may differ between the cell table and the matrix; in the files of one run none do."""
+
+logger = logging.getLogger(__name__)
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
@@ -38,71 +38,77 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
 
 
 def read_cell_table(bundle: Path) -> pd.DataFrame:
-    """Read the bundle's own cell table, with string ids, whatever its file is.
+    """Read the bundle's own cell table, with ids as text, whatever its file is.
+
+    Of `cells.zarr.zip` alone, which has no counts, the counts are summed from the matrix.
 
     Raises
     ------
     UserError
         If there is no table, a column is missing, an id is repeated or a centroid is not a finite number.
     """
-    path = next((bundle / name for name in ("cells.parquet", "cells.csv.gz", "cells.csv") if (bundle / name).is_file()), None)
-    if path is None:
-        raise UserError(bundle, "cells.parquet", "neither it nor cells.csv.gz is there", "Is this the output folder of a Xenium run?")
-    frame = read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    for name in REQUIRED:
-        if name not in frame:
-            raise UserError(
-                path, name, f"the column is missing; found {', '.join(map(str, frame.columns))}", "Use the bundle's own cell table."
-            )
-    frame["cell_id"] = frame["cell_id"].map(text)
-    _check_values(path, frame)
-    return frame
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(path, "file", f"not a readable CSV ({error})", "Copy the file again.") from error
-
-
-def _check_values(path: Path, frame: pd.DataFrame) -> None:
-    if frame.empty:
-        raise UserError(path, "cell_id", "the table has no cell", "Use a bundle with cells.")
-    if frame["cell_id"].duplicated().any():
-        raise UserError(
-            path, "cell_id", f"{frame.loc[frame['cell_id'].duplicated(), 'cell_id'].iloc[0]!r} occurs twice", "Ids must be unique."
-        )
-    for name in REQUIRED[1:]:
-        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values))[0])
-            found, cell = frame[name].iloc[row], frame["cell_id"].iloc[row]
-            raise UserError(path, name, f"{str(found)!r} for cell {cell} is no finite number", "Copy the file again, or drop the cell.")
-
-
-def text(value: object) -> str:
-    """Return an id or name as text; old releases store bytes or integers."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    path = cell_file(bundle)
+    table = read_cell_file(path)
+    if "transcript_counts" in table:
+        return table
+    return add_counts(table, align(read_matrix(bundle), table, bundle), bundle)
 
 
 def read_cells(*, manifest: Path, cells: Path, counts: Path) -> None:
     """Read a bundle's cells and gene counts.
 
     Writes `cells.parquet` (schema `CELLS`) and `counts.h5ad`: X (cells, genes) raw counts in CSR, rows in the order of the cells,
-    `obsm["spatial"]` centroids in µm.
+    `obsm["spatial"]` centroids in µm. Cells that only the matrix has are left out, and the log says how many.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or broken, or the cell table and the matrix are of two runs.
     """
     read_manifest(manifest)
     bundle = require(manifest).parent
-    table = read_cell_table(bundle)
-    matrix = read_matrix(bundle)
+    table = read_cell_file(cell_file(bundle))
+    matrix = align(read_matrix(bundle), table, bundle)
+    table = add_counts(table, matrix, bundle)
     with whole_files(cells, counts) as (cells_partial, counts_partial):
         write_table(_standardise(table), cells_partial, CELLS)
-        write_counts(matrix, table, bundle, counts_partial)
+        write_counts(matrix, table, counts_partial)
+
+
+def align(matrix: Matrix, table: pd.DataFrame, bundle: Path) -> Matrix:
+    """Return the rows of `matrix` that are the cells of `table`, in the table's order."""
+    ids = pd.Index(matrix.cell_ids)
+    if ids.has_duplicates:
+        raise UserError(matrix_file(bundle), "barcodes", f"{ids[ids.duplicated()][0]!r} occurs twice", "Ids must be unique.")
+    rows = ids.get_indexer(pd.Index(table["cell_id"]))
+    if len(absent := table["cell_id"][rows < 0]):
+        raise UserError(
+            matrix_file(bundle),
+            "barcodes",
+            f"cell {absent.iloc[0]} of the cell table is not in it; {len(absent)} of {len(rows)} cells are not",
+            "Use the files of one run.",
+        )
+    if not (matrix.features["kind"] == "Gene Expression").any():
+        raise UserError(matrix_file(bundle), "features", "has no feature of type 'Gene Expression'", "Use the bundle's own matrix.")
+    if len(ids) > len(rows):
+        logger.warning("%d of %d cells of the matrix are not in the cell table and are left out.", len(ids) - len(rows), len(ids))
+    return Matrix(matrix.counts[rows], matrix.cell_ids[rows], matrix.features)
+
+
+def add_counts(table: pd.DataFrame, matrix: Matrix, bundle: Path) -> pd.DataFrame:
+    """Sum the columns of `COUNTERS` that `table` lacks from the aligned `matrix`; refuse a matrix that counts other transcripts."""
+    sums = count_kinds(matrix).set_axis(table.index)
+    if "transcript_counts" in table:
+        differing = int((table["transcript_counts"] != sums["transcript_counts"]).sum())
+        problem = f"differs from the genes of {matrix_file(bundle).name} in {differing} of {len(table)} cells"
+        if differing > MOST_DIFFERENT * len(table):
+            raise UserError(cell_file(bundle), "transcript_counts", problem, "Use the files of one run.")
+        if differing:
+            logger.warning("%s: transcript_counts %s.", cell_file(bundle), problem)
+    return table.join(sums[sums.columns.difference(table.columns, sort=False)])
 
 
 def _standardise(table: pd.DataFrame) -> pd.DataFrame:
-    controls = [name for name in CONTROLS if name in table]
     missing = pd.Series(np.nan, index=table.index)
     return pd.DataFrame(
         {
@@ -112,21 +118,16 @@ def _standardise(table: pd.DataFrame) -> pd.DataFrame:
             "cell_area_um2": table.get("cell_area", missing).astype(np.float64),
             "nucleus_area_um2": table.get("nucleus_area", missing).astype(np.float64),
             "transcripts": table["transcript_counts"].astype(np.int64),
-            "controls": table[controls].sum(axis=1).astype(np.int64),
+            "controls": table[list(CONTROLS)].sum(axis=1).astype(np.int64),
         }
     )
 
 
-def write_counts(matrix: Matrix, table: pd.DataFrame, bundle: Path, counts: Path) -> None:
-    """Write the genes of `matrix` for the cells of `table`, in the table's order."""
-    position = pd.Series(np.arange(len(matrix.cell_ids)), index=matrix.cell_ids)
-    if absent := [cell for cell in table["cell_id"] if cell not in position.index][:1]:
-        raise UserError(bundle, "cell_feature_matrix", f"cell {absent[0]} of the cell table is not in it", "Use the files of one run.")
-    genes = matrix.features["kind"].to_numpy() == "Gene Expression"
-    if not genes.any():
-        raise UserError(bundle, "cell_feature_matrix", "has no feature of type 'Gene Expression'", "Use the bundle's own matrix.")
+def write_counts(matrix: Matrix, table: pd.DataFrame, counts: Path) -> None:
+    """Write the genes of `matrix`, whose rows are the cells of `table`."""
+    genes = (matrix.features["kind"] == "Gene Expression").to_numpy()
     data = anndata.AnnData(
-        X=matrix.counts[position[table["cell_id"]].to_numpy()][:, genes].astype(np.float32),
+        X=matrix.counts[:, genes].astype(np.float32),
         obs=pd.DataFrame(index=pd.Index(table["cell_id"].to_numpy(dtype=str), name="cell_id")),
         var=matrix.features.loc[genes, ["name", "id"]].set_index("name"),
         obsm={"spatial": table[["x_centroid", "y_centroid"]].to_numpy(dtype=np.float64)},

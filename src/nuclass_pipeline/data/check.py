@@ -1,0 +1,227 @@
+"""Can a Xenium bundle and its H&E be trusted: what is in them, told before anything is run."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig
+from nuclass_pipeline.data.he import RGB, HeImage
+from nuclass_pipeline.data.matrix import Matrix, read_matrix
+from nuclass_pipeline.data.register import compare, fraction_inside, haematoxylin, judge
+from nuclass_pipeline.data.registration import Alignment, read_alignment
+from nuclass_pipeline.data.xenium import CONTROLS, add_counts, align, read_cell_table, read_manifest
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import whole_file
+from nuclass_pipeline.units import HePixel, Micron
+
+READ = ("experiment.xenium", "cells.parquet", "cells.csv*", "cells.zarr.zip", "cell_feature_matrix*")
+OPTIONAL = (
+    "transcripts.parquet",
+    "cell_boundaries.parquet",
+    "nucleus_boundaries.parquet",
+    "gene_panel.json",
+    "metrics_summary.csv",
+    "morphology*",
+)
+MOST_CONTROLS = 0.05
+MOST_DIFFERENCE = 0.05
+"""Share by which two pixel sizes, or the scales of two axes, may differ."""
+MOST_UNSEEN = 0.5
+"""Share of an organ's types that may have no marker on the panel; beyond it the panel is of another species or tissue."""
+MOST_CHANCE = 0.5
+"""Share of the agreement that cells turned by 180° may reach."""
+FEW_INSIDE, LEAST_INSIDE = 0.95, 0.5
+PANEL_PX = 600
+DETAIL_UM = 250.0
+MOST_DOTS = 5000
+STRIP_PX = 4096
+DOT_COLOR = (0, 230, 120)
+
+Verdict = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the screen: what was looked at, what was found, and whether it can be trusted."""
+
+    what: str
+    found: str
+    verdict: Verdict = "ok"
+
+
+def check_bundle(
+    *,
+    bundle: Path,
+    image: Path | None = None,
+    alignment: Path | None = None,
+    markers: Mapping[str, Collection[str]] | None = None,
+    overlay: Path | None = None,
+    config: RegistrationConfig,
+) -> list[Finding]:
+    """Look at a bundle, and at its H&E and the markers on its panel if they are given.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the Xenium output.
+    image, alignment
+        The H&E and its alignment; without alignment the H&E is taken to be in Xenium pixels.
+    markers
+        Type → genes that speak for it.
+    overlay
+        PNG to write, 1200 × 600 px: the whole H&E, and beside it the 250 µm that hold most cells, with the cells' centroids.
+    config
+        Limits of the registration check, µm.
+
+    Returns
+    -------
+    list of Finding
+        In the order of the screen.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or broken, the cell table and the matrix are of two runs, or an alignment or overlay comes without an image.
+    """
+    if image is None and (extra := alignment or overlay):
+        raise UserError(extra, "image", "is not given, so the H&E cannot be looked at", "Give --image too.")
+    manifest, table, matrix = read_manifest(bundle / "experiment.xenium"), read_cell_table(bundle), read_matrix(bundle)
+    cells = add_counts(table, align(matrix, table, bundle), bundle)
+    genes = matrix.features.loc[matrix.features["kind"] == "Gene Expression", "name"].tolist()
+    findings = [*_files(bundle), *_cells(manifest, cells, matrix, len(genes))]
+    if markers is not None:
+        findings += _panel(markers, set(genes))
+    if image is not None:
+        mapping = read_alignment(alignment, float(manifest["pixel_size"]))
+        centroids = Micron(cells[["x_centroid", "y_centroid"]].to_numpy(dtype=np.float64))
+        with HeImage(image) as he:
+            findings += [*_scale(he, mapping), *_position(he, mapping, centroids, config)]
+            if overlay is not None:
+                _write_overlay(he, mapping, centroids, overlay)
+    return findings
+
+
+def _files(bundle: Path) -> Iterator[Finding]:
+    present = [path.name for pattern in (*READ, *OPTIONAL) for path in sorted(bundle.glob(pattern))]
+    missing = [pattern for pattern in OPTIONAL if not any(bundle.glob(pattern))]
+    yield Finding("files", ", ".join(present))
+    yield Finding("optional files missing", ", ".join(missing) or "none", "note" if missing else "ok")
+
+
+def _cells(manifest: dict[str, Any], cells: pd.DataFrame, matrix: Matrix, genes: int) -> Iterator[Finding]:
+    release = manifest.get("analysis_sw_version")
+    yield Finding("release", str(release or "not told"), "ok" if release else "note")
+    told = manifest.get("num_cells", len(cells))
+    yield Finding("cells", f"{len(cells):,}" + (f", the manifest says {told}" if told != len(cells) else ""), _note(told != len(cells)))
+    extra = len(matrix.cell_ids) - len(cells)
+    yield Finding("cells only in the matrix", f"{extra:,}", _note(extra > 0))
+    yield Finding("genes", f"{genes:,}")
+    median, least = float(cells["transcript_counts"].median()), ClusteringConfig().min_transcripts
+    yield Finding("median transcripts per cell", f"{median:g}", _note(median < least))
+    yield _controls(cells)
+    yield _without_nucleus(cells)
+
+
+def _controls(cells: pd.DataFrame) -> Finding:
+    controls = int(cells[list(CONTROLS)].to_numpy().sum())
+    total = controls + int(cells["transcript_counts"].sum())
+    share = controls / max(total, 1)
+    return Finding("controls", f"{controls:,}, {100 * share:.2f} % of all counts", _note(share > MOST_CONTROLS))
+
+
+def _without_nucleus(cells: pd.DataFrame) -> Finding:
+    if "nucleus_area" not in cells:
+        return Finding("cells without nucleus", "not told: the cell table has no nucleus_area", "note")
+    absent = cells["nucleus_area"].isna()
+    return Finding("cells without nucleus", f"{int(absent.sum()):,}, {100 * absent.mean():.1f} %")
+
+
+def _panel(markers: Mapping[str, Collection[str]], genes: set[str]) -> Iterator[Finding]:
+    on_panel = {name: len(genes.intersection(listed)) for name, listed in sorted(markers.items())}
+    unseen = [name for name, n in on_panel.items() if not n]
+    seen = ", ".join(f"{name} {n}" for name, n in on_panel.items() if n)
+    yield Finding("markers on the panel", seen or "none")
+    verdict: Verdict = "problem" if len(unseen) > MOST_UNSEEN * len(markers) else _note(bool(unseen))
+    yield Finding("types without marker", ", ".join(unseen) or "none", verdict)
+
+
+def _scale(he: HeImage, mapping: Alignment) -> Iterator[Finding]:
+    embedded = he.embedded_mpp
+    differs = embedded is not None and abs(embedded / mapping.mpp_he - 1) > MOST_DIFFERENCE
+    claim = "no size" if embedded is None else f"{embedded:.4f}"
+    yield Finding("pixel size", f"{mapping.mpp_he:.4f} µm, by which cells are placed; the file claims {claim}", _note(differs))
+    yield Finding("rotation", f"{mapping.rotation_deg:.1f}°")
+    yield Finding("reflected", "yes" if mapping.reflected else "no", _note(mapping.reflected))
+    excess = float(np.linalg.cond(mapping.matrix[:2, :2])) - 1
+    yield Finding("axes", f"differ in scale by {100 * excess:.1f} %", _note(excess > MOST_DIFFERENCE))
+
+
+def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig) -> Iterator[Finding]:
+    inside = fraction_inside(mapping.to_he(centroids), he.shape)
+    verdict: Verdict = "problem" if inside < LEAST_INSIDE else _note(inside < FEW_INSIDE)
+    yield Finding("cells inside the image", f"{100 * inside:.1f} %, image {he.shape[1]} × {he.shape[0]} px", verdict)
+    if inside == 0:
+        yield Finding("registration", "no cell to compare", "problem")
+        return
+    density = haematoxylin(he, mapping)
+    fit = compare(density, mapping, centroids, config.search_um)
+    verdict_of_fit = judge(fit, config.max_shift_um)
+    agreement = f"agreement {fit.agreement:.2f}, {fit.agreement_best:.2f} shifted"
+    shift = f"best shift {np.hypot(*fit.shift_um):.1f} µm, at most {config.max_shift_um:g} allowed"
+    yield Finding("registration", f"{verdict_of_fit}: {shift}; {agreement}", "ok" if verdict_of_fit == "good" else "problem")
+    # Tissue lies on tissue even where an alignment is mirrored, so agreement must beat that of cells that are surely misplaced.
+    turned = Micron(centroids.min(axis=0) + centroids.max(axis=0) - centroids)
+    chance = compare(density, mapping, turned, config.search_um).agreement_best
+    is_chance = chance >= MOST_CHANCE * fit.agreement_best
+    yield Finding("agreement by chance", f"{chance:.2f} with the cells turned by 180°", "problem" if is_chance else "ok")
+
+
+def _note(is_odd: bool) -> Verdict:
+    return "note" if is_odd else "ok"
+
+
+def _write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, path: Path) -> None:
+    xy_px = mapping.to_he(centroids)
+    side_px = max(1, min(round(DETAIL_UM / mapping.mpp_he), *he.shape))
+    corner = _most_cells(xy_px, side_px, he.shape)
+    scale = PANEL_PX / max(he.shape)
+    whole = Image.fromarray(_shrink(he, scale))
+    _mark(whole, xy_px[:: -(-len(xy_px) // MOST_DOTS)] * scale, 1, fill=DOT_COLOR)
+    box = np.concatenate([corner, corner + side_px]) * scale
+    ImageDraw.Draw(whole).rectangle(tuple(box.tolist()), outline="black", width=2)
+    pixels = he.read(0, int(corner[1]), int(corner[0]), side_px, side_px)
+    detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
+    _mark(detail, (xy_px - corner) * (PANEL_PX / side_px), 5, width=2)
+    picture = Image.new("RGB", (2 * PANEL_PX, PANEL_PX), "white")
+    picture.paste(whole, (0, 0))
+    picture.paste(detail, (PANEL_PX, 0))
+    with whole_file(path) as partial:
+        picture.save(partial, "PNG")
+
+
+def _most_cells(xy_px: HePixel, side_px: int, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Return the upper left corner (x, y) of the square with most cells, within the image."""
+    rows, columns = (-(-length // side_px) for length in shape)
+    extent = ((0, rows * side_px), (0, columns * side_px))
+    counts, *_ = np.histogram2d(xy_px[:, 1], xy_px[:, 0], bins=(rows, columns), range=extent)
+    row, column = np.unravel_index(int(np.argmax(counts)), counts.shape)
+    return np.array([min(int(column) * side_px, shape[1] - side_px), min(int(row) * side_px, shape[0] - side_px)])
+
+
+def _shrink(he: HeImage, scale: float) -> RGB:
+    height, width = (max(1, round(side * scale)) for side in he.shape)
+    # Strips, because an H&E without pyramid is read at full resolution.
+    step = max(1, int(STRIP_PX * scale))
+    return np.concatenate([he.resample(scale, slice(top, min(top + step, height)), width) for top in range(0, height, step)])
+
+
+def _mark(picture: Image.Image, xy_px: NDArray[np.float64], radius_px: int, **style: Any) -> None:
+    draw = ImageDraw.Draw(picture)
+    for x, y in xy_px[((xy_px >= 0) & (xy_px < picture.size)).all(axis=1)]:
+        draw.ellipse((x - radius_px, y - radius_px, x + radius_px, y + radius_px), outline=DOT_COLOR, **style)
