@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig
 from nuclass_pipeline.data.he import RGB, HeImage
 from nuclass_pipeline.data.matrix import Matrix, read_matrix
-from nuclass_pipeline.data.register import compare, fraction_inside, haematoxylin, judge
+from nuclass_pipeline.data.register import chance_agreement, compare, fraction_inside, haematoxylin, is_chance, judge
 from nuclass_pipeline.data.registration import Alignment, read_alignment
 from nuclass_pipeline.data.xenium import CONTROLS, add_counts, align, read_cell_table, read_manifest
 from nuclass_pipeline.errors import UserError
@@ -34,8 +34,6 @@ MOST_DIFFERENCE = 0.05
 """Share by which two pixel sizes, or the scales of two axes, may differ."""
 MOST_UNSEEN = 0.5
 """Share of an organ's types that may have no marker on the panel; beyond it the panel is of another species or tissue."""
-MOST_CHANCE = 0.5
-"""Share of the agreement that cells turned by 180° may reach."""
 FEW_INSIDE, LEAST_INSIDE = 0.95, 0.5
 PANEL_PX = 600
 DETAIL_UM = 250.0
@@ -171,15 +169,12 @@ def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: Regist
         return
     density = haematoxylin(he, mapping)
     fit = compare(density, mapping, centroids, config.search_um)
-    verdict_of_fit = judge(fit, config.max_shift_um)
+    chance = chance_agreement(density, mapping, centroids, config.search_um)
+    verdict_of_fit = judge(fit, chance, config.max_shift_um)
     agreement = f"agreement {fit.agreement:.2f}, {fit.agreement_best:.2f} shifted"
     shift = f"best shift {np.hypot(*fit.shift_um):.1f} µm, at most {config.max_shift_um:g} allowed"
     yield Finding("registration", f"{verdict_of_fit}: {shift}; {agreement}", "ok" if verdict_of_fit == "good" else "problem")
-    # Tissue lies on tissue even where an alignment is mirrored, so agreement must beat that of cells that are surely misplaced.
-    turned = Micron(centroids.min(axis=0) + centroids.max(axis=0) - centroids)
-    chance = compare(density, mapping, turned, config.search_um).agreement_best
-    is_chance = chance >= MOST_CHANCE * fit.agreement_best
-    yield Finding("agreement by chance", f"{chance:.2f} with the cells turned by 180°", "problem" if is_chance else "ok")
+    yield Finding("agreement by chance", f"{chance:.2f} with the cells turned by 180°", "problem" if is_chance(fit, chance) else "ok")
 
 
 def _note(is_odd: bool) -> Verdict:

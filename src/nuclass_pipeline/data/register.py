@@ -25,6 +25,8 @@ NUCLEUS_SIGMA_UM = 2.5
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 """Optical density of haematoxylin in red, green and blue (Ruifrok and Johnston 2001)."""
 LEAST_AGREEMENT = 0.1
+MOST_CHANCE = 0.5
+"""Share of the agreement that misplaced cells may reach: tissue lies on tissue even where an alignment is mirrored."""
 STRIP_ROWS = 1024
 
 
@@ -53,12 +55,16 @@ def register_image(
         inside = fraction_inside(mapping.to_he(centroids), he.shape)
         if inside == 0:
             raise UserError(alignment or image, "matrix", "places every cell outside the H&E", "Is it the alignment of this slide?")
-        fit = compare(haematoxylin(he, mapping), mapping, centroids, config.search_um)
+        density = haematoxylin(he, mapping)
         embedded = he.embedded_mpp
         shape = he.shape
     if embedded and abs(embedded / mapping.mpp_he - 1) > 0.02:
         logger.warning("%s claims %.4f µm/px, the alignment says %.4f; the alignment holds", image, embedded, mapping.mpp_he)
-    verdict = judge(fit, config.max_shift_um)
+    fit = compare(density, mapping, centroids, config.search_um)
+    chance = chance_agreement(density, mapping, centroids, config.search_um)
+    verdict = judge(fit, chance, config.max_shift_um)
+    if verdict == "unclear":
+        logger.warning("%s: agreement %.2f with the cells, %.2f by chance: look at it (nuclass check)", image, fit.agreement_best, chance)
     if verdict == "shifted":
         distance = float(np.hypot(*fit.shift_um))
         raise UserError(
@@ -82,6 +88,7 @@ def register_image(
             "shift_um": list(fit.shift_um),
             "agreement": fit.agreement,
             "agreement_best": fit.agreement_best,
+            "agreement_chance": chance,
             "verdict": verdict,
         },
         registration,
@@ -93,11 +100,22 @@ def fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:
     return float(((xy_px >= 0) & (xy_px < (shape[1], shape[0]))).all(axis=1).mean())
 
 
-def judge(fit: Fit, max_shift_um: float) -> str:
-    """Call a fit `good`, `shifted` by more than `max_shift_um`, or `unclear` where no shift agrees."""
-    if fit.agreement_best < LEAST_AGREEMENT:
+def judge(fit: Fit, chance: float, max_shift_um: float) -> str:
+    """Call a fit `good`, `shifted` by more than `max_shift_um`, or `unclear` where no shift agrees, or chance agrees half as well."""
+    if fit.agreement_best < LEAST_AGREEMENT or is_chance(fit, chance):
         return "unclear"
     return "shifted" if np.hypot(*fit.shift_um) > max_shift_um else "good"
+
+
+def is_chance(fit: Fit, chance: float) -> bool:
+    """Say whether cells that are surely misplaced agree nearly as well."""
+    return chance >= MOST_CHANCE * fit.agreement_best
+
+
+def chance_agreement(density: NDArray[np.float32], mapping: Alignment, centroids: Micron, search_um: float) -> float:
+    """Give the best agreement of the cells turned by 180° about their middle; arguments as for `compare`."""
+    turned = Micron(centroids.min(axis=0) + centroids.max(axis=0) - centroids)
+    return compare(density, mapping, turned, search_um).agreement_best
 
 
 def haematoxylin(he: HeImage, mapping: Alignment) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from nuclass_pipeline.config.study import RegistrationConfig
-from nuclass_pipeline.data.register import compare, register_image
+from nuclass_pipeline.data.register import Fit, compare, judge, register_image
 from nuclass_pipeline.data.registration import Alignment
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, write_table
@@ -94,3 +94,26 @@ def test_an_alignment_of_another_slide_is_refused(slide):
     move_alignment(slide, 5000)
     with pytest.raises(UserError, match="places every cell outside"):
         register_image(**slide)
+
+
+def test_tissue_that_lies_on_tissue_by_chance_is_not_good(slide):
+    """Cells turned by half a circle: nuclei meet nuclei here and there, and that is all."""
+    cells = pd.read_parquet(slide["cells"])
+    for name in ("x_um", "y_um"):
+        cells[name] = cells[name].min() + cells[name].max() - cells[name]
+    write_table(cells, slide["cells"], CELLS)
+    slide["config"] = RegistrationConfig(max_shift_um=100)
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert record["verdict"] == "unclear"
+    assert record["agreement_best"] < 2 * record["agreement_chance"]
+
+
+def test_the_verdict_weighs_agreement_against_chance():
+    near, far = Fit((1.0, 0.0), 0.5, 0.6), Fit((6.0, 0.0), 0.2, 0.6)
+    assert [judge(near, 0.1, 5), judge(far, 0.1, 5), judge(near, 0.3, 5), judge(Fit((0.0, 0.0), 0.05, 0.05), 0.01, 5)] == [
+        "good",
+        "shifted",
+        "unclear",
+        "unclear",
+    ]
