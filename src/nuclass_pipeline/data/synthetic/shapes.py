@@ -72,8 +72,8 @@ def _nuclei(rng: np.random.Generator, cells: Cells) -> Floats:
     looks = [LOOKS[label] for label in cells.label]
     size = np.exp(rng.normal(0, 1, len(cells)) * [look.spread for look in looks])
     stretch = np.exp(rng.normal(0, 0.5, len(cells)) * [look.spread for look in looks])
-    major = np.array([look.major_um for look in looks]) * size * stretch
-    minor = np.array([look.minor_um for look in looks]) * size / stretch
+    major = np.array([look.major_um * look.size for look in looks]) * size * stretch
+    minor = np.array([look.minor_um * look.size for look in looks]) * size / stretch
     theta = _THETA - cells.direction_rad[:, None]
     radii = (major * minor)[:, None] / np.hypot(minor[:, None] * np.cos(theta), major[:, None] * np.sin(theta))
     rough = np.array([look.roughness for look in looks])
