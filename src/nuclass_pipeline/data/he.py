@@ -1,5 +1,7 @@
 """H&E images as they come: OME-TIFF, plain TIFF or SVS, read by region and never whole."""
 
+import math
+import struct
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +16,9 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 
 RGB = NDArray[np.uint8]
+OTHER_COLOURS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB)
+BROKEN = (OSError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, struct.error)
+"""What readers of TIFF raise where a file is broken."""
 
 
 class HeImage:
@@ -33,11 +38,12 @@ class HeImage:
             self._tiff = tifffile.TiffFile(self.path)
             self._series = self._tiff.series[0]
             self._levels = [_as_array(zarr.open(level.aszarr(), mode="r")) for level in self._series.levels]
-        except (tifffile.TiffFileError, IndexError, ValueError, KeyError, OSError) as error:
+        except BROKEN as error:
             raise UserError(path, "file", f"not a readable TIFF ({error})", "Copy the H&E again.") from error
+        self._check_length()
         self._axes = self._check_axes()
         self.shape = self._size(0)
-        self.embedded_mpp = _embedded_mpp(self._tiff)
+        self.embedded_mpp = self._embedded_mpp()
 
     def __enter__(self) -> "HeImage":
         return self
@@ -59,8 +65,9 @@ class HeImage:
         index = tuple(window.get(axis, slice(0, 3) if axis in "SC" else 0) for axis in self._axes)
         try:
             region = np.asarray(self._levels[level][index])
-        except (ValueError, RuntimeError, OSError) as error:
-            raise UserError(self.path, f"pixels at row {top}", f"cannot be decoded ({error})", "Copy the H&E again.") from error
+        except BROKEN as error:
+            problem = f"cannot be decoded ({str(error) or type(error).__name__})"
+            raise UserError(self.path, f"pixels at row {top}", problem, "Copy the H&E again.") from error
         return np.ascontiguousarray(region if self._axes[-1] in "SC" else np.moveaxis(region, 0, -1), dtype=np.uint8)
 
     def resample(self, scale: float, rows: slice, width: int) -> RGB:
@@ -82,6 +89,13 @@ class HeImage:
         shape = dict(zip(self._series.axes, self._series.levels[level].shape, strict=True))
         return int(shape["Y"]), int(shape["X"])
 
+    def _check_length(self) -> None:
+        # Some codecs give grey for what is missing of a tile.
+        for page in (page for level in self._series.levels for page in level.pages if page is not None):
+            end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+            if end > (size := page.parent.filehandle.size):
+                raise UserError(self.path, "file", f"has {size} bytes, and its pixels end at byte {end}", "Copy the H&E again.")
+
     def _check_axes(self) -> str:
         axes = str(self._series.axes)
         colours = next((axis for axis in ("S", "C") if axis in axes), None)
@@ -90,14 +104,26 @@ class HeImage:
             raise UserError(self.path, "axes", f"{axes} with shape {self._series.shape} is no RGB image", "Give the H&E image.")
         if self._series.dtype != np.uint8:
             raise UserError(self.path, "pixels", f"are {self._series.dtype}", "The H&E must have 8 bits per colour.")
+        if (space := self._series.keyframe.photometric) in OTHER_COLOURS:
+            raise UserError(self.path, "pixels", f"are {tifffile.PHOTOMETRIC(space).name}", "The H&E must be RGB.")
         return axes
+
+    def _embedded_mpp(self) -> float | None:
+        try:
+            mpp = _claimed_mpp(self._tiff)
+        except (SyntaxError, *BROKEN) as error:
+            problem = f"the pixel size in it cannot be read ({error})"
+            raise UserError(self.path, "ImageDescription", problem, "Write the H&E again.") from error
+        if mpp is not None and not math.isfinite(mpp):
+            raise UserError(self.path, "ImageDescription", f"the pixel size in it is {mpp}", "Write the H&E again.")
+        return mpp
 
 
 def _as_array(store: Any) -> Any:
     return store["0"] if isinstance(store, zarr.Group) else store
 
 
-def _embedded_mpp(tiff: tifffile.TiffFile) -> float | None:
+def _claimed_mpp(tiff: tifffile.TiffFile) -> float | None:
     if tiff.ome_metadata:
         image = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
         pixels = (image[0] if isinstance(image, list) else image)["Pixels"]

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -31,7 +32,22 @@ class Matrix:
     features: pd.DataFrame
 
 
-READABLE = (OSError, KeyError, ValueError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+READABLE = (
+    OSError,
+    LookupError,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    EOFError,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What readers of foreign files raise where one is broken, or not laid out as expected."""
 
 
 def read_matrix(bundle: Path) -> Matrix:
@@ -40,13 +56,32 @@ def read_matrix(bundle: Path) -> Matrix:
     Raises
     ------
     UserError
-        If there is none, or it is broken.
+        If there is none, it is broken, or it holds something else than counts.
     """
     path = matrix_file(bundle)
     try:
-        return READERS[path.name](path)
+        matrix = READERS[path.name](path)
     except READABLE as error:
-        raise UserError(path, "file", f"not a readable cell–feature matrix ({error})", "Copy the file again.") from error
+        problem = f"not a readable cell–feature matrix ({str(error) or type(error).__name__})"
+        raise UserError(path, "file", problem, "Copy the file again.") from error
+    _check(path, matrix)
+    return matrix
+
+
+def _check(path: Path, matrix: Matrix) -> None:
+    cells, features = matrix.counts.shape
+    for field, found, wanted in (("barcodes", len(matrix.cell_ids), cells), ("features", len(matrix.features), features)):
+        if found != wanted:
+            raise UserError(path, field, f"are {found}, and the counts are of {wanted}", "Copy the file again.")
+    values = matrix.counts.data
+    if values.dtype.kind not in "biuf":
+        raise UserError(path, "counts", f"are {values.dtype}", "Use the bundle's own matrix.")
+    wrong = values[~np.isfinite(values) | (values < 0) | (values != np.trunc(values))]
+    if len(wrong):
+        raise UserError(path, "counts", f"{wrong[0]} is no count; {len(wrong)} of {len(values)} are none", "Use the bundle's own matrix.")
+    empty = (matrix.features.isna().any(axis=1) | (matrix.features[["name", "kind"]] == "").any(axis=1)).to_numpy()
+    if empty.any():
+        raise UserError(path, "features", f"id, name or type is empty in row {int(np.argmax(empty)) + 1}", "Copy the file again.")
 
 
 def matrix_file(bundle: Path) -> Path:
@@ -64,9 +99,18 @@ def read_h5(path: Path) -> Matrix:
     with h5py.File(path) as file:
         group = file["matrix"]
         features, cells = (int(n) for n in group["shape"][:])
-        counts = sparse.csr_matrix((group["data"][:], group["indices"][:], group["indptr"][:]), shape=(cells, features))
+        counts = _csr(group["data"][:], group["indices"][:], group["indptr"][:], (cells, features))
         names = {column: group[f"features/{key}"].asstr()[:] for column, key in (("id", "id"), ("name", "name"), ("kind", "feature_type"))}
         return Matrix(counts, group["barcodes"].asstr()[:].astype(str), pd.DataFrame(names))
+
+
+def _csr(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], shape: tuple[int, int]) -> sparse.csr_matrix:
+    """Build a CSR matrix; without the full check an index that is too large would be read beyond the end of memory."""
+    if indptr[-1:].tolist() != [len(data)]:
+        raise ValueError(f"indptr ends at {indptr[-1:]}, and data has {len(data)} values")
+    counts = sparse.csr_matrix((data, indices, indptr), shape=shape)
+    counts.check_format(full_check=True)
+    return counts
 
 
 def read_mtx(path: Path) -> Matrix:
@@ -76,11 +120,20 @@ def read_mtx(path: Path) -> Matrix:
         members = {name: (path / name).read_bytes() for name in wanted}
     else:
         with tarfile.open(path) as archive:
-            members = {Path(member.name).name: _extract(archive, member) for member in archive if Path(member.name).name in wanted}
+            members = {}
+            for member in archive:
+                if (name := Path(member.name).name) in members:
+                    raise ValueError(f"{name} is in it twice")
+                if name in wanted:
+                    members[name] = _extract(archive, member)
     features, barcodes = (gzip.decompress(members[name]) for name in wanted[1:])
     table = pd.DataFrame([line.split("\t")[:3] for line in features.decode().splitlines()], columns=["id", "name", "kind"])
-    with io.BufferedReader(gzip.open(io.BytesIO(members[wanted[0]]))) as stream:
+    stream = io.BytesIO(gzip.decompress(members[wanted[0]]))
+    try:
         matrix = sparse.csr_matrix(scipy.io.mmread(stream).T)
+    except READABLE as error:
+        # The parser, which the traceback keeps, seeks in the stream when it is freed, and a closed stream then ends the interpreter.
+        raise ValueError(str(error)) from error.with_traceback(None)
     return Matrix(matrix, np.array(barcodes.decode().split()), table)
 
 
@@ -99,18 +152,25 @@ def open_zarr(path: Path) -> Iterator[Any]:
         yield zarr.open_group(store, mode="r")
 
 
+def whole_array(group: Any, name: str) -> NDArray[Any]:
+    """Return an array of a Zarr group; a chunk that is missing is an error, and would else be read as zeros."""
+    array = group[name]
+    if array.nchunks_initialized < array.nchunks:
+        raise ValueError(f"{name} has {array.nchunks_initialized} of {array.nchunks} chunks")
+    return np.asarray(array)
+
+
 def read_zarr(path: Path) -> Matrix:
     """Read the Explorer's Zarr, CSR of (features, cells), without its closing sums ("Total transcripts", of a kind aggregate_…)."""
     with open_zarr(path) as root:
         group = root["cell_features"]
         names: dict[str, Any] = dict(group.attrs)
-        ids = np.asarray(group["cell_id"])
-        shape = (len(names["feature_keys"]), len(ids))
-        counts = sparse.csr_matrix((np.asarray(group["data"]), np.asarray(group["indices"]), np.asarray(group["indptr"])), shape=shape)
+        data, indices, indptr, ids = (whole_array(group, name) for name in ("data", "indices", "indptr", "cell_id"))
+        counts = _csr(data, indices, indptr, (len(names["feature_keys"]), len(ids)))
     table = pd.DataFrame(
         {"id": names["feature_ids"], "name": names["feature_keys"], "kind": [KINDS.get(k, k) for k in names["feature_types"]]}
     )
-    kept = ~table["kind"].str.startswith("aggregate_").to_numpy(dtype=bool)
+    kept = ~table["kind"].str.startswith("aggregate_", na=False).to_numpy(dtype=bool)
     return Matrix(sparse.csr_matrix(counts[kept].T), decode_ids(ids), table[kept].reset_index(drop=True))
 
 

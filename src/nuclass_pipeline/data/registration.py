@@ -21,6 +21,11 @@ from nuclass_pipeline.units import HePixel, ImagePixel, Micron
 logger = logging.getLogger(__name__)
 
 KEYPOINTS = ("fixedX", "fixedY", "alignmentX", "alignmentY")
+LEAST_MPP, MOST_MPP = 0.01, 10
+"""Pixel sizes of microscopes, µm; beyond them a unit or a map is mistaken."""
+FARTHEST_PX = 1e9
+LEAST_SPREAD = 1e-3
+"""Extent of keypoints across the line through them, as a share of that along it."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,15 @@ def read_alignment(path: Path | str | None, xenium_mpp: float) -> Alignment:
     Raises
     ------
     UserError
-        If the file is neither, or its map cannot be inverted.
+        If the file is neither, or its map cannot be inverted or makes pixels of a size that no microscope has.
     """
     if not path:
         return Alignment(np.eye(3), xenium_mpp)
-    with require(path).open(newline="") as stream:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(stream) if row]
+    try:
+        with require(path).open(newline="") as stream:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(stream) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(path, "file", f"not a readable CSV ({error})", "Export the alignment again from Xenium Explorer.") from error
     if rows and tuple(rows[0]) == KEYPOINTS:
         return _fit_keypoints(path, _numbers(path, rows[1:], 4), xenium_mpp)
     matrix = _numbers(path, rows, 3)
@@ -103,15 +111,18 @@ def _numbers(path: Path | str, rows: list[list[str]], columns: int) -> NDArray[n
         values = np.array(rows, dtype=np.float64)
     except ValueError as error:
         raise UserError(path, "matrix", str(error), "All values must be numbers.") from error
-    if not np.isfinite(values).all():
-        raise UserError(path, "matrix", "holds a value that is not finite", "Export the alignment again from Xenium Explorer.")
+    if not (np.abs(values) < FARTHEST_PX).all():
+        raise UserError(path, "matrix", "holds a value that is not finite or huge", "Export the alignment again from Xenium Explorer.")
     return values
 
 
 def _fit_keypoints(path: Path | str, points: NDArray[np.float64], xenium_mpp: float) -> Alignment:
-    fixed, moving = points[:, :2], points[:, 2:]
     if len(points) < 3:
         raise UserError(path, "keypoints", f"{len(points)} pairs", "An affine map needs three or more.")
+    fixed, moving = points[:, :2], points[:, 2:]
+    along, across = np.linalg.svd(moving - moving.mean(axis=0), compute_uv=False)
+    if across <= LEAST_SPREAD * along:
+        raise UserError(path, "keypoints", "lie on one line, so that their map is singular", "Spread the keypoints over the slide.")
     design = np.column_stack([moving, np.ones(len(moving))])
     solution, *_ = np.linalg.lstsq(design, fixed, rcond=None)
     matrix = np.vstack([solution.T, [0, 0, 1]])
@@ -123,6 +134,9 @@ def _checked(path: Path | str, alignment: Alignment) -> Alignment:
     singular = np.linalg.svd(alignment.matrix[:2, :2], compute_uv=False)
     if singular[1] <= 1e-6 * max(singular[0], 1e-12):
         raise UserError(path, "matrix", "is singular: it maps the slide to a line", "Export the alignment again from Xenium Explorer.")
+    if not LEAST_MPP <= alignment.mpp_he <= MOST_MPP:
+        problem = f"makes a pixel of the H&E {alignment.mpp_he:.3g} µm wide"
+        raise UserError(path, "matrix", problem, "It must map pixels of the H&E to pixels of the Xenium image.")
     if singular[0] / singular[1] > 1.05:
         logger.warning("%s: the two axes differ in scale by %.1f %%", path, 100 * (singular[0] / singular[1] - 1))
     return alignment

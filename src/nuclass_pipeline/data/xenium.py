@@ -18,6 +18,7 @@ import pandas as pd
 
 from nuclass_pipeline.data.cells import cell_file, read_cell_file
 from nuclass_pipeline.data.matrix import COUNTERS, Matrix, count_kinds, matrix_file, read_matrix
+from nuclass_pipeline.data.registration import LEAST_MPP, MOST_MPP
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, require, whole_files, write_table
 from nuclass_pipeline.schemas import CELLS
@@ -31,9 +32,14 @@ logger = logging.getLogger(__name__)
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
     """Read `experiment.xenium`; it must say a pixel size."""
-    record = read_json(path)
-    if not isinstance(record, dict) or not isinstance(record.get("pixel_size"), int | float) or record["pixel_size"] <= 0:
-        raise UserError(path, "pixel_size", "is missing or no positive number", "Is this the experiment.xenium of the bundle?")
+    remedy = "Is this the experiment.xenium of the bundle?"
+    try:
+        record = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(path, "file", f"not valid JSON ({error})", remedy) from error
+    size = record.get("pixel_size") if isinstance(record, dict) else None
+    if isinstance(size, bool) or not isinstance(size, int | float) or not LEAST_MPP <= size <= MOST_MPP:
+        raise UserError(path, "pixel_size", f"is missing or no number from {LEAST_MPP} to {MOST_MPP} µm; found {size!r}", remedy)
     return dict(record)
 
 
