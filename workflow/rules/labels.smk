@@ -4,7 +4,6 @@ INPUTS   slides/{slide}/{cells.parquet, counts.h5ad}, config/markers.tsv; config
 OUTPUTS  slides/{slide}/{clusters.parquet, clustering.json, markers.parquet, labels.parquet}, metrics/labels.parquet
 """
 
-
 CLUSTERING_GPU = (
     cfg.config.compute.gpu if cfg.config.clustering.backend == "rapids" else 0
 )
