@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Unpack, cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from nuclass_pipeline.labeling.language import LanguageAnnotator, LanguageModel,
 from nuclass_pipeline.labeling.rank import ClusterAnnotator, RulesAnnotator
 from nuclass_pipeline.labeling.rationale import Writer
 from nuclass_pipeline.labeling.record import BLOCKS, ClusterEvidence
-from nuclass_pipeline.labeling.review import choose, is_weak, read_evidence
+from nuclass_pipeline.labeling.review import EvidenceFiles, choose, is_weak, read_evidence
 from nuclass_pipeline.schemas import ABLATION, TRUTH
 
 log = logging.getLogger(__name__)
@@ -52,25 +52,12 @@ class Contestant:
 
 
 def compare_annotators(
-    *,
-    counts: Path,
-    clusters: Path,
-    markers: Path,
-    labels: Path,
-    knowledge: Path,
-    programs: Path | None = None,
-    truth: Path | None = None,
-    organ: str,
-    config: LabelingConfig,
-    threads: int,
-    comparison: Path,
+    *, truth: Path | None = None, config: LabelingConfig, threads: int, comparison: Path, **files: Unpack[EvidenceFiles]
 ) -> None:
     """Propose the labels of a slide's clusters with less evidence and by other annotators, and count what that changes.
 
     Parameters
     ----------
-    counts, clusters, markers, labels, knowledge, programs, organ
-        As for `propose_labels`.
     truth
         Table `TRUTH` of the same cells, if there is one; poor cells are left out, as in `score_labels`.
     config
@@ -79,10 +66,10 @@ def compare_annotators(
         Threads for it.
     comparison
         Table `ABLATION`.
+    files
+        As for `propose_labels`.
     """
-    known = read_evidence(
-        counts=counts, clusters=clusters, markers=markers, labels=labels, knowledge=knowledge, programs=programs, organ=organ
-    )
+    known = read_evidence(**files)
     model = cast(Model, LanguageModel(config.model, threads)) if config.model else None
     frame = compare(
         records=known.records(),

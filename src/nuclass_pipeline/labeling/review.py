@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NotRequired, TypedDict, Unpack, cast
 
 import numpy as np
 import pandas as pd
@@ -79,18 +79,33 @@ class SlideEvidence:
         return {"sizes": sizes, "markers": self.markers, "panel": self.panel, "genes": self.genes, "organ": self.organ}
 
 
-def read_evidence(
-    *, counts: Path, clusters: Path, markers: Path, labels: Path, knowledge: Path, programs: Path | None, organ: str
-) -> SlideEvidence:
-    """Read what `propose_labels` and `compare_annotators` judge by; the arguments are theirs."""
-    cells = read_counts(counts)
-    table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, clusters)
-    own = match_cells(read_table(labels, LABELS, ["cell_id", "candidate"]), cells.obs_names, labels)["candidate"]
+class EvidenceFiles(TypedDict):
+    """What the clusters of a slide are judged by.
+
+    `counts` is `counts.h5ad`; `clusters`, `markers`, `labels` and, if programmes were sought, `programs` are tables of the same slide,
+    `CLUSTERS`, `MARKERS`, `LABELS` and `PROGRAMS`; `knowledge` is the marker table. `organ` decides which labels are admissible.
+    """
+
+    counts: Path
+    clusters: Path
+    markers: Path
+    labels: Path
+    knowledge: Path
+    programs: NotRequired[Path | None]
+    organ: str
+
+
+def read_evidence(**files: Unpack[EvidenceFiles]) -> SlideEvidence:
+    """Read what `propose_labels` and `compare_annotators` judge by."""
+    organ, programs = files["organ"], files.get("programs")
+    cells = read_counts(files["counts"])
+    table = match_cells(read_table(files["clusters"], CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, files["clusters"])
+    own = match_cells(read_table(files["labels"], LABELS, ["cell_id", "candidate"]), cells.obs_names, files["labels"])["candidate"]
     genes = list(cells.var_names)
     return SlideEvidence(
         cells=table,
-        markers=read_table(markers, MARKERS),
-        panel=_panel(on_panel(read_markers(knowledge), organ, genes), organ, len(genes)),
+        markers=read_table(files["markers"], MARKERS),
+        panel=_panel(on_panel(read_markers(files["knowledge"]), organ, genes), organ, len(genes)),
         genes=genes,
         organ=organ,
         programs=_reliable(programs) if programs else None,
@@ -98,41 +113,21 @@ def read_evidence(
     )
 
 
-def propose_labels(
-    *,
-    counts: Path,
-    clusters: Path,
-    markers: Path,
-    labels: Path,
-    knowledge: Path,
-    programs: Path | None = None,
-    organ: str,
-    config: LabelingConfig,
-    threads: int,
-    proposals: Path,
-) -> None:
+def propose_labels(*, config: LabelingConfig, threads: int, proposals: Path, **files: Unpack[EvidenceFiles]) -> None:
     """Propose a label for each cluster of a slide, the largest cluster first.
 
     Parameters
     ----------
-    counts
-        `counts.h5ad`, for the cells and the panel.
-    clusters, markers, labels, programs
-        Tables `CLUSTERS`, `MARKERS`, `LABELS` and, if programmes were sought, `PROGRAMS`, of the same slide.
-    knowledge
-        Marker table, `config/markers.tsv`.
-    organ
-        Decides which labels are admissible.
     config
         `cluster_annotator`, and the `model` if it needs one.
     threads
         Threads for a language model.
     proposals
         Tab-separated text with `COLUMNS`.
+    files
+        What the clusters are judged by.
     """
-    known = read_evidence(
-        counts=counts, clusters=clusters, markers=markers, labels=labels, knowledge=knowledge, programs=programs, organ=organ
-    )
+    known = read_evidence(**files)
     least = known.chance()
     digests = cluster_digests(known.cells)
     annotator, writer = _annotator(config, threads)
