@@ -18,13 +18,12 @@ _PSEUDO = 0.02
 # Keeps a type with two markers on the panel from being as well supported as one with ten.
 _DOUBT = 2.0
 
+# Why a cell can be Unresolved.
 POOR_QUALITY = "poor quality"
 WEAK_SUPPORT = "weak support"
 CONFLICTING_LINEAGES = "conflicting lineages"
 LINEAGE_ONLY = "lineage only"
 NOT_A_CLASS = "not a class of the study"
-REASONS = (POOR_QUALITY, WEAK_SUPPORT, CONFLICTING_LINEAGES, LINEAGE_ONLY, NOT_A_CLASS)
-"""Why a cell can be Unresolved, strongest first."""
 
 
 @dataclass(frozen=True)
