@@ -8,17 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import softmax
-from sklearn.neighbors import NearestNeighbors
 
-from nuclass_pipeline.labeling.counts import normalize, smooth
+from nuclass_pipeline.labeling.counts import normalize
 from nuclass_pipeline.labeling.knowledge import Panel
+from nuclass_pipeline.labeling.neighborhood import Floats, Neighborhood
 
-Floats = NDArray[np.float64]
-
-NEIGHBORS = 10
-"""Cells averaged against dropout, the cell itself included; at most a tenth of the slide."""
-
-OWN_SHARE = 0.2
+OWN_SHARE = 0.3
 """Weight of the cell itself against its neighbours' average: mixed cells differ from their neighbours."""
 
 FEWEST_SEEDS = 5
@@ -30,13 +25,13 @@ class Evidence:
     """Expression of the cells that passed quality control, and the markers.
 
     `counts` are raw, (cells, genes); `own` and `smoothed` are normalised to the slide's median depth, the second averaged with
-    `neighbors`, (cells, k), other cells of the slide that are nearest in `components`, (cells, n).
+    `neighbors`, other cells of the slide that are near in `components`, (cells, n).
     """
 
     panel: Panel
     counts: sparse.csr_matrix
     components: Floats
-    neighbors: NDArray[np.int64]
+    neighbors: Neighborhood
     own: sparse.csr_matrix
     smoothed: Floats
 
@@ -61,13 +56,8 @@ class Annotator(Protocol):
 
 def collect(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> Evidence:
     """Gather the evidence from raw counts (cells, genes) and principal components (cells, n)."""
-    k = max(1, min(NEIGHBORS, len(components) // 10)) - 1
-    found = np.empty((len(components), 0), np.int64)
-    if k:
-        # Asked without points, the search leaves each cell out of its own neighbours.
-        found = NearestNeighbors(n_neighbors=k).fit(components).kneighbors(return_distance=False)
-    own = normalize(counts)
-    return Evidence(panel, counts, components, found, own, smooth(own, found, own))
+    neighbors, own = Neighborhood.of_slide(components), normalize(counts)
+    return Evidence(panel, counts, components, neighbors, own, neighbors.average(own, own))
 
 
 @dataclass(frozen=True)
@@ -76,30 +66,45 @@ class Rules:
 
     Between lineages a mixed cell is what dominates its transcripts, and only the markers are fair judges of that: what is learnt from
     unmixed cells takes a few foreign transcripts for proof. Within a lineage types share markers, and whole profiles tell more.
+    `attained`, (lineages,), is the share that the markers of each lineage reach in its own cells.
     """
 
     profiles: "Profiles"
+    attained: Floats
 
     @classmethod
     def learn(cls, evidence: Evidence) -> "Rules":
-        """Learn the profiles from the cells of a slide that the markers are surest of."""
+        """Learn the profiles of the cells of a slide that the markers are surest of, and what share their lineages attain."""
         shares = marker_shares(evidence)
-        return cls(Profiles.learn(shares, seeds(shares)))
+        chosen = seeds(shares)
+        return cls(Profiles.learn(shares, chosen), _attained(evidence.panel, marker_shares(evidence, discount=True), chosen))
 
     def rank(self, evidence: Evidence) -> Opinions:
         """Rank the types of `evidence.panel` for each cell."""
         profiles, shares = self.profiles.compare(marker_shares(evidence)), marker_shares(evidence, discount=True)
         modest = soften(profiles)
-        answer, modest_answer = (_lineage_then_type(evidence.panel, shares, found) for found in (profiles, modest))
+        answer, modest_answer = (self._lineage_then_type(evidence.panel, shares, found) for found in (profiles, modest))
         return Opinions(answer, (modest_answer, modest))
 
+    def _lineage_then_type(self, panel: Panel, shares: Floats, profiles: Floats) -> Floats:
+        member, code = group_members(panel.lineages)
+        # Squared, a share counts as much as it exceeds the others: half of the markers is more than twice a quarter of them.
+        lineage = _shares((shares @ member / self.attained**_HANDICAP) ** 2)
+        inside = profiles + 1e-9
+        return np.asarray(lineage[:, code] * inside / (inside @ member)[:, code])
 
-def _lineage_then_type(panel: Panel, shares: Floats, profiles: Floats) -> Floats:
+
+# A lineage with faint markers on the panel loses its mixed cells to others. In full, the correction would give it others' cells.
+_HANDICAP = 0.25
+
+
+def _attained(panel: Panel, shares: Floats, chosen: NDArray[np.int64]) -> Floats:
+    """Give the median share of each lineage in its own seeds, (lineages,); the largest of these to a lineage without seeds."""
     member, code = group_members(panel.lineages)
-    # Squared, a share counts as much as it exceeds the others: half of the markers is more than twice a quarter of them.
-    lineage = _shares((shares @ member) ** 2)
-    inside = profiles + 1e-9
-    return np.asarray(lineage[:, code] * inside / (inside @ member)[:, code])
+    by_lineage, lineage = shares @ member, np.where(chosen >= 0, code[chosen], -1)
+    own = [by_lineage[lineage == column, column] for column in range(member.shape[1])]
+    medians = np.array([np.median(values) if len(values) else 0 for values in own])
+    return np.where(medians > 0, medians, medians.max() or 1.0)
 
 
 def group_members(groups: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import NearestNeighbors
 
-from nuclass_pipeline.labeling.annotators import Annotator, Evidence, Floats, group_members, marker_shares, seeds
+from nuclass_pipeline.labeling.annotators import Annotator, Evidence, group_members, marker_shares, seeds
 from nuclass_pipeline.labeling.confidence import Verdict, chance_type_support, judge
-from nuclass_pipeline.labeling.counts import smooth
+from nuclass_pipeline.labeling.neighborhood import Floats
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +125,8 @@ def _among(slide: Evidence, counts: sparse.csr_matrix, rng: np.random.Generator)
     rows = rng.choice(len(depth), min(_PROJECTED, len(depth)), replace=False)
     loadings, *_ = np.linalg.lstsq(_logged(slide.own[rows]), slide.components[rows], rcond=1e-6)
     components = _logged(own) @ loadings
-    k = slide.neighbors.shape[1]
-    neighbors = np.empty((len(components), 0), np.int64)
-    if k:
-        neighbors = NearestNeighbors(n_neighbors=k).fit(slide.components).kneighbors(components, return_distance=False)
-    return Evidence(slide.panel, counts, components, neighbors, own, smooth(own, neighbors, slide.own))
+    neighbors = slide.neighbors.of_further(components, slide.components)
+    return Evidence(slide.panel, counts, components, neighbors, own, neighbors.average(own, slide.own))
 
 
 def _logged(own: sparse.csr_matrix) -> Floats:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.labeling.annotators import Evidence, Floats, Opinions, group_members, marker_shares
+from nuclass_pipeline.labeling.annotators import Evidence, Opinions, group_members, marker_shares
+from nuclass_pipeline.labeling.neighborhood import Floats
 
 ENOUGH_SUPPORT = 0.5
 """A type is as good as proven when half of its marker weight is up in its cells; shuffled markers reach 0.1 to 0.4."""
@@ -30,8 +31,9 @@ NOT_A_CLASS = "not a class of the study"
 class Verdict:
     """One entry per cell: column of the candidate and of its group, how sure both are, and what that rests on, each 0 to 1.
 
-    `margin` is the distance to the next type, `group_margin` that to the next group, `purity` the share of neighbours with a candidate
-    of the same group. `type_support`, one entry per type, is the share of its marker weight that is up in its cells on this slide.
+    `margin` is the distance to the next type, `group_margin` that to the next group, `purity` the weighted share of neighbours with a
+    candidate of the same group. `type_support`, one entry per type, is the share of its marker weight that is up in its cells on this
+    slide.
     """
 
     candidate: NDArray[np.int64]
@@ -74,9 +76,9 @@ def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None =
     member, code = group_members(evidence.panel.lineages if groups is None else groups)
     # Group first: a cell split between two kinds of fibroblast is a fibroblast, whatever else comes second.
     candidate = np.where(code == (opinions.answer @ member).argmax(axis=1)[:, None], opinions.answer, -1).argmax(axis=1)
-    group, neighbors = code[candidate], evidence.neighbors
+    group = code[candidate]
     around = group if slide is None else slide.group
-    purity = (around[neighbors] == group[:, None]).mean(axis=1) if neighbors.size else np.ones(len(group))
+    purity = evidence.neighbors.share(around[evidence.neighbors.rows] == group[:, None])
     supports = type_support(evidence, candidate) if slide is None else slide.type_support
     likely = (1 + purity) / 2
     by_group = [opinion @ member for opinion in opinions.sureness]

@@ -46,23 +46,6 @@ def normalize(x: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags_array(scale) @ x)
 
 
-def smooth(x: sparse.csr_matrix, neighbors: NDArray[np.int64], around: sparse.csr_matrix) -> NDArray[np.float64]:
-    """Average each row of `x` with its neighbours.
-
-    Parameters
-    ----------
-    x
-        Normalised counts, (cells, genes).
-    neighbors
-        Rows of `around` to average it with, (cells, k).
-    around
-        Normalised counts, (cells of the slide, genes).
-    """
-    n, k = neighbors.shape
-    ones = sparse.csr_matrix((np.ones(n * k), neighbors.ravel(), k * np.arange(n + 1)), shape=(n, around.shape[0]))
-    return np.asarray((x + ones @ around).toarray() / (k + 1), dtype=np.float64)
-
-
 def match_cells(table: pd.DataFrame, names: pd.Index, path: Path | str) -> pd.DataFrame:
     """Put the rows of `table` in the order of the cells `names`.
 

@@ -11,12 +11,13 @@ from scipy import sparse
 
 from nuclass_pipeline.config.study import LabelingConfig
 from nuclass_pipeline.io import read_parquet, write_table
-from nuclass_pipeline.labeling.annotators import ANNOTATORS, Floats, collect
+from nuclass_pipeline.labeling.annotators import ANNOTATORS, collect
 from nuclass_pipeline.labeling.calibration import appraise
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, reasons
 from nuclass_pipeline.labeling.counts import match_cells, read_counts, totals
 from nuclass_pipeline.labeling.edits import apply_edits, apply_provided
 from nuclass_pipeline.labeling.knowledge import TYPES, Panel, on_panel, read_markers
+from nuclass_pipeline.labeling.neighborhood import Floats
 from nuclass_pipeline.schemas import CLUSTERS, LABELS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
