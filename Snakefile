@@ -37,7 +37,7 @@ wildcard_constraints:
 
 
 for name in (
-    "slides labels domains programs review patches models features"
+    "bundles slides labels domains programs review patches models features"
     " evaluation cohort figures attribution label_report tables report"
 ).split():
 

@@ -1,26 +1,9 @@
 """What a user sees when an input is wrong: one line, no traceback, and no output."""
 
-import shutil
-
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-
-
-@pytest.fixture
-def mine(project, real_data):
-    """A run with one slide of one's own, the real mouse bundle: project and bundle."""
-    bundle = project.folder / "mine/outs"
-    bundle.mkdir(parents=True)
-    for name in ("experiment.xenium", "cells.parquet", "cell_feature_matrix.h5"):
-        shutil.copyfile(real_data / "xoa3.0_mouse_ileum_tiny" / name, bundle / name)
-    shutil.copyfile(real_data / "he_openslide_cmu1/CMU-1-Small-Region.svs", bundle.parent / "he.svs")
-    (bundle.parent / "alignment.csv").write_text("1,0,0\n0,1,0\n0,0,1\n")
-    sheet = project.folder / "config/slides.tsv"
-    sheet.write_text(sheet.read_text() + "mine\txenium\tcolon\tmine/outs\tmine/he.svs\tmine/alignment.csv\t\t\t\t\n")
-    project.edit(lambda raw: raw["study"].update(train=["mine"]))
-    return project, bundle
 
 
 def edit_cells(bundle, **columns):

@@ -52,6 +52,7 @@ rule fetch_slide:
         urls=lambda w: cfg.slides[w.slide].model_dump(
             include={"bundle_url", "image_url", "alignment_url"}
         ),
+        lock="config/locks/{slide}.tsv",  # read and written, so neither input nor output
     message:
         "Downloading {wildcards.slide}."
     script:
@@ -60,7 +61,7 @@ rule fetch_slide:
 
 rule read_cells:
     input:
-        manifest=lambda w: f"{cfg.slides[w.slide].bundle}/experiment.xenium",
+        manifest=lambda w: cfg.slides[w.slide].manifest,
     output:
         cells="<results>/slides/{slide}/cells.parquet",
         counts="<results>/slides/{slide}/counts.h5ad",
@@ -84,7 +85,7 @@ rule read_cells:
 
 rule register_image:
     input:
-        manifest=lambda w: f"{cfg.slides[w.slide].bundle}/experiment.xenium",
+        manifest=lambda w: cfg.slides[w.slide].manifest,
         cells=rules.read_cells.output.cells,
         image=lambda w: cfg.slides[w.slide].image,
         alignment=lambda w: cfg.slides[w.slide].alignment or [],

@@ -1,11 +1,13 @@
 """Rule fetch_slide."""
 
+from pathlib import Path
+
 from nuclass_pipeline.data.fetch import fetch_slide
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):
     fetch_slide(
-        **paths(snakemake.input),
         **paths(snakemake.output),
         **snakemake.params.urls,
+        lock=Path(snakemake.params.lock),
     )

@@ -78,6 +78,11 @@ class Run:
         return "|".join(self.slides_of(*kinds)) or "(?!)"
 
     @property
+    def archives(self) -> str:
+        """Return the wildcard constraint for the slides whose bundle is an archive."""
+        return "|".join(name for name, slide in self.slides.items() if slide.archived) or "(?!)"
+
+    @property
     def downloads(self) -> str:
         """Return the wildcard constraint for the slides that come from a URL."""
         return "|".join(name for name, slide in self.slides.items() if slide.bundle_url) or "(?!)"
@@ -146,8 +151,8 @@ def load(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run fil
 def _require_files(run: Run, root: Path, sheet: Path) -> None:
     own = [slide for slide in run.slides.values() if slide.kind != "synthetic" and not slide.bundle_url]
     for slide in own:
-        first = "annotations.json" if slide.kind == "trio" else "experiment.xenium"
-        for field, path in (("bundle", f"{slide.bundle}/{first}"), ("image", slide.image), ("alignment", slide.alignment)):
+        first = slide.bundle if slide.archived else f"{slide.bundle}/annotations.json" if slide.kind == "trio" else slide.manifest
+        for field, path in (("bundle", first), ("image", slide.image), ("alignment", slide.alignment)):
             if path and not Path(root, path).is_file():
                 raise UserError(sheet, f"{slide.slide}, {field}", f"{path} does not exist", "Correct the path, or put the file there.")
 

@@ -10,11 +10,13 @@ from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.vocabulary import ORGANS
 
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+
 
 class Slide(Section):
     """One row of the sheet.
 
-    `bundle` is the Xenium output folder, or the folder of a trio (`annotations.json` and two patch files).
+    `bundle` is the Xenium output folder or an archive of it, or the folder of a trio (`annotations.json` and two patch files).
     """
 
     slide: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="id: small letters, digits and hyphens")
@@ -22,7 +24,7 @@ class Slide(Section):
         description="xenium: a bundle with its H&E; trio: annotations and patches; synthetic: a demo slide"
     )
     organ: Literal[ORGANS] = Field(description="organ")  # type: ignore[valid-type]
-    bundle: str = Field(min_length=1, description="folder of the bundle or of the trio")
+    bundle: str = Field(min_length=1, description="folder of the bundle, or an archive of it; or folder of the trio")
     image: str = Field("", description="H&E image")
     alignment: str = Field("", description="imagealignment.csv; empty for an H&E already in Xenium pixels")
     bundle_url: str = Field("", description="where the zipped bundle is downloaded from; empty for files of your own")
@@ -35,6 +37,16 @@ class Slide(Section):
         if self.kind != "trio" and not self.image:
             raise ValueError("image is empty; a slide of this kind needs its H&E")
         return self
+
+    @property
+    def archived(self) -> bool:
+        """Whether the bundle is an archive that has to be unpacked first."""
+        return self.kind == "xenium" and self.bundle.endswith(ARCHIVES)
+
+    @property
+    def manifest(self) -> str:
+        """Path of the bundle's `experiment.xenium`."""
+        return f"resources/unpacked/{self.slide}/experiment.xenium" if self.archived else f"{self.bundle}/experiment.xenium"
 
 
 def read_slides(path: Path) -> dict[str, Slide]:
