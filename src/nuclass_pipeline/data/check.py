@@ -7,18 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig
+from nuclass_pipeline.data.agreement import measure
 from nuclass_pipeline.data.he import RGB, HeImage
 from nuclass_pipeline.data.matrix import Matrix, read_matrix
-from nuclass_pipeline.data.register import chance_agreement, compare, fraction_inside, haematoxylin, is_chance, judge
+from nuclass_pipeline.data.overlay import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, write_pair
+from nuclass_pipeline.data.register import fraction_inside
 from nuclass_pipeline.data.registration import Alignment, read_alignment
 from nuclass_pipeline.data.xenium import CONTROLS, add_counts, align, read_cell_table, read_manifest
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import whole_file
-from nuclass_pipeline.units import HePixel, Micron
+from nuclass_pipeline.units import Micron
 
 READ = ("experiment.xenium", "cells.parquet", "cells.csv*", "cells.zarr.zip", "cell_feature_matrix*")
 OPTIONAL = (
@@ -35,11 +35,9 @@ MOST_DIFFERENCE = 0.05
 MOST_UNSEEN = 0.5
 """Share of an organ's types that may have no marker on the panel; beyond it the panel is of another species or tissue."""
 FEW_INSIDE, LEAST_INSIDE = 0.95, 0.5
-PANEL_PX = 600
 DETAIL_UM = 250.0
 MOST_DOTS = 5000
 STRIP_PX = 4096
-DOT_COLOR = (0, 230, 120)
 
 Verdict = Literal["ok", "note", "problem"]
 
@@ -89,6 +87,8 @@ def check_bundle(
     """
     if image is None and (extra := alignment or overlay):
         raise UserError(extra, "image", "is not given, so the H&E cannot be looked at", "Give --image too.")
+    if bundle.is_file():
+        raise UserError(bundle, "bundle", "is a file", "Give the folder with experiment.xenium; unpack an archive first.")
     manifest, table, matrix = read_manifest(bundle / "experiment.xenium"), read_cell_table(bundle), read_matrix(bundle)
     cells = add_counts(table, align(matrix, table, bundle), bundle)
     genes = matrix.features.loc[matrix.features["kind"] == "Gene Expression", "name"].tolist()
@@ -167,14 +167,14 @@ def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: Regist
     if inside == 0:
         yield Finding("registration", "no cell to compare", "problem")
         return
-    density = haematoxylin(he, mapping)
-    fit = compare(density, mapping, centroids, config.search_um)
-    chance = chance_agreement(density, mapping, centroids, config.search_um)
-    verdict_of_fit = judge(fit, chance, config.max_shift_um)
-    agreement = f"agreement {fit.agreement:.2f}, {fit.agreement_best:.2f} shifted"
-    shift = f"best shift {np.hypot(*fit.shift_um):.1f} µm, at most {config.max_shift_um:g} allowed"
-    yield Finding("registration", f"{verdict_of_fit}: {shift}; {agreement}", "ok" if verdict_of_fit == "good" else "problem")
-    yield Finding("agreement by chance", f"{chance:.2f} with the cells turned by 180°", "problem" if is_chance(fit, chance) else "ok")
+    agreement = measure(he, mapping, centroids, config)
+    fit, verdict_of_fit = agreement.whole, agreement.verdict(config.max_shift_um)
+    off = sum(region.fit.distance_um > config.max_shift_um for region in agreement.clear)
+    shift = f"best shift {fit.distance_um:.1f} µm, at most {config.max_shift_um:g} allowed"
+    found = f"{verdict_of_fit}: {shift}; agreement {fit.agreement:.2f}, {fit.agreement_best:.2f} shifted"
+    regions = f"{off} of {len(agreement.clear)} clear regions beyond it"
+    yield Finding("registration", f"{found}; {regions}", "ok" if verdict_of_fit == "good" else "problem")
+    yield Finding("agreement by chance", f"{fit.chance:.2f} with the cells turned by 180°", "problem" if fit.is_chance else "ok")
 
 
 def _note(is_odd: bool) -> Verdict:
@@ -183,30 +183,13 @@ def _note(is_odd: bool) -> Verdict:
 
 def _write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, path: Path) -> None:
     xy_px = mapping.to_he(centroids)
-    side_px = max(1, min(round(DETAIL_UM / mapping.mpp_he), *he.shape))
-    corner = _most_cells(xy_px, side_px, he.shape)
+    corner, side_px = densest_square(xy_px, DETAIL_UM, mapping.mpp_he, he.shape)
     scale = PANEL_PX / max(he.shape)
     whole = Image.fromarray(_shrink(he, scale))
-    _mark(whole, xy_px[:: -(-len(xy_px) // MOST_DOTS)] * scale, 1, fill=DOT_COLOR)
+    mark(whole, xy_px[:: -(-len(xy_px) // MOST_DOTS)] * scale, 1, fill=DOT_COLOR)
     box = np.concatenate([corner, corner + side_px]) * scale
     ImageDraw.Draw(whole).rectangle(tuple(box.tolist()), outline="black", width=2)
-    pixels = he.read(0, int(corner[1]), int(corner[0]), side_px, side_px)
-    detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
-    _mark(detail, (xy_px - corner) * (PANEL_PX / side_px), 5, width=2)
-    picture = Image.new("RGB", (2 * PANEL_PX, PANEL_PX), "white")
-    picture.paste(whole, (0, 0))
-    picture.paste(detail, (PANEL_PX, 0))
-    with whole_file(path) as partial:
-        picture.save(partial, "PNG")
-
-
-def _most_cells(xy_px: HePixel, side_px: int, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return the upper left corner (x, y) of the square with most cells, within the image."""
-    rows, columns = (-(-length // side_px) for length in shape)
-    extent = ((0, rows * side_px), (0, columns * side_px))
-    counts, *_ = np.histogram2d(xy_px[:, 1], xy_px[:, 0], bins=(rows, columns), range=extent)
-    row, column = np.unravel_index(int(np.argmax(counts)), counts.shape)
-    return np.array([min(int(column) * side_px, shape[1] - side_px), min(int(row) * side_px, shape[0] - side_px)])
+    write_pair(whole, draw_detail(he, xy_px, corner, side_px), path)
 
 
 def _shrink(he: HeImage, scale: float) -> RGB:
@@ -214,9 +197,3 @@ def _shrink(he: HeImage, scale: float) -> RGB:
     # Strips, because an H&E without pyramid is read at full resolution.
     step = max(1, int(STRIP_PX * scale))
     return np.concatenate([he.resample(scale, slice(top, min(top + step, height)), width) for top in range(0, height, step)])
-
-
-def _mark(picture: Image.Image, xy_px: NDArray[np.float64], radius_px: int, **style: Any) -> None:
-    draw = ImageDraw.Draw(picture)
-    for x, y in xy_px[((xy_px >= 0) & (xy_px < picture.size)).all(axis=1)]:
-        draw.ellipse((x - radius_px, y - radius_px, x + radius_px, y + radius_px), outline=DOT_COLOR, **style)

@@ -1,16 +1,14 @@
 """Check that the H&E lies on the nuclei before anything is cut from it."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.fft import irfft2, rfft2
-from scipy.ndimage import gaussian_filter
 
 from nuclass_pipeline.config.study import RegistrationConfig
+from nuclass_pipeline.data.agreement import Agreement, measure
 from nuclass_pipeline.data.he import HeImage
+from nuclass_pipeline.data.overlay import densest_square, draw_detail, write_pair
 from nuclass_pipeline.data.registration import Alignment, read_alignment
 from nuclass_pipeline.data.xenium import read_manifest
 from nuclass_pipeline.errors import UserError
@@ -20,23 +18,8 @@ from nuclass_pipeline.units import HePixel, Micron
 
 logger = logging.getLogger(__name__)
 
-QC_MPP = 1.0
-NUCLEUS_SIGMA_UM = 2.5
-HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
-"""Optical density of haematoxylin in red, green and blue (Ruifrok and Johnston 2001)."""
-LEAST_AGREEMENT = 0.1
-MOST_CHANCE = 0.5
-"""Share of the agreement that misplaced cells may reach: tissue lies on tissue even where an alignment is mirrored."""
-STRIP_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Agreement of haematoxylin with nuclei: where it is best, and how good, there and unshifted."""
-
-    shift_um: tuple[float, float]
-    agreement: float
-    agreement_best: float
+FAILED = "registration_failed.png"
+PICTURE_UM = 125.0
 
 
 def register_image(
@@ -44,34 +27,35 @@ def register_image(
 ) -> None:
     """Read the alignment, compare haematoxylin with the cells, and write `registration.json`.
 
+    A slide that is off leaves no `registration.json`, but `registration_failed.png` beside it: the H&E with the cells as they
+    lie, and as they would after the best shift. The next run removes it.
+
     Raises
     ------
     UserError
-        If the best shift is larger than `config.max_shift_um`, or no cell lies on the image.
+        If the best shift, of the slide or of too many regions, is larger than `config.max_shift_um`, or no cell lies on the image.
     """
+    picture = registration.with_name(FAILED)
+    picture.unlink(missing_ok=True)
     mapping = read_alignment(alignment, float(read_manifest(manifest)["pixel_size"]))
     centroids = Micron(read_table(cells, CELLS)[["x_um", "y_um"]].to_numpy())
     with HeImage(image) as he:
         inside = fraction_inside(mapping.to_he(centroids), he.shape)
         if inside == 0:
             raise UserError(alignment or image, "matrix", "places every cell outside the H&E", "Is it the alignment of this slide?")
-        density = haematoxylin(he, mapping)
-        embedded = he.embedded_mpp
-        shape = he.shape
+        agreement = measure(he, mapping, centroids, config)
+        verdict = agreement.verdict(config.max_shift_um)
+        if verdict == "shifted":
+            problem = draw_shift(he, mapping, centroids, agreement, config.max_shift_um, picture)
+            remedy = f"Look at {picture}, then align it again, or raise registration.max_shift_um."
+            raise UserError(alignment or image, "matrix", problem, remedy)
+        embedded, shape = he.embedded_mpp, he.shape
+    fit = agreement.whole
     if embedded and abs(embedded / mapping.mpp_he - 1) > 0.02:
         logger.warning("%s claims %.4f µm/px, the alignment says %.4f; the alignment holds", image, embedded, mapping.mpp_he)
-    fit = compare(density, mapping, centroids, config.search_um)
-    chance = chance_agreement(density, mapping, centroids, config.search_um)
-    verdict = judge(fit, chance, config.max_shift_um)
     if verdict == "unclear":
-        logger.warning("%s: agreement %.2f with the cells, %.2f by chance: look at it (nuclass check)", image, fit.agreement_best, chance)
-    if verdict == "shifted":
-        distance = float(np.hypot(*fit.shift_um))
-        raise UserError(
-            alignment or image,
-            "matrix",
-            f"the H&E lies {distance:.1f} µm off the nuclei",
-            "Align it again, or raise registration.max_shift_um.",
+        logger.warning(
+            "%s: agreement %.2f with the cells, %.2f by chance: look at it (nuclass check)", image, fit.agreement_best, fit.chance
         )
     write_json(
         {
@@ -88,8 +72,10 @@ def register_image(
             "shift_um": list(fit.shift_um),
             "agreement": fit.agreement,
             "agreement_best": fit.agreement_best,
-            "agreement_chance": chance,
+            "agreement_chance": fit.chance,
+            "confidence": fit.confidence,
             "verdict": verdict,
+            "regions": [region.record() for region in agreement.regions],
         },
         registration,
     )
@@ -100,73 +86,18 @@ def fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:
     return float(((xy_px >= 0) & (xy_px < (shape[1], shape[0]))).all(axis=1).mean())
 
 
-def judge(fit: Fit, chance: float, max_shift_um: float) -> str:
-    """Call a fit `good`, `shifted` by more than `max_shift_um`, or `unclear` where no shift agrees, or chance agrees half as well."""
-    if fit.agreement_best < LEAST_AGREEMENT or is_chance(fit, chance):
-        return "unclear"
-    return "shifted" if np.hypot(*fit.shift_um) > max_shift_um else "good"
-
-
-def is_chance(fit: Fit, chance: float) -> bool:
-    """Say whether cells that are surely misplaced agree nearly as well."""
-    return chance >= MOST_CHANCE * fit.agreement_best
-
-
-def chance_agreement(density: NDArray[np.float32], mapping: Alignment, centroids: Micron, search_um: float) -> float:
-    """Give the best agreement of the cells turned by 180° about their middle; arguments as for `compare`."""
-    turned = Micron(centroids.min(axis=0) + centroids.max(axis=0) - centroids)
-    return compare(density, mapping, turned, search_um).agreement_best
-
-
-def haematoxylin(he: HeImage, mapping: Alignment) -> NDArray[np.float32]:
-    """Return the haematoxylin optical density of the slide at `QC_MPP`, (height, width)."""
-    scale = mapping.mpp_he / QC_MPP
-    height, width = (max(1, round(side * scale)) for side in he.shape)
-    strips = []
-    for top in range(0, height, STRIP_ROWS):
-        pixels = he.resample(scale, slice(top, min(top + STRIP_ROWS, height)), width)
-        density = -np.log10((pixels.astype(np.float32) + 1) / 256)
-        strips.append(density @ HAEMATOXYLIN.astype(np.float32))
-    return np.concatenate(strips)
-
-
-def compare(density: NDArray[np.float32], mapping: Alignment, centroids: Micron, search_um: float) -> Fit:
-    """Correlate haematoxylin with blurred nuclei over all shifts up to `search_um`.
-
-    Parameters
-    ----------
-    density
-        (height, width) at `QC_MPP`.
-    centroids
-        (N, 2), µm.
-
-    Returns
-    -------
-    Fit
-        The shift is the one to add to the cells, in µm of the H&E frame; resolution is `QC_MPP`, refined by a parabola.
-    """
-    xy = mapping.to_image(centroids, QC_MPP)
-    height, width = density.shape
-    nuclei, *_ = np.histogram2d(xy[:, 1], xy[:, 0], bins=(height, width), range=((0, height), (0, width)))
-    nuclei = gaussian_filter(nuclei.astype(np.float32), NUCLEUS_SIGMA_UM / QC_MPP)
-    smooth = gaussian_filter(density, NUCLEUS_SIGMA_UM / QC_MPP) - gaussian_filter(density, 8 * NUCLEUS_SIGMA_UM / QC_MPP)
-    reach = int(search_um / QC_MPP)
-    surface = _correlate(smooth, nuclei)[np.ix_(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1))]
-    row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
-    shift = (_refine(surface[row], int(column)) - reach, _refine(surface[:, column], int(row)) - reach)
-    return Fit((shift[0] * QC_MPP, shift[1] * QC_MPP), float(surface[reach, reach]), float(surface[row, column]))
-
-
-def _correlate(image: NDArray[np.floating], template: NDArray[np.floating]) -> NDArray[np.float64]:
-    image, template = image - image.mean(), template - template.mean()
-    spectrum = rfft2(image) * np.conj(rfft2(template))
-    norm = float(np.linalg.norm(image) * np.linalg.norm(template)) or 1.0
-    return np.asarray(irfft2(spectrum, image.shape) / norm)
-
-
-def _refine(values: NDArray[np.float64], peak: int) -> float:
-    if not 0 < peak < len(values) - 1:
-        return float(peak)
-    left, middle, right = values[peak - 1 : peak + 2]
-    curvature = left - 2 * middle + right
-    return float(peak + (0.5 * (left - right) / curvature if curvature < 0 else 0.0))
+def draw_shift(he: HeImage, mapping: Alignment, centroids: Micron, agreement: Agreement, max_shift_um: float, picture: Path) -> str:
+    """Draw the cells of a shifted slide as they lie and after the best shift, where they are densest; return the fault in words."""
+    xy_px = mapping.to_he(centroids)
+    off = agreement.off(max_shift_um)
+    problem = f"the H&E lies {np.median([part.fit.distance_um for part in off] or agreement.whole.distance_um):.1f} µm off the nuclei"
+    fit, shown_px = agreement.whole, xy_px
+    if off:
+        problem += f" in {len(off)} of {len(agreement.clear)} regions"
+        region = max(off, key=lambda part: part.cells)
+        fit, shown_px = region.fit, HePixel(xy_px[region.holds(xy_px * mapping.mpp_he)])
+    window = densest_square(shown_px, PICTURE_UM, mapping.mpp_he, he.shape)
+    moved_px = HePixel(xy_px + np.array(fit.shift_um) / mapping.mpp_he)
+    as_aligned = draw_detail(he, xy_px, *window, "cells as aligned")
+    write_pair(as_aligned, draw_detail(he, moved_px, *window, f"cells moved by {fit.distance_um:.1f} micrometres"), picture)
+    return problem

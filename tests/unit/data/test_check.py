@@ -103,6 +103,12 @@ def test_the_real_bundle_is_described(real_data):
     assert found["types without marker"] == ("T_Cell", "problem")
 
 
+def test_an_archive_is_to_be_unpacked_first(tmp_path):
+    (tmp_path / "outs.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"outs\.zip: bundle: is a file\. Give the folder"):
+        check_bundle(bundle=tmp_path / "outs.zip", config=RegistrationConfig())
+
+
 def test_markers_are_counted_by_type(slide):
     found = look(bundle=slide["bundle"], markers={"T_Cell": {"CD3E", "CD3D", "NOGENE"}, "Endocrine": {"NOGENE"}})
     assert found["markers on the panel"] == ("T_Cell 2", "ok")

@@ -118,8 +118,6 @@ ALIGNMENTS = {
     "scaled a thousand times": (lines(np.diag([1e3, 1e3, 1]) @ SOUND), "matrix", "makes a pixel of the H&E 500 µm wide"),
     "scaled to a thousandth": (lines(np.diag([1e-3, 1e-3, 1]) @ SOUND), "matrix", "makes a pixel of the H&E 0.0005 µm wide"),
     "of the slide beside": (moved(5e4, 0), "matrix", "places every cell outside the H&E"),
-    "12 µm off in x": (moved(12 / XENIUM_MPP, 0), "matrix", "µm off the nuclei"),
-    "15 µm off in y": (moved(0, -15 / XENIUM_MPP), "matrix", "µm off the nuclei"),
     "no keypoint": (keypoints(np.empty((0, 2))), "keypoints", "0 pairs"),
     "one keypoint": (keypoints(CORNERS[:1]), "keypoints", "1 pairs"),
     "two keypoints": (keypoints(CORNERS[:2]), "keypoints", "2 pairs"),
