@@ -3,7 +3,7 @@ CORES ?= all
 RUN := .venv/bin/
 UV := $(RUN)uv pip install --quiet --python $(RUN)python --compile-bytecode -c constraints.txt
 
-.PHONY: help demo test test-slow test-gpu check docs bench clean
+.PHONY: help demo test test-slow test-gpu check docs bench bench-ingest clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -33,6 +33,10 @@ bench: .venv/dev ## labels and local path on real cells, patch files
 	$(RUN)python benchmarks/label_breast.py
 	$(RUN)python benchmarks/nucls_local.py
 	$(RUN)python benchmarks/patch_files.py
+
+bench-ingest: .venv/dev ## registration and nuclei, against planted shifts and experts' points
+	$(RUN)python benchmarks/registration.py
+	$(RUN)python benchmarks/nuclei.py
 
 clean: ## remove the demo's results, and nothing else
 	rm -rf results/demo logs/demo benchmarks/demo resources/synthetic
