@@ -34,9 +34,10 @@ bench: .venv/dev ## labels and local path on real cells, patch files
 	$(RUN)python benchmarks/nucls_local.py
 	$(RUN)python benchmarks/patch_files.py
 
-bench-ingest: .venv/dev ## registration and nuclei, against planted shifts and experts' points
+bench-ingest: .venv/dev ## registration against planted shifts, nuclei against experts, ingest at scale
 	$(RUN)python benchmarks/registration.py
 	$(RUN)python benchmarks/nuclei.py
+	$(RUN)python benchmarks/ingest.py
 
 clean: ## remove the demo's results, and nothing else
 	rm -rf results/demo logs/demo benchmarks/demo resources/synthetic
