@@ -37,7 +37,8 @@ bench: .venv/dev ## labels and local path on real cells, patch files
 bench-ingest: .venv/dev ## registration against planted shifts, nuclei against experts, ingest at scale
 	$(RUN)python benchmarks/registration.py
 	$(RUN)python benchmarks/nuclei.py
-	$(RUN)python benchmarks/ingest.py
+	$(RUN)python benchmarks/image.py
+	$(RUN)python benchmarks/scale.py
 
 clean: ## remove the demo's results, and nothing else
 	rm -rf results/demo logs/demo benchmarks/demo resources/synthetic

@@ -61,7 +61,8 @@ def write(tissue: Tissue, folder: Path) -> None:
         folder / "counts.h5ad"
     )
     cells = pd.DataFrame({"cell_id": obs.index, "x_um": tissue.xy_um[:, 0], "y_um": tissue.xy_um[:, 1], "cell_area_um2": 50.0})
-    cells = cells.assign(nucleus_area_um2=20.0, transcripts=np.asarray(tissue.counts.sum(axis=1)).ravel().astype(int), controls=0)
+    transcripts = np.asarray(tissue.counts.sum(axis=1)).ravel().astype(int)
+    cells = cells.assign(nucleus_area_um2=20.0, transcripts=transcripts, nucleus_transcripts=np.nan, controls=0)
     cells.to_parquet(folder / "cells.parquet")
 
 

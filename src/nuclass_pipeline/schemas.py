@@ -70,6 +70,7 @@ CELLS = Table(
         Column("cell_area_um2", "number", "cell area, µm²", optional=True),
         Column("nucleus_area_um2", "number", "nucleus area, µm²; empty where no nucleus was seen", optional=True),
         Column("transcripts", "integer", "gene transcripts with qv ≥ 20"),
+        Column("nucleus_transcripts", "number", "gene transcripts with qv ≥ 20 over the nucleus; empty where not told", optional=True),
         Column("controls", "integer", "control probes and codewords"),
     ),
     unique=("cell_id",),

@@ -17,13 +17,13 @@ rule build_image:
         "<benchmarks>/build_image/{slide}.tsv"
     wildcard_constraints:
         slide=cfg.pattern("xenium", "synthetic"),
-    threads: 1
+    threads: 4
     resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
+        mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=120,
     params:
         config=cfg.section("image"),
-        code=code_version("data.image"),
+        code=code_version("data.pyramid"),
     message:
         "Resampling the H&E of {wildcards.slide} to {params.config[mpp]} µm/px."
     script:

@@ -1,7 +1,7 @@
 """Rule build_image."""
 
 from nuclass_pipeline.config.study import ImageConfig
-from nuclass_pipeline.data.image import build_image
+from nuclass_pipeline.data.pyramid import build_image
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):
@@ -9,4 +9,5 @@ with job(snakemake.log[0], snakemake.threads):
         **paths(snakemake.input),
         **paths(snakemake.output),
         config=ImageConfig(**snakemake.params.config),
+        threads=snakemake.threads,
     )

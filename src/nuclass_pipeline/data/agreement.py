@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from nuclass_pipeline.config.study import RegistrationConfig
 from nuclass_pipeline.data.he import HeImage
 from nuclass_pipeline.data.registration import Alignment
+from nuclass_pipeline.data.resample import resample
 from nuclass_pipeline.units import ImagePixel, Micron
 
 QC_MPP = 1.0
@@ -29,7 +30,7 @@ LEAST_CELLS = 150
 MOST_OFF = 0.2
 """Share of the clear regions that may be off."""
 FEWEST_OFF = 2
-STRIP_ROWS = 1024
+BAND_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -141,14 +142,8 @@ def measure(he: HeImage, mapping: Alignment, centroids: Micron, config: Registra
 
 def haematoxylin(he: HeImage, mapping: Alignment) -> NDArray[np.float32]:
     """Return the haematoxylin optical density of the slide at `QC_MPP`, (height, width)."""
-    scale = mapping.mpp_he / QC_MPP
-    height, width = (max(1, round(side * scale)) for side in he.shape)
-    strips = []
-    for top in range(0, height, STRIP_ROWS):
-        pixels = he.resample(scale, slice(top, min(top + STRIP_ROWS, height)), width)
-        density = -np.log10((pixels.astype(np.float32) + 1) / 256)
-        strips.append(density @ HAEMATOXYLIN.astype(np.float32))
-    return np.concatenate(strips)
+    bands = resample(he, mapping.mpp_he / QC_MPP, BAND_PX)
+    return np.concatenate([-np.log10((pixels.astype(np.float32) + 1) / 256) @ HAEMATOXYLIN.astype(np.float32) for pixels in bands])
 
 
 def sharpen(density: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,12 +11,14 @@ from PIL import Image, ImageDraw
 
 from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig
 from nuclass_pipeline.data.agreement import measure
-from nuclass_pipeline.data.he import RGB, HeImage
+from nuclass_pipeline.data.he import HeImage
 from nuclass_pipeline.data.matrix import Matrix, read_matrix
 from nuclass_pipeline.data.overlay import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, write_pair
 from nuclass_pipeline.data.register import fraction_inside
 from nuclass_pipeline.data.registration import Alignment, read_alignment
-from nuclass_pipeline.data.xenium import CONTROLS, add_counts, align, read_cell_table, read_manifest
+from nuclass_pipeline.data.resample import resample
+from nuclass_pipeline.data.transcripts import TranscriptCounts
+from nuclass_pipeline.data.xenium import CONTROLS, add_counts, align, read_cell_table, read_manifest, transcripts_of
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.units import Micron
 
@@ -37,7 +39,6 @@ MOST_UNSEEN = 0.5
 FEW_INSIDE, LEAST_INSIDE = 0.95, 0.5
 DETAIL_UM = 250.0
 MOST_DOTS = 5000
-STRIP_PX = 4096
 
 Verdict = Literal["ok", "note", "problem"]
 
@@ -83,7 +84,8 @@ def check_bundle(
     Raises
     ------
     UserError
-        If a file is missing or broken, the cell table and the matrix are of two runs, or an alignment or overlay comes without an image.
+        If a file is missing or broken, the cell table, the matrix and the transcripts are not of one run, or an alignment or overlay
+        comes without an image.
     """
     if image is None and (extra := alignment or overlay):
         raise UserError(extra, "image", "is not given, so the H&E cannot be looked at", "Give --image too.")
@@ -93,6 +95,8 @@ def check_bundle(
     cells = add_counts(table, align(matrix, table, bundle), bundle)
     genes = matrix.features.loc[matrix.features["kind"] == "Gene Expression", "name"].tolist()
     findings = [*_files(bundle), *_cells(manifest, cells, matrix, len(genes))]
+    if transcripts := transcripts_of(cells, matrix, bundle):
+        findings += _transcripts(transcripts, cells["transcript_counts"])
     if markers is not None:
         findings += _panel(markers, set(genes))
     if image is not None:
@@ -140,6 +144,17 @@ def _without_nucleus(cells: pd.DataFrame) -> Finding:
     return Finding("cells without nucleus", f"{int(absent.sum()):,}, {100 * absent.mean():.1f} %")
 
 
+def _transcripts(found: TranscriptCounts, told: "pd.Series[int]") -> Iterator[Finding]:
+    yield Finding("transcripts", f"{found.rows:,} in {found.path.name}")
+    yield Finding("transcripts in cells", f"{100 * found.in_cells / found.rows:.1f} %")
+    yield Finding("transcripts with qv ≥ 20", f"{100 * found.good / found.rows:.1f} %")
+    counted, over = int(found.counted.sum()), found.over_nucleus
+    share = "not told: no overlaps_nucleus" if over is None else f"{100 * int(over.sum()) / max(counted, 1):.1f} % of {counted:,} counted"
+    yield Finding("transcripts over the nucleus", share, _note(over is None))
+    differing = int((found.counted != told.to_numpy()).sum())
+    yield Finding("cells with other transcripts", f"{differing:,} of {len(told):,} differ from transcript_counts", _note(differing > 0))
+
+
 def _panel(markers: Mapping[str, Collection[str]], genes: set[str]) -> Iterator[Finding]:
     on_panel = {name: len(genes.intersection(listed)) for name, listed in sorted(markers.items())}
     unseen = [name for name, n in on_panel.items() if not n]
@@ -185,15 +200,8 @@ def _write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, path: Pat
     xy_px = mapping.to_he(centroids)
     corner, side_px = densest_square(xy_px, DETAIL_UM, mapping.mpp_he, he.shape)
     scale = PANEL_PX / max(he.shape)
-    whole = Image.fromarray(_shrink(he, scale))
+    whole = Image.fromarray(np.concatenate(list(resample(he, scale, PANEL_PX))))
     mark(whole, xy_px[:: -(-len(xy_px) // MOST_DOTS)] * scale, 1, fill=DOT_COLOR)
     box = np.concatenate([corner, corner + side_px]) * scale
     ImageDraw.Draw(whole).rectangle(tuple(box.tolist()), outline="black", width=2)
     write_pair(whole, draw_detail(he, xy_px, corner, side_px), path)
-
-
-def _shrink(he: HeImage, scale: float) -> RGB:
-    height, width = (max(1, round(side * scale)) for side in he.shape)
-    # Strips, because an H&E without pyramid is read at full resolution.
-    step = max(1, int(STRIP_PX * scale))
-    return np.concatenate([he.resample(scale, slice(top, min(top + step, height)), width) for top in range(0, height, step)])

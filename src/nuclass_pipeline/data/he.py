@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 import tifffile
 import zarr
 from numpy.typing import NDArray
-from PIL import Image
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 
 RGB = NDArray[np.uint8]
 OTHER_COLOURS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB)
+READ_AHEAD = 8 * 2**20
+"""Bytes of compressed tiles that are read at once; decoded they are some twenty times as many."""
 BROKEN = (OSError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, struct.error)
 """What readers of TIFF raise where a file is broken."""
 
@@ -42,7 +44,7 @@ class HeImage:
             raise UserError(path, "file", f"not a readable TIFF ({error})", "Copy the H&E again.") from error
         self._check_length()
         self._axes = self._check_axes()
-        self.shape = self._size(0)
+        self.shape = self.size(0)
         self.embedded_mpp = self._embedded_mpp()
 
     def __enter__(self) -> "HeImage":
@@ -53,7 +55,7 @@ class HeImage:
 
     def downsample(self, level: int) -> float:
         """Return how many full-resolution pixels one pixel of `level` covers."""
-        return self.shape[0] / self._size(level)[0]
+        return self.shape[0] / self.size(level)[0]
 
     def level_for(self, downsample: float) -> int:
         """Return the coarsest level that is no coarser than `downsample`."""
@@ -66,28 +68,43 @@ class HeImage:
         try:
             region = np.asarray(self._levels[level][index])
         except BROKEN as error:
-            problem = f"cannot be decoded ({str(error) or type(error).__name__})"
-            raise UserError(self.path, f"pixels at row {top}", problem, "Copy the H&E again.") from error
+            raise self._undecodable(top, error) from error
         return np.ascontiguousarray(region if self._axes[-1] in "SC" else np.moveaxis(region, 0, -1), dtype=np.uint8)
 
-    def resample(self, scale: float, rows: slice, width: int) -> RGB:
-        """Return rows `rows` of the whole image enlarged by `scale` to `width` columns, (rows, width, 3).
+    def bands(self, level: int, threads: int = 1) -> Iterator[RGB]:
+        """Give a level from top to bottom in bands of whole tiles, (rows, width, 3); every tile is decoded once."""
+        height, width = self.size(level)
+        page = self._series.levels[level].keyframe
+        rows = page.tilelength if page.is_tiled else page.rowsperstrip
+        if page.shaped[:2] == (1, 1) and page.shaped[-1] >= 3 and len(self._series.levels[level].pages) == 1:
+            yield from self._decoded(page, min(rows, height), threads)
+        else:
+            yield from (self.read(level, top, 0, min(rows, height - top), width) for top in range(0, height, rows))
 
-        Reading rows piece by piece gives the same pixels as resampling at once: each piece is read with a margin.
-        """
-        level = self.level_for(1 / scale)
-        height_px, width_px = self._size(level)
-        step = 1 / (scale * self.downsample(level))
-        top, bottom = rows.start * step, rows.stop * step
-        margin = 4 * max(1.0, step)
-        first, last = max(0, int(top - margin)), min(height_px, int(np.ceil(bottom + margin)))
-        source = Image.fromarray(self.read(level, first, 0, last - first, width_px))
-        box = (0, top - first, min(width * step, width_px), min(bottom, height_px) - first)
-        return np.asarray(source.resize((width, rows.stop - rows.start), Image.Resampling.BICUBIC, box=box))
+    def _decoded(self, page: tifffile.TiffPage, rows: int, threads: int) -> Iterator[RGB]:
+        """Give a page of interleaved colours; tifffile decodes its tiles in `threads` threads, which Zarr does in one."""
+        height, width = page.imagelength, page.imagewidth
+        across = -(-width // page.tilewidth) if page.is_tiled else 1
+        segments = page.segments(maxworkers=threads, buffersize=READ_AHEAD)
+        for top in range(0, height, rows):
+            band = np.empty((min(rows, height - top), width, 3), np.uint8)
+            for _ in range(across):
+                try:
+                    tile, (_, _, _, left, _), (_, length, columns, _) = next(segments)
+                except BROKEN as error:
+                    raise self._undecodable(top, error) from error
+                place = band[:length, left : left + columns]
+                place[...] = page.nodata if tile is None else tile[0, : place.shape[0], : place.shape[1], :3]
+            yield band
 
-    def _size(self, level: int) -> tuple[int, int]:
+    def size(self, level: int) -> tuple[int, int]:
+        """Return height and width of a level, px."""
         shape = dict(zip(self._series.axes, self._series.levels[level].shape, strict=True))
         return int(shape["Y"]), int(shape["X"])
+
+    def _undecodable(self, row: int, error: BaseException) -> UserError:
+        problem = f"cannot be decoded ({str(error) or type(error).__name__})"
+        return UserError(self.path, f"pixels at row {row}", problem, "Copy the H&E again.")
 
     def _check_length(self) -> None:
         # Some codecs give grey for what is missing of a tile.

@@ -1,71 +1,17 @@
-"""One image per slide: the H&E resampled once to the target pixel size, as a chunked pyramid in HDF5.
+"""`image.h5`, one image per slide: the H&E at the target pixel size, read window by window.
 
-`image.h5` holds `level_0` (height, width, 3) uint8 at the target pixel size and `level_1`, … each half as large, in chunks of 256².
+It holds `level_0` (height, width, 3) uint8 at the target pixel size and `level_1`, … each half as large, in chunks of 256².
 """
 
-import logging
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclass_pipeline.config.study import ImageConfig
-from nuclass_pipeline.data.he import RGB, HeImage
-from nuclass_pipeline.data.registration import read_registration
+from nuclass_pipeline.data.he import RGB
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require, whole_file
-
-logger = logging.getLogger(__name__)
-
-CHUNK_PX = 256
-STRIP_PX = 4 * CHUNK_PX
-SMALLEST_PX = 512
-
-
-def build_image(*, image: Path, registration: Path, config: ImageConfig, pyramid: Path) -> None:
-    """Resample the H&E to `config.mpp` and write its pyramid, strip by strip.
-
-    The image keeps the orientation of the H&E: turning it would blur every nucleus, while cells can be turned exactly.
-    """
-    alignment, _ = read_registration(registration)
-    scale = alignment.mpp_he / config.mpp
-    with HeImage(image) as he, whole_file(pyramid) as partial, h5py.File(partial, "w", libver="v110") as file:
-        height, width = (max(1, round(side * scale)) for side in he.shape)
-        level = _create_level(file, 0, height, width, config.mpp)
-        for top in range(0, height, STRIP_PX):
-            rows = slice(top, min(top + STRIP_PX, height))
-            level[rows] = he.resample(scale, rows, width)
-            logger.info("row %d of %d", rows.stop, height)
-        _build_pyramid(file, config.mpp)
-        file.attrs.update(mpp=config.mpp, fill=config.fill, mpp_he=alignment.mpp_he)
-
-
-def _create_level(file: h5py.File, number: int, height: int, width: int, mpp: float) -> h5py.Dataset:
-    chunks = (min(CHUNK_PX, height), min(CHUNK_PX, width), 3)
-    level = file.create_dataset(f"level_{number}", (height, width, 3), np.uint8, chunks=chunks, compression="lzf", shuffle=False)
-    level.attrs["mpp"] = mpp * 2**number
-    return level
-
-
-def _build_pyramid(file: h5py.File, mpp: float) -> None:
-    number = 0
-    while max(file[f"level_{number}"].shape[:2]) > SMALLEST_PX:
-        finer = file[f"level_{number}"]
-        height, width = (max(1, side // 2) for side in finer.shape[:2])
-        number += 1
-        coarser = _create_level(file, number, height, width, mpp)
-        for top in range(0, height, STRIP_PX):
-            rows = slice(top, min(top + STRIP_PX, height))
-            coarser[rows] = _halve(finer[2 * rows.start : 2 * rows.stop])[:, :width]
-
-
-def _halve(pixels: RGB) -> RGB:
-    pixels = pixels[: max(1, len(pixels) // 2 * 2), : max(1, pixels.shape[1] // 2 * 2)]
-    if min(pixels.shape[:2]) < 2:
-        return pixels
-    total = sum(pixels[dy::2, dx::2].astype(np.uint16) for dy in (0, 1) for dx in (0, 1))
-    return np.asarray((np.asarray(total) + 2) // 4, dtype=np.uint8)
+from nuclass_pipeline.io import require
 
 
 def open_image(path: Path | str) -> h5py.File:

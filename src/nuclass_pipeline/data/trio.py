@@ -74,7 +74,7 @@ def _cell_table(path: Path, records: dict[str, Any], mpp: float) -> pd.DataFrame
             cell = frame["cell_id"][int(np.flatnonzero(values.isna())[0])]
             raise UserError(path, f"centroid_{axis}", f"is no number for cell {cell}", "Every cell needs its place.")
         frame[f"{axis}_um"] = values.to_numpy(dtype=np.float64) * mpp
-    return frame.assign(cell_area_um2=np.nan, nucleus_area_um2=np.nan, transcripts=0, controls=0)
+    return frame.assign(cell_area_um2=np.nan, nucleus_area_um2=np.nan, transcripts=0, nucleus_transcripts=np.nan, controls=0)
 
 
 def _label_table(ids: list[str], classes: list[str]) -> pd.DataFrame:

@@ -15,17 +15,19 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nuclass_pipeline.data.cells import cell_file, read_cell_file
 from nuclass_pipeline.data.matrix import COUNTERS, Matrix, count_kinds, matrix_file, read_matrix
 from nuclass_pipeline.data.registration import LEAST_MPP, MOST_MPP
+from nuclass_pipeline.data.transcripts import TranscriptCounts, count_transcripts
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, require, whole_files, write_table
 from nuclass_pipeline.schemas import CELLS
 
 CONTROLS = tuple(name for name in COUNTERS if name != "transcript_counts")
 MOST_DIFFERENT = 0.01
-"""Share of cells whose transcripts may differ between the cell table and the matrix; in the files of one run none do."""
+"""Share of cells whose transcripts may differ between two files; in the files of one run none do."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,15 +71,16 @@ def read_cells(*, manifest: Path, cells: Path, counts: Path) -> None:
     Raises
     ------
     UserError
-        If a file is missing or broken, or the cell table and the matrix are of two runs.
+        If a file is missing or broken, or the cell table, the matrix and the transcripts are not of one run.
     """
     read_manifest(manifest)
     bundle = require(manifest).parent
     table = read_cell_file(cell_file(bundle))
     matrix = align(read_matrix(bundle), table, bundle)
     table = add_counts(table, matrix, bundle)
+    transcripts = transcripts_of(table, matrix, bundle)
     with whole_files(cells, counts) as (cells_partial, counts_partial):
-        write_table(_standardise(table), cells_partial, CELLS)
+        write_table(_standardise(table, transcripts), cells_partial, CELLS)
         write_counts(matrix, table, counts_partial)
 
 
@@ -114,7 +117,40 @@ def add_counts(table: pd.DataFrame, matrix: Matrix, bundle: Path) -> pd.DataFram
     return table.join(sums[sums.columns.difference(table.columns, sort=False)])
 
 
-def _standardise(table: pd.DataFrame) -> pd.DataFrame:
+def transcripts_of(table: pd.DataFrame, matrix: Matrix, bundle: Path) -> TranscriptCounts | None:
+    """Count the transcripts of the cells of `table`, if the bundle has them, and compare them with the table.
+
+    A file may hold a part of the transcripts: a region, or a sample. So fewer than the table counts are only logged.
+
+    Raises
+    ------
+    UserError
+        If the file is broken, or of another run: no cell of the table has a gene transcript, or of those that have, more than the share
+        `MOST_DIFFERENT` have more than the table counts.
+    """
+    found = count_transcripts(bundle, table["cell_id"], matrix.features.loc[matrix.features["kind"] == "Gene Expression", "name"])
+    if found is None:
+        return None
+    told, remedy = table["transcript_counts"].to_numpy(), "Use the files of one run, or take this one out of the bundle, which may lack it."
+    present, more, fewer = (int(cells.sum()) for cells in (found.counted > 0, found.counted > told, found.counted < told))
+    if told.any() and not present:
+        raise UserError(found.path, "cell_id", f"no gene transcript with qv ≥ 20 is in a cell of {cell_file(bundle).name}", remedy)
+    problem = f"more gene transcripts than transcript_counts of {cell_file(bundle).name} in {more} of {present} cells"
+    if more > MOST_DIFFERENT * present:
+        raise UserError(found.path, "cell_id", problem, remedy)
+    if more or fewer:
+        logger.warning("%s: %s, fewer in %d of %d; nucleus_transcripts is empty there.", found.path, problem, fewer, len(told))
+    return found
+
+
+def _over_nucleus(table: pd.DataFrame, found: TranscriptCounts | None) -> NDArray[np.float64]:
+    if found is None or found.over_nucleus is None:
+        return np.full(len(table), np.nan)
+    # Of a cell whose transcripts are not all there, the number over the nucleus is not known.
+    return np.where(found.counted == table["transcript_counts"], found.over_nucleus, np.nan)
+
+
+def _standardise(table: pd.DataFrame, transcripts: TranscriptCounts | None) -> pd.DataFrame:
     missing = pd.Series(np.nan, index=table.index)
     return pd.DataFrame(
         {
@@ -124,6 +160,7 @@ def _standardise(table: pd.DataFrame) -> pd.DataFrame:
             "cell_area_um2": table.get("cell_area", missing).astype(np.float64),
             "nucleus_area_um2": table.get("nucleus_area", missing).astype(np.float64),
             "transcripts": table["transcript_counts"].astype(np.int64),
+            "nucleus_transcripts": _over_nucleus(table, transcripts),
             "controls": table[list(CONTROLS)].sum(axis=1).astype(np.int64),
         }
     )

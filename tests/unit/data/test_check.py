@@ -75,6 +75,14 @@ def test_a_sound_slide_has_no_problem_and_the_numbers_of_its_tables(slide):
     assert found["controls"] == (f"{controls}, {100 * controls / (controls + genes):.2f} % of all counts", "ok")
     assert found["cells without nucleus"] == (f"{absent}, {absent / 4:.1f} %", "ok")
     assert absent > 0
+    transcripts = pd.read_parquet(slide["bundle"] / "transcripts.parquet")
+    good, assigned = transcripts["qv"] >= 20, transcripts["cell_id"] != "UNASSIGNED"
+    over = transcripts.loc[good & assigned & transcripts["is_gene"], "overlaps_nucleus"].mean()
+    assert found["transcripts"] == (f"{len(transcripts):,} in transcripts.parquet", "ok")
+    assert found["transcripts in cells"] == (f"{100 * assigned.mean():.1f} %", "ok")
+    assert found["transcripts with qv ≥ 20"] == (f"{100 * good.mean():.1f} %", "ok")
+    assert found["transcripts over the nucleus"] == (f"{100 * over:.1f} % of {genes:,} counted", "ok")
+    assert found["cells with other transcripts"] == ("0 of 400 differ from transcript_counts", "ok")
     assert found["optional files missing"] == ("metrics_summary.csv", "note")
     assert found["rotation"] == ("91.5°", "ok")
     assert found["reflected"] == ("no", "ok")
@@ -88,7 +96,7 @@ def test_a_sound_slide_has_no_problem_and_the_numbers_of_its_tables(slide):
 def test_without_an_image_nothing_is_said_of_it(slide):
     found = look(bundle=slide["bundle"])
     assert not {"pixel size", "rotation", "reflected", "axes", "cells inside the image", "registration", "agreement by chance"} & set(found)
-    assert len(found) == 9
+    assert len(found) == 14
 
 
 def test_the_real_bundle_is_described(real_data):
@@ -100,6 +108,11 @@ def test_the_real_bundle_is_described(real_data):
     assert found["controls"] == ("1, 0.23 % of all counts", "ok")
     assert found["cells without nucleus"] == ("0, 0.0 %", "ok")
     assert found["optional files missing"] == ("none", "ok")
+    assert found["transcripts"] == ("1,985 in transcripts.parquet", "ok")
+    assert found["transcripts in cells"] == ("40.5 %", "ok")
+    assert found["transcripts with qv ≥ 20"] == ("27.2 %", "ok")
+    assert found["transcripts over the nucleus"] == ("26.3 % of 433 counted", "ok")
+    assert found["cells with other transcripts"] == ("0 of 23 differ from transcript_counts", "ok")
     assert found["types without marker"] == ("T_Cell", "problem")
 
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from test_mutations import PLACES, assert_refused, cut
 
 from nuclass_pipeline.config.study import ImageConfig, RegistrationConfig
-from nuclass_pipeline.data.image import build_image
+from nuclass_pipeline.data.pyramid import build_image
 from nuclass_pipeline.data.register import register_image
 from nuclass_pipeline.io import read_json, write_table
 from nuclass_pipeline.schemas import CELLS
@@ -45,7 +45,8 @@ def slide(tmp_path):
     (tmp_path / "experiment.xenium").write_text(json.dumps({"pixel_size": XENIUM_MPP}))
     tifffile.imwrite(tmp_path / "he.tif", PIXELS, photometric="rgb", tile=(256, 256))
     frame = pd.DataFrame({"cell_id": [f"c{i}" for i in range(len(XY))], "x_um": XY[:, 0], "y_um": XY[:, 1]})
-    write_table(frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0, transcripts=1, controls=0), tmp_path / "cells.parquet", CELLS)
+    frame = frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0, transcripts=1, nucleus_transcripts=1.0, controls=0)
+    write_table(frame, tmp_path / "cells.parquet", CELLS)
     names = {"manifest": "experiment.xenium", "cells": "cells.parquet", "image": "he.tif", "alignment": "alignment.csv"}
     return {name: tmp_path / file for name, file in names.items()} | {
         "config": RegistrationConfig(),
@@ -245,7 +246,7 @@ def spoil_tile(path, first, last, byte):
 def test_a_tile_in_the_middle_is_spoilt(slide, codec, part):
     tifffile.imwrite(slide["image"], PIXELS, photometric="rgb", tile=(256, 256), compression=codec, ome=True)
     spoil_tile(slide["image"], *SPOILT[codec, part])
-    assert_slide_refused(slide, "image", "pixels at row 0", "cannot be decoded")
+    assert_slide_refused(slide, "image", "pixels at row 256", "cannot be decoded")
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
@@ -259,7 +260,7 @@ def test_a_tile_of_the_finest_level_is_spoilt(slide, codec):
     register_image(**slide)
     pyramid = slide["registration"].parent / "image/image.h5"
     arguments = {"image": slide["image"], "registration": slide["registration"], "config": ImageConfig(), "pyramid": pyramid}
-    assert_refused(lambda: build_image(**arguments), slide["image"], "pixels at row 0", "cannot be decoded", pyramid.parent)
+    assert_refused(lambda: build_image(**arguments), slide["image"], "pixels at row 256", "cannot be decoded", pyramid.parent)
 
 
 CLAIM = 'PhysicalSizeX="0.5"'

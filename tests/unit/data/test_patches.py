@@ -33,7 +33,7 @@ def slide(tmp_path_factory):
     xy_um = 0.2125 * (he_px @ matrix[:2, :2].T + matrix[:2, 2])
     ids = [f"aaaa{i:04d}-1" for i in range(CELLS_N)]
     table = pd.DataFrame({"cell_id": ids, "x_um": xy_um[:, 0], "y_um": xy_um[:, 1], "transcripts": 100, "controls": 0})
-    write_table(table.assign(cell_area_um2=80.0, nucleus_area_um2=30.0), folder / "cells.parquet", CELLS)
+    write_table(table.assign(cell_area_um2=80.0, nucleus_area_um2=30.0, nucleus_transcripts=30.0), folder / "cells.parquet", CELLS)
     empty = dict.fromkeys(["cluster", "candidate", "lineage", "reason", "source"])
     empty |= dict.fromkeys(["lineage_confidence", "support", "margin", "purity"], np.nan)
     labels = pd.DataFrame({"cell_id": ids, "label": rng.choice(["T_Cell", "Unresolved"], CELLS_N), "confidence": 0.9}).assign(**empty)

@@ -40,7 +40,8 @@ def slide(tmp_path):
     np.savetxt(tmp_path / "alignment.csv", matrix, delimiter=",")
     (tmp_path / "experiment.xenium").write_text(json.dumps({"pixel_size": 0.2125}))
     frame = pd.DataFrame({"cell_id": [f"c{i}" for i in range(len(XY_UM))], "x_um": XY_UM[:, 0], "y_um": XY_UM[:, 1]})
-    write_table(frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0, transcripts=1, controls=0), tmp_path / "cells.parquet", CELLS)
+    frame = frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0, transcripts=1, nucleus_transcripts=1.0, controls=0)
+    write_table(frame, tmp_path / "cells.parquet", CELLS)
     return {
         "manifest": tmp_path / "experiment.xenium",
         "cells": tmp_path / "cells.parquet",

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuclass_pipeline.config.study import ImageConfig
-from nuclass_pipeline.data.image import build_image
 from nuclass_pipeline.data.patches import extract_patches, open_patches
+from nuclass_pipeline.data.pyramid import build_image
 from nuclass_pipeline.data.registration import Alignment, read_alignment
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import write_json, write_table
@@ -138,7 +138,7 @@ def discs(tmp_path):
     xy_um = 0.2125 * (he_um / HE_MPP @ matrix[:2, :2].T + matrix[:2, 2])
     ids = [f"c{number:02d}" for number in range(len(he_um))]
     frame = pd.DataFrame({"cell_id": ids, "x_um": xy_um[:, 0], "y_um": xy_um[:, 1], "transcripts": 9, "controls": 0})
-    write_table(frame.assign(cell_area_um2=80.0, nucleus_area_um2=30.0), tmp_path / "cells.parquet", CELLS)
+    write_table(frame.assign(cell_area_um2=80.0, nucleus_area_um2=30.0, nucleus_transcripts=3.0), tmp_path / "cells.parquet", CELLS)
     empty = {column.name: np.nan if column.kind == "number" else None for column in LABELS.columns}
     labels = pd.DataFrame({**empty, "cell_id": ids, "label": "T_Cell", "confidence": 0.9}, index=range(len(ids)))
     write_table(labels, tmp_path / "labels.parquet", LABELS)

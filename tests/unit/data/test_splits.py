@@ -45,7 +45,7 @@ def test_the_axis_that_keeps_every_class_in_every_part_is_chosen():
 def write_slide(folder, xy_um, classes):
     ids = [f"c{i}" for i in range(len(xy_um))]
     frame = pd.DataFrame({"cell_id": ids, "x_um": xy_um[:, 0], "y_um": xy_um[:, 1], "transcripts": 9, "controls": 0})
-    write_table(frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0), folder / "cells.parquet", CELLS)
+    write_table(frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0, nucleus_transcripts=3.0), folder / "cells.parquet", CELLS)
     empty = dict.fromkeys(["cluster", "candidate", "lineage", "reason", "source"])
     empty |= dict.fromkeys(["lineage_confidence", "support", "margin", "purity"], np.nan)
     write_table(pd.DataFrame({"cell_id": ids, "label": classes, "confidence": 1.0}).assign(**empty), folder / "labels.parquet", LABELS)

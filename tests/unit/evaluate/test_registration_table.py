@@ -19,7 +19,8 @@ def write_slide(folder, xy_um):
             file.create_dataset(f"level_{level}", data=np.full((side, side, 3), 200, np.uint8)).attrs["mpp"] = 0.25 * 2**level
         file.attrs["fill"] = 255
     frame = pd.DataFrame({"cell_id": [str(i) for i in range(len(xy_um))], "x_um": xy_um[:, 0], "y_um": xy_um[:, 1]})
-    write_table(frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0, transcripts=1, controls=0), folder / "cells.parquet", CELLS)
+    frame = frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0, transcripts=1, nucleus_transcripts=1.0, controls=0)
+    write_table(frame, folder / "cells.parquet", CELLS)
 
 
 def test_each_slide_gets_its_numbers_and_a_picture_with_its_cells(tmp_path):

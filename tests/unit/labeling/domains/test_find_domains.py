@@ -25,7 +25,8 @@ def write(folder, cells=2500, scale=1.0, **columns):
     names = [f"cell{i}" for i in range(cells)]
     ad.AnnData(counts, pd.DataFrame(index=names), pd.DataFrame(index=[f"GENE{i}" for i in range(120)])).write_h5ad(folder / "counts.h5ad")
     table = pd.DataFrame({"cell_id": names, "x_um": tissue.xy_um[:, 0] * scale, "y_um": tissue.xy_um[:, 1] * scale, **columns})
-    table = table.assign(cell_area_um2=50.0, nucleus_area_um2=20.0, transcripts=counts.sum(axis=1).astype(int), controls=0)
+    areas = {"cell_area_um2": 50.0, "nucleus_area_um2": 20.0}
+    table = table.assign(**areas, transcripts=counts.sum(axis=1).astype(int), nucleus_transcripts=np.nan, controls=0)
     table.iloc[::-1].to_parquet(folder / "cells.parquet")
     return tissue
 

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nuclass_pipeline.data.he import HeImage
+from nuclass_pipeline.data.resample import Axis, keys_cubic, resample
+
+
+def smooth_noise(height, width, seed=0):
+    """Grey levels from 60 to 195, which the overshoot of a cubic does not clip."""
+    coarse = np.random.default_rng(seed).integers(60, 196, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def write_tiff(path, pixels, **options):
+    tifffile.imwrite(path, pixels, **{"photometric": "rgb", "tile": (128, 128), **options})
+    return path
+
+
+def resampled(path, scale, band_px, threads=1):
+    with HeImage(path) as he:
+        return list(resample(he, scale, band_px, threads))
+
+
+def pillow(pixels, scale):
+    """Resample from the same edge at the same scale, which is not that of the rounded sides."""
+    height, width = (round(side * scale) for side in pixels.shape[:2])
+    source = Image.fromarray(np.pad(pixels, ((0, 9), (0, 9), (0, 0)), mode="edge"))
+    return np.asarray(source.resize((width, height), Image.Resampling.BICUBIC, box=(0, 0, width / scale, height / scale)))
+
+
+@pytest.mark.parametrize("scale", [0.2738 / 0.25, 0.1369 / 0.25, 1, 0.5, 0.11, 2.3])
+def test_it_is_the_bicubic_of_pillow(tmp_path, scale):
+    pixels = smooth_noise(500, 700)
+    found = np.concatenate(resampled(write_tiff(tmp_path / "he.tif", pixels), scale, 256)).astype(int)
+    expected = pillow(pixels, scale)
+    assert found.shape == expected.shape
+    inner = np.s_[: -int(2 * scale + 3), : -int(2 * scale + 3)]
+    assert np.abs(found - expected)[inner].max() <= 1
+    assert np.abs(found - expected).mean() < 0.25
+
+
+def test_an_image_at_its_own_scale_stays_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    assert (np.concatenate(resampled(write_tiff(tmp_path / "he.tif", pixels), 1, 100)) == pixels).all()
+
+
+@pytest.mark.parametrize("scale", [0.2738 / 0.25, 0.37])
+def test_bands_and_threads_change_no_pixel(tmp_path, scale):
+    path = write_tiff(tmp_path / "he.tif", smooth_noise(900, 1100))
+    whole = np.concatenate(resampled(path, scale, 5000))
+    for band_px, threads in ((256, 1), (100, 3), (1, 2)):
+        bands = resampled(path, scale, band_px, threads)
+        assert {len(band) for band in bands[:-1]} == {band_px}
+        assert (np.concatenate(bands) == whole).all()
+
+
+LAYOUTS = {
+    "tiles": {"tile": (128, 128)},
+    "tiles of jpeg": {"tile": (128, 128), "compression": "jpeg", "compressionargs": {"level": 100}},
+    "strips": {"tile": None, "rowsperstrip": 37},
+    "rows": {"tile": None, "rowsperstrip": 1},
+    "one strip": {"tile": None},
+    "planes": {"planarconfig": "separate"},
+    "channels in an OME-TIFF": {"photometric": "minisblack", "ome": True, "metadata": {"axes": "CYX"}},
+    "with alpha": {"extrasamples": ["unassalpha"]},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_bands_hold_every_row_once_whatever_the_layout(tmp_path, layout):
+    pixels = smooth_noise(300, 250)
+    data = pixels
+    if layout in ("planes", "channels in an OME-TIFF"):
+        data = np.moveaxis(pixels, -1, 0).copy()
+    elif layout == "with alpha":
+        data = np.dstack([pixels, np.zeros((300, 250), np.uint8)])
+    path = write_tiff(tmp_path / "he.tif", data, **LAYOUTS[layout])
+    with HeImage(path) as he:
+        for threads in (1, 3):
+            bands = np.concatenate(list(he.bands(0, threads)))
+            assert bands.shape == pixels.shape
+            assert np.abs(bands.astype(int) - he.read(0, 0, 0, 300, 250)).max() == 0
+        if "jpeg" not in layout:
+            assert (bands == pixels).all()
+
+
+def test_bands_give_the_svs(real_data):
+    with HeImage(real_data / "he_openslide_cmu1/CMU-1-Small-Region.svs") as he:
+        bands = list(he.bands(0, threads=2))
+        assert [len(band) for band in bands] == [240] * 12 + [87]
+        assert (np.concatenate(bands) == he.read(0, 0, 0, 2967, 2220)).all()
+
+
+def test_the_pyramid_is_read_at_the_level_that_suffices(tmp_path):
+    """The second level is black, so that what comes from it is."""
+    with tifffile.TiffWriter(tmp_path / "he.tif") as writer:
+        options = {"photometric": "rgb", "tile": (64, 64)}
+        writer.write(smooth_noise(256, 256), subifds=1, **options)
+        writer.write(np.zeros((128, 128, 3), np.uint8), subfiletype=1, **options)
+    levels = {scale: np.concatenate(resampled(tmp_path / "he.tif", scale, 64)).mean() > 0 for scale in (1.1, 0.51, 0.5, 0.2)}
+    assert levels == {1.1: True, 0.51: True, 0.5: False, 0.2: False}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 5), (40, 2)])
+@pytest.mark.parametrize("scale", [1.5, 0.4])
+def test_a_plain_colour_stays_however_small_the_image(tmp_path, shape, scale):
+    pixels = np.full((*shape, 3), (7, 100, 250), dtype=np.uint8)
+    bands = resampled(write_tiff(tmp_path / "he.tif", pixels, tile=None), scale, 16)
+    assert (np.concatenate(bands) == (7, 100, 250)).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(pixels=st.integers(1, 400), step=st.floats(0.05, 30))
+def test_weights_sum_to_one_and_balance_at_the_middle_of_the_pixel(pixels, step):
+    source_px = int(np.ceil(pixels * step)) + 1
+    axis = Axis.of(pixels, source_px, step)
+    assert axis.weights.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert (axis.start >= 0).all()
+    position = axis.start[:, None] + np.arange(axis.taps)
+    assert not axis.weights[position >= source_px].any()
+    centre = (np.arange(pixels) + 0.5) * step
+    inner = (centre > 3 * max(1, step)) & (centre < source_px - 3 * max(1, step))
+    assert ((position + 0.5) * axis.weights).sum(axis=1)[inner] == pytest.approx(centre[inner], abs=0.05 * max(1, step))
+
+
+def test_the_kernel_interpolates():
+    assert keys_cubic(np.array([0.0, 1, 2, 3, -1])).tolist() == [1, 0, 0, 0, 0]
+    assert keys_cubic(np.array([0.5, 1.5])).tolist() == [0.5625, -0.0625]
