@@ -37,8 +37,8 @@ wildcard_constraints:
 
 
 for name in (
-    "bundles slides labels domains programs review patches models features"
-    " evaluation cohort figures attribution label_report tables report"
+    "bundles slides segmentation labels domains programs review patches models features"
+    " evaluation cohort figures attribution classification label_report tables report"
 ).split():
 
     include: f"workflow/rules/{name}.smk"
@@ -48,6 +48,7 @@ rule all:
     default_target: True
     input:
         rules.slides.input,
+        rules.classification.input,
         rules.figures.input,
         rules.tables.input,
         rules.build_report.output,

@@ -77,6 +77,7 @@ results/<run>/
     clustering.json                         the resolutions tried, and how stable each was
     domains.parquet domain_scores.parquet   neighbourhoods, and how distinct they are
     labels.parquet split.parquet            label or Unresolved per cell; part per cell
+    nuclei.parquet nuclei.png               of an H&E without Xenium: outlines of its nuclei, and a picture of them
     proposals.tsv                           a label proposed for each cluster with its evidence, for review
     ablation.parquet                        by `snakemake ablation`: proposals with less evidence and by other annotators
     label_report.pdf label_report.png       maps, markers, composition and abstentions of the labels

@@ -118,6 +118,14 @@ LABELS = Table(
     ),
     unique=("cell_id",),
 )
+NUCLEI = Table(
+    "nuclei",
+    (
+        _CELL,
+        Column("polygon_um", "list", "closed outline: x and y in turn, µm in the frame of the centroids"),
+    ),
+    unique=("cell_id",),
+)
 SPLIT = Table(
     "split",
     (
@@ -280,6 +288,7 @@ TABLES = (
     PROGRAMS,
     LABELS,
     ABLATION,
+    NUCLEI,
     SPLIT,
     PREDICTIONS,
     METRICS,

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from nuclass_pipeline.config import load
+from nuclass_pipeline.config.slides import read_slides
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.vocabulary import CLASSES, PAPER_CLASSES, UNRESOLVED, read_label_map
 
@@ -55,7 +56,11 @@ def test_the_paper_run_states_the_defaults():
         ("local.optim.lr_head", "fast", "local.optim.lr_head: 'fast'"),
         ("local.optim.lr_head", -1, "greater than 0"),
         ("compute.precision", False, "compute.precision: False"),
-        ("study.train", ["demo-lung-1", "demo-lung-2"], "demo-lung-2 is both a training and a held-out slide"),
+        ("study.train", ["demo-lung-1", "demo-lung-2"], "demo-lung-2 stands under two of train, heldout and predict"),
+        ("study.predict", ["demo-lung-1"], "demo-lung-1 stands under two of train, heldout and predict"),
+        ("study.heldout", ["demo-lung-2", "demo-lung-he"], "demo-lung-he stands under two"),
+        ("study", {"train": ["demo-lung-1"], "heldout": ["demo-lung-he"]}, "study.heldout: slide demo-lung-he is an H&E alone"),
+        ("segmentation.method", "otsu", "segmentation.method: 'otsu'"),
         ("study.train", ["demo-lung-9"], "slide 'demo-lung-9' is not in config/slides.tsv, did you mean 'demo-lung-"),
         ("split.guard_um", 100, "less than half a context window (128 µm)"),
         ("split.fractions", {"train": 0.5, "gate": 0.2, "val": 0.2}, "add up to 0.9"),
@@ -89,6 +94,37 @@ def test_files_of_ones_own_must_be_there_unless_the_run_is_an_archive(demo, tmp_
     assert load(raw, root=tmp_path).slides_of("trio") == ["b"]
 
 
+def test_an_image_alone_may_be_that_of_a_slide_that_is_still_to_be_made(demo, tmp_path):
+    """The demo classifies the H&E of one of its own slides, which no run has made yet."""
+    assert load(demo, root=ROOT).slides_of("image", role="predict") == ["demo-lung-he"]
+    (tmp_path / "slides.tsv").write_text("slide\tkind\torgan\timage\tbundle\na\timage\tlung\the.tif\t\nb\ttrio\tlung\t\ttrio\n")
+    (tmp_path / "trio").mkdir()
+    (tmp_path / "trio/annotations.json").touch()
+    raw = edited(edited(demo, "slides", "slides.tsv"), "study", {"train": ["b"], "heldout": ["c"], "predict": ["a"]})
+    (tmp_path / "slides.tsv").write_text((tmp_path / "slides.tsv").read_text() + "c\ttrio\tlung\t\ttrio\n")
+    with pytest.raises(UserError, match=r"a, image: he\.tif does not exist"):
+        load(raw, root=tmp_path)
+    (tmp_path / "he.tif").touch()
+    run = load(raw, root=tmp_path)
+    assert (run.role("a"), run.slides["a"].mpp, run.slides["a"].first_file) == ("predict", None, "")
+
+
+def test_the_sheet_names_what_is_public(demo):
+    paper = load(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT)
+    sheet = read_slides(ROOT / "config/slides.tsv")
+    public = [slide for slide in sheet.values() if slide.kind == "xenium"]
+    assert len(public) == 24
+    assert set(paper.slides) < {slide.slide for slide in public}
+    for slide in public:
+        sample = slide.note.split(";")[0]
+        assert slide.release
+        assert slide.label_source
+        assert slide.note.endswith("10x Genomics, CC BY 4.0")
+        assert slide.bundle_url.endswith(f"/{slide.release}/{sample}/{sample}_outs.zip")
+        assert slide.image_url.endswith(f"/{slide.release}/{sample}/{sample}_he_image.ome.tif")
+        assert slide.alignment_url.endswith(f"/{slide.release}/{sample}/{sample}_he_imagealignment.csv") or slide.slide == "breast-1"
+
+
 HEADER = "slide\tkind\torgan\tbundle\timage\talignment\tbundle_url\timage_url\talignment_url\tnote\n"
 
 
@@ -98,7 +134,15 @@ HEADER = "slide\tkind\torgan\tbundle\timage\talignment\tbundle_url\timage_url\ta
         ("slide\tkind\n", "organ: the columns are slide, kind"),
         (HEADER + "a\txenium\tbrain\tx\ty\t\t\t\t\t\n", "line 2, organ: 'brain'"),
         (HEADER + "A b\txenium\tlung\tx\ty\t\t\t\t\t\n", "line 2, slide: 'A b'"),
-        (HEADER + "a\txenium\tlung\tx\t\t\t\t\t\t\n", "image is empty"),
+        (HEADER + "a\txenium\tlung\tx\t\t\t\t\t\t\n", "image is empty; a slide of kind xenium needs it"),
+        (HEADER + "a\txenium\tlung\t\ty\t\t\t\t\t\n", "bundle is empty; a slide of kind xenium needs it"),
+        (HEADER + "a\timage\tlung\t\t\t\t\t\t\t\n", "image is empty; a slide of kind image needs it"),
+        (HEADER + "a\timage\tlung\t\ty\tz.csv\t\t\t\t\n", "alignment is not for a slide of kind image"),
+        (HEADER + "a\ttrio\tlung\tx\t\t\t\t\t\t\tone more\n", "line 2, row: has 11 values for 10 columns"),
+        ("slide\tkind\torgan\tmpp\ttrack\n", "track: the columns are slide, kind, organ, mpp, track"),
+        ("slide\tkind\torgan\tslide\n", "slide: the columns are"),
+        ("slide\tkind\torgan\timage\tmpp\na\timage\tlung\the.tif\t0.25 µm\n", "line 2, mpp: '0.25 µm'"),
+        ("slide\tkind\torgan\timage\tbundle\tmpp\na\txenium\tlung\the.tif\touts\t0.25\n", "mpp is not for a slide of kind xenium"),
         (HEADER + "a\ttrio\tlung\tx\t\t\t\t\t\t\n" * 2, "slide: 'a' stands in two rows"),
     ],
 )

@@ -19,7 +19,6 @@ def mine(project, real_data):
         shutil.copyfile(real_data / "xoa3.0_mouse_ileum_tiny" / name, bundle / name)
     shutil.copyfile(real_data / "he_openslide_cmu1/CMU-1-Small-Region.svs", bundle.parent / "he.svs")
     (bundle.parent / "alignment.csv").write_text("1,0,0\n0,1,0\n0,0,1\n")
-    sheet = project.folder / "config/slides.tsv"
-    sheet.write_text(sheet.read_text() + "mine\txenium\tcolon\tmine/outs\tmine/he.svs\tmine/alignment.csv\t\t\t\t\n")
+    project.add_slide(slide="mine", kind="xenium", organ="colon", bundle="mine/outs", image="mine/he.svs", alignment="mine/alignment.csv")
     project.edit(lambda raw: raw["study"].update(train=["mine"]))
     return project, bundle

@@ -41,6 +41,12 @@ class Project:
         change(raw)
         path.write_text(yaml.safe_dump(raw, sort_keys=False))
 
+    def add_slide(self, **values: str) -> None:
+        """Add a row to the slide sheet."""
+        sheet = self.folder / "config/slides.tsv"
+        header = sheet.read_text().splitlines()[0].split("\t")
+        sheet.write_text(sheet.read_text() + "\t".join(values.get(name, "") for name in header) + "\n")
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return rule → number of jobs of a dry run."""
         done = self.snakemake("-n", *arguments)

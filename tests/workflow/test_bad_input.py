@@ -54,5 +54,5 @@ def test_a_missing_file_and_an_unknown_organ_stop_before_any_job(mine):
     (bundle / "experiment.xenium").unlink()
     assert "mine, bundle: mine/outs/experiment.xenium does not exist" in project.snakemake("-n").stderr
     sheet = project.folder / "config/slides.tsv"
-    sheet.write_text(sheet.read_text().replace("\tcolon\tmine", "\tspleen\tmine"))
+    sheet.write_text(sheet.read_text().replace("\tcolon\t\tmine", "\tspleen\t\tmine"))
     assert "organ: 'spleen'" in project.snakemake("-n").stderr

@@ -2,24 +2,24 @@
 
 import pytest
 
-PER_SLIDE = (
+OF_XENIUM = (
     "read_cells",
     "register_image",
-    "build_image",
     "cluster_cells",
     "rank_markers",
     "label_cells",
     "find_domains",
     "propose_labels",
     "figure_labels",
-    "split_cells",
-    "extract_patches",
 )
+OF_ALL = ("build_image", "split_cells", "extract_patches")
 
 
 def test_the_demo_plans_every_step(project):
     jobs = project.planned()
-    assert {jobs[rule] for rule in ("make_slide", *PER_SLIDE, "embed_cells", "predict_slide")} == {4}
+    assert {jobs[rule] for rule in ("make_slide", *OF_XENIUM)} == {4}
+    assert {jobs[rule] for rule in (*OF_ALL, "embed_cells", "predict_slide")} == {5}
+    assert {jobs[rule] for rule in ("measure_image", "segment_nuclei", "figure_cell_map")} == {1}
     assert {jobs[rule] for rule in ("train_local", "train_global", "train_gate", "calibrate_models", "build_report")} == {1}
     assert "fetch_slide" not in jobs
     assert "embed_context" not in jobs
@@ -27,7 +27,8 @@ def test_the_demo_plans_every_step(project):
 
 def test_the_paper_fetches_eleven_slides_and_caches_the_frozen_encoder(project):
     jobs = project.planned("--configfile", "config/paper.yaml")
-    assert {jobs[rule] for rule in ("fetch_slide", "embed_context", *PER_SLIDE)} == {11}
+    assert {jobs[rule] for rule in ("fetch_slide", "embed_context", *OF_XENIUM, *OF_ALL)} == {11}
+    assert not {"measure_image", "segment_nuclei", "figure_cell_map"} & set(jobs)
     assert jobs["explain_cells"] == 3
     assert "make_slide" not in jobs
 
@@ -44,18 +45,17 @@ def test_annotators_are_compared_on_demand(project):
 
 def test_a_frozen_context_is_one_config_word(project):
     project.edit(lambda raw: raw["global"]["context"].update(freeze=True))
-    assert project.planned()["embed_context"] == 4
+    assert project.planned()["embed_context"] == 5
 
 
 def test_a_trio_enters_without_a_bundle(project):
-    sheet = project.folder / "config/slides.tsv"
-    sheet.write_text(sheet.read_text() + "mine\ttrio\tlung\ttrios/mine\t\t\t\t\t\tmy own\n")
+    project.add_slide(slide="mine", kind="trio", organ="lung", bundle="trios/mine", note="my own")
     project.edit(lambda raw: raw["study"]["heldout"].append("mine"))
     (project.folder / "trios/mine").mkdir(parents=True)
     for name in ("annotations.json", "patches_224x224.h5", "patches_1024x1024.h5"):
         (project.folder / "trios/mine" / name).touch()
     jobs = project.planned()
-    assert (jobs["import_trio"], jobs["read_cells"], jobs["predict_slide"]) == (1, 4, 5)
+    assert (jobs["import_trio"], jobs["read_cells"], jobs["predict_slide"]) == (1, 4, 6)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from project import Project
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from nuclass_pipeline.config.study import LabelingConfig
 from nuclass_pipeline.data.image import cut_window
 from nuclass_pipeline.data.registration import read_registration
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.labeling.labels import label_cells
-from nuclass_pipeline.schemas import CELLS, LABELS, METRICS
+from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, TRUTH
 from nuclass_pipeline.units import Micron
 from nuclass_pipeline.vocabulary import PAPER_CLASSES, UNRESOLVED
 
@@ -99,6 +101,24 @@ def test_context_patches_are_small_and_right(demo):
         assert all((images[int(row)] == cut_window(pixels, *xy_px[row], 1024, 255)[0]).all() for row in chosen)
 
 
+def test_an_image_alone_is_classified_nearly_as_well_as_with_its_cells(demo):
+    """Its nuclei are found on the H&E of demo-lung-2, whose truth says what and where they are."""
+    results = demo.folder / "results/demo"
+    truth = read_table(demo.folder / "resources/synthetic/demo-lung-2/truth.parquet", TRUTH).merge(
+        read_table(results / "slides/demo-lung-2/cells.parquet", CELLS), on="cell_id"
+    )
+    mapping, _ = read_registration(results / "slides/demo-lung-2/registration.json")
+    xy_um = mapping.to_he(Micron(truth[["x_um", "y_um"]].to_numpy())) * mapping.mpp_he
+    found = read_table(results / "predictions/gate/seed-0/demo-lung-he.parquet", PREDICTIONS)
+    assert set(found["label"]) == {UNRESOLVED}
+    distance_um = cdist(found[["x_um", "y_um"]], xy_um)
+    rows, columns = linear_sum_assignment(np.where(distance_um < 2.4, distance_um, 1e6))
+    right = distance_um[rows, columns] < 2.4
+    assert 2 * right.sum() / (len(found) + len(truth)) >= 0.85
+    same = found["predicted"].to_numpy()[rows[right]] == truth["label"].to_numpy()[columns[right]]
+    assert same.mean() >= score(demo, "demo-lung-2", "gate", "accuracy") - 0.08
+
+
 def test_one_figure_again_is_one_job(demo):
     (demo.folder / "results/demo/figures/confusion.pdf").unlink()
     assert demo.planned("figure_confusion") == {"figure_confusion": 1, "total": 1}
@@ -114,7 +134,7 @@ def test_the_archive_redraws_every_figure(demo, tmp_path):
     assert sorted(path.stem for path in (tmp_path / "results/demo/figures").glob("*.pdf")) == sorted(FIGURES)
 
 
-FIGURES = ("composition", "registration", "confusion", "reliability", "complementarity", "gate_map", "attribution")
+FIGURES = ("composition", "registration", "confusion", "reliability", "complementarity", "gate_map", "attribution", "cell_map")
 
 
 ONE_AT_A_TIME = ("--default-resources", "slot=1", "--resources", "slot=1", "gpu=1")

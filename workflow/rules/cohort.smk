@@ -5,12 +5,13 @@ OUTPUTS  metrics/{cohort,registration,labels}.parquet, config.yaml, manifest.jso
 """
 
 PLANTED = cfg.slides_of("synthetic")
+STUDIED = [*TRAIN, *HELDOUT]
 
 
 rule summarise_cohort:
     input:
-        labels=expand("<results>/slides/{slide}/labels.parquet", slide=cfg.slides),
-        splits=expand("<results>/slides/{slide}/split.parquet", slide=cfg.slides),
+        labels=expand("<results>/slides/{slide}/labels.parquet", slide=STUDIED),
+        splits=expand("<results>/slides/{slide}/split.parquet", slide=STUDIED),
     output:
         output="<results>/metrics/cohort.parquet",
     log:
@@ -23,9 +24,9 @@ rule summarise_cohort:
         runtime=30,
     params:
         names={
-            "slides": list(cfg.slides),
+            "slides": STUDIED,
             "organs": ORGANS,
-            "roles": {slide: cfg.role(slide) for slide in cfg.slides},
+            "roles": {slide: cfg.role(slide) for slide in STUDIED},
             "run": cfg.config.run,
         },
         code=code_version("evaluate.cohort"),

@@ -8,7 +8,7 @@ OUTPUTS  slides/{slide}/{image.h5, split.parquet, patches_224x224.h5, patches_10
 rule build_image:
     input:
         image=lambda w: cfg.slides[w.slide].image,
-        registration=rules.register_image.output.registration,
+        registration="<results>/slides/{slide}/registration.json",
     output:
         pyramid="<results>/slides/{slide}/image.h5",
     log:
@@ -16,7 +16,7 @@ rule build_image:
     benchmark:
         "<benchmarks>/build_image/{slide}.tsv"
     wildcard_constraints:
-        slide=cfg.pattern("xenium", "synthetic"),
+        slide=cfg.pattern("xenium", "synthetic", "image"),
     threads: 4
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
@@ -69,7 +69,7 @@ rule extract_patches:
     benchmark:
         "<benchmarks>/extract_patches/{slide}.tsv"
     wildcard_constraints:
-        slide=cfg.pattern("xenium", "synthetic"),
+        slide=cfg.pattern("xenium", "synthetic", "image"),
     threads: 1
     resources:
         mem_mb=lambda w, attempt: 4000 * attempt,

@@ -12,6 +12,7 @@ CAPTIONS = [
     "reliability",
     "complementarity",
     "gate_map",
+    "cell_map",
     "labels",
     "attribution",
     "cohort",
@@ -47,6 +48,7 @@ rule figures:
         rules.figure_complementarity.output,
         rules.figure_gate_map.output,
         rules.figure_attribution.output,
+        rules.figure_cell_map.output if PREDICTED else [],
 
 
 rule tables:

@@ -4,6 +4,10 @@ INPUTS   config/slides.tsv: Xenium bundles with H&E and alignment
 OUTPUTS  slides/{slide}/{cells.parquet, counts.h5ad, registration.json}
 """
 
+SEGMENTATION_GPU = (
+    cfg.config.compute.gpu if cfg.config.segmentation.method == "cellpose" else 0
+)
+
 
 rule make_slide:
     output:
@@ -99,10 +103,12 @@ rule register_image:
         slide=cfg.pattern("xenium", "synthetic"),
     threads: 1
     resources:
+        gpu=SEGMENTATION_GPU,
         mem_mb=lambda w, attempt: 4000 * attempt,
         runtime=60,
     params:
         config=cfg.section("registration"),
+        segmentation=cfg.section("segmentation"),
         code=code_version("data.register"),
     message:
         "Registering the H&E of {wildcards.slide}."

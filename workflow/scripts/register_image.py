@@ -1,12 +1,14 @@
 """Rule register_image."""
 
-from nuclass_pipeline.config.study import RegistrationConfig
+from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.register import register_image
-from nuclass_pipeline.runtime import job, paths
+from nuclass_pipeline.runtime import job, paths, pick_device
 
 with job(snakemake.log[0], snakemake.threads):
     register_image(
         **paths(snakemake.input),
         **paths(snakemake.output),
         config=RegistrationConfig(**snakemake.params.config),
+        segmentation=SegmentationConfig(**snakemake.params.segmentation),
+        gpu=pick_device(snakemake.resources.gpu) == "cuda",
     )

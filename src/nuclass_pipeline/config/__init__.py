@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -19,13 +19,14 @@ from nuclass_pipeline.config.study import (
     ImageConfig,
     LabelingConfig,
     RegistrationConfig,
+    SegmentationConfig,
     SplitConfig,
     Study,
 )
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.errors import UserError
 
-Role = Literal["train", "heldout"]
+Role = Literal["train", "heldout", "predict"]
 
 
 class Config(Section):
@@ -40,6 +41,7 @@ class Config(Section):
     synthetic: SyntheticConfig = SyntheticConfig()
     image: ImageConfig = ImageConfig()
     registration: RegistrationConfig = RegistrationConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
     clustering: ClusteringConfig = ClusteringConfig()
     domains: DomainsConfig = DomainsConfig()
     labeling: LabelingConfig = LabelingConfig()
@@ -66,7 +68,7 @@ class Run:
     def __init__(self, config: Config, catalogue: Mapping[str, Slide], root: Path) -> None:
         self.config = config
         self._root = root
-        self.slides = {name: catalogue[name] for name in (*config.study.train, *config.study.heldout)}
+        self.slides = {name: catalogue[name] for name in config.study.slides}
 
     def slides_of(self, *kinds: str, role: Role | None = None) -> list[str]:
         """Return the slides of these kinds (all kinds when none is named) in the order of the study."""
@@ -96,7 +98,7 @@ class Run:
 
     def role(self, slide: str) -> Role:
         """Return what the study uses `slide` for."""
-        return "train" if slide in self.config.study.train else "heldout"
+        return next(role for role in get_args(Role) if slide in getattr(self.config.study, role))
 
     def annotation(self, slide: str, suffix: Literal["tsv", "csv"]) -> str | list[str]:
         """Return the file in which a person labels `slide`'s clusters (tsv) or cells (csv), or nothing if there is none."""
@@ -134,12 +136,13 @@ def load(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run fil
         raise _explain(error, file) from None
     sheet = Path(root, config.slides)
     catalogue = read_slides(sheet)
-    for name in (*config.study.train, *config.study.heldout):
+    for name in config.study.slides:
         if name not in catalogue:
             raise UserError(file, "study", f"slide {name!r} is not in {config.slides}{_similar(name, catalogue)}", "Add a row for it.")
         if catalogue[name].kind == "synthetic" and name not in config.synthetic.seeds:
             raise UserError(file, f"synthetic.seeds.{name}", "the slide is synthetic and has no seed", "Give it one.")
     run = Run(config, catalogue, Path(root))
+    _refuse_unlabelled(run, file)
     _refuse_two_annotations(run)
     # A run that has scores may be an archive, which redraws its figures without any slide.
     if not Path(root, "results", config.run, "metrics").is_dir():
@@ -149,12 +152,17 @@ def load(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run fil
 
 
 def _require_files(run: Run, root: Path, sheet: Path) -> None:
-    own = [slide for slide in run.slides.values() if slide.kind != "synthetic" and not slide.bundle_url]
-    for slide in own:
-        first = slide.bundle if slide.archived else f"{slide.bundle}/annotations.json" if slide.kind == "trio" else slide.manifest
-        for field, path in (("bundle", first), ("image", slide.image), ("alignment", slide.alignment)):
-            if path and not Path(root, path).is_file():
+    coming = [slide for slide in run.slides.values() if slide.kind == "synthetic" or slide.bundle_url]
+    for slide in (slide for slide in run.slides.values() if slide not in coming):
+        for field, path in (("bundle", slide.first_file), ("image", slide.image), ("alignment", slide.alignment)):
+            if path and path not in {other.image for other in coming} and not Path(root, path).is_file():
                 raise UserError(sheet, f"{slide.slide}, {field}", f"{path} does not exist", "Correct the path, or put the file there.")
+
+
+def _refuse_unlabelled(run: Run, file: str) -> None:
+    if wrong := [name for name in run.slides_of("image") if run.role(name) != "predict"]:
+        remedy = "List it under study.predict."
+        raise UserError(file, f"study.{run.role(wrong[0])}", f"slide {wrong[0]} is an H&E alone, which has no labels", remedy)
 
 
 def _refuse_two_annotations(run: Run) -> None:

@@ -17,25 +17,33 @@ class Slide(Section):
     """One row of the sheet.
 
     `bundle` is the Xenium output folder or an archive of it, or the folder of a trio (`annotations.json` and two patch files).
+    Columns that have a default may be left out of the sheet.
     """
 
     slide: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="id: small letters, digits and hyphens")
-    kind: Literal["xenium", "synthetic", "trio"] = Field(
-        description="xenium: a bundle with its H&E; trio: annotations and patches; synthetic: a demo slide"
+    kind: Literal["xenium", "image", "trio", "synthetic"] = Field(
+        description="xenium: a bundle with its H&E; image: an H&E alone; trio: annotations and patches; synthetic: a demo slide"
     )
     organ: Literal[ORGANS] = Field(description="organ")  # type: ignore[valid-type]
-    bundle: str = Field(min_length=1, description="folder of the bundle, or an archive of it; or folder of the trio")
+    release: str = Field("", description="release of the software that wrote a public bundle")
+    bundle: str = Field("", description="folder of the bundle, or an archive of it; or folder of the trio")
     image: str = Field("", description="H&E image")
+    mpp: float | None = Field(None, gt=0, description="kind image: pixel size, µm, where the file does not say it, or wrongly")
     alignment: str = Field("", description="imagealignment.csv; empty for an H&E already in Xenium pixels")
     bundle_url: str = Field("", description="where the zipped bundle is downloaded from; empty for files of your own")
     image_url: str = Field("", description="the same for the H&E image")
     alignment_url: str = Field("", description="the same for the alignment; empty for an H&E already in Xenium pixels")
+    label_source: str = Field("", description="where the labels of a public slide come from")
     note: str = Field("", description="free text")
 
     @model_validator(mode="after")
-    def _has_an_image(self) -> "Slide":
-        if self.kind != "trio" and not self.image:
-            raise ValueError("image is empty; a slide of this kind needs its H&E")
+    def _has_what_its_kind_needs(self) -> "Slide":
+        needed = {"trio": ("bundle",), "image": ("image",)}.get(self.kind, ("bundle", "image"))
+        if empty := [name for name in needed if not getattr(self, name)]:
+            raise ValueError(f"{empty[0]} is empty; a slide of kind {self.kind} needs it")
+        unfit = ("bundle", "alignment", "bundle_url", "image_url", "alignment_url") if self.kind == "image" else ("mpp",)
+        if given := [name for name in unfit if getattr(self, name)]:
+            raise ValueError(f"{given[0]} is not for a slide of kind {self.kind}; leave it empty")
         return self
 
     @property
@@ -47,6 +55,13 @@ class Slide(Section):
     def manifest(self) -> str:
         """Path of the bundle's `experiment.xenium`."""
         return f"resources/unpacked/{self.slide}/experiment.xenium" if self.archived else f"{self.bundle}/experiment.xenium"
+
+    @property
+    def first_file(self) -> str:
+        """Path of what must be there before anything is run, beside image and alignment; empty for an H&E alone."""
+        if self.kind == "image" or self.archived:
+            return self.bundle
+        return f"{self.bundle}/annotations.json" if self.kind == "trio" else self.manifest
 
 
 def read_slides(path: Path) -> dict[str, Slide]:
@@ -72,19 +87,20 @@ def read_slides(path: Path) -> dict[str, Slide]:
 
 
 def _check_header(path: Path, names: object) -> None:
-    found = list(names)  # type: ignore[call-overload]
-    if wrong := [name for name in Slide.model_fields if name not in found] + [name for name in found if name not in Slide.model_fields]:
-        raise UserError(
-            path,
-            wrong[0],
-            f"the columns are {', '.join(map(str, found))}",
-            f"Use exactly {', '.join(Slide.model_fields)}, separated by tabs.",
-        )
+    found, fields = list(names), Slide.model_fields  # type: ignore[call-overload]
+    missing = [name for name, field in fields.items() if field.is_required() and name not in found]
+    wrong = missing + [name for name in found if name not in fields or found.count(name) > 1]
+    if wrong:
+        allowed = f"Allowed are {', '.join(fields)}, separated by tabs."
+        raise UserError(path, str(wrong[0]), f"the columns are {', '.join(map(str, found))}", allowed)
 
 
 def _parse(path: Path, line: int, row: dict[str, str]) -> Slide:
+    if extra := row.pop(None, None):  # type: ignore[call-overload]
+        problem = f"has {len(row) + len(extra)} values for {len(row)} columns"
+        raise UserError(path, f"line {line}, row", problem, "Take the tabs away that are too many.")
     try:
-        return Slide.model_validate({key: (value or "").strip() for key, value in row.items()})
+        return Slide.model_validate({key: text for key, value in row.items() if (text := (value or "").strip())})
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "row"

@@ -1,5 +1,6 @@
 """The study: which slides, how cells become labels, and how labels become parts."""
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -13,13 +14,20 @@ class Study(Section):
 
     train: tuple[str, ...] = Field(min_length=1, description="slides for training, validation and calibration")
     heldout: tuple[str, ...] = Field(min_length=1, description="slides that no training step ever reads")
+    predict: tuple[str, ...] = Field((), description="slides that are classified and not scored; an H&E without Xenium belongs here")
     classes: tuple[str, ...] = Field(PAPER_CLASSES, description="classes to learn; those without a training cell are left out")
 
     @model_validator(mode="after")
     def _roles_are_disjoint(self) -> "Study":
-        if both := set(self.train) & set(self.heldout):
-            raise ValueError(f"{', '.join(sorted(both))} is both a training and a held-out slide; list it once")
+        roles = Counter((*set(self.train), *set(self.heldout), *set(self.predict)))
+        if twice := sorted(slide for slide, count in roles.items() if count > 1):
+            raise ValueError(f"{', '.join(twice)} stands under two of train, heldout and predict; list it once")
         return self
+
+    @property
+    def slides(self) -> tuple[str, ...]:
+        """All slides: for training, held out, and to be classified only."""
+        return (*self.train, *self.heldout, *self.predict)
 
 
 class ImageConfig(Section):
@@ -37,6 +45,16 @@ class RegistrationConfig(Section):
 
     max_shift_um: float = Field(5.0, gt=0, description="largest residual shift between haematoxylin and nuclei, µm")
     search_um: float = Field(30.0, gt=0, description="largest shift looked for, µm")
+    windows: int = Field(12, ge=0, description="squares in which the nuclei of the H&E are found as a second opinion; 0 does without")
+
+
+class SegmentationConfig(Section):
+    """How nuclei are found on an H&E: all of a slide of kind image, and a sample of a Xenium slide to check its registration."""
+
+    method: Literal["watershed", "cellpose"] = Field("watershed", description="watershed needs no weights; cellpose is slow without a GPU")
+    weights: str = Field("resources/weights/cellpose/cpsam_v2", description="weights of Cellpose 4")
+    threshold_od: float = Field(0.16, gt=0, description="watershed: least optical density of haematoxylin in a nucleus")
+    tile_px: int = Field(2048, ge=512, description="side of the tiles that are segmented one by one, px of image.h5")
 
 
 class ClusteringConfig(Section):

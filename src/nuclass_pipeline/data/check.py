@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig
+from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.agreement import measure
 from nuclass_pipeline.data.he import HeImage
 from nuclass_pipeline.data.matrix import Matrix, read_matrix
 from nuclass_pipeline.data.overlay import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, write_pair
-from nuclass_pipeline.data.register import fraction_inside
+from nuclass_pipeline.data.register import fraction_inside, second_opinion
 from nuclass_pipeline.data.registration import Alignment, read_alignment
 from nuclass_pipeline.data.resample import resample
 from nuclass_pipeline.data.transcripts import TranscriptCounts
@@ -190,6 +190,10 @@ def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: Regist
     regions = f"{off} of {len(agreement.clear)} clear regions beyond it"
     yield Finding("registration", f"{found}; {regions}", "ok" if verdict_of_fit == "good" else "problem")
     yield Finding("agreement by chance", f"{fit.chance:.2f} with the cells turned by 180°", "problem" if fit.is_chance else "ok")
+    if opinion := second_opinion(he, mapping, centroids, config, SegmentationConfig(), gpu=False):
+        told = f"{opinion.nuclei:,} in {opinion.windows} squares, best shift {opinion.fit.distance_um:.1f} µm"
+        verdict = "problem" if opinion.contradicts(fit, config.max_shift_um) else _note(not opinion.fit.is_clear)
+        yield Finding("nuclei of the H&E", f"{told}, agreement {opinion.fit.agreement_best:.2f}", verdict)
 
 
 def _note(is_odd: bool) -> Verdict:

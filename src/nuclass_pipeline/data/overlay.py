@@ -1,5 +1,6 @@
 """Pictures of an H&E with the cells on it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,11 @@ def mark(picture: Image.Image, xy_px: NDArray[np.float64], radius_px: int, **sty
     draw = ImageDraw.Draw(picture)
     for x, y in xy_px[((xy_px >= 0) & (xy_px < picture.size)).all(axis=1)]:
         draw.ellipse((x - radius_px, y - radius_px, x + radius_px, y + radius_px), outline=DOT_COLOR, **style)
+
+
+def mark_outlines(picture: Image.Image, polygons: Iterable[NDArray[np.floating]]) -> None:
+    """Draw every polygon, (vertices, 2) in pixels, that reaches into the picture."""
+    draw = ImageDraw.Draw(picture)
+    for polygon in polygons:
+        if (polygon.max(axis=0) >= 0).all() and (polygon.min(axis=0) < picture.size).all():
+            draw.line([(float(x), float(y)) for x, y in polygon], fill=DOT_COLOR, width=2)

@@ -2,14 +2,17 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nuclass_pipeline.config.study import RegistrationConfig
+from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.agreement import Agreement, measure
 from nuclass_pipeline.data.he import HeImage
+from nuclass_pipeline.data.opinion import Opinion, ask_nuclei
 from nuclass_pipeline.data.overlay import densest_square, draw_detail, write_pair
 from nuclass_pipeline.data.registration import Alignment, read_alignment
+from nuclass_pipeline.data.segmenters import make_segmenter
 from nuclass_pipeline.data.xenium import read_manifest
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_json
@@ -23,9 +26,19 @@ PICTURE_UM = 125.0
 
 
 def register_image(
-    *, manifest: Path, cells: Path, image: Path, alignment: Path | None = None, config: RegistrationConfig, registration: Path
+    *,
+    manifest: Path,
+    cells: Path,
+    image: Path,
+    alignment: Path | None = None,
+    config: RegistrationConfig,
+    segmentation: SegmentationConfig,
+    gpu: bool = False,
+    registration: Path,
 ) -> None:
-    """Read the alignment, compare haematoxylin with the cells, and write `registration.json`.
+    """Read the alignment, compare haematoxylin and then the nuclei of the H&E with the cells, and write `registration.json`.
+
+    The nuclei are a second opinion: a slide that haematoxylin calls good is unclear if they clearly lie elsewhere.
 
     A slide that is off leaves no `registration.json`, but `registration_failed.png` beside it: the H&E with the cells as they
     lie, and as they would after the best shift. The next run removes it.
@@ -40,8 +53,7 @@ def register_image(
     mapping = read_alignment(alignment, float(read_manifest(manifest)["pixel_size"]))
     centroids = Micron(read_table(cells, CELLS)[["x_um", "y_um"]].to_numpy())
     with HeImage(image) as he:
-        inside = fraction_inside(mapping.to_he(centroids), he.shape)
-        if inside == 0:
+        if fraction_inside(mapping.to_he(centroids), he.shape) == 0:
             raise UserError(alignment or image, "matrix", "places every cell outside the H&E", "Is it the alignment of this slide?")
         agreement = measure(he, mapping, centroids, config)
         verdict = agreement.verdict(config.max_shift_um)
@@ -49,36 +61,52 @@ def register_image(
             problem = draw_shift(he, mapping, centroids, agreement, config.max_shift_um, picture)
             remedy = f"Look at {picture}, then align it again, or raise registration.max_shift_um."
             raise UserError(alignment or image, "matrix", problem, remedy)
-        embedded, shape = he.embedded_mpp, he.shape
-    fit = agreement.whole
+        opinion = second_opinion(he, mapping, centroids, config, segmentation, gpu)
+        record = describe(he, mapping, centroids, agreement)
+    fit, embedded = agreement.whole, record["embedded_mpp"]
     if embedded and abs(embedded / mapping.mpp_he - 1) > 0.02:
         logger.warning("%s claims %.4f µm/px, the alignment says %.4f; the alignment holds", image, embedded, mapping.mpp_he)
     if verdict == "unclear":
-        logger.warning(
-            "%s: agreement %.2f with the cells, %.2f by chance: look at it (nuclass check)", image, fit.agreement_best, fit.chance
-        )
-    write_json(
-        {
-            "matrix": mapping.matrix.tolist(),
-            "xenium_mpp": mapping.xenium_mpp,
-            "mpp_he": mapping.mpp_he,
-            "embedded_mpp": embedded,
-            "rotation_deg": mapping.rotation_deg,
-            "reflected": mapping.reflected,
-            "residual_um": mapping.residual_um,
-            "height_px": shape[0],
-            "width_px": shape[1],
-            "cells_inside": inside,
-            "shift_um": list(fit.shift_um),
-            "agreement": fit.agreement,
-            "agreement_best": fit.agreement_best,
-            "agreement_chance": fit.chance,
-            "confidence": fit.confidence,
-            "verdict": verdict,
-            "regions": [region.record() for region in agreement.regions],
-        },
-        registration,
-    )
+        told = f"agreement {fit.agreement_best:.2f} with the cells, {fit.chance:.2f} by chance"
+        logger.warning("%s: %s: look at it (nuclass check)", image, told)
+    elif opinion and opinion.contradicts(fit, config.max_shift_um):
+        verdict = "unclear"
+        told = "by haematoxylin the cells lie ({:.1f}, {:.1f}) µm off, by the nuclei found on it ({:.1f}, {:.1f})"
+        logger.warning("%s: %s: look at it (nuclass check)", image, told.format(*fit.shift_um, *opinion.fit.shift_um))
+    write_json(record | {"verdict": verdict, "nuclei": opinion.record() if opinion else None}, registration)
+
+
+def describe(he: HeImage, mapping: Alignment, centroids: Micron, agreement: Agreement) -> dict[str, Any]:
+    """Give alignment, image and agreement as they stand in `registration.json`."""
+    fit = agreement.whole
+    return {
+        "matrix": mapping.matrix.tolist(),
+        "xenium_mpp": mapping.xenium_mpp,
+        "mpp_he": mapping.mpp_he,
+        "embedded_mpp": he.embedded_mpp,
+        "rotation_deg": mapping.rotation_deg,
+        "reflected": mapping.reflected,
+        "residual_um": mapping.residual_um,
+        "height_px": he.shape[0],
+        "width_px": he.shape[1],
+        "cells_inside": fraction_inside(mapping.to_he(centroids), he.shape),
+        "shift_um": list(fit.shift_um),
+        "agreement": fit.agreement,
+        "agreement_best": fit.agreement_best,
+        "agreement_chance": fit.chance,
+        "confidence": fit.confidence,
+        "regions": [region.record() for region in agreement.regions],
+    }
+
+
+def second_opinion(
+    he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig, segmentation: SegmentationConfig, gpu: bool
+) -> Opinion | None:
+    """Ask the nuclei of the H&E, unless the run file does without."""
+    if not config.windows:
+        return None
+    segmenter = make_segmenter(segmentation, mapping.mpp_he, gpu=gpu)
+    return ask_nuclei(he, mapping, centroids, segmenter, config.windows, config.search_um)
 
 
 def fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:

@@ -16,18 +16,22 @@ from skimage.feature import peak_local_max
 from skimage.morphology import disk, remove_small_holes
 from skimage.segmentation import watershed
 
+from nuclass_pipeline.config.study import SegmentationConfig
 from nuclass_pipeline.data.he import RGB
 from nuclass_pipeline.data.segmentation import Segmenter
 from nuclass_pipeline.errors import UserError
 
 HED_UNIT_OD = 6.0
 """scikit-image gives stains in units of the optical density of one part in a million."""
-THRESHOLD_OD = 0.32
+THRESHOLD_OD = SegmentationConfig().threshold_od
+"""Low, so that a pale stain loses nothing: what tells a nucleus is its contrast with the tissue around it."""
 AREA_UM2 = (5.0, 100.0)
 SMOOTH_UM = 0.3
 AROUND_UM = 8.0
 CONTRAST_OD = 0.06
 """How much more haematoxylin a nucleus holds than the `AROUND_UM` about it."""
+EDGE_SHARE = 0.35
+"""Pixels with less of their nucleus' mean contrast are its blurred edge."""
 NECK_UM = 0.4
 """Bridges narrower than twice this are cut."""
 SEED_SMOOTH_UM = 0.4
@@ -37,6 +41,13 @@ REMEDY = (
     "huggingface-cli download mouseland/cellpose-sam cpsam_v2 --local-dir resources/weights/cellpose "
     "(BSD-3-Clause; trained on data under CC-BY-NC) and give the path of the file."
 )
+
+
+def make_segmenter(config: SegmentationConfig, mpp: float, *, gpu: bool) -> Segmenter:
+    """Make what `config.method` names, for tiles of `mpp`, µm."""
+    if config.method == "cellpose":
+        return cellpose_nuclei(config.weights, gpu=gpu)
+    return watershed_nuclei(mpp, config.threshold_od)
 
 
 def haematoxylin_od(tile: RGB) -> NDArray[np.float32]:
@@ -66,7 +77,7 @@ def watershed_nuclei(mpp: float, threshold_od: float = THRESHOLD_OD, area_um2: t
         around = gaussian_filter(density, AROUND_UM / mpp, truncate=2)
         nuclei = (density > threshold_od) & (density > around + CONTRAST_OD)
         mask = binary_opening(nuclei, disk(round(NECK_UM / mpp)))  # type: ignore[no-untyped-call]
-        labels = _split(remove_small_holes(mask, max_size=int(area_um2[1] / mpp**2)), mpp)
+        labels = _trim(_split(remove_small_holes(mask, max_size=int(area_um2[1] / mpp**2)), mpp), density - around)
         area = np.bincount(labels.ravel()) * mpp**2
         kept = (area >= area_um2[0]) & (area <= area_um2[1])
         return np.where(kept[labels], labels, 0).astype(np.int32)
@@ -85,6 +96,13 @@ def _split(mask: NDArray[np.bool_], mpp: float) -> NDArray[np.int32]:
     return np.asarray(watershed(-depth, seeds, mask=mask), dtype=np.int32)  # type: ignore[no-untyped-call]
 
 
+def _trim(labels: NDArray[np.int32], contrast: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Take the blurred edge off every nucleus: low thresholds reach beyond it where the stain is strong."""
+    pixels = np.maximum(np.bincount(labels.ravel()), 1)
+    mean = np.bincount(labels.ravel(), contrast.ravel()) / pixels
+    return np.where(contrast > EDGE_SHARE * mean[labels], labels, 0)
+
+
 def cellpose_nuclei(weights: Path | str, *, gpu: bool) -> Segmenter:
     """Make a segmenter from Cellpose 4 and weights on disk; nothing is ever downloaded.
 
@@ -99,7 +117,7 @@ def cellpose_nuclei(weights: Path | str, *, gpu: bool) -> Segmenter:
     try:
         models = import_module("cellpose.models")
     except ModuleNotFoundError as error:
-        raise UserError("run file", "segmentation", f"cellpose: {error}", "pip install 'nuclass-pipeline[cellpose]'") from error
+        raise UserError("run file", "segmentation.method", f"cellpose: {error}", "pip install 'nuclass-pipeline[cellpose]'") from error
     try:
         model = models.CellposeModel(pretrained_model=str(weights), gpu=gpu, use_bfloat16=gpu)
     except (ValueError, RuntimeError, KeyError) as error:

@@ -26,10 +26,10 @@ HELDOUT = "heldout"
 
 
 def split_cells(*, cells: Path, labels: Path, role: str, config: SplitConfig, split: Path) -> None:
-    """Assign every cell of a slide to a part; all cells of a held-out slide are `heldout`."""
+    """Assign every cell of a slide to a part; all cells of a slide that is not for training are `heldout`."""
     table = read_table(cells, CELLS)
     xy_um = table[["x_um", "y_um"]].to_numpy()
-    if role == HELDOUT:
+    if role != "train":
         parts = np.full(len(table), HELDOUT, dtype=object)
     else:
         classes = read_table(labels, LABELS).set_index("cell_id")["label"].reindex(table["cell_id"]).to_numpy()

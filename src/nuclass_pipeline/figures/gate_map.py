@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures.style import INK, OUTCOME_COLORS, OUTCOME_NAMES, WIDTH_IN, as_paths, hide_frame, new_figure
+from nuclass_pipeline.figures.style import OUTCOME_COLORS, OUTCOME_NAMES, WIDTH_IN, as_paths, hide_frame, new_figure
+from nuclass_pipeline.figures.tissue import marker_area, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
@@ -36,7 +37,7 @@ def draw(*, local: Paths, global_: Paths, gate: Paths, slides: Sequence[str]) ->
     """
     files = list(zip(as_paths(local), as_paths(global_), as_paths(gate), strict=True))
     cells = {slide: read_outcomes(*paths) for slide, paths in zip(slides, files, strict=True)}
-    heights = [_PANEL_IN * min(1.2, max(0.35, _extent(frame)[1] / _extent(frame)[0])) for frame in cells.values()]
+    heights = [_PANEL_IN * min(1.2, max(0.35, span(frame["y_um"]) / span(frame["x_um"]))) for frame in cells.values()]
     figure = new_figure(sum(heights) + 0.2 * len(heights) + 0.5)
     grid = figure.subplots(len(cells), 2, squeeze=False, height_ratios=heights)
     for (left, right), (slide, frame) in zip(grid, cells.items(), strict=True):
@@ -45,7 +46,8 @@ def draw(*, local: Paths, global_: Paths, gate: Paths, slides: Sequence[str]) ->
         left.set_title(slide, loc="left")
         right.set_title("the path that is right", loc="left", fontweight="normal")
         for axes in (left, right):
-            _frame(axes, frame)
+            hide_frame(axes)
+            tissue_frame(axes, frame)
     bar = figure.colorbar(points, ax=list(grid[:, 0]), location="bottom", shrink=0.6, aspect=30, pad=0.02)
     bar.set_label("g, weight of the global path")
     bar.outline.set_visible(False)
@@ -75,15 +77,8 @@ def read_outcomes(local: Path, global_: Path, gate: Path) -> pd.DataFrame:
     return cells.assign(outcome=outcome.where(cells["label"] != UNRESOLVED))
 
 
-def _extent(cells: pd.DataFrame) -> tuple[float, float]:
-    return float(max(np.ptp(cells["x_um"]), 1)), float(max(np.ptp(cells["y_um"]), 1))
-
-
 def _size(cells: pd.DataFrame) -> float:
-    """Return the area of a marker, pt², that lets cells of even density just touch."""
-    width_um, height_um = _extent(cells)
-    pitch_pt = np.sqrt(width_um * height_um / max(len(cells), 1)) * 72 * _PANEL_IN / width_um
-    return float(np.clip(0.8 * pitch_pt**2, 0.15, 14))
+    return marker_area(span(cells["x_um"]), span(cells["y_um"]), len(cells), _PANEL_IN)
 
 
 def _map_g(axes: Axes, cells: pd.DataFrame) -> PathCollection:
@@ -95,21 +90,3 @@ def _map_outcomes(axes: Axes, cells: pd.DataFrame) -> None:
     for name in _LAYERS:
         part = cells[cells["outcome"] == name]
         axes.scatter(part["x_um"], part["y_um"], color=OUTCOME_COLORS[name], s=_size(cells), linewidths=0, rasterized=True, label=name)
-
-
-def _frame(axes: Axes, cells: pd.DataFrame) -> None:
-    hide_frame(axes)
-    axes.set_aspect("equal")
-    left, right = cells["x_um"].min(), cells["x_um"].max()
-    top, bottom = cells["y_um"].min(), cells["y_um"].max()
-    width, height = _extent(cells)
-    length = _round_length(width / 4)
-    axes.set(xlim=(left - 0.01 * width, right + 0.01 * width), ylim=(bottom + 0.1 * height, top - 0.01 * height))
-    axes.plot([left, left + length], [bottom + 0.05 * height] * 2, color=INK, linewidth=1.5, solid_capstyle="butt")
-    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
-    axes.annotate(text, (left + length, bottom + 0.05 * height), (3, 0), textcoords="offset points", va="center", fontsize=6)
-
-
-def _round_length(length: float) -> float:
-    power = 10.0 ** np.floor(np.log10(length))
-    return float(power * max(step for step in (1, 2, 5) if step * power <= length))

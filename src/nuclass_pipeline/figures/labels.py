@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.figures.style import COLORS, FAINT, INK, hide_frame, in_order, new_figure, short_name
+from nuclass_pipeline.figures.tissue import drawing_order, marker_area, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, LABELS, MARKERS
 from nuclass_pipeline.vocabulary import UNRESOLVED
@@ -90,23 +91,10 @@ def _maps(part: SubFigure, grid: NDArray[np.object_], table: pd.DataFrame) -> No
         by_label.set_title(f"{name}, label", loc="left")
         by_confidence.set_title(f"{name}, confidence", loc="left")
     for axes in grid[:, 1]:
-        _tissue_frame(axes, table)
+        tissue_frame(axes, table)
     bar = part.colorbar(points, ax=list(grid[1, :2]), location="bottom", shrink=0.4, aspect=30, pad=0.02, panchor=False)
     bar.set_label("confidence of the best class, before abstention")
     bar.outline.set_visible(False)
-
-
-def drawing_order(labels: "pd.Series[str]") -> NDArray[np.int64]:
-    """Return rows in the order of drawing: Unresolved first, so below; then the others shuffled, so that no class hides another."""
-    shuffled = np.random.default_rng(0).permutation(len(labels))
-    lies_below = (labels == UNRESOLVED).to_numpy()[shuffled]
-    return np.concatenate([shuffled[lies_below], shuffled[~lies_below]])
-
-
-def marker_area(width: float, height: float, cells: int) -> float:
-    """Return the area of a marker, pt², that lets cells of even density just touch in a panel of this width and height of data."""
-    pt_per_unit = 72 * _MAP_IN / max(width, height, 1e-9)
-    return float(np.clip(0.8 * width * height * pt_per_unit**2 / max(cells, 1), 0.08, 6))
 
 
 def _scatter(axes: Axes, cells: pd.DataFrame, names: tuple[str, str], **color: Any) -> PathCollection:
@@ -115,30 +103,8 @@ def _scatter(axes: Axes, cells: pd.DataFrame, names: tuple[str, str], **color: A
         axes.text(0.5, 0.5, "no cell has a place here", transform=axes.transAxes, ha="center", va="center")
     x, y = cells[names[0]], cells[names[1]]
     # The UMAP fills its panel whatever its shape, but mostly with nothing: smaller points keep the islands apart.
-    area = marker_area(_span(x), _span(y), len(cells)) if names[0] == "x_um" else 0.3 * marker_area(1, 1, len(cells))
+    area = marker_area(span(x), span(y), len(cells), _MAP_IN) if names[0] == "x_um" else 0.3 * marker_area(1, 1, len(cells), _MAP_IN)
     return axes.scatter(x, y, s=area, linewidths=0, rasterized=True, **color)
-
-
-def _span(values: "pd.Series[float]") -> float:
-    return float(max(values.max() - values.min(), 1)) if len(values) else 1.0
-
-
-def _tissue_frame(axes: Axes, cells: pd.DataFrame) -> None:
-    """Show the slide as its image lies, y downwards, with a bar below it."""
-    left, top, width, height = cells["x_um"].min(), cells["y_um"].min(), _span(cells["x_um"]), _span(cells["y_um"])
-    axes.set_aspect("equal", anchor="N")
-    gap = 0.02 * max(width, height)
-    bar_y = top + height + 3 * gap
-    axes.set(xlim=(left - gap, left + width + gap), ylim=(bar_y + 2 * gap, top - gap))
-    length = round_length(width / 3)
-    axes.plot([left, left + length], [bar_y, bar_y], color=INK, linewidth=1.5, solid_capstyle="butt")
-    axes.annotate(f"{length:,g} µm", (left + length, bar_y), (3, 0), textcoords="offset points", va="center", fontsize=6)
-
-
-def round_length(longest: float) -> float:
-    """Return the greatest of 1, 2 and 5 times a power of ten that is not above `longest`."""
-    power = 10.0 ** np.floor(np.log10(longest))
-    return float(power * max(step for step in (1, 2, 5) if step * power <= longest))
 
 
 def _composition(labels: "pd.Series[str]") -> tuple[str, dict[str, int], list[str], int]:

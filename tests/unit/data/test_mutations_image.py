@@ -10,7 +10,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 from test_mutations import PLACES, assert_refused, cut
 
-from nuclass_pipeline.config.study import ImageConfig, RegistrationConfig
+from nuclass_pipeline.config.study import ImageConfig, RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.pyramid import build_image
 from nuclass_pipeline.data.register import register_image
 from nuclass_pipeline.io import read_json, write_table
@@ -50,6 +50,7 @@ def slide(tmp_path):
     names = {"manifest": "experiment.xenium", "cells": "cells.parquet", "image": "he.tif", "alignment": "alignment.csv"}
     return {name: tmp_path / file for name, file in names.items()} | {
         "config": RegistrationConfig(),
+        "segmentation": SegmentationConfig(),
         "registration": tmp_path / "out/registration.json",
     }
 

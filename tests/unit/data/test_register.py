@@ -7,10 +7,12 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from nuclass_pipeline.config.study import RegistrationConfig
+from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
-from nuclass_pipeline.data.agreement import measure
+from nuclass_pipeline.data import register
+from nuclass_pipeline.data.agreement import Fit, measure
 from nuclass_pipeline.data.he import HeImage
+from nuclass_pipeline.data.opinion import Opinion
 from nuclass_pipeline.data.overlay import DOT_COLOR, PANEL_PX
 from nuclass_pipeline.data.register import FAILED, PICTURE_UM, register_image
 from nuclass_pipeline.data.registration import Alignment, read_alignment
@@ -48,6 +50,7 @@ def slide(tmp_path):
         "image": tmp_path / "he.tif",
         "alignment": tmp_path / "alignment.csv",
         "config": RegistrationConfig(),
+        "segmentation": SegmentationConfig(),
         "registration": tmp_path / "registration.json",
     }
 
@@ -93,6 +96,22 @@ def test_tissue_that_lies_on_tissue_by_chance_is_not_good(slide):
     assert record["agreement_best"] < 2 * record["agreement_chance"]
 
 
+def test_nuclei_that_lie_elsewhere_make_a_good_slide_unclear(slide, monkeypatch, caplog):
+    nuclei = Opinion(4, 500, Fit((6.0, 0.0), 0.1, 0.6, 0.1))
+    monkeypatch.setattr(register, "ask_nuclei", lambda *_: nuclei)
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert (record["verdict"], record["nuclei"]["shift_um"]) == ("unclear", [6.0, 0.0])
+    assert "by the nuclei found on it (6.0, 0.0)" in caplog.text
+
+
+def test_the_second_opinion_can_be_left_out(slide):
+    slide["config"] = RegistrationConfig(windows=0)
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert (record["verdict"], record["nuclei"]) == ("good", None)
+
+
 PHANTOMS = {"lung": ("lung", 11, 2500), "pancreas": ("pancreas", 3, 2500), "small": ("lung", 8, 900)}
 
 
@@ -106,7 +125,7 @@ def phantoms(tmp_path_factory):
         config = SyntheticConfig(cells=cells, transcripts_per_cell=20)
         make_slide(organ=organ, seed=seed, config=config, truth=folder / "truth.parquet", **files)
         read_cells(manifest=files["manifest"], cells=folder / "cells.parquet", counts=folder / "counts.h5ad")
-        slides[name] = {**files, "cells": folder / "cells.parquet", "config": RegistrationConfig()}
+        slides[name] = {**files, "cells": folder / "cells.parquet", "config": RegistrationConfig(), "segmentation": SegmentationConfig()}
     return slides
 
 
@@ -166,6 +185,9 @@ def test_a_slide_that_is_right_is_good_in_all_its_regions(phantoms, name, tmp_pa
     assert np.hypot(*record["shift_um"]) < 1
     assert record["confidence"] == pytest.approx(1 - record["agreement_chance"] / record["agreement_best"])
     assert record["confidence"] > 0.7
+    assert record["nuclei"]["clear"]
+    assert np.hypot(*record["nuclei"]["shift_um"]) < 1
+    assert record["nuclei"]["nuclei"] > 100 * record["nuclei"]["windows"]
     assert len(record["regions"]) == (8 if PHANTOMS[name][2] == 2500 else 2)
     mapping = read_alignment(phantoms[name]["alignment"], 0.2125)
     x_um, y_um = (mapping.to_he(centroids(phantoms[name])) * mapping.mpp_he).T

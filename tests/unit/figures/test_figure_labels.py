@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures import labels
+from nuclass_pipeline.figures import labels, tissue
 from nuclass_pipeline.figures.draw import draw_figure
 from nuclass_pipeline.figures.style import COLORS, RC, short_name
 from nuclass_pipeline.io import write_table
@@ -51,7 +51,7 @@ def _slide(cells: int = 600, clusters: int = 3, types: tuple[str, ...] = TYPES) 
     rows = [(str(c), f"GENE{c}{rank}", rank) for c in range(clusters) for rank in range(1, 7)]
     markers = pd.DataFrame(rows, columns=["cluster", "gene", "rank"]).assign(score=9.0, fraction_out=0.1, p_adjusted=1e-9)
     effects = {"log2fc": np.linspace(1, 4.5, len(rows)), "fraction_in": np.linspace(0.2, 1, len(rows))}
-    sizes = {"cell_area_um2": 90.0, "nucleus_area_um2": 30.0, "transcripts": 100, "controls": 0}
+    sizes = {"cell_area_um2": 90.0, "nucleus_area_um2": 30.0, "transcripts": 100, "nucleus_transcripts": 40.0, "controls": 0}
     return {
         "cells": pd.DataFrame({"cell_id": ids, **points, **sizes}),
         "clusters": pd.DataFrame({"cell_id": ids, "cluster": cluster, "umap_1": place[:, 0], "umap_2": place[:, 1]}),
@@ -127,7 +127,7 @@ def test_the_tissue_lies_as_in_the_image_beside_a_true_scale_bar(tmp_path: Path)
 
 @pytest.mark.parametrize(("longest", "length"), [(1, 1), (1.99, 1), (2, 2), (499, 200), (500, 500), (3666, 2000), (0.06, 0.05)])
 def test_scale_bars_are_round(longest: float, length: float) -> None:
-    assert labels.round_length(longest) == pytest.approx(length)
+    assert tissue.round_length(longest) == pytest.approx(length)
 
 
 def test_dots_are_the_markers_of_the_table(tmp_path: Path) -> None:
@@ -215,11 +215,11 @@ def test_odd_slides_make_pages_without_overlaps_or_cuts(tmp_path: Path, make: An
 
 
 def test_more_cells_make_smaller_points() -> None:
-    areas = [labels.marker_area(4000, 2000, cells) for cells in (2500, 50_000, 500_000)]
+    areas = [tissue.marker_area(4000, 2000, cells, 2.15) for cells in (2500, 50_000, 500_000)]
     assert areas == sorted(areas, reverse=True)
-    assert labels.marker_area(4000, 2000, 5000) == pytest.approx(2 * labels.marker_area(4000, 2000, 10_000))
+    assert tissue.marker_area(4000, 2000, 5000, 2.15) == pytest.approx(2 * tissue.marker_area(4000, 2000, 10_000, 2.15))
     # 10,000 cells share half of a square of 2.15 inches.
-    assert labels.marker_area(4000, 2000, 10_000) == pytest.approx(0.8 * 0.5 * (2.15 * 72) ** 2 / 10_000)
+    assert tissue.marker_area(4000, 2000, 10_000, 2.15) == pytest.approx(0.8 * 0.5 * (2.15 * 72) ** 2 / 10_000)
 
 
 def test_no_cells_other_cells_and_other_labels_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Wedge
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures import attribution, complementarity, composition, confusion, gate_map, registration, reliability
+from nuclass_pipeline.figures import attribution, cell_map, complementarity, composition, confusion, gate_map, registration, reliability
 from nuclass_pipeline.figures.draw import draw_figure
 from nuclass_pipeline.figures.style import COLORS, RC, is_dark, short_name
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
@@ -241,3 +241,34 @@ def test_names_are_short_and_distinct() -> None:
     assert len({short_name(name) for name in CLASSES}) == len(CLASSES)
     assert is_dark(to_rgb("black"))
     assert not is_dark(to_rgb("white"))
+
+
+def test_the_cell_map_shows_every_cell_in_the_colour_of_its_class_and_counts_it(tmp_path: Path) -> None:
+    paths = fakes.write_predictions(tmp_path, cells=900, slides=fakes.SLIDES[:2])["gate"]
+    figure = cell_map.draw(gate=paths, slides=["one", "two"])
+    for row, path in enumerate(paths):
+        cells = pd.read_parquet(path)
+        classes, sureness, bars = figure.axes[3 * row : 3 * row + 3]
+        places = classes.collections[0].get_offsets()
+        assert len(places) == len(cells)
+        colors = {tuple(place): tuple(color[:3]) for place, color in zip(places, classes.collections[0].get_facecolors(), strict=True)}
+        expected = {(cell.x_um, cell.y_um): to_rgb(COLORS[cell.predicted]) for cell in cells.itertuples()}
+        assert colors.keys() == expected.keys()
+        assert all(colors[place] == pytest.approx(expected[place]) for place in expected)
+        shown = dict(zip(map(tuple, sureness.collections[0].get_offsets()), sureness.collections[0].get_array(), strict=True))
+        greatest = cells.filter(regex="^p_").to_numpy().max(axis=1)
+        assert [shown[x, y] for x, y in zip(cells["x_um"], cells["y_um"], strict=True)] == pytest.approx(greatest)
+        counts = {tick.get_text(): bar.get_width() for tick, bar in zip(bars.get_yticklabels(), bars.patches, strict=True)}
+        assert counts == {short_name(name): n for name, n in cells["predicted"].value_counts().items()}
+        assert classes.get_title(loc="left") == f"{('one', 'two')[row]}: {len(cells):,} cells"
+
+
+def test_tissue_maps_have_y_downwards_and_a_scale_bar(tmp_path: Path) -> None:
+    paths = fakes.write_predictions(tmp_path, cells=300, slides=fakes.SLIDES[:1])
+    maps = [cell_map.draw(gate=paths["gate"], slides=["one"]).axes[0]]
+    maps.append(gate_map.draw(local=paths["local"], global_=paths["global"], gate=paths["gate"], slides=["one"]).axes[0])
+    for axes in maps:
+        bottom, top = axes.get_ylim()
+        assert bottom > top
+        assert axes.get_aspect() == 1
+        assert len(axes.lines) == 1
