@@ -53,5 +53,5 @@ clean: ## remove the demo's results, and nothing else
 	@touch $@
 
 .venv/dev: .venv/demo
-	$(UV) -e '.[dev,slurm]'
+	$(UV) -e '.[dev,slurm,cellpose]'
 	@touch $@

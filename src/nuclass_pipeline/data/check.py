@@ -13,7 +13,7 @@ from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig, 
 from nuclass_pipeline.data.agreement import measure
 from nuclass_pipeline.data.he import HeImage
 from nuclass_pipeline.data.matrix import Matrix, read_matrix
-from nuclass_pipeline.data.overlay import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, write_pair
+from nuclass_pipeline.data.overlay import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, nuclei_of_bundle, write_pair
 from nuclass_pipeline.data.register import fraction_inside, second_opinion
 from nuclass_pipeline.data.registration import Alignment, read_alignment
 from nuclass_pipeline.data.resample import resample
@@ -72,7 +72,8 @@ def check_bundle(
     markers
         Type → genes that speak for it.
     overlay
-        PNG to write, 1200 × 600 px: the whole H&E, and beside it the 250 µm that hold most cells, with the cells' centroids.
+        PNG to write, 1200 × 600 px: the whole H&E with the cells' centroids, and beside it the 250 µm that hold most cells, with the
+        outlines of the bundle's nuclei too.
     config
         Limits of the registration check, µm.
 
@@ -105,7 +106,7 @@ def check_bundle(
         with HeImage(image) as he:
             findings += [*_scale(he, mapping), *_position(he, mapping, centroids, config)]
             if overlay is not None:
-                _write_overlay(he, mapping, centroids, overlay)
+                _write_overlay(he, mapping, centroids, bundle, overlay)
     return findings
 
 
@@ -200,7 +201,7 @@ def _note(is_odd: bool) -> Verdict:
     return "note" if is_odd else "ok"
 
 
-def _write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, path: Path) -> None:
+def _write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, bundle: Path, path: Path) -> None:
     xy_px = mapping.to_he(centroids)
     corner, side_px = densest_square(xy_px, DETAIL_UM, mapping.mpp_he, he.shape)
     scale = PANEL_PX / max(he.shape)
@@ -208,4 +209,4 @@ def _write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, path: Pat
     mark(whole, xy_px[:: -(-len(xy_px) // MOST_DOTS)] * scale, 1, fill=DOT_COLOR)
     box = np.concatenate([corner, corner + side_px]) * scale
     ImageDraw.Draw(whole).rectangle(tuple(box.tolist()), outline="black", width=2)
-    write_pair(whole, draw_detail(he, xy_px, corner, side_px), path)
+    write_pair(whole, draw_detail(he, xy_px, nuclei_of_bundle(bundle, mapping, corner, side_px), corner, side_px), path)

@@ -1,6 +1,6 @@
 """Pictures of an H&E with the cells on it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +8,38 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from nuclass_pipeline.data.boundaries import read_outlines
 from nuclass_pipeline.data.he import HeImage
+from nuclass_pipeline.data.registration import Alignment
 from nuclass_pipeline.io import whole_file
-from nuclass_pipeline.units import HePixel
+from nuclass_pipeline.units import HePixel, Micron
 
 PANEL_PX = 600
 DOT_COLOR = (0, 230, 120)
 CAPTION_PX = 24
 
 
-def draw_detail(he: HeImage, xy_px: HePixel, corner: NDArray[np.int64], side_px: int, caption: str = "") -> Image.Image:
-    """Draw the square of `side_px` from `corner` (x, y) in a panel, with a circle on every cell and a caption."""
+def draw_detail(
+    he: HeImage, xy_px: HePixel, outlines: Sequence[HePixel], corner: NDArray[np.int64], side_px: int, caption: str = ""
+) -> Image.Image:
+    """Draw the square of `side_px` from `corner` (x, y) in a panel, with a circle on every cell, outlines and a caption."""
     pixels = he.read(0, int(corner[1]), int(corner[0]), side_px, side_px)
     detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
     mark(detail, (xy_px - corner) * (PANEL_PX / side_px), 5, width=2)
+    mark_outlines(detail, [(outline - corner) * (PANEL_PX / side_px) for outline in outlines])
     if caption:
         draw = ImageDraw.Draw(detail)
         draw.rectangle((0, 0, PANEL_PX, 1.5 * CAPTION_PX), fill="white")
         draw.text((CAPTION_PX / 4, CAPTION_PX / 6), caption, fill="black", font_size=CAPTION_PX)
     return detail
+
+
+def nuclei_of_bundle(bundle: Path, mapping: Alignment, corner: NDArray[np.int64], side_px: int) -> list[HePixel]:
+    """Place on the H&E the bundle's outlines of nuclei that lie in a square of it; none where the bundle has no outlines."""
+    corners_um = mapping.to_um(HePixel(corner + side_px * np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])))
+    low_um, high_um = corners_um.min(axis=0), corners_um.max(axis=0)
+    found = read_outlines(bundle, "nucleus", (low_um[0], low_um[1]), (high_um[0], high_um[1])) or []
+    return [mapping.to_he(Micron(polygon)) for _, polygon in found]
 
 
 def write_pair(left: Image.Image, right: Image.Image, path: Path) -> None:

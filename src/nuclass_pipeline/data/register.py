@@ -10,7 +10,7 @@ from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.agreement import Agreement, measure
 from nuclass_pipeline.data.he import HeImage
 from nuclass_pipeline.data.opinion import Opinion, ask_nuclei
-from nuclass_pipeline.data.overlay import densest_square, draw_detail, write_pair
+from nuclass_pipeline.data.overlay import densest_square, draw_detail, nuclei_of_bundle, write_pair
 from nuclass_pipeline.data.registration import Alignment, read_alignment
 from nuclass_pipeline.data.segmenters import make_segmenter
 from nuclass_pipeline.data.xenium import read_manifest
@@ -58,7 +58,7 @@ def register_image(
         agreement = measure(he, mapping, centroids, config)
         verdict = agreement.verdict(config.max_shift_um)
         if verdict == "shifted":
-            problem = draw_shift(he, mapping, centroids, agreement, config.max_shift_um, picture)
+            problem = draw_shift(he, mapping, centroids, manifest.parent, agreement, config.max_shift_um, picture)
             remedy = f"Look at {picture}, then align it again, or raise registration.max_shift_um."
             raise UserError(alignment or image, "matrix", problem, remedy)
         opinion = second_opinion(he, mapping, centroids, config, segmentation, gpu)
@@ -114,8 +114,10 @@ def fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:
     return float(((xy_px >= 0) & (xy_px < (shape[1], shape[0]))).all(axis=1).mean())
 
 
-def draw_shift(he: HeImage, mapping: Alignment, centroids: Micron, agreement: Agreement, max_shift_um: float, picture: Path) -> str:
-    """Draw the cells of a shifted slide as they lie and after the best shift, where they are densest; return the fault in words."""
+def draw_shift(
+    he: HeImage, mapping: Alignment, centroids: Micron, bundle: Path, agreement: Agreement, max_shift_um: float, picture: Path
+) -> str:
+    """Draw cells and nuclei of a shifted slide as they lie and after the best shift, where cells are densest; return the fault in words."""
     xy_px = mapping.to_he(centroids)
     off = agreement.off(max_shift_um)
     problem = f"the H&E lies {np.median([part.fit.distance_um for part in off] or agreement.whole.distance_um):.1f} µm off the nuclei"
@@ -125,7 +127,8 @@ def draw_shift(he: HeImage, mapping: Alignment, centroids: Micron, agreement: Ag
         region = max(off, key=lambda part: part.cells)
         fit, shown_px = region.fit, HePixel(xy_px[region.holds(xy_px * mapping.mpp_he)])
     window = densest_square(shown_px, PICTURE_UM, mapping.mpp_he, he.shape)
-    moved_px = HePixel(xy_px + np.array(fit.shift_um) / mapping.mpp_he)
-    as_aligned = draw_detail(he, xy_px, *window, "cells as aligned")
-    write_pair(as_aligned, draw_detail(he, moved_px, *window, f"cells moved by {fit.distance_um:.1f} micrometres"), picture)
+    outlines, shift_px = nuclei_of_bundle(bundle, mapping, *window), np.array(fit.shift_um) / mapping.mpp_he
+    moved_px, moved = HePixel(xy_px + shift_px), [HePixel(outline + shift_px) for outline in outlines]
+    as_aligned = draw_detail(he, xy_px, outlines, *window, "cells as aligned")
+    write_pair(as_aligned, draw_detail(he, moved_px, moved, *window, f"cells moved by {fit.distance_um:.1f} micrometres"), picture)
     return problem

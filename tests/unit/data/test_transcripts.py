@@ -15,9 +15,10 @@ from scipy import sparse
 from test_mutations import COUNTS, FEATURES, IDS, make_bundle, read
 from test_mutations_transcripts import WRITERS, bundle_with, sound_transcripts
 
-from nuclass_pipeline.data import transcripts
+from nuclass_pipeline.data import batches
+from nuclass_pipeline.data.batches import find_table, read_batches
 from nuclass_pipeline.data.matrix import Matrix, read_matrix
-from nuclass_pipeline.data.transcripts import READERS, count_transcripts, transcripts_file
+from nuclass_pipeline.data.transcripts import count_transcripts
 from nuclass_pipeline.data.xenium import read_cell_table, read_cells, transcripts_of
 from nuclass_pipeline.errors import UserError
 
@@ -62,7 +63,7 @@ def assert_counted(folder, frame, ids, genes):
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_are_counted(real_data, name):
     folder = real_data / name
-    path = transcripts_file(folder)
+    path = find_table(folder, "transcripts")
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     ids = sorted(set(as_text(frame["cell_id"])) - set(NOWHERE))
     genes = sorted(gene for gene in set(as_text(frame["feature_name"])) if not gene.startswith(CONTROLS))
@@ -177,20 +178,20 @@ def many():
 @pytest.mark.parametrize("batch_rows", [7, 2**18])
 @pytest.mark.parametrize("rows", [13, 1000, 5000])
 def test_row_groups_and_batches_do_not_matter(tmp_path, monkeypatch, many, rows, batch_rows):
-    monkeypatch.setattr(transcripts, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(batches, "BATCH_ROWS", batch_rows)
     many.to_parquet(tmp_path / "transcripts.parquet", row_group_size=rows)
     found = assert_counted(tmp_path, many, [f"c{i}-1" for i in range(300)], [f"G{i}" for i in range(20)])
     assert 2300 < found.counted.sum() < 2450
 
 
 def test_blocks_of_a_csv_do_not_matter(tmp_path, monkeypatch, many):
-    monkeypatch.setattr(transcripts, "BLOCK_BYTES", 2**10)
+    monkeypatch.setattr(batches, "BLOCK_BYTES", 2**10)
     many.to_csv(tmp_path / "transcripts.csv.gz", index=False)
     assert_counted(tmp_path, many, [f"c{i}-1" for i in range(300)], [f"G{i}" for i in range(20)])
 
 
 def test_memory_does_not_grow_with_the_row_group(tmp_path, monkeypatch):
-    monkeypatch.setattr(transcripts, "BATCH_ROWS", 2**14)
+    monkeypatch.setattr(batches, "BATCH_ROWS", 2**14)
     rng, held = np.random.default_rng(0), []
     for rows in (200_000, 2_000_000):
         cell = pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, 5000, rows).astype(np.int32)), [f"c{i}" for i in range(5000)])
@@ -198,25 +199,30 @@ def test_memory_does_not_grow_with_the_row_group(tmp_path, monkeypatch):
         pq.write_table(table, tmp_path / "transcripts.parquet", row_group_size=rows)
         del table, cell
         before = pa.total_allocated_bytes()
-        held.append(max(pa.total_allocated_bytes() - before for _ in READERS["transcripts.parquet"](tmp_path / "transcripts.parquet")))
+        held.append(
+            max(
+                pa.total_allocated_bytes() - before
+                for _ in read_batches(tmp_path / "transcripts.parquet", ("cell_id", "feature_name", "qv"))
+            )
+        )
     assert (tmp_path / "transcripts.parquet").stat().st_size > 16e6
     assert held[1] < 1.2 * held[0] + 1e6 < 12e6
 
 
 def test_the_parquet_is_preferred_to_the_compressed_csv_and_that_to_the_other(tmp_path, many):
-    assert transcripts_file(tmp_path) is None
+    assert find_table(tmp_path, "transcripts") is None
     assert count_transcripts(tmp_path, ["c1-1"], ["G1"]) is None
     found = []
     for name in ("transcripts.csv", "transcripts.csv.gz"):
         many.to_csv(tmp_path / name, index=False)
-        found.append(transcripts_file(tmp_path).name)
+        found.append(find_table(tmp_path, "transcripts").name)
     many.to_parquet(tmp_path / "transcripts.parquet")
-    assert [*found, transcripts_file(tmp_path).name] == ["transcripts.csv", "transcripts.csv.gz", "transcripts.parquet"]
+    assert [*found, find_table(tmp_path, "transcripts").name] == ["transcripts.csv", "transcripts.csv.gz", "transcripts.parquet"]
 
 
 def test_a_folder_of_that_name_is_no_file(tmp_path):
     (tmp_path / "transcripts.parquet").mkdir()
-    assert transcripts_file(tmp_path) is None
+    assert find_table(tmp_path, "transcripts") is None
 
 
 def nuclear(frame):
