@@ -1,6 +1,7 @@
 """Are shifts between H&E and cells found, and is none found where there is none: `python benchmarks/registration.py`.
 
 The alignments of the demo's slides are moved by 0 to 20 µm in eight directions; slides and limits are those of `config/demo.yaml`.
+The second opinion, nuclei found on the H&E, is asked in the first direction.
 """
 
 import tempfile
@@ -15,9 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from nuclass_pipeline.config import load
-from nuclass_pipeline.config.study import RegistrationConfig
+from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.agreement import measure
 from nuclass_pipeline.data.he import HeImage
+from nuclass_pipeline.data.opinion import Opinion
+from nuclass_pipeline.data.register import second_opinion
 from nuclass_pipeline.data.registration import Alignment, read_alignment
 from nuclass_pipeline.data.synthetic import make_slide
 from nuclass_pipeline.data.xenium import read_cell_table, read_manifest
@@ -31,7 +34,7 @@ DIRECTIONS_DEG = range(0, 360, 45)
 
 @dataclass(frozen=True)
 class Trial:
-    """One planted shift: errors of what was found on the whole slide and in its clear regions, and the verdict."""
+    """One planted shift: errors of what was found on the whole slide, in its clear regions and by the nuclei, and the verdict."""
 
     slide: str
     shift_um: float
@@ -39,6 +42,8 @@ class Trial:
     region_errors_um: list[float]
     confidence: float
     flagged: bool
+    nuclei: Opinion | None
+    nuclei_error_um: float
 
 
 def try_shifts(slide: str, folder: Path, config: RegistrationConfig) -> Iterator[Trial]:
@@ -53,7 +58,10 @@ def try_shifts(slide: str, folder: Path, config: RegistrationConfig) -> Iterator
                 needed_um = (sound.to_he(xy_um) - moved.to_he(xy_um))[0] * sound.mpp_he
                 found = measure(he, moved, xy_um, config)
                 whole, *regions = (float(np.hypot(*(fit.shift_um - needed_um))) for fit in (found.whole, *(r.fit for r in found.clear)))
-                yield Trial(slide, shift_um, whole, regions, found.whole.confidence, found.verdict(config.max_shift_um) == "shifted")
+                nuclei = None if direction else second_opinion(he, moved, xy_um, config, SegmentationConfig(), gpu=False)
+                error_um = float(np.hypot(*(nuclei.fit.shift_um - needed_um))) if nuclei else np.nan
+                flagged = found.verdict(config.max_shift_um) == "shifted"
+                yield Trial(slide, shift_um, whole, regions, found.whole.confidence, flagged, nuclei, error_um)
 
 
 def show(console: Console, trials: list[Trial], key: str, limit_um: float) -> None:
@@ -85,6 +93,9 @@ def main() -> None:
     console = Console()
     for key in ("slide", "shift_um"):
         show(console, trials, key, config.registration.max_shift_um)
+    asked = [trial for trial in trials if trial.nuclei]
+    errors, clear = [trial.nuclei_error_um for trial in asked], sum(trial.nuclei.fit.is_clear for trial in asked)
+    console.print(f"nuclei: {clear} of {len(asked)} opinions clear; error, median {np.median(errors):.2f} µm, largest {max(errors):.2f} µm")
     console.print(f"flagged: verdict shifted above {config.registration.max_shift_um:g} µm; false alarms: at and below it")
     console.print(f"{len(trials)} trials in {time.perf_counter() - start:.0f} s")
 

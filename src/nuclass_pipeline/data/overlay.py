@@ -17,6 +17,8 @@ from nuclass_pipeline.units import HePixel, Micron
 PANEL_PX = 600
 DOT_COLOR = (0, 230, 120)
 CAPTION_PX = 24
+SMALL_PX, LARGE_PX = 1, 5
+"""Radius of a circle on a cell, with and without outlines around it."""
 
 
 def draw_detail(
@@ -25,7 +27,7 @@ def draw_detail(
     """Draw the square of `side_px` from `corner` (x, y) in a panel, with a circle on every cell, outlines and a caption."""
     pixels = he.read(0, int(corner[1]), int(corner[0]), side_px, side_px)
     detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
-    mark(detail, (xy_px - corner) * (PANEL_PX / side_px), 5, width=2)
+    mark(detail, (xy_px - corner) * (PANEL_PX / side_px), SMALL_PX if outlines else LARGE_PX, width=2)
     mark_outlines(detail, [(outline - corner) * (PANEL_PX / side_px) for outline in outlines])
     if caption:
         draw = ImageDraw.Draw(detail)
