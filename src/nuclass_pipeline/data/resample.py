@@ -77,7 +77,7 @@ def resample(he: HeImage, scale: float, band_px: int, threads: int = 1) -> Itera
                 pieces.append(next(source))
                 ready += len(pieces[-1])
             held = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
-            yield apply(_padded(held, rows.taps, columns.taps), Axis(part.start - held_top, part.weights), columns, pool)
+            yield weigh(_padded(held, rows.taps, columns.taps), Axis(part.start - held_top, part.weights), columns, pool)
 
 
 def resampled_shape(he: HeImage, scale: float) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def _padded(pixels: RGB, height: int, width: int) -> RGB:
     return np.pad(pixels, [*missing, (0, 0)]) if any(after for _, after in missing) else pixels
 
 
-def apply(pixels: RGB, rows: Axis, columns: Axis, pool: ThreadPoolExecutor) -> RGB:
+def weigh(pixels: RGB, rows: Axis, columns: Axis, pool: ThreadPoolExecutor) -> RGB:
     """Weigh pixels (height, width, 3) along both axes, columns block by block in the threads of `pool`."""
     width = len(columns.start)
     output = np.empty((len(rows.start), 3 * width), np.uint8)
