@@ -53,13 +53,17 @@ class HeImage:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._tiff.close()
 
-    def downsample(self, level: int) -> float:
-        """Return how many full-resolution pixels one pixel of `level` covers."""
-        return self.shape[0] / self.size(level)[0]
+    def downsample(self, level: int) -> tuple[float, float]:
+        """Return how many full-resolution pixels one pixel of `level` covers, down and across.
+
+        Writers of pyramids halve, and leave out or add what is odd at the end: that must not stretch the level.
+        """
+        down, across = (_ratio(full, size) for full, size in zip(self.shape, self.size(level), strict=True))
+        return down, across
 
     def level_for(self, downsample: float) -> int:
         """Return the coarsest level that is no coarser than `downsample`."""
-        return max(level for level in range(len(self._levels)) if self.downsample(level) <= max(downsample, 1) * 1.001)
+        return max(level for level in range(len(self._levels)) if max(self.downsample(level)) <= max(downsample, 1) * 1.001)
 
     def read(self, level: int, top: int, left: int, height: int, width: int) -> RGB:
         """Return an (height, width, 3) region of a level; parts outside the image are not allowed."""
@@ -134,6 +138,11 @@ class HeImage:
         if mpp is not None and not math.isfinite(mpp):
             raise UserError(self.path, "ImageDescription", f"the pixel size in it is {mpp}", "Write the H&E again.")
         return mpp
+
+
+def _ratio(full_px: int, level_px: int) -> float:
+    whole = round(full_px / level_px)
+    return whole if abs(full_px - whole * level_px) < whole else full_px / level_px
 
 
 def _as_array(store: Any) -> Any:

@@ -62,9 +62,9 @@ def resample(he: HeImage, scale: float, band_px: int, threads: int = 1) -> Itera
     """
     level = he.level_for(1 / scale)
     height, width = resampled_shape(he, scale)
-    (full_height, full_width), (level_height, level_width) = he.shape, he.size(level)
-    rows = Axis.of(height, level_height, level_height / full_height / scale)
-    columns = Axis.of(width, level_width, level_width / full_width / scale)
+    (level_height, level_width), (down, across) = he.size(level), he.downsample(level)
+    rows = Axis.of(height, level_height, 1 / (down * scale))
+    columns = Axis.of(width, level_width, 1 / (across * scale))
     source = he.bands(level, threads)
     held, held_top = np.empty((0, level_width, 3), np.uint8), 0
     with ThreadPoolExecutor(threads) as pool:

@@ -132,3 +132,22 @@ def test_weights_sum_to_one_and_balance_at_the_middle_of_the_pixel(pixels, step)
 def test_the_kernel_interpolates():
     assert keys_cubic(np.array([0.0, 1, 2, 3, -1])).tolist() == [1, 0, 0, 0, 0]
     assert keys_cubic(np.array([0.5, 1.5])).tolist() == [0.5625, -0.0625]
+
+
+@pytest.mark.parametrize("ends", ["left out", "added"])
+def test_an_odd_row_or_column_at_the_end_does_not_stretch_a_level(tmp_path, ends):
+    """A dark square keeps its place, whichever level it is read from."""
+    pixels = np.full((1003, 1501, 3), 240, np.uint8)
+    pixels[960:984, 1440:1464] = 40
+    even = pixels[:1002, :1500] if ends == "left out" else np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge")
+    half = even.reshape(len(even) // 2, 2, -1, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
+    with tifffile.TiffWriter(tmp_path / "he.tif") as writer:
+        options = {"photometric": "rgb", "tile": (256, 256)}
+        writer.write(pixels, subifds=1, **options)
+        writer.write(half, subfiletype=1, **options)
+    with HeImage(tmp_path / "he.tif") as he:
+        assert he.downsample(1) == (2, 2)
+    found = 240.0 - np.concatenate(resampled(tmp_path / "he.tif", 0.25, 64))[..., 0]
+    rows, columns = (np.arange(side) + 0.5 for side in found.shape)
+    middle = (found.sum(axis=1) @ rows / found.sum(), found.sum(axis=0) @ columns / found.sum())
+    assert middle == pytest.approx((972 / 4, 1452 / 4), abs=0.02)
