@@ -152,6 +152,13 @@ def sharpen(density: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(gaussian_filter(density, sigma) - gaussian_filter(density, 8 * sigma))
 
 
+def draw_nuclei(xy_px: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Draw points, (N, 2) in pixels of `QC_MPP`, as blurred nuclei on an image of `shape` (height, width)."""
+    height, width = shape
+    dots, *_ = np.histogram2d(xy_px[:, 1], xy_px[:, 0], bins=(height, width), range=((0, height), (0, width)))
+    return np.asarray(gaussian_filter(dots.astype(np.float32), NUCLEUS_SIGMA_UM / QC_MPP))
+
+
 def compare(texture: NDArray[np.float32], xy_px: ImagePixel, search_um: float) -> Fit:
     """Correlate haematoxylin with blurred nuclei over all shifts up to `search_um`.
 
@@ -213,9 +220,7 @@ def _edges(xy_px: ImagePixel) -> tuple[list[int], list[int]]:
 
 def _correlate(texture: NDArray[np.float32], xy_px: ImagePixel, reach: int) -> NDArray[np.float64]:
     """Return the correlation of nuclei shifted by −reach to reach pixels, (2 reach + 1)², rows for y."""
-    height, width = texture.shape
-    nuclei, *_ = np.histogram2d(xy_px[:, 1], xy_px[:, 0], bins=(height, width), range=((0, height), (0, width)))
-    nuclei = gaussian_filter(nuclei.astype(np.float32), NUCLEUS_SIGMA_UM / QC_MPP)
+    nuclei = draw_nuclei(xy_px, texture.shape)
     image, template = texture - texture.mean(), nuclei - nuclei.mean()
     norm = float(np.linalg.norm(image) * np.linalg.norm(template)) or 1.0
     near = np.arange(-reach, reach + 1)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
-from nuclass_pipeline.data.agreement import NUCLEUS_SIGMA_UM, QC_MPP, Fit, compare, sharpen
+from nuclass_pipeline.data.agreement import QC_MPP, Fit, compare, draw_nuclei, sharpen
 from nuclass_pipeline.data.he import HeImage
 from nuclass_pipeline.data.registration import Alignment
 from nuclass_pipeline.data.segmentation import Segmenter, segment_image
@@ -59,7 +57,8 @@ def ask_nuclei(he: HeImage, mapping: Alignment, centroids: Micron, segmenter: Se
         found.append(nuclei[["x_px", "y_px"]].to_numpy() * mapping.mpp_he + offset_um)
         inside = ((xy_px >= (left, top)) & (xy_px < (left + width, top + height))).all(axis=1)
         cells.append((xy_px[inside] - (left, top)) * mapping.mpp_he + offset_um)
-    texture = _texture(np.concatenate(found), (round(pitch_um), round(max(1, len(corners)) * pitch_um)))
+    shape = (round(pitch_um / QC_MPP), round(max(1, len(corners)) * pitch_um / QC_MPP))
+    texture = sharpen(draw_nuclei(np.concatenate(found) / QC_MPP, shape))
     fit = compare(texture, ImagePixel(np.concatenate(cells) / QC_MPP), search_um)
     return Opinion(len(corners), sum(map(len, found)), fit)
 
@@ -71,9 +70,3 @@ def fullest_squares(xy_px: HePixel, side_px: float, shape: tuple[int, int], coun
     squares, counts = np.unique((inside // side).astype(int), axis=0, return_counts=True)
     fullest = squares[np.argsort(-counts, kind="stable")[:count]]
     return [(int(column) * side, int(row) * side) for column, row in fullest], side
-
-
-def _texture(xy_um: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float32]:
-    height, width = shape
-    dots, *_ = np.histogram2d(xy_um[:, 1] / QC_MPP, xy_um[:, 0] / QC_MPP, bins=shape, range=((0, height), (0, width)))
-    return sharpen(gaussian_filter(dots.astype(np.float32), NUCLEUS_SIGMA_UM / QC_MPP))
