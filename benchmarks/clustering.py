@@ -6,20 +6,16 @@ Counts are negative binomial, about 150 transcripts in each of `cells` (100,000)
 runs in a process of its own.
 """
 
-import multiprocessing
-import resource
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
+from stage import measure
 
 from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.labeling.clustering import cluster_cells
@@ -38,39 +34,19 @@ def draw(cells: int, genes: int, rng: np.random.Generator) -> tuple[sparse.csr_m
     return sparse.vstack(counts, format="csr"), kind
 
 
-def cluster(folder: Path) -> None:
-    paths = {"counts": folder / "counts.h5ad", "clusters": folder / "clusters.parquet", "stability": folder / "clustering.json"}
-    measure("cluster_cells", cluster_cells, config=ClusteringConfig(), **paths)
-    print(paths["stability"].read_text())
-
-
-def rank(folder: Path) -> None:
-    paths = {"counts": folder / "counts.h5ad", "clusters": folder / "clusters.parquet", "markers": folder / "markers.parquet"}
-    measure("rank_markers", rank_markers, config=ClusteringConfig(), **paths)
-
-
-def measure(name: str, stage: Callable[..., None], **arguments: Any) -> None:
-    start = time.perf_counter()
-    stage(**arguments)
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{name}: {time.perf_counter() - start:.0f} s, {time.process_time():.0f} s of one core, peak {peak_gb:.1f} GB", flush=True)
-
-
 def main() -> None:
     cells = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     genes = int(sys.argv[2]) if len(sys.argv) > 2 else 400
     counts, kind = draw(cells, genes, np.random.default_rng(0))
     print(f"{cells} cells, {genes} genes, {counts.nnz / cells:.0f} of them in a cell")
     names = pd.DataFrame(index=[f"cell{i}" for i in range(cells)]), pd.DataFrame(index=[f"GENE{i}" for i in range(genes)])
-    # A fresh interpreter: a fork would count the memory of this one.
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ad.AnnData(counts, *names).write_h5ad(folder / "counts.h5ad")
-        for target in (cluster, rank):
-            child = context.Process(target=target, args=(folder,))
-            child.start()
-            child.join()
+        inputs = {"counts": folder / "counts.h5ad", "config": ClusteringConfig(), "clusters": folder / "clusters.parquet"}
+        measure(cluster_cells, **inputs, stability=folder / "clustering.json")
+        print((folder / "clustering.json").read_text())
+        measure(rank_markers, **inputs, markers=folder / "markers.parquet")
         found = pd.read_parquet(folder / "clusters.parquet", columns=["cluster"])["cluster"]
     print(f"agreement with the planted types (adjusted Rand index): {adjusted_rand_score(kind[found.notna()], found.dropna()):.3f}")
 

@@ -7,11 +7,8 @@ with types and stripes in 10,240 cells and 120 genes, mean of three seeds; then 
 (400).
 """
 
-import multiprocessing
-import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import anndata as ad
@@ -20,6 +17,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import adjusted_rand_score
+from stage import measure
 
 from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.labeling.domains.factors import log_rates
@@ -46,15 +44,6 @@ def agreement(tissue: Tissue, config: DomainsConfig) -> tuple[float, float]:
     return adjusted_rand_score(tissue.type, domain), adjusted_rand_score(tissue.stripe, domain)
 
 
-def run(folder: Path) -> None:
-    names = {"run": "benchmark", "slide": "planted", "organ": "breast"}
-    inputs = {"counts": folder / "counts.h5ad", "cells": folder / "cells.parquet"}
-    start = time.perf_counter()
-    find_domains(**inputs, config=DomainsConfig(), **names, domains=folder / "domains.parquet", scores=folder / "scores.parquet")
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"find_domains {time.perf_counter() - start:.0f} s, {time.process_time():.0f} s of one core, peak {peak_gb:.1f} GB")
-
-
 def write(tissue: Tissue, folder: Path) -> None:
     obs = pd.DataFrame(index=[f"cell{i}" for i in range(len(tissue.type))])
     ad.AnnData(tissue.counts, obs, pd.DataFrame(index=[f"GENE{i}" for i in range(tissue.counts.shape[1])])).write_h5ad(
@@ -77,10 +66,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tissue = plant(0, cells, genes, depth=150)
         write(tissue, Path(folder))
-        # A process of its own, so that the peak is that of the stage.
-        worker = multiprocessing.get_context("spawn").Process(target=run, args=(Path(folder),))
-        worker.start()
-        worker.join()
+        inputs = {"counts": Path(folder, "counts.h5ad"), "cells": Path(folder, "cells.parquet"), "config": DomainsConfig()}
+        outputs = {"domains": Path(folder, "domains.parquet"), "scores": Path(folder, "scores.parquet")}
+        measure(find_domains, **inputs, run="benchmark", slide="planted", organ="breast", **outputs)
         domain = pd.read_parquet(Path(folder, "domains.parquet"))["domain"]
         print(f"{cells} cells × {genes} genes: ARI with the stripes {adjusted_rand_score(tissue.stripe, domain):.3f}")
         print(pd.read_parquet(Path(folder, "scores.parquet"))[["variant", "metric", "value", "n"]].to_string(index=False))

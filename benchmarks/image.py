@@ -7,12 +7,9 @@ a process of its own, one thread and then `--threads`, twice in turn; the rates 
 """
 
 import argparse
-import multiprocessing
 import os
-import resource
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +18,7 @@ import h5py
 import imagecodecs
 import numpy as np
 import tifffile
+from stage import measure
 
 from nuclass_pipeline.config.study import ImageConfig
 from nuclass_pipeline.data.he import READ_AHEAD
@@ -86,24 +84,11 @@ def build(folder: Path, threads: int) -> None:
     build_image(**files, config=ImageConfig(), threads=threads)
 
 
-def measure(work: Callable[[Path, int], None], folder: Path, threads: int) -> float:
-    """Run `work` in a fresh interpreter, print what it took, and return its seconds."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    child = context.Process(target=_timed, args=(work, folder, threads, results))
-    child.start()
-    child.join()
-    if child.exitcode:
-        raise SystemExit(f"{work.__name__} failed")
-    seconds, peak_gb = results.get()
-    print(f"{work.__name__}, {threads} threads: {seconds:.1f} s, peak {peak_gb:.1f} GB", flush=True)
-    return float(seconds)
-
-
-def _timed(work: Callable[[Path, int], None], folder: Path, threads: int, results: "multiprocessing.Queue[tuple[float, float]]") -> None:
-    start = time.perf_counter()
-    work(folder, threads)
-    results.put((time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6))
+def seconds(work: Callable[[Path, int], None], folder: Path, threads: int) -> float:
+    """Return the seconds that `work` takes; it does not pay for deleting what an earlier round wrote."""
+    for name in ("plain.h5", "image.h5"):
+        (folder / name).unlink(missing_ok=True)
+    return measure(work, folder, threads).seconds
 
 
 def main() -> None:
@@ -116,9 +101,10 @@ def main() -> None:
         write_image(folder, options.side)
         print(f"H&E of {options.side}² px, {(folder / 'he.tif').stat().st_size / 1e6:.0f} MB; image.h5 has {MORE:.2f} times the pixels")
         for threads in dict.fromkeys((1, options.threads)):
+            print(f"threads: {threads}", flush=True)
             stages = (decode_and_compress, decode_and_compress_by_h5py, build)
-            rounds = [[measure(stage, folder, threads) for stage in stages] for _ in range(ROUNDS)]
-            plain, by_h5py, built = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
+            rounds = [[seconds(stage, folder, threads) for stage in stages] for _ in range(ROUNDS)]
+            plain, by_h5py, built = (statistics.median(times) for times in zip(*rounds, strict=True))
             print(f"{threads} threads: build runs at {plain / built:.2f} of decoding and compressing as many pixels by the same codecs,")
             print(f"  and at {by_h5py / built:.2f} of decoding and compressing the H&E alone by tifffile and h5py")
 

@@ -7,11 +7,9 @@ holds about `transcripts` transcripts, of which 12 % are read badly and 5 % lie 
 """
 
 import argparse
-import multiprocessing
-import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -21,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
+from stage import measure
 
 from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.data.matrix import COUNTERS
@@ -165,28 +164,6 @@ def cluster(folder: Path) -> None:
     cluster_cells(config=ClusteringConfig(), **paths)
 
 
-def measure(work: Callable[..., None], *arguments: object) -> float:
-    """Run `work` in a fresh interpreter, print what it took, and return its peak of memory, GB."""
-    # A fork would count the memory of this interpreter.
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    child = context.Process(target=_timed, args=(results, work, *arguments))
-    child.start()
-    child.join()
-    if child.exitcode:
-        raise SystemExit(f"{work.__name__} failed")
-    seconds, cpu_seconds, peak_gb = results.get()
-    print(f"{work.__name__}: {seconds:.0f} s, {cpu_seconds:.0f} s of one core, peak {peak_gb:.2f} GB", flush=True)
-    return float(peak_gb)
-
-
-def _timed(results: "multiprocessing.Queue[tuple[float, float, float]]", work: Callable[..., None], *arguments: object) -> None:
-    start, cpu_start = time.perf_counter(), time.process_time()
-    work(*arguments)
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    results.put((time.perf_counter() - start, time.process_time() - cpu_start, peak_gb))
-
-
 def sizes(folder: Path) -> Iterator[str]:
     for name in ("transcripts.parquet", "cell_feature_matrix.h5", "cells.parquet"):
         yield f"{name} {(folder / name).stat().st_size / 1e6:,.0f} MB"
@@ -202,7 +179,7 @@ def main() -> None:
         measure(write_bundle, folder, options.cells, options.genes, options.transcripts)
         print(f"{options.cells:,} cells, {options.genes} genes: {', '.join(sizes(folder))}", flush=True)
         measure(count, folder)
-        total_gb = measure(read, folder) + measure(cluster, folder)
+        total_gb = measure(read, folder).peak_gb + measure(cluster, folder).peak_gb
         verdict = "below" if total_gb < MOST_GB else "NOT below"
         print(f"peaks of read and cluster together {total_gb:.2f} GB, {verdict} {MOST_GB:g} GB")
         found = pd.read_parquet(folder / "clusters.parquet", columns=["cluster"])["cluster"]
