@@ -85,9 +85,10 @@ def build(folder: Path, threads: int) -> None:
 
 
 def seconds(work: Callable[[Path, int], None], folder: Path, threads: int) -> float:
-    """Return the seconds that `work` takes; it does not pay for deleting what an earlier round wrote."""
+    """Return the seconds that `work` takes; it does not pay for deleting, or still writing to the disk, what was written before it."""
     for name in ("plain.h5", "image.h5"):
         (folder / name).unlink(missing_ok=True)
+    os.sync()
     return measure(work, folder, threads).seconds
 
 

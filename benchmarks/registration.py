@@ -90,7 +90,8 @@ def main() -> None:
             files = {"manifest": folder / "outs/experiment.xenium", "image": folder / "he.ome.tif", "alignment": folder / "alignment.csv"}
             make_slide(organ=run.slides[slide].organ, seed=seed, config=config.synthetic, truth=folder / "truth.parquet", **files)
             trials += try_shifts(slide, folder, config.registration)
-    console = Console()
+    # Wide enough for the headings, where the output is no terminal too.
+    console = Console(width=150)
     for key in ("slide", "shift_um"):
         show(console, trials, key, config.registration.max_shift_um)
     asked = [trial for trial in trials if trial.nuclei]

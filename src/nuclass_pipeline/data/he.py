@@ -19,6 +19,8 @@ RGB = NDArray[np.uint8]
 OTHER_COLOURS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB)
 READ_AHEAD = 8 * 2**20
 """Bytes of compressed tiles that are read at once; decoded they are some twenty times as many."""
+BAND_PX = 512
+"""Least rows of a band: of low strips many are taken together."""
 BROKEN = (OSError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, struct.error)
 """What readers of TIFF raise where a file is broken."""
 
@@ -75,31 +77,40 @@ class HeImage:
             raise self._undecodable(top, error) from error
         return np.ascontiguousarray(region if self._axes[-1] in "SC" else np.moveaxis(region, 0, -1), dtype=np.uint8)
 
-    def bands(self, level: int, threads: int = 1) -> Iterator[RGB]:
-        """Give a level from top to bottom in bands of whole tiles, (rows, width, 3); every tile is decoded once."""
+    def bands(self, level: int, threads: int = 1, overlap_px: int = 0) -> Iterator[tuple[int, RGB]]:
+        """Give a level from top to bottom in bands of whole tiles, (rows, width, 3), each with the row it begins at.
+
+        A band begins with the last `overlap_px` rows before it, as far as there are so many; every tile is decoded once.
+        """
         height, width = self.size(level)
         page = self._series.levels[level].keyframe
-        rows = page.tilelength if page.is_tiled else page.rowsperstrip
-        if page.shaped[:2] == (1, 1) and page.shaped[-1] >= 3 and len(self._series.levels[level].pages) == 1:
-            yield from self._decoded(page, min(rows, height), threads)
-        else:
-            yield from (self.read(level, top, 0, min(rows, height - top), width) for top in range(0, height, rows))
-
-    def _decoded(self, page: tifffile.TiffPage, rows: int, threads: int) -> Iterator[RGB]:
-        """Give a page of interleaved colours; tifffile decodes its tiles in `threads` threads, which Zarr does in one."""
-        height, width = page.imagelength, page.imagewidth
-        across = -(-width // page.tilewidth) if page.is_tiled else 1
-        segments = page.segments(maxworkers=threads, buffersize=READ_AHEAD)
+        tile_px = page.tilelength if page.is_tiled else page.rowsperstrip
+        rows = -(-BAND_PX // tile_px) * tile_px
+        is_interleaved = page.shaped[:2] == (1, 1) and page.shaped[-1] >= 3 and len(self._series.levels[level].pages) == 1
+        segments = page.segments(maxworkers=threads, buffersize=READ_AHEAD) if is_interleaved else None
+        before = np.empty((0, width, 3), np.uint8)
         for top in range(0, height, rows):
-            band = np.empty((min(rows, height - top), width, 3), np.uint8)
-            for _ in range(across):
-                try:
-                    tile, (_, _, _, left, _), (_, length, columns, _) = next(segments)
-                except BROKEN as error:
-                    raise self._undecodable(top, error) from error
-                place = band[:length, left : left + columns]
-                place[...] = page.nodata if tile is None else tile[0, : place.shape[0], : place.shape[1], :3]
-            yield band
+            band = np.empty((len(before) + min(rows, height - top), width, 3), np.uint8)
+            place = band[len(before) :]
+            band[: len(before)] = before
+            if segments is None:
+                place[...] = self.read(level, top, 0, len(place), width)
+            else:
+                self._decode(segments, top, place, tile_px)
+            yield top - len(before), band
+            before = band[max(0, len(band) - overlap_px) :]
+
+    def _decode(self, segments: Iterator[Any], top: int, place: RGB, tile_px: int) -> None:
+        """Fill `place`, which begins at row `top`, with tiles of interleaved colours; tifffile decodes them in threads, Zarr in one."""
+        filled, width = 0, place.shape[1]
+        while filled < len(place) * width:
+            try:
+                tile, (_, _, row, left, _), (_, length, columns, _) = next(segments)
+            except BROKEN as error:
+                raise self._undecodable(top + filled // (tile_px * width) * tile_px, error) from error
+            part = place[row - top : row - top + length, left : left + columns]
+            part[...] = self._series.keyframe.nodata if tile is None else tile[0, : part.shape[0], : part.shape[1], :3]
+            filled += part.shape[0] * part.shape[1]
 
     def size(self, level: int) -> tuple[int, int]:
         """Return height and width of a level, px."""

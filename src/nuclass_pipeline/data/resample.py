@@ -18,8 +18,10 @@ REACH = 2
 """Half the width of the kernel, in pixels of the coarser image."""
 GROUP = 4
 """Taps that the kernels take at once; weights are padded to a multiple of it."""
+STRIPE_PX = 2048
+"""Columns of a thread's turn."""
 BLOCK_PX = 256
-"""Columns of a thread's turn: their sums stay in a core's cache."""
+"""Columns that are weighed at once: their sums stay in a core's cache."""
 LANES = 16
 """Rows that are summed side by side."""
 
@@ -65,19 +67,18 @@ def resample(he: HeImage, scale: float, band_px: int, threads: int = 1) -> Itera
     (level_height, level_width), (down, across) = he.size(level), he.downsample(level)
     rows = Axis.of(height, level_height, 1 / (down * scale))
     columns = Axis.of(width, level_width, 1 / (across * scale))
-    source = he.bands(level, threads)
-    held, held_top = np.empty((0, level_width, 3), np.uint8), 0
+    # A band of the output that is not complete yet reaches no further back.
+    overlap_px = int(np.ceil(band_px / (down * scale))) + rows.taps
+    top = 0
     with ThreadPoolExecutor(threads) as pool:
-        for top in range(0, height, band_px):
-            part = Axis(rows.start[top : top + band_px], rows.weights[top : top + band_px])
-            first, last = int(part.start[0]), min(int(part.start[-1]) + rows.taps, level_height)
-            pieces = [held[max(0, first - held_top) :]]
-            held_top, ready = max(first, held_top), held_top + len(held)
-            while ready < last:
-                pieces.append(next(source))
-                ready += len(pieces[-1])
-            held = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
-            yield weigh(_padded(held, rows.taps, columns.taps), Axis(part.start - held_top, part.weights), columns, pool)
+        for first_row, source in he.bands(level, threads, overlap_px):
+            while top < height:
+                part = slice(top, top + band_px)
+                start, end = rows.start[part] - first_row, first_row + len(source)
+                if min(int(rows.start[part][-1]) + rows.taps, level_height) > end:
+                    break
+                yield weigh(_padded(source, rows.taps, columns.taps), Axis(start, rows.weights[part]), columns, pool)
+                top += band_px
 
 
 def resampled_shape(he: HeImage, scale: float) -> tuple[int, int]:
@@ -93,16 +94,17 @@ def _padded(pixels: RGB, height: int, width: int) -> RGB:
 
 
 def weigh(pixels: RGB, rows: Axis, columns: Axis, pool: ThreadPoolExecutor) -> RGB:
-    """Weigh pixels (height, width, 3) along both axes, columns block by block in the threads of `pool`."""
+    """Weigh pixels (height, width, 3) along both axes, stripes of columns in the threads of `pool`."""
     width = len(columns.start)
     output = np.empty((len(rows.start), 3 * width), np.uint8)
     source = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
 
     def work(left: int) -> None:
-        block = slice(left, left + BLOCK_PX)
-        _weigh(source, rows.start, rows.weights, columns.start[block], columns.weights[block], output[:, 3 * left : 3 * (left + BLOCK_PX)])
+        stripe = slice(left, left + STRIPE_PX)
+        place = output[:, 3 * left : 3 * (left + STRIPE_PX)]
+        _weigh(source, rows.start, rows.weights, columns.start[stripe], columns.weights[stripe], place)
 
-    list(pool.map(work, range(0, width, BLOCK_PX)))
+    list(pool.map(work, range(0, width, STRIPE_PX)))
     return output.reshape(len(rows.start), width, 3)
 
 
@@ -112,6 +114,14 @@ def weigh(pixels: RGB, rows: Axis, columns: Axis, pool: ThreadPoolExecutor) -> R
 
 @numba.njit(nogil=True, cache=True)
 def _weigh(source, row_start, row_weights, column_start, column_weights, output):  # type: ignore[no-untyped-def] # pragma: no cover
+    for left in range(0, len(column_start), BLOCK_PX):
+        right = min(left + BLOCK_PX, len(column_start))
+        place = output[:, 3 * left : 3 * right]
+        _weigh_block(source, row_start, row_weights, column_start[left:right], column_weights[left:right], place)
+
+
+@numba.njit(nogil=True, cache=True)
+def _weigh_block(source, row_start, row_weights, column_start, column_weights, output):  # type: ignore[no-untyped-def] # pragma: no cover
     low, high = 3 * column_start[0], 3 * (column_start[-1] + column_weights.shape[1])
     sums = np.empty((LANES, high - low), np.float32)
     turned = np.empty((high - low) * LANES, np.float32)

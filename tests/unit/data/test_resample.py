@@ -34,7 +34,7 @@ def pillow(pixels, scale):
 
 @pytest.mark.parametrize("scale", [0.2738 / 0.25, 0.1369 / 0.25, 1, 0.5, 0.11, 2.3])
 def test_it_is_the_bicubic_of_pillow(tmp_path, scale):
-    pixels = smooth_noise(500, 700)
+    pixels = smooth_noise(300, 2100)
     found = np.concatenate(resampled(write_tiff(tmp_path / "he.tif", pixels), scale, 256)).astype(int)
     expected = pillow(pixels, scale)
     assert found.shape == expected.shape
@@ -50,7 +50,7 @@ def test_an_image_at_its_own_scale_stays_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("scale", [0.2738 / 0.25, 0.37])
 def test_bands_and_threads_change_no_pixel(tmp_path, scale):
-    path = write_tiff(tmp_path / "he.tif", smooth_noise(900, 1100))
+    path = write_tiff(tmp_path / "he.tif", smooth_noise(700, int(2100 / scale)))
     whole = np.concatenate(resampled(path, scale, 5000))
     for band_px, threads in ((256, 1), (100, 3), (1, 2)):
         bands = resampled(path, scale, band_px, threads)
@@ -83,7 +83,7 @@ def test_bands_hold_every_row_once_whatever_the_layout(tmp_path, layout):
     path = write_tiff(tmp_path / "he.tif", data, **LAYOUTS[layout])
     with HeImage(path) as he:
         for threads in (1, 3):
-            bands = np.concatenate(list(he.bands(0, threads)))
+            bands = np.concatenate([band for _, band in he.bands(0, threads)])
             assert bands.shape == pixels.shape
             assert np.abs(bands.astype(int) - he.read(0, 0, 0, 300, 250)).max() == 0
         if layout != "tiles of jpeg":
@@ -92,9 +92,22 @@ def test_bands_hold_every_row_once_whatever_the_layout(tmp_path, layout):
 
 def test_bands_give_the_svs(real_data):
     with HeImage(real_data / "he_openslide_cmu1/CMU-1-Small-Region.svs") as he:
-        bands = list(he.bands(0, threads=2))
-        assert [len(band) for band in bands] == [240] * 12 + [87]
+        tops, bands = zip(*he.bands(0, threads=2), strict=True)
+        assert tops == (0, 720, 1440, 2160, 2880)
         assert (np.concatenate(bands) == he.read(0, 0, 0, 2967, 2220)).all()
+
+
+@pytest.mark.parametrize("overlap_px", [1, 100, 900])
+@pytest.mark.parametrize("options", [{}, {"tile": None, "rowsperstrip": 1}, {"planarconfig": "separate"}])
+def test_bands_begin_with_the_rows_before_them(tmp_path, overlap_px, options):
+    pixels = smooth_noise(1500, 50)
+    path = write_tiff(tmp_path / "he.tif", np.moveaxis(pixels, -1, 0).copy() if "planarconfig" in options else pixels, **options)
+    with HeImage(path) as he:
+        found = list(he.bands(0, 2, overlap_px))
+    assert [top for top, _ in found] == [0, 512 - min(512, overlap_px), 1024 - overlap_px]
+    for top, band in found:
+        assert (band == pixels[top : top + len(band)]).all()
+    assert [top + len(band) for top, band in found] == [512, 1024, 1500]
 
 
 def test_the_pyramid_is_read_at_the_level_that_suffices(tmp_path):
