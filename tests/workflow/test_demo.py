@@ -150,6 +150,13 @@ def durations_s(project):
     return found
 
 
+def modified(log):
+    try:
+        return log.stat().st_mtime
+    except FileNotFoundError:  # Snakemake deletes the log of a job that starts.
+        return 0.0
+
+
 def kill_inside_one_of(project, rules):
     """Start the demo, SIGKILL its process group a third into the first job of one of `rules` (name → seconds), and return its name."""
     logs, begun = project.folder / "logs/demo", time.time()
@@ -160,7 +167,7 @@ def kill_inside_one_of(project, rules):
         while run.poll() is None:
             for log in logs.rglob("*.log"):
                 rule = log.relative_to(logs).parts[0].removesuffix(".log")
-                if rule in rules and log.stat().st_mtime >= begun:
+                if rule in rules and modified(log) >= begun:
                     time.sleep(rules[rule] / 3)
                     os.killpg(run.pid, signal.SIGKILL)
                     assert "finished" not in log.read_text(), f"{rule} was over before it was killed"
