@@ -58,6 +58,20 @@ def test_bands_and_threads_change_no_pixel(tmp_path, scale):
         assert (np.concatenate(bands) == whole).all()
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(1, 2000),
+    scale=st.floats(0.15, 3),
+    band_px=st.sampled_from([1, 37, 256, 1000]),
+    strip_px=st.sampled_from([1, 37, 240, 700]),
+)
+def test_bands_change_no_pixel_whatever_scale_and_strips(tmp_path_factory, height, scale, band_px, strip_px):
+    path = tmp_path_factory.mktemp("he") / "he.tif"
+    write_tiff(path, smooth_noise(height, 16), tile=None, rowsperstrip=strip_px)
+    (whole,) = resampled(path, scale, 10_000)
+    assert (np.concatenate(resampled(path, scale, band_px)) == whole).all()
+
+
 LAYOUTS = {
     "tiles": {"tile": (128, 128)},
     "tiles of jpeg": {"tile": (128, 128), "compression": "jpeg", "compressionargs": {"level": 100}},
