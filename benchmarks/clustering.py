@@ -18,8 +18,8 @@ from sklearn.metrics import adjusted_rand_score
 from stage import measure
 
 from nuclass_pipeline.config.study import ClusteringConfig
-from nuclass_pipeline.labeling.clustering import cluster_cells
-from nuclass_pipeline.labeling.markers import rank_markers
+from nuclass_pipeline.expression.clustering import cluster_cells
+from nuclass_pipeline.expression.markers import rank_markers
 
 TYPES, DEPTH, DISPERSION, CHUNK = 20, 150, 2.0, 20_000
 

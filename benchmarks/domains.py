@@ -20,10 +20,10 @@ from sklearn.metrics import adjusted_rand_score
 from stage import measure
 
 from nuclass_pipeline.config.domains import DomainsConfig
-from nuclass_pipeline.labeling.domains.factors import log_rates
-from nuclass_pipeline.labeling.domains.graphs import spatial_graph
-from nuclass_pipeline.labeling.domains.hsnmf import fit
-from nuclass_pipeline.labeling.domains.stage import find_domains
+from nuclass_pipeline.expression.domains.factors import log_rates
+from nuclass_pipeline.expression.domains.graphs import spatial_graph
+from nuclass_pipeline.expression.domains.hsnmf import fit
+from nuclass_pipeline.expression.domains.stage import find_domains
 
 sys.path.append(str(Path(__file__).parents[1] / "tests/unit/labeling/domains"))
 from planted_tissue import Tissue, plant

@@ -21,8 +21,8 @@ import tifffile
 from stage import measure
 
 from nuclass_pipeline.config.study import ImageConfig
-from nuclass_pipeline.data.he import READ_AHEAD
-from nuclass_pipeline.data.pyramid import CHUNK_PX, build_image
+from nuclass_pipeline.data.image.pyramid import CHUNK_PX, build_image
+from nuclass_pipeline.data.image.slide import READ_AHEAD
 from nuclass_pipeline.io import write_json
 
 CROP = Path(os.environ.get("NUCLASS_TEST_DATA", Path(__file__).parents[2] / "shared/data")) / "he_openslide_cmu1/CMU-1-Small-Region.svs"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
-from nuclass_pipeline.labeling.trial import score_counts
+from nuclass_pipeline.labeling.published import score_counts
 
 ROOT = Path(__file__).parents[1]
 

@@ -26,15 +26,15 @@ from sklearn.preprocessing import StandardScaler
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import BackboneConfig, LocalConfig, OptimConfig
 from nuclass_pipeline.config.study import ImageConfig
-from nuclass_pipeline.data.dataset import resize
-from nuclass_pipeline.data.image import cut_window
-from nuclass_pipeline.data.patches import open_patches
-from nuclass_pipeline.data.trio import import_trio
+from nuclass_pipeline.data.image.patches import open_patches
+from nuclass_pipeline.data.image.trio import import_trio
+from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.io import read_table, write_json, write_table
 from nuclass_pipeline.models.local import restore_local
 from nuclass_pipeline.schemas import LABELS, SPLIT
+from nuclass_pipeline.train.cell_task import as_float
+from nuclass_pipeline.train.dataset import resize
 from nuclass_pipeline.train.local import train_local
-from nuclass_pipeline.train.paths import as_float
 from nuclass_pipeline.vocabulary import ORGANS
 
 DATA = Path(os.environ.get("NUCLASS_TEST_DATA", Path(__file__).parents[2] / "shared/data")) / "he_nucls"

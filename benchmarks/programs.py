@@ -14,9 +14,9 @@ import pandas as pd
 from scipy import sparse
 
 from nuclass_pipeline.config.programs import ProgramsConfig
-from nuclass_pipeline.labeling.programs.enrichment import Hit, on_panel, over_represented, ranked, reliable
-from nuclass_pipeline.labeling.programs.library import GeneSet, read_gmt
-from nuclass_pipeline.labeling.programs.stage import gene_scores
+from nuclass_pipeline.expression.programs.enrichment import Hit, on_panel, over_represented, ranked, reliable
+from nuclass_pipeline.expression.programs.library import GeneSet, read_gmt
+from nuclass_pipeline.expression.programs.stage import gene_scores
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ProgramsConfig()

@@ -17,13 +17,13 @@ from rich.table import Table
 
 from nuclass_pipeline.config import load
 from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
-from nuclass_pipeline.data.agreement import measure
-from nuclass_pipeline.data.he import HeImage
-from nuclass_pipeline.data.opinion import Opinion
-from nuclass_pipeline.data.register import second_opinion
-from nuclass_pipeline.data.registration import Alignment, read_alignment
-from nuclass_pipeline.data.synthetic import make_slide
-from nuclass_pipeline.data.xenium import read_cell_table, read_manifest
+from nuclass_pipeline.data.alignment import Alignment, read_alignment
+from nuclass_pipeline.data.image.slide import HeImage
+from nuclass_pipeline.data.registration.correlation import measure
+from nuclass_pipeline.data.registration.nuclei_check import Opinion
+from nuclass_pipeline.data.registration.stage import second_opinion
+from nuclass_pipeline.data.xenium.read import read_cell_table, read_manifest
+from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.units import Micron
 
 ROOT = Path(__file__).parents[1]

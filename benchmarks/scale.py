@@ -22,12 +22,12 @@ from sklearn.metrics import adjusted_rand_score
 from stage import measure
 
 from nuclass_pipeline.config.study import ClusteringConfig
-from nuclass_pipeline.data.matrix import COUNTERS
-from nuclass_pipeline.data.synthetic.bundle import draw_ids
-from nuclass_pipeline.data.transcripts import count_transcripts
-from nuclass_pipeline.data.xenium import read_cells
+from nuclass_pipeline.data.xenium.matrix import COUNTERS
+from nuclass_pipeline.data.xenium.read import read_cells
+from nuclass_pipeline.data.xenium.transcripts import count_transcripts
+from nuclass_pipeline.expression.clustering import cluster_cells
 from nuclass_pipeline.io import write_json
-from nuclass_pipeline.labeling.clustering import cluster_cells
+from nuclass_pipeline.phantom.bundle import draw_ids
 
 TYPES, DISPERSION, BAD, OUTSIDE, OVER_NUCLEUS = 12, 2.0, 0.12, 0.05, 0.4
 PITCH_UM, SPREAD_UM, GROUP_ROWS, MOST_GB = 12.0, 3.0, 1_000_000, 8.0

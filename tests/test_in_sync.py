@@ -1,12 +1,9 @@
 """Generated pages match the code, and pinned stages match their recorded code; `make docs` brings both up to date."""
 
-from pathlib import Path
-
 import pytest
 
-from nuclass_pipeline.pages import pages
-
-ROOT = Path(__file__).parents[1]
+from nuclass_pipeline.generated_docs import pages
+from tests import ROOT
 
 
 @pytest.mark.parametrize("path", pages())

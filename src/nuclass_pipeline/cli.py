@@ -72,7 +72,7 @@ def check(
 
 
 def _genes_for_types(organ: str, path: Path) -> dict[str, set[str]]:
-    from nuclass_pipeline.labeling.knowledge import admissible, read_markers
+    from nuclass_pipeline.knowledge.markers import admissible, read_markers
 
     speaking = [marker for marker in read_markers(path) if marker.weight > 0 and organ in marker.organs]
     return {name: {marker.gene for marker in speaking if marker.type == name} for name in admissible(organ)}
@@ -111,7 +111,7 @@ def score_labels(
     """Label published cells by the shipped defaults and compare with their labels, lineage by lineage."""
     from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
     from nuclass_pipeline.io import write_json
-    from nuclass_pipeline.labeling.trial import score_counts
+    from nuclass_pipeline.labeling.published import score_counts
 
     clustering, labeling = ClusteringConfig(seed=seed), LabelingConfig(seed=seed)
     scores = score_counts(
@@ -137,7 +137,7 @@ def build_markers(
     own: Annotated[Path, typer.Option(help="marker table to start from")] = Path("config/markers.tsv"),
 ) -> None:
     """Join the marker table with sources that you have downloaded; their licences hold for what comes out."""
-    from nuclass_pipeline.labeling.sources.build import build_markers as build
+    from nuclass_pipeline.knowledge.sources.build import build_markers as build
 
     build(own=own, organ=organ, output=output, panglao=panglao, cellmarker=cellmarker, panels=panel or (), hgnc=hgnc)
     console.print(output)
@@ -148,7 +148,7 @@ def docs(
     root: Annotated[Path, typer.Option(help="folder of the project")] = Path(),
 ) -> None:
     """Write the pages that are made from the code: configuration, outputs, and the schema for editors."""
-    from nuclass_pipeline.pages import pages
+    from nuclass_pipeline.generated_docs import pages
 
     for path, text in pages().items():
         (root / path).write_text(text)

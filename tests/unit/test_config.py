@@ -1,5 +1,4 @@
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
@@ -8,8 +7,7 @@ from nuclass_pipeline.config import load
 from nuclass_pipeline.config.slides import read_slides
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.vocabulary import CLASSES, PAPER_CLASSES, UNRESOLVED, read_label_map
-
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
 
 
 @pytest.fixture

@@ -39,6 +39,6 @@ def test_a_pinned_stage_keeps_its_version_whatever_changes(package):
 
 
 def test_real_stages_are_followed_through_their_imports():
-    assert {"data.xenium", "data.matrix", "io", "schemas", "errors"} <= provenance.closure("data.xenium")
+    assert {"data.xenium.read", "data.xenium.matrix", "io", "schemas", "errors"} <= provenance.closure("data.xenium.read")
     with pytest.raises(ModuleNotFoundError):
         provenance.code_version("no.such.module")

@@ -1,7 +1,8 @@
 import shutil
 
 import pytest
-from project import Project
+
+from tests.workflow.project import Project
 
 
 @pytest.fixture

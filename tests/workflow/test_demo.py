@@ -11,18 +11,18 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from project import Project
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from nuclass_pipeline.config.study import LabelingConfig
-from nuclass_pipeline.data.image import cut_window
-from nuclass_pipeline.data.registration import read_registration
+from nuclass_pipeline.data.alignment import read_registration
+from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.labeling.labels import label_cells
+from nuclass_pipeline.labeling.stage import label_cells
 from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, TRUTH
 from nuclass_pipeline.units import Micron
 from nuclass_pipeline.vocabulary import PAPER_CLASSES, UNRESOLVED
+from tests.workflow.project import Project
 
 pytestmark = pytest.mark.slow
 

@@ -29,7 +29,7 @@ rule summarise_cohort:
             "roles": {slide: cfg.role(slide) for slide in STUDIED},
             "run": cfg.config.run,
         },
-        code=code_version("evaluate.cohort"),
+        code=code_version("summary.cohort"),
     message:
         "Counting the cohort."
     script:
@@ -55,7 +55,7 @@ rule summarise_registration:
         runtime=30,
     params:
         organs={slide: ORGANS[slide] for slide in MEASURED},
-        code=code_version("evaluate.registration"),
+        code=code_version("summary.registration"),
     message:
         "Collecting the registration of all slides."
     script:
@@ -78,7 +78,7 @@ rule score_labels:
         runtime=30,
     params:
         names={"slides": PLANTED, "organs": ORGANS, "run": cfg.config.run},
-        code=code_version("labeling.score"),
+        code=code_version("labeling.accuracy"),
     message:
         "Scoring labels against the planted truth."
     script:

@@ -26,7 +26,7 @@ rule find_domains:
         run=cfg.config.run,
         organ=lambda w: cfg.slides[w.slide].organ,
         config=cfg.section("domains"),
-        code=code_version("labeling.domains.stage"),
+        code=code_version("expression.domains.stage"),
     message:
         "Finding the domains of {wildcards.slide}."
     script:

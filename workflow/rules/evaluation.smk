@@ -59,7 +59,7 @@ rule score_predictions:
             "run": cfg.config.run,
         },
         config=cfg.section("evaluation"),
-        code=code_version("evaluate.metrics"),
+        code=code_version("evaluate.heldout"),
     message:
         "Scoring the held-out slides."
     script:

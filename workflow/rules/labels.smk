@@ -26,7 +26,7 @@ rule cluster_cells:
         gpu=CLUSTERING_GPU,
     params:
         config=cfg.section("clustering"),
-        code=code_version("labeling.clustering"),
+        code=code_version("expression.clustering"),
     message:
         "Clustering the cells of {wildcards.slide}."
     script:
@@ -50,7 +50,7 @@ rule rank_markers:
         runtime=60,
     params:
         config=cfg.section("clustering"),
-        code=code_version("labeling.markers"),
+        code=code_version("expression.markers"),
     message:
         "Ranking the markers of {wildcards.slide}'s clusters."
     script:
@@ -82,7 +82,7 @@ rule label_cells:
         classes=list(cfg.config.study.classes),
         # Not the whole section: who proposes labels of clusters must not make cells anew.
         config=cfg.config.labeling.model_dump(include={"annotator", "min_confidence"}),
-        code=code_version("labeling.labels"),
+        code=code_version("labeling.stage"),
     message:
         "Labelling the cells of {wildcards.slide}."
     script:

@@ -23,7 +23,7 @@ rule build_image:
         runtime=120,
     params:
         config=cfg.section("image"),
-        code=code_version("data.pyramid"),
+        code=code_version("data.image.pyramid"),
     message:
         "Resampling the H&E of {wildcards.slide} to {params.config[mpp]} µm/px."
     script:
@@ -77,7 +77,7 @@ rule extract_patches:
     params:
         organ=lambda w: cfg.slides[w.slide].organ,
         config=cfg.section("image"),
-        code=code_version("data.patches"),
+        code=code_version("data.image.patches"),
     message:
         "Cutting the patches of {wildcards.slide}."
     script:
@@ -107,7 +107,7 @@ rule import_trio:
         runtime=60,
     params:
         config=cfg.section("image"),
-        code=code_version("data.trio"),
+        code=code_version("data.image.trio"),
     message:
         "Importing the trio {wildcards.slide}."
     script:

@@ -31,7 +31,7 @@ rule find_programs:
         runtime=60,
     params:
         config=cfg.section("programs"),
-        code=code_version("labeling.programs.stage"),
+        code=code_version("expression.programs.stage"),
     message:
         "Finding the programmes of {wildcards.slide}'s clusters."
     script:

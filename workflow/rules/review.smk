@@ -33,7 +33,7 @@ rule propose_labels:
     params:
         organ=lambda w: cfg.slides[w.slide].organ,
         config=cfg.config.labeling.model_dump(include={"cluster_annotator", "model"}),
-        code=code_version("labeling.review"),
+        code=code_version("proposals.propose"),
     message:
         "Proposing labels of {wildcards.slide}'s clusters."
     script:
@@ -63,7 +63,7 @@ rule compare_annotators:
     params:
         organ=lambda w: cfg.slides[w.slide].organ,
         config=cfg.config.labeling.model_dump(include={"model"}),
-        code=code_version("labeling.ablation"),
+        code=code_version("proposals.ablation"),
     message:
         "Comparing annotators and evidence on {wildcards.slide}'s clusters."
     script:

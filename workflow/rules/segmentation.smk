@@ -22,7 +22,7 @@ rule measure_image:
         runtime=10,
     params:
         mpp=lambda w: cfg.slides[w.slide].mpp,
-        code=code_version("data.nuclei"),
+        code=code_version("data.segmentation.stage"),
     message:
         "Measuring the H&E of {wildcards.slide}."
     script:
@@ -50,7 +50,7 @@ rule segment_nuclei:
         runtime=720,
     params:
         config=cfg.section("segmentation"),
-        code=code_version("data.nuclei"),
+        code=code_version("data.segmentation.stage"),
     message:
         "Finding the nuclei of {wildcards.slide}."
     script:

@@ -29,7 +29,7 @@ rule make_slide:
         organ=lambda w: cfg.slides[w.slide].organ,
         seed=lambda w: cfg.config.synthetic.seeds[w.slide],
         config={k: v for k, v in cfg.section("synthetic").items() if k != "seeds"},
-        code=code_version("data.synthetic"),
+        code=code_version("phantom"),
     message:
         "Making the synthetic slide {wildcards.slide}."
     script:
@@ -80,7 +80,7 @@ rule read_cells:
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=30,
     params:
-        code=code_version("data.xenium"),
+        code=code_version("data.xenium.read"),
     message:
         "Reading the cells of {wildcards.slide}."
     script:
@@ -109,7 +109,7 @@ rule register_image:
     params:
         config=cfg.section("registration"),
         segmentation=cfg.section("segmentation"),
-        code=code_version("data.register"),
+        code=code_version("data.registration.stage"),
     message:
         "Registering the H&E of {wildcards.slide}."
     script:

@@ -1,7 +1,7 @@
 """Rule build_image."""
 
 from nuclass_pipeline.config.study import ImageConfig
-from nuclass_pipeline.data.pyramid import build_image
+from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,7 +1,7 @@
 """Rule cluster_cells."""
 
 from nuclass_pipeline.config.study import ClusteringConfig
-from nuclass_pipeline.labeling.clustering import cluster_cells
+from nuclass_pipeline.expression.clustering import cluster_cells
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,7 +1,7 @@
 """Rule compare_annotators."""
 
 from nuclass_pipeline.config.study import LabelingConfig
-from nuclass_pipeline.labeling.ablation import compare_annotators
+from nuclass_pipeline.proposals.ablation import compare_annotators
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,7 +1,7 @@
 """Rule extract_patches."""
 
 from nuclass_pipeline.config.study import ImageConfig
-from nuclass_pipeline.data.patches import extract_patches
+from nuclass_pipeline.data.image.patches import extract_patches
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nuclass_pipeline.data.fetch import fetch_slide
+from nuclass_pipeline.data.xenium.download import fetch_slide
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

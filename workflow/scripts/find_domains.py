@@ -1,7 +1,7 @@
 """Rule find_domains."""
 
 from nuclass_pipeline.config.domains import DomainsConfig
-from nuclass_pipeline.labeling.domains.stage import find_domains
+from nuclass_pipeline.expression.domains.stage import find_domains
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

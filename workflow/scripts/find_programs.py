@@ -1,7 +1,7 @@
 """Rule find_programs."""
 
 from nuclass_pipeline.config.programs import ProgramsConfig
-from nuclass_pipeline.labeling.programs.stage import find_programs
+from nuclass_pipeline.expression.programs.stage import find_programs
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,7 +1,7 @@
 """Rule import_trio."""
 
 from nuclass_pipeline.config.study import ImageConfig
-from nuclass_pipeline.data.trio import import_trio
+from nuclass_pipeline.data.image.trio import import_trio
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

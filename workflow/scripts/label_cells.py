@@ -1,7 +1,7 @@
 """Rule label_cells."""
 
 from nuclass_pipeline.config.study import LabelingConfig
-from nuclass_pipeline.labeling.labels import label_cells
+from nuclass_pipeline.labeling.stage import label_cells
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

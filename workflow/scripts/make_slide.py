@@ -1,7 +1,7 @@
 """Rule make_slide."""
 
 from nuclass_pipeline.config.synthetic import SyntheticConfig
-from nuclass_pipeline.data.synthetic import make_slide
+from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,6 +1,6 @@
 """Rule measure_image."""
 
-from nuclass_pipeline.data.nuclei import measure_image
+from nuclass_pipeline.data.segmentation.stage import measure_image
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

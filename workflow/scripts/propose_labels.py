@@ -1,7 +1,7 @@
 """Rule propose_labels."""
 
 from nuclass_pipeline.config.study import LabelingConfig
-from nuclass_pipeline.labeling.review import propose_labels
+from nuclass_pipeline.proposals.propose import propose_labels
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

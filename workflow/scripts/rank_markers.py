@@ -1,7 +1,7 @@
 """Rule rank_markers."""
 
 from nuclass_pipeline.config.study import ClusteringConfig
-from nuclass_pipeline.labeling.markers import rank_markers
+from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

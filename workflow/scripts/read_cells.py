@@ -1,6 +1,6 @@
 """Rule read_cells."""
 
-from nuclass_pipeline.data.xenium import read_cells
+from nuclass_pipeline.data.xenium.read import read_cells
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

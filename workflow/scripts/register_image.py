@@ -1,7 +1,7 @@
 """Rule register_image."""
 
 from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
-from nuclass_pipeline.data.register import register_image
+from nuclass_pipeline.data.registration.stage import register_image
 from nuclass_pipeline.runtime import job, paths, pick_device
 
 with job(snakemake.log[0], snakemake.threads):

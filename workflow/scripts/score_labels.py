@@ -1,6 +1,6 @@
 """Rule score_labels."""
 
-from nuclass_pipeline.labeling.score import score_labels
+from nuclass_pipeline.labeling.accuracy import score_labels
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,7 +1,7 @@
 """Rule score_predictions."""
 
 from nuclass_pipeline.config.study import EvaluationConfig
-from nuclass_pipeline.evaluate.metrics import score_predictions
+from nuclass_pipeline.evaluate.heldout import score_predictions
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,7 +1,7 @@
 """Rule segment_nuclei."""
 
 from nuclass_pipeline.config.study import SegmentationConfig
-from nuclass_pipeline.data.nuclei import segment_nuclei
+from nuclass_pipeline.data.segmentation.stage import segment_nuclei
 from nuclass_pipeline.runtime import job, paths, pick_device
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,7 +1,7 @@
 """Rule summarise_cohort."""
 
-from nuclass_pipeline.evaluate.cohort import summarise_cohort
 from nuclass_pipeline.runtime import job, paths
+from nuclass_pipeline.summary.cohort import summarise_cohort
 
 with job(snakemake.log[0], snakemake.threads):
     summarise_cohort(

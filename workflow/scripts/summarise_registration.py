@@ -1,7 +1,7 @@
 """Rule summarise_registration."""
 
-from nuclass_pipeline.evaluate.registration import summarise_registration
 from nuclass_pipeline.runtime import job, paths
+from nuclass_pipeline.summary.registration import summarise_registration
 
 with job(snakemake.log[0], snakemake.threads):
     summarise_registration(

@@ -10,15 +10,15 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig, SegmentationConfig
-from nuclass_pipeline.data.agreement import measure
-from nuclass_pipeline.data.he import HeImage
-from nuclass_pipeline.data.matrix import Matrix, read_matrix
-from nuclass_pipeline.data.overlay import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, nuclei_of_bundle, write_pair
-from nuclass_pipeline.data.register import fraction_inside, second_opinion
-from nuclass_pipeline.data.registration import Alignment, read_alignment
-from nuclass_pipeline.data.resample import resample
-from nuclass_pipeline.data.transcripts import TranscriptCounts
-from nuclass_pipeline.data.xenium import CONTROLS, add_counts, align, read_cell_table, read_manifest, transcripts_of
+from nuclass_pipeline.data.alignment import Alignment, read_alignment
+from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, nuclei_of_bundle, write_pair
+from nuclass_pipeline.data.image.resample import resample
+from nuclass_pipeline.data.image.slide import HeImage
+from nuclass_pipeline.data.registration.correlation import measure
+from nuclass_pipeline.data.registration.stage import fraction_inside, second_opinion
+from nuclass_pipeline.data.xenium.matrix import Matrix, read_matrix
+from nuclass_pipeline.data.xenium.read import CONTROLS, add_counts, align, read_cell_table, read_manifest, transcripts_of
+from nuclass_pipeline.data.xenium.transcripts import TranscriptCounts
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.units import Micron
 

@@ -21,10 +21,10 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nuclass_pipeline.data.dataset import Batch
     from nuclass_pipeline.models.encoders import Encoder
     from nuclass_pipeline.models.global_ import GlobalPath
     from nuclass_pipeline.models.local import LocalPath
+    from nuclass_pipeline.train.dataset import Batch
 
 PARTS = ("val", "heldout")
 
@@ -64,7 +64,7 @@ def explain_cells(
     UserError
         If a file is unfit, or the weights of a frozen context encoder are missing.
     """
-    from nuclass_pipeline.data.dataset import SlideFiles
+    from nuclass_pipeline.train.dataset import SlideFiles
     from nuclass_pipeline.train.features import open_cells, restore_paths
 
     (narrow, wide), meta = restore_paths(local, global_)
@@ -109,7 +109,7 @@ class Explainer:
 
     def explain(self, batch: "Batch") -> list[dict[str, Any]]:
         """Return predicted class, model, PNG and heat of path local on the crop and of path global on the context of one cell."""
-        from nuclass_pipeline.train.paths import as_float
+        from nuclass_pipeline.train.cell_task import as_float
 
         if batch.context is None:
             raise ValueError("path global needs a context")

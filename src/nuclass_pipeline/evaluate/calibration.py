@@ -10,9 +10,9 @@ from scipy.optimize import minimize_scalar
 from nuclass_pipeline.config.study import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import Floats, Integers, draw_weights
-from nuclass_pipeline.evaluate.scored import SMALLEST, Scored, adjust, by_model, read_scored
-from nuclass_pipeline.evaluate.scores import OVERALL, pool, score_overall, tally_blocks
-from nuclass_pipeline.evaluate.tidy import ALL, POOLED, tidy, write_metrics
+from nuclass_pipeline.evaluate.metrics import OVERALL, pool, score_overall, tally_blocks
+from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
+from nuclass_pipeline.evaluate.predictions import SMALLEST, Scored, adjust, by_model, read_scored
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS
 

@@ -12,9 +12,9 @@ import pandas as pd
 from nuclass_pipeline.config.study import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import Floats, divide, draw_weights, sum_blocks, two_sided_p
-from nuclass_pipeline.evaluate.scored import Scored, by_model, read_scored
-from nuclass_pipeline.evaluate.scores import accuracy, macro_f1
-from nuclass_pipeline.evaluate.tidy import ALL, POOLED, tidy, write_metrics
+from nuclass_pipeline.evaluate.metrics import accuracy, macro_f1
+from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
+from nuclass_pipeline.evaluate.predictions import Scored, by_model, read_scored
 
 MODELS = ("local", "global", "gate")
 OUTCOMES = ("neither", "local_only", "global_only", "both")

@@ -1,170 +1,126 @@
-"""Scores of every model on the held-out slides, with intervals."""
+"""Scores from additive sums, for the data and all their resamples at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import reduce
+from operator import add
 
 import numpy as np
-import pandas as pd
 
-from nuclass_pipeline.config.study import EvaluationConfig
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.bootstrap import Floats, divide, draw_weights
-from nuclass_pipeline.evaluate.calibration import read_temperatures, variants
-from nuclass_pipeline.evaluate.scored import Scored, adjust, by_model, read_scored
-from nuclass_pipeline.evaluate.scores import OVERALL, PER_CLASS, Tally, pool, score_classes, score_overall, tally_blocks
-from nuclass_pipeline.evaluate.tidy import ALL, MEAN, POOLED, tidy, write_metrics
-from nuclass_pipeline.io import write_table
-from nuclass_pipeline.schemas import RELIABILITY
+from nuclass_pipeline.evaluate.bootstrap import Floats, Integers, divide, sum_blocks
+from nuclass_pipeline.evaluate.predictions import SMALLEST
 
-LABEL_SETS = ("open", "closed")
+OVERALL = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "mcc", "ece", "brier", "nll")
+PER_CLASS = ("f1", "precision", "recall")
 
 
 @dataclass(frozen=True)
-class _Slides:
-    """The held-out slides as one model predicts them, and the resamples that all models share."""
+class Tally:
+    """Sums over cells; the leading axis L is blocks, or resamples of them.
 
-    scored: dict[str, Scored]
-    weights: dict[str, Floats]
+    Attributes
+    ----------
+    confusion
+        (L, K, K) cells by true class (rows) and predicted class.
+    bins
+        (L, 3, B) cells, summed confidence and right answers by bin of confidence.
+    losses
+        (L, 2) summed Brier score and negative log-likelihood (nats).
+    """
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return next(iter(self.scored.values())).classes
+    confusion: Floats
+    bins: Floats
+    losses: Floats
+
+    def resample(self, weights: Floats) -> "Tally":
+        """Turn sums over blocks into sums over resamples; `weights` is (resamples, blocks)."""
+        return Tally(*(np.tensordot(weights, sums, axes=1) for sums in (self.confusion, self.bins, self.losses)))
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.confusion + other.confusion, self.bins + other.bins, self.losses + other.losses)
 
 
-def score_predictions(
-    *,
-    predictions: Sequence[Path],
-    models: Sequence[str],
-    seeds: Sequence[int],
-    slides: Sequence[str],
-    organs: Mapping[str, str],
-    calibration: Path,
-    run: str,
-    config: EvaluationConfig,
-    output: Path,
-    reliability: Path,
-) -> None:
-    """Score held-out predictions: open and closed label set, raw and calibrated, per slide, mean of slides and pooled.
+def pool(tallies: list[Tally]) -> Tally:
+    """Join slides."""
+    return reduce(add, tallies)
 
-    Cells labelled Unresolved are not scored. Cells of a class that the model does not have are not scored either; they are
-    counted in rows of the metric `unseen_cells`.
+
+def bin_of(confidence: Floats, bins: int) -> Integers:
+    """Return the equal-width bin on [0, 1] of each confidence; bins are right-open except the last."""
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+
+def tally_blocks(truth: Integers, proba: Floats, block: Integers, *, blocks: int, bins: int) -> Tally:
+    """Sum over the cells of each block all that the scores need.
 
     Parameters
     ----------
-    predictions
-        Prediction tables in the order of ``expand(…, model=models, seed=seeds, slide=slides)``.
-    models, seeds, slides
-        Models, seeds and held-out slides.
-    organs
-        Organ of each slide.
-    calibration
-        Metrics table with the temperature of each model and seed.
-    run
-        Name of the run.
-    config
-        Bins, resamples and seed.
-    output
-        Metrics table.
-    reliability
-        Table of accuracy and confidence by bin of confidence.
-
-    Raises
-    ------
-    UserError
-        If a file holds cells of a training part, a slide has no cell to score, or a model has no temperature.
+    truth, block
+        (N,) class index and block index.
+    proba
+        (N, K) probabilities.
+    blocks, bins
+        Number of blocks and of bins of confidence.
     """
-    temperatures = read_temperatures(calibration)
-    rows, bins = [], []
-    for (model, seed), files in by_model(predictions, models, seeds, slides).items():
-        if (model, seed) not in temperatures:
-            raise UserError(calibration, "model", f"no temperature for {model}, seed {seed}", "Calibrate the same models and seeds.")
-        held = _read(files, config)
-        names: dict[str, str | int] = {"model": model, "seed": seed}
-        rows += [_count_unseen(held.scored[slide], slide).assign(organ=organs[slide], **names) for slide in slides]
-        for variant, temperature in variants(temperatures[model, seed]).items():
-            for label_set in LABEL_SETS:
-                tallies = _tally(held, temperature, label_set == "closed", config.bins)
-                names |= {"variant": variant, "label_set": label_set}
-                rows += [part.assign(**names) for part in _score(tallies, held.classes, organs)]
-                bins += [_bins(tally, config.bins).assign(slide=slide, **names) for slide, tally in _with_pooled(tallies)]
-    write_metrics(rows, output, run)
-    write_table(pd.concat(bins, ignore_index=True).assign(run=run), reliability, RELIABILITY)
-
-
-def _read(files: Mapping[str, Path], config: EvaluationConfig) -> _Slides:
-    scored = {slide: read_scored(path, "heldout") for slide, path in files.items()}
-    first = next(iter(scored.values()))
-    for slide, path in files.items():
-        if not len(scored[slide].truth):
-            raise UserError(path, "label", "no cell has a label that the model knows", "Take the slide out of study.heldout.")
-        if scored[slide].classes != first.classes:
-            raise UserError(path, "p_<class>", "other classes than on the first slide", "Predict all slides with one model.")
-    weights = {
-        slide: draw_weights(cells.blocks, config.bootstrap, [config.seed, index]) for index, (slide, cells) in enumerate(scored.items())
-    }
-    return _Slides(scored, weights)
-
-
-def _tally(held: _Slides, temperature: float, closed: bool, bins: int) -> dict[str, Tally]:
-    tallies = {}
-    for slide, cells in held.scored.items():
-        proba = adjust(cells.proba, temperature, cells.present if closed else None)
-        blocks = tally_blocks(cells.truth, proba, cells.block, blocks=cells.blocks, bins=bins)
-        tallies[slide] = blocks.resample(held.weights[slide])
-    return tallies
-
-
-def _with_pooled(tallies: Mapping[str, Tally]) -> Iterator[tuple[str, Tally]]:
-    yield from tallies.items()
-    yield POOLED, pool(list(tallies.values()))
-
-
-def _score(tallies: Mapping[str, Tally], classes: Sequence[str], organs: Mapping[str, str]) -> Iterator[pd.DataFrame]:
-    labels = [ALL] * len(OVERALL) + list(classes) * len(PER_CLASS)
-    metrics = [*OVERALL, *np.repeat(PER_CLASS, len(classes))]
-    values = {slide: _columns(tally) for slide, tally in _with_pooled(tallies)}
-    cells = {slide: _support(tally) for slide, tally in _with_pooled(tallies)}
-    values[MEAN], cells[MEAN] = _mean([values[slide] for slide in tallies]), cells[POOLED]
-    for slide, scores in values.items():
-        yield tidy(scores, labels, metrics, cells[slide], slide=slide, organ=organs.get(slide, ALL))
-
-
-def _columns(tally: Tally) -> Floats:
-    return np.hstack([score_overall(tally), score_classes(tally).reshape(len(tally.losses), -1)])
-
-
-def _support(tally: Tally) -> Floats:
-    support = tally.confusion[0].sum(axis=1)
-    return np.concatenate([np.full(len(OVERALL), support.sum()), np.tile(support, len(PER_CLASS))])
-
-
-def _mean(values: list[Floats]) -> Floats:
-    """Average over the slides on which a score is defined; a resample that lacks it there stays NaN."""
-    stacked = np.stack(values)
-    defined = np.isfinite(stacked[:, 0])
-    total = np.where(defined[:, None], stacked, 0).sum(axis=0)
-    return divide(total, np.broadcast_to(defined.sum(axis=0), total.shape))
-
-
-def _count_unseen(cells: Scored, slide: str) -> pd.DataFrame:
-    counts = {ALL: sum(cells.unseen.values()), **cells.unseen}
-    values = np.array([list(counts.values())], float)
-    names = {"slide": slide, "variant": "raw", "label_set": "open"}
-    return tidy(values, list(counts), ["unseen_cells"] * len(counts), values[0], **names)
-
-
-def _bins(tally: Tally, bins: int) -> pd.DataFrame:
-    cells, confidence, hits = tally.bins[0]
-    filled = np.where(cells > 0, cells, np.nan)
-    edges = np.linspace(0, 1, bins + 1)
-    return pd.DataFrame(
-        {
-            "bin": np.arange(bins),
-            "bin_low": edges[:-1],
-            "bin_high": edges[1:],
-            "confidence": confidence / filled,
-            "accuracy": hits / filled,
-            "n": cells.astype(np.int64),
-        }
+    cells, classes = proba.shape
+    predicted, confidence = proba.argmax(axis=1), proba.max(axis=1)
+    truth_p = proba[np.arange(cells), truth]
+    # Σ_k (p_k − y_k)² without the one-hot matrix.
+    brier = (proba**2).sum(axis=1) - 2 * truth_p + 1
+    code, zero = bin_of(confidence, bins), np.zeros(cells, np.int64)
+    return Tally(
+        sum_blocks(block, truth * classes + predicted, blocks, classes**2).reshape(blocks, classes, classes),
+        np.stack([sum_blocks(block, code, blocks, bins, values) for values in (None, confidence, predicted == truth)], axis=1),
+        np.hstack([sum_blocks(block, zero, blocks, 1, values) for values in (brier, -np.log(np.maximum(truth_p, SMALLEST)))]),
     )
+
+
+def score_overall(tally: Tally) -> Floats:
+    """Return the scores named in `OVERALL`: (L, 8).
+
+    Macro averages run over the classes that occur in the truth. MCC is the multi-class form of Gorodkin (2004); the Brier
+    score is the sum over classes, 0 to 2; ECE is Σ_b n_b/N · |accuracy_b − confidence_b| over the highest probability.
+    """
+    f1, _, recall = np.moveaxis(score_classes(tally), 1, 0)
+    support, total = tally.confusion.sum(axis=2), tally.confusion.sum(axis=(1, 2))
+    hits = np.trace(tally.confusion, axis1=1, axis2=2)
+    weighted = np.where(support > 0, support * f1, 0).sum(axis=1)
+    gap = abs(tally.bins[:, 2] - tally.bins[:, 1]).sum(axis=1)
+    sums = np.stack([hits, weighted, gap, tally.losses[:, 0], tally.losses[:, 1]])
+    accuracy, weighted_f1, ece, brier, nll = divide(sums, np.broadcast_to(total, sums.shape))
+    return np.column_stack([accuracy, _macro(f1), weighted_f1, _macro(recall), _mcc(tally.confusion), ece, brier, nll])
+
+
+def score_classes(tally: Tally) -> Floats:
+    """Return the scores named in `PER_CLASS`: (L, 3, K).
+
+    NaN where the truth has no cell of the class; precision is 0 where the class was never predicted.
+    """
+    hits = np.diagonal(tally.confusion, axis1=1, axis2=2)
+    support, predicted = tally.confusion.sum(axis=2), tally.confusion.sum(axis=1)
+    f1, recall = divide(2 * hits, support + predicted), divide(hits, support)
+    precision = np.where(predicted > 0, divide(hits, predicted), 0.0)
+    return np.where(support[:, None] > 0, np.stack([f1, precision, recall], axis=1), np.nan)
+
+
+def macro_f1(confusion: Floats) -> Floats:
+    """Return (L,) the mean F1 of the classes that occur; `confusion` is (L, K, K)."""
+    empty = np.empty((len(confusion), 3, 0))
+    return _macro(score_classes(Tally(confusion, empty, empty[:, 0]))[:, 0])
+
+
+def accuracy(confusion: Floats) -> Floats:
+    """Return (L,) the share of cells on the diagonal; `confusion` is (L, K, K)."""
+    return divide(np.trace(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2)))
+
+
+def _macro(values: Floats) -> Floats:
+    known = np.isfinite(values)
+    return divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
+
+
+def _mcc(confusion: Floats) -> Floats:
+    truth, predicted, total = confusion.sum(axis=2), confusion.sum(axis=1), confusion.sum(axis=(1, 2))
+    covariance = np.trace(confusion, axis1=1, axis2=2) * total - (truth * predicted).sum(axis=1)
+    spread = (total**2 - (truth**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
+    correlation = divide(covariance, np.sqrt(np.maximum(spread, 0)))
+    return np.where(spread == 0, 0.0, correlation)

@@ -15,8 +15,8 @@ from scipy import sparse
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from nuclass_pipeline.labeling.annotators import Annotator, Evidence, group_members, marker_shares, seeds
 from nuclass_pipeline.labeling.confidence import Verdict, chance_type_support, judge
+from nuclass_pipeline.labeling.evidence import Annotator, Evidence, group_members, marker_shares, seeds
 from nuclass_pipeline.labeling.neighborhood import Floats
 
 log = logging.getLogger(__name__)

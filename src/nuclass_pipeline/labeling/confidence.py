@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.labeling.annotators import Evidence, Opinions, group_members, marker_shares
+from nuclass_pipeline.labeling.evidence import Evidence, Opinions, group_members, marker_shares
 from nuclass_pipeline.labeling.neighborhood import Floats
 
 ENOUGH_SUPPORT = 0.5

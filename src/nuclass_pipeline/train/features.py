@@ -15,15 +15,15 @@ from torch.utils.data import Dataset
 
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import BackboneConfig
-from nuclass_pipeline.data.dataset import Batch, CellDataset, Memory, SlideFiles, Windows, read_ids
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import whole_file
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import Meta
 from nuclass_pipeline.models.global_ import GlobalPath, restore_global
 from nuclass_pipeline.models.local import LocalPath, restore_local
+from nuclass_pipeline.train.cell_task import as_float, feature_dim
+from nuclass_pipeline.train.dataset import Batch, CellDataset, Memory, SlideFiles, Windows, read_ids
 from nuclass_pipeline.train.loaders import make_loader
-from nuclass_pipeline.train.paths import as_float, feature_dim
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nuclass_pipeline.config.models import GateConfig, OptimConfig
-from nuclass_pipeline.data.dataset import join_cells
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 from nuclass_pipeline.models.checkpoint import Meta
 from nuclass_pipeline.models.gate import Gate, mix
+from nuclass_pipeline.train.dataset import join_cells
 from nuclass_pipeline.train.engine import Plan, Task, fit, keep
 from nuclass_pipeline.train.loaders import make_loader
 from nuclass_pipeline.train.losses import gate_loss

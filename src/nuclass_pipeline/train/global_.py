@@ -8,15 +8,15 @@ from torch import Tensor
 
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import GlobalConfig
-from nuclass_pipeline.data.dataset import Batch
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.global_ import GlobalPath
 from nuclass_pipeline.models.local import restore_local
 from nuclass_pipeline.train.augment import Limits
+from nuclass_pipeline.train.cell_task import Data, PathTask, feature_dim, hold, slide_files
+from nuclass_pipeline.train.dataset import Batch
 from nuclass_pipeline.train.engine import Plan, discard, fingerprint, fit, keep
 from nuclass_pipeline.train.losses import class_weights, global_loss, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import Rate, alpha_schedule, encoder_rates
-from nuclass_pipeline.train.paths import Data, PathTask, feature_dim, hold, slide_files
 
 STAGE_VERSION = 1
 

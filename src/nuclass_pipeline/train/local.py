@@ -8,15 +8,15 @@ from torch import Tensor
 
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import LocalConfig
-from nuclass_pipeline.data.dataset import Batch
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import Meta
 from nuclass_pipeline.models.local import LocalOutput, LocalPath
 from nuclass_pipeline.train.augment import Limits
+from nuclass_pipeline.train.cell_task import Data, PathTask, hold, observed_classes, pixel_size, slide_files
+from nuclass_pipeline.train.dataset import Batch
 from nuclass_pipeline.train.engine import Plan, discard, fingerprint, fit, keep
 from nuclass_pipeline.train.losses import class_weights, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import Rate, encoder_rates
-from nuclass_pipeline.train.paths import Data, PathTask, hold, observed_classes, pixel_size, slide_files
 from nuclass_pipeline.vocabulary import ORGANS
 
 STAGE_VERSION = 1

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,10 @@ from PIL import Image
 from nuclass_pipeline.config.study import RegistrationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.check import DOT_COLOR, PANEL_PX, check_bundle
-from nuclass_pipeline.data.synthetic import make_slide
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.phantom import make_slide
+from tests import ROOT
 
-ROOT = Path(__file__).parents[3]
 MPP = 0.2738
 
 

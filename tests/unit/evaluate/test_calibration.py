@@ -2,14 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import CLASSES, draw_labels, random_proba, write_predictions
 
 from nuclass_pipeline.config.study import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.calibration import calibrate_models, fit_temperature, read_temperatures
-from nuclass_pipeline.evaluate.scored import adjust, by_model
+from nuclass_pipeline.evaluate.predictions import adjust, by_model
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS
+from tests.unit.evaluate.planted import CLASSES, draw_labels, random_proba, write_predictions
 
 CONFIG = EvaluationConfig(bootstrap=50)
 

@@ -3,16 +3,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted import CLASSES, one_hot, write_predictions
 
 from nuclass_pipeline.config.study import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights, two_sided_p
 from nuclass_pipeline.evaluate.comparison import MODELS, compare_paths, pair
-from nuclass_pipeline.evaluate.scored import read_scored
-from nuclass_pipeline.evaluate.scores import accuracy
+from nuclass_pipeline.evaluate.metrics import accuracy
+from nuclass_pipeline.evaluate.predictions import read_scored
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS
+from tests.unit.evaluate.planted import CLASSES, one_hot, write_predictions
 
 LABELS = ["Acinar"] * 4 + ["Ductal"] * 4
 LOCAL = [0, 0, 1, 2, 1, 1, 1, 0]

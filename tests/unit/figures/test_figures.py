@@ -2,7 +2,6 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +15,7 @@ from nuclass_pipeline.figures import attribution, cell_map, complementarity, com
 from nuclass_pipeline.figures.draw import draw_figure
 from nuclass_pipeline.figures.style import COLORS, RC, is_dark, short_name
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
+from tests.unit.figures import fakes
 
 
 @pytest.fixture(autouse=True)

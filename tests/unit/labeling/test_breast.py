@@ -1,12 +1,12 @@
 """Real cells with published labels: the figures reached, with a small tolerance."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests import ROOT
+
 RARE = ("Dendritic", "Mast", "Perivascular")
 
 

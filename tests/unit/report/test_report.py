@@ -17,8 +17,8 @@ from nuclass_pipeline.io import write_json, write_table
 from nuclass_pipeline.report.build import build_report, summarise_benchmarks
 from nuclass_pipeline.schemas import METRICS
 from nuclass_pipeline.tables.write import write_table_files
+from tests import ROOT
 
-ROOT = Path(__file__).parents[3]
 CAPTIONS = ROOT / "workflow" / "report"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 VOID = {"meta", "img", "br", "link"}

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import CLASSES, COMPUTE, gate_config, global_config, local_config, optim, training_files, write_slide
 
 from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
@@ -21,6 +20,7 @@ from nuclass_pipeline.train.features import embed_cells, embed_context
 from nuclass_pipeline.train.gate import train_gate
 from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import LocalTask, train_local
+from tests.unit.train.toys import CLASSES, COMPUTE, gate_config, global_config, local_config, optim, training_files, write_slide
 
 Slides = list[dict[str, Any]]
 FAST = {"optim": optim(max_epochs=6, patience=6, lr_backbone=3e-3, lr_head=3e-3), "lr_context": 3e-3}

@@ -1,0 +1,140 @@
+"""Build `image.h5`: the H&E resampled once and stored as a chunked pyramid, while it passes by in bands of rows.
+
+A band is resampled, compressed chunk by chunk and halved into the next level at once, so that no pixel is read back.
+"""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import h5py
+import imagecodecs
+import numba
+import numpy as np
+
+from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.data.alignment import read_registration
+from nuclass_pipeline.data.image.resample import resample, resampled_shape
+from nuclass_pipeline.data.image.slide import RGB, HeImage
+from nuclass_pipeline.io import whole_file
+
+logger = logging.getLogger(__name__)
+
+CHUNK_PX = 256
+SMALLEST_PX = 512
+"""The pyramid ends with the first level that is no larger."""
+HALVED_ROWS = 32
+"""Rows of a thread's turn."""
+STORED_RAW = 1
+"""HDF5's mask of the filters that a chunk went without."""
+
+
+def build_image(*, image: Path, registration: Path, config: ImageConfig, pyramid: Path, threads: int = 1) -> None:
+    """Resample the H&E to `config.mpp` and write its pyramid; the pixels do not hang on the number of threads.
+
+    The image keeps the orientation of the H&E: turning it would blur every nucleus, while cells can be turned exactly.
+    """
+    alignment, _ = read_registration(registration)
+    scale = alignment.mpp_he / config.mpp
+    with (
+        HeImage(image) as he,
+        ThreadPoolExecutor(threads) as pool,
+        whole_file(pyramid) as partial_file,
+        h5py.File(partial_file, "w", libver="v110") as file,
+    ):
+        height, width = resampled_shape(he, scale)
+        finest = create_level(file, 0, height, width, config.mpp, pool)
+        for number, band in enumerate(resample(he, scale, CHUNK_PX, threads), start=1):
+            finest.add(band)
+            if number % 16 == 0:
+                logger.info("row %d of %d", number * CHUNK_PX, height)
+        finest.finish()
+        file.attrs.update(mpp=config.mpp, fill=config.fill, mpp_he=alignment.mpp_he)
+
+
+def create_level(file: h5py.File, number: int, height: int, width: int, mpp: float, pool: ThreadPoolExecutor) -> "Level":
+    """Create the dataset of a level of `mpp`, µm, and those of all coarser levels, which it fills."""
+    chunks = (min(CHUNK_PX, height), min(CHUNK_PX, width), 3)
+    dataset = file.create_dataset(f"level_{number}", (height, width, 3), np.uint8, chunks=chunks, compression="lzf")
+    dataset.attrs["mpp"] = mpp
+    coarser = None
+    if max(height, width) > SMALLEST_PX:
+        coarser = create_level(file, number + 1, max(1, height // 2), max(1, width // 2), 2 * mpp, pool)
+    return Level(dataset, coarser, pool)
+
+
+class Level:
+    """One level of a pyramid, filled from top to bottom.
+
+    Parameters
+    ----------
+    dataset
+        (height, width, 3), chunked, compressed by lzf.
+    coarser
+        The level that is filled with the halves of this one.
+    pool
+        Threads that compress and halve.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, coarser: "Level | None", pool: ThreadPoolExecutor) -> None:
+        self._dataset, self._coarser, self._pool = dataset, coarser, pool
+        self._held: list[RGB] = []
+        self._top = 0
+
+    def add(self, rows: RGB) -> None:
+        """Append rows (any, width, 3), and write them once they fill a row of chunks; the half of a last odd row is left out."""
+        missing = len(self._dataset) - self._top - sum(map(len, self._held))
+        if missing:
+            self._held.append(rows[:missing])
+        if sum(map(len, self._held)) >= self._dataset.chunks[0]:
+            self._write()
+
+    def finish(self) -> None:
+        """Write what is left, here and in all coarser levels."""
+        if self._held:
+            self._write()
+        if self._coarser is not None:
+            self._coarser.finish()
+
+    def _write(self) -> None:
+        rows = np.concatenate(self._held) if len(self._held) > 1 else self._held[0]
+        lefts = range(0, rows.shape[1], self._dataset.chunks[1])
+        for left, (encoded, mask) in zip(lefts, self._pool.map(partial(self._encode, rows), lefts), strict=True):
+            self._dataset.id.write_direct_chunk((self._top, left, 0), encoded, mask)
+        self._held, self._top = [], self._top + len(rows)
+        if self._coarser is not None:
+            self._coarser.add(halve(rows, self._pool))
+
+    def _encode(self, rows: RGB, left: int) -> tuple[bytes, int]:
+        """Compress one chunk; what does not shrink is stored as it is, as HDF5 does."""
+        height, width, _ = self._dataset.chunks
+        part = rows[:, left : left + width]
+        missing = [(0, height - part.shape[0]), (0, width - part.shape[1]), (0, 0)]
+        raw = (np.pad(part, missing) if any(after for _, after in missing) else part).tobytes()
+        encoded = bytes(imagecodecs.lzf_encode(raw))
+        return (encoded, 0) if len(encoded) < len(raw) else (raw, STORED_RAW)
+
+
+def halve(pixels: RGB, pool: ThreadPoolExecutor) -> RGB:
+    """Return the means of blocks of 2 × 2 pixels, rounded half up; an odd last row or column is left out, a single one kept."""
+    height, width, _ = pixels.shape
+    output = np.empty((max(1, height // 2), max(1, width // 2), 3), np.uint8)
+    tops = range(0, len(output), HALVED_ROWS)
+    list(pool.map(lambda top: _halve(pixels, top, min(top + HALVED_ROWS, len(output)), output), tops))
+    return output
+
+
+@numba.njit(nogil=True, cache=True)
+def _halve(pixels, top, bottom, output):  # type: ignore[no-untyped-def] # pragma: no cover
+    height, width, _ = pixels.shape
+    sums = np.empty(3 * width, np.uint16)
+    for y in range(top, bottom):
+        upper, lower = pixels[2 * y].reshape(-1), pixels[min(2 * y + 1, height - 1)].reshape(-1)
+        for i in range(3 * width):
+            sums[i] = np.uint16(upper[i]) + np.uint16(lower[i])
+        row = output[y].reshape(-1)
+        beside = 3 if width > 1 else 0
+        for x in range(output.shape[1]):
+            for c in range(3):
+                row[3 * x + c] = (sums[6 * x + c] + sums[6 * x + c + beside] + 2) >> 2

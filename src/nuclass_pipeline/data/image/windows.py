@@ -1,0 +1,60 @@
+"""`image.h5`, one image per slide: the H&E at the target pixel size, read window by window.
+
+It holds `level_0` (height, width, 3) uint8 at the target pixel size and `level_1`, … each half as large, in chunks of 256².
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclass_pipeline.data.image.slide import RGB
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import require
+
+
+def open_image(path: Path | str) -> h5py.File:
+    """Open an `image.h5` for reading; a missing or broken file is a `UserError`."""
+    try:
+        file = h5py.File(require(path), "r")
+    except OSError as error:
+        raise UserError(path, "file", f"not a readable HDF5 file ({error})", "Remove it and run again.") from error
+    if "level_0" not in file:
+        raise UserError(path, "level_0", "the dataset is missing", "Remove the file and run again.")
+    return file
+
+
+def cut_window(level: h5py.Dataset | RGB, x_px: float, y_px: float, side_px: int, fill: int) -> tuple[RGB, bool]:
+    """Cut the `side_px`² window centred on (x, y); outside the image it holds `fill`.
+
+    Returns
+    -------
+    window
+        (side, side, 3).
+    padded
+        Whether any of it lies outside.
+    """
+    height, width = level.shape[:2]
+    source, target = overlap(x_px, y_px, side_px, height, width)
+    window = np.full((side_px, side_px, 3), fill, dtype=np.uint8)
+    window[target] = level[source]
+    return window, window[target].shape != window.shape
+
+
+def overlap(x_px: float, y_px: float, side_px: int, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return where a window lies in the image, and where that part lies in the window, as (rows, columns)."""
+    source, target = [], []
+    for centre, size in ((y_px, height), (x_px, width)):
+        start = round(centre - side_px / 2)
+        low, high = min(max(start, 0), size), max(min(start + side_px, size), 0)
+        source.append(slice(low, max(low, high)))
+        target.append(slice(low - start, max(low, high) - start))
+    return (source[0], source[1]), (target[0], target[1])
+
+
+def thumbnail(file: h5py.File, mpp: float) -> tuple[NDArray[np.uint8], float]:
+    """Return the pyramid's level nearest to `mpp` from below, and its pixel size, µm."""
+    names = sorted((name for name in file if name.startswith("level_")), key=lambda name: float(file[name].attrs["mpp"]))
+    fitting = [name for name in names if file[name].attrs["mpp"] <= mpp] or names[:1]
+    return file[fitting[-1]][...], float(file[fitting[-1]].attrs["mpp"])

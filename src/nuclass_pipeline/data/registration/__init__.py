@@ -1,0 +1,1 @@
+"""Checks that the H&E lies on the cells."""

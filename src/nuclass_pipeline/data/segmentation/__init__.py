@@ -1,0 +1,1 @@
+"""Nuclei of an H&E without Xenium."""

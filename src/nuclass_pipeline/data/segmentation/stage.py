@@ -1,0 +1,114 @@
+"""An H&E without Xenium: its pixel size, and its nuclei in place of the cells of a bundle."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from nuclass_pipeline.config.study import SegmentationConfig
+from nuclass_pipeline.data.alignment import LEAST_MPP, MOST_MPP, Alignment
+from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark, mark_outlines, write_pair
+from nuclass_pipeline.data.image.slide import HeImage
+from nuclass_pipeline.data.image.windows import cut_window, open_image, thumbnail
+from nuclass_pipeline.data.segmentation.methods import make_segmenter
+from nuclass_pipeline.data.segmentation.tiles import segment_image
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import whole_files, write_json, write_table
+from nuclass_pipeline.schemas import CELLS, LABELS, NUCLEI
+from nuclass_pipeline.units import HePixel
+from nuclass_pipeline.vocabulary import UNRESOLVED
+
+logger = logging.getLogger(__name__)
+
+OVERLAP_UM = 64.0
+DETAIL_UM = 125.0
+MOST_DOTS = 20_000
+
+
+def measure_image(*, image: Path, mpp: float | None = None, registration: Path) -> None:
+    """Write `registration.json` of an H&E alone: its own frame, in µm by `mpp` or else by what the file claims.
+
+    Raises
+    ------
+    UserError
+        If neither tells a pixel size that a microscope has.
+    """
+    with HeImage(image) as he:
+        shape, embedded = he.shape, he.embedded_mpp
+    used = mpp or embedded
+    if used is None or not LEAST_MPP <= used <= MOST_MPP:
+        told = "the file tells no pixel size" if used is None else f"{used:g} µm is the pixel size of no microscope"
+        raise UserError(image, "mpp", told, "Give the true one in the column mpp of the slide sheet, µm.")
+    if mpp is None:
+        logger.warning("%s: its own pixel size of %.4f µm is trusted; such sizes are often wrong", image, used)
+    place = Alignment(np.eye(3), used)
+    write_json(
+        {
+            "matrix": place.matrix.tolist(),
+            "xenium_mpp": used,
+            "mpp_he": used,
+            "embedded_mpp": embedded,
+            "residual_um": 0.0,
+            "height_px": shape[0],
+            "width_px": shape[1],
+        },
+        registration,
+    )
+
+
+def segment_nuclei(*, image: Path, config: SegmentationConfig, gpu: bool, cells: Path, labels: Path, nuclei: Path, picture: Path) -> None:
+    """Find the nuclei of an `image.h5` tile by tile, and let them stand for cells.
+
+    Writes `cells.parquet` without transcripts, `labels.parquet` with every cell Unresolved, `nuclei.parquet` (schema `NUCLEI`), and
+    a picture: all centroids on the whole slide, and the outlines in the 125 µm that hold most of them.
+
+    Raises
+    ------
+    UserError
+        If there is no nucleus, or the weights are unfit.
+    """
+    with open_image(image) as file, whole_files(cells, labels, nuclei, picture) as (cells_part, labels_part, nuclei_part, picture_part):
+        level, mpp = file["level_0"], float(file.attrs["mpp"])
+        segmenter = make_segmenter(config, mpp, gpu=gpu)
+        overlap_px = min(2 * round(OVERLAP_UM / mpp / 2), config.tile_px // 2)
+        found = segment_image(lambda rows, columns: level[rows, columns], level.shape[:2], segmenter, mpp, config.tile_px, overlap_px)
+        if found.empty:
+            raise UserError(
+                image, "level_0", f"no nucleus is found by {config.method}", "Lower segmentation.threshold_od, or look at the H&E."
+            )
+        logger.info("%d nuclei, median %.0f µm²", len(found), found["area_um2"].median())
+        write_table(_cell_table(found, mpp), cells_part, CELLS)
+        write_table(_label_table(found["cell_id"]), labels_part, LABELS)
+        outlines = [(polygon * mpp).astype(np.float32).ravel() for polygon in found["polygon"]]
+        write_table(pd.DataFrame({"cell_id": found["cell_id"], "polygon_um": outlines}), nuclei_part, NUCLEI)
+        _draw(file, found, mpp, picture_part)
+
+
+def _cell_table(found: pd.DataFrame, mpp: float) -> pd.DataFrame:
+    places = {"x_um": found["x_px"] * mpp, "y_um": found["y_px"] * mpp}
+    absent = {"cell_area_um2": np.nan, "transcripts": 0, "nucleus_transcripts": np.nan, "controls": 0}
+    return found[["cell_id"]].assign(**places, nucleus_area_um2=found["area_um2"], **absent)
+
+
+def _label_table(ids: "pd.Series[str]") -> pd.DataFrame:
+    empty: dict[str, Any] = dict.fromkeys(("cluster", "candidate", "lineage", "source"))
+    numbers = dict.fromkeys(("lineage_confidence", "support", "margin", "purity"), np.nan)
+    return pd.DataFrame({"cell_id": ids, "label": UNRESOLVED, **empty, "confidence": 0.0, **numbers, "reason": "no transcripts"})
+
+
+def _draw(file: Any, found: pd.DataFrame, mpp: float, path: Path) -> None:
+    level = file["level_0"]
+    xy_px = HePixel(found[["x_px", "y_px"]].to_numpy())
+    small, small_mpp = thumbnail(file, mpp * max(level.shape) / PANEL_PX)
+    scale = PANEL_PX / max(small.shape)
+    whole = Image.fromarray(small).resize((max(1, round(small.shape[1] * scale)), max(1, round(small.shape[0] * scale))))
+    mark(whole, xy_px[:: -(-len(xy_px) // MOST_DOTS)] * (mpp / small_mpp * scale), 1)
+    corner, side_px = densest_square(xy_px, DETAIL_UM, mpp, level.shape[:2])
+    x_px, y_px = corner + side_px / 2
+    pixels, _ = cut_window(level, x_px, y_px, side_px, int(file.attrs["fill"]))
+    detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
+    mark_outlines(detail, [(polygon - corner) * (PANEL_PX / side_px) for polygon in found["polygon"]])
+    write_pair(whole, detail, path)

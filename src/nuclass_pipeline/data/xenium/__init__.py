@@ -1,0 +1,1 @@
+"""Reading Xenium bundles of every release: cells, matrix, transcripts, outlines, archives, downloads."""

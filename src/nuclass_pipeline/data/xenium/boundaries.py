@@ -1,0 +1,81 @@
+"""A bundle's outlines of nuclei and cells: those that lie in a window, whatever release wrote them.
+
+A polygon is a run of rows with one cell and, since 2.0, one label, because a cell may have several nuclei; its first vertex is repeated
+at its end. Releases before 3.0 write 13 vertices, later ones up to 25. Polygons are simplified: their areas are not those of the cell
+table.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nuclass_pipeline.data.xenium.columns import REMEDY, encode_text, find_table, finite_numbers, read_batches
+from nuclass_pipeline.errors import UserError
+
+Outline = tuple[str, NDArray[np.float64]]
+"""Cell, and its closed polygon (vertices, 2) as x, y in µm."""
+REQUIRED = ("cell_id", "vertex_x", "vertex_y")
+REACH_UM = 300.0
+"""No cell is larger, so what reaches into a window lies within this of it."""
+
+
+def read_outlines(
+    bundle: Path, what: Literal["nucleus", "cell"], low_um: tuple[float, float], high_um: tuple[float, float]
+) -> list[Outline] | None:
+    """Return the outlines that have a vertex in a window, in the order of the file; None where the bundle has none.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the Xenium output.
+    what
+        Outlines of nuclei or of cells.
+    low_um, high_um
+        Corners (x, y) of the window in the Xenium frame, µm; they may be infinite.
+
+    Raises
+    ------
+    UserError
+        If the file is broken, a column is missing, a value is none, or a polygon is not closed.
+    """
+    path = find_table(bundle, f"{what}_boundaries")
+    if path is None:
+        return None
+    low, high = np.array(low_um), np.array(high_um)
+    ids: list[str] = []
+    keys, vertices = [], []
+    for batch in read_batches(path, REQUIRED, ["label_id"]):
+        names, cell = encode_text(path, batch, "cell_id")
+        xy_um = np.column_stack([finite_numbers(path, batch, name) for name in REQUIRED[1:]])
+        label = _labels(path, batch)
+        near = ((xy_um >= low - REACH_UM) & (xy_um < high + REACH_UM)).all(axis=1)
+        vertices.append(xy_um[near])
+        keys.append(np.column_stack([cell[near] + len(ids), label[near]]))
+        ids += names
+    polygons = list(_polygons(ids, np.concatenate(keys), np.concatenate(vertices))) if keys else []
+    reaching = [(name, polygon) for name, polygon in polygons if ((polygon >= low) & (polygon < high)).all(axis=1).any()]
+    for name, polygon in reaching:
+        if len(polygon) < 4 or (polygon[0] != polygon[-1]).any():
+            raise UserError(path, "vertex_x", f"the outline of cell {name} is not closed", REMEDY)
+    return reaching
+
+
+def _labels(path: Path, batch: pa.RecordBatch) -> NDArray[np.float64]:
+    return finite_numbers(path, batch, "label_id") if "label_id" in batch.schema.names else np.zeros(batch.num_rows)
+
+
+def _polygons(ids: list[str], keys: NDArray[np.float64], vertices: NDArray[np.float64]) -> Iterator[Outline]:
+    """Part rows where the cell or the label changes, and where a polygon has closed; a cell that two batches share is one."""
+    names = np.array(ids, dtype=object)[keys[:, 0].astype(int)] if len(keys) else np.empty(0, object)
+    changes = np.flatnonzero((names[1:] != names[:-1]) | (keys[1:, 1] != keys[:-1, 1])) + 1
+    for start, end in pairwise([0, *changes.tolist(), len(names)]):
+        first = start
+        for row in range(start, end):
+            if row == end - 1 or (row > first and (vertices[row] == vertices[first]).all()):
+                yield names[first], vertices[first : row + 1]
+                first = row + 1

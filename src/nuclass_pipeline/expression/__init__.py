@@ -1,0 +1,1 @@
+"""What the counts say of a slide: clusters, markers, domains, programs."""

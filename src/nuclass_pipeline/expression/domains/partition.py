@@ -1,0 +1,47 @@
+"""Groups of cells in a graph of likeness, or of likeness and place."""
+
+import anndata as ad
+import numpy as np
+import scanpy as sc
+from numpy.typing import NDArray
+from scipy import sparse
+
+from nuclass_pipeline.expression.clustering import EXACT_CELLS
+from nuclass_pipeline.expression.domains.graphs import normalize_rows
+
+Floats = NDArray[np.float64]
+
+
+def feature_graph(weights: Floats, neighbors: int, seed: int) -> sparse.csr_array:
+    """Link cells with similar factor weights, with the connectivities of UMAP as edge weights, (cells, cells), symmetric.
+
+    Parameters
+    ----------
+    weights
+        Factor weights, (cells, rank); euclidean distances are taken.
+    neighbors
+        Nearest cells of each cell, itself counted; at most all cells.
+    seed
+        Of the approximate search on large slides.
+    """
+    cells = ad.AnnData(weights.astype(np.float32))
+    search = "sklearn" if len(weights) <= EXACT_CELLS else "pynndescent"
+    sc.pp.neighbors(cells, n_neighbors=min(neighbors, len(weights) - 1), use_rep="X", transformer=search, random_state=seed)
+    return sparse.csr_array(cells.obsp["connectivities"], dtype=np.float64)
+
+
+def mix(spatial: sparse.csr_array, feature: sparse.csr_array, alpha: float) -> sparse.csr_array:
+    """Blend place and likeness: A = α A_spatial + (1 − α) A_feature, rows scaled to one before and after, then A + Aᵀ.
+
+    Scaling rows leaves the blend asymmetric; the sum with its transpose is what Leiden makes of it on an undirected graph.
+
+    Parameters
+    ----------
+    spatial, feature
+        Edge weights, (cells, cells). A cell without an edge in one of them is placed by the other.
+    alpha
+        Weight of place, 0 to 1.
+    """
+    blend = sparse.csr_array(alpha * normalize_rows(spatial) + (1 - alpha) * normalize_rows(feature))
+    blend = normalize_rows(blend)
+    return sparse.csr_array(blend + blend.T)

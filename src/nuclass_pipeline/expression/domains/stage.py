@@ -1,0 +1,140 @@
+"""The spatial domains of a slide, and how good they are."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.expression.clustering import FEWEST_CELLS
+from nuclass_pipeline.expression.counts import match_cells, read_counts, sections_of, totals
+from nuclass_pipeline.expression.domains.factors import Factors, log_rates
+from nuclass_pipeline.expression.domains.graphs import Floats, crowding, near, spatial_graph
+from nuclass_pipeline.expression.domains.hsnmf import Fit, fit, smooth
+from nuclass_pipeline.expression.domains.scores import adjacency, chaos, explained_variance, marker_scores, mean, morans_i, separation
+from nuclass_pipeline.io import read_table, whole_files, write_table
+from nuclass_pipeline.schemas import CELLS, DOMAINS, METRICS
+
+log = logging.getLogger(__name__)
+
+MOST_NEIGHBORS = 1000
+"""Mean neighbours of a cell above which coordinates cannot be in µm: the densest lymph node has 300 within 80 µm."""
+
+MOST_GENES = 100
+"""Held-out genes that are scored, spread over the panel: their mean changes little with more, and a panel may have thousands."""
+
+Rows = list[tuple[str, str, float, int]]
+
+
+def find_domains(
+    *, counts: Path, cells: Path, config: DomainsConfig, run: str, slide: str, organ: str, domains: Path, scores: Path
+) -> None:
+    """Find the spatial domains of a slide, or groups of cells at the scale of contact.
+
+    A domain is a neighbourhood with a composition of its own. It names no cell's type.
+
+    Parameters
+    ----------
+    counts
+        `counts.h5ad`: raw counts, cells × genes.
+    cells
+        Table `CELLS` of the same cells. A column `section`, if there is one, tells sections apart that share the slide; otherwise the
+        slide is one section.
+    config
+        Mode, graph, factors and resolution.
+    run, slide, organ
+        Written to the scores.
+    domains
+        Table `DOMAINS`, one row per cell in the order of `counts`; cells without transcripts have no domain.
+    scores
+        Table `METRICS`: model `domains`; variant `fitted`, or the controls `unsmoothed`, `permuted` and `held_out`.
+
+    Raises
+    ------
+    UserError
+        If cells lie so close together that their coordinates cannot be in µm, or a section is empty.
+    """
+    table = read_counts(counts)
+    place = match_cells(read_table(cells, CELLS), table.obs_names, cells)
+    passed = totals(table) > 0
+    frame = pd.DataFrame({"cell_id": table.obs_names.to_numpy(str), "domain": pd.Series([None] * len(passed), dtype=object)})
+    weights = np.full((len(passed), config.rank), np.nan, np.float32)
+    rows: Rows = []
+    if passed.sum() < FEWEST_CELLS:
+        log.warning("only %d cells have transcripts: they form one domain", passed.sum())
+        frame.loc[passed, "domain"] = "0"
+    else:
+        x = log_rates(table.X[passed])
+        found, rows = _find(x, place[passed].reset_index(drop=True), config, cells)
+        frame.loc[passed, "domain"] = found.domain.astype(str)
+        weights = np.full((len(passed), found.smoothed.weights.shape[1]), np.nan, np.float32)
+        weights[passed] = found.smoothed.weights
+    factors = pd.DataFrame(weights, columns=[f"factor_{i + 1}" for i in range(weights.shape[1])])
+    with whole_files(domains, scores) as (domains_partial, scores_partial):
+        write_table(pd.concat([frame, factors], axis=1), domains_partial, DOMAINS)
+        write_table(_tidy(rows, run=run, slide=slide, organ=organ, seed=config.seed), scores_partial, METRICS)
+
+
+def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells: Path) -> tuple[Fit, Rows]:
+    xy_um = place[["x_um", "y_um"]].to_numpy(np.float64)
+    sections = sections_of(place, cells)
+    reach = config.contact_um if config.mode == "contact" else config.radius_um
+    if (crowd := crowding(xy_um, sections, reach)) > MOST_NEIGHBORS:
+        problem = f"a cell has {crowd:.0f} others within {reach:g} µm, on average"
+        raise UserError(cells, "x_um, y_um", problem, "Give centroids in µm, or make the reach of the graph smaller.")
+    graph = spatial_graph(xy_um, sections, config)
+    found = fit(x, graph, config)
+    log.info("%d domains", found.domain.max() + 1)
+    rows = [
+        *_partition_scores(x, xy_um, sections, found, config),
+        *_factor_controls(x, graph, found, config),
+        *_gene_controls(x, graph, config),
+    ]
+    return found, rows
+
+
+def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.object_], found: Fit, config: DomainsConfig) -> Rows:
+    silhouette, davies_bouldin, drawn = separation(found.smoothed.weights, found.domain, config.seed)
+    values = {
+        "domains": float(found.domain.max() + 1),
+        "adjacency_contact": adjacency(near(xy_um, sections, config.contact_um), found.domain),
+        "adjacency_radius": adjacency(near(xy_um, sections, config.radius_um), found.domain),
+        "chaos": chaos(xy_um, sections, found.domain),
+        "explained_variance": explained_variance(x, found.smoothed),
+        **marker_scores(x, found.domain),
+    }
+    rows: Rows = [("fitted", name, value, len(found.domain)) for name, value in values.items()]
+    return [*rows, ("fitted", "silhouette", silhouette, drawn), ("fitted", "davies_bouldin", davies_bouldin, drawn)]
+
+
+def _factor_controls(x: sparse.csr_array, graph: sparse.csr_array, found: Fit, config: DomainsConfig) -> Rows:
+    """Score the factors' spatial structure beside two controls: what has been smoothed on a graph is smooth on it."""
+    n = x.shape[0]
+    order = np.random.default_rng(config.seed).permutation(n)
+    shuffled = smooth(x[order], Factors(found.plain.weights[order], found.plain.programmes), graph, config)
+    variants = {"fitted": found.smoothed, "unsmoothed": found.plain, "permuted": shuffled}
+    return [(name, "moran_factors", mean(morans_i(factors.weights, graph)), n) for name, factors in variants.items()]
+
+
+def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsConfig) -> Rows:
+    """Score how much of the spatial structure of genes is explained by domains that were found without them, in every second gene."""
+    n = x.shape[0]
+    odd = np.arange(1, x.shape[1], 2)
+    unseen = sparse.csr_array(x[:, odd[:: len(odd) // MOST_GENES + 1]])
+    order = np.random.default_rng(config.seed).permutation(n)
+    domain = fit(sparse.csr_array(x[:, ::2]), graph, config).domain
+    return [
+        ("held_out", "moran_genes", mean(morans_i(unseen, graph)), n),
+        ("held_out", "moran_genes_within", mean(morans_i(unseen, graph, domain)), n),
+        ("permuted", "moran_genes", mean(morans_i(unseen[order], graph)), n),
+    ]
+
+
+def _tidy(rows: Rows, **constant: str | int) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["variant", "metric", "value", "n"]).astype({"value": float, "n": int})
+    frame = frame.assign(model="domains", label="all", label_set="open", ci_low=np.nan, ci_high=np.nan, **constant)
+    return frame[[column.name for column in METRICS.columns]]

@@ -1,0 +1,104 @@
+"""Gene symbols by the HGNC table: approved, else previous, else alias, each exactly, and never a guess."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.knowledge.sources.files import Origin, read_download
+
+log = logging.getLogger(__name__)
+
+HGNC = Origin(
+    "hgnc_complete_set.txt of the HGNC",
+    "https://www.genenames.org/download/statistics-and-files/",
+    "CC0",
+    "Seal et al. 2023, 10.1093/nar/gkac888",
+)
+
+_Names = dict[str, set[str]]
+
+
+class Symbols:
+    """Approved gene symbols, and the names that once or elsewhere stood for them.
+
+    Parameters
+    ----------
+    rows
+        Approved symbol → its previous symbols and its aliases.
+    """
+
+    def __init__(self, rows: Mapping[str, tuple[Iterable[str], Iterable[str]]]) -> None:
+        approved: _Names = {symbol: {symbol} for symbol in rows}
+        previous, aliases = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+        for symbol, names in rows.items():
+            for table, listed in zip((previous, aliases), names, strict=True):
+                for name in listed:
+                    table[name].add(symbol)
+        self._tables = [approved, dict(previous), dict(aliases)]
+        self._upper = [_upper_case(table) for table in self._tables]
+
+    def candidates(self, symbol: str) -> frozenset[str]:
+        """Return the approved symbols that `symbol` may mean: none if unknown, several if ambiguous.
+
+        The first of approved, previous and alias that knows it decides. A symbol all in capitals that none knows may be one that was
+        put in capitals: C9ORF152 is C9orf152.
+        """
+        for tables in (self._tables, self._upper if symbol.isupper() else []):
+            for table in tables:
+                if symbol in table:
+                    return frozenset(table[symbol])
+        return frozenset()
+
+    def approved(self, symbol: str) -> str | None:
+        """Return the approved symbol, or None where `symbol` is unknown or ambiguous."""
+        found = self.candidates(symbol)
+        return next(iter(found)) if len(found) == 1 else None
+
+    def canonical(self, genes: Sequence[str]) -> list[str]:
+        """Give the approved symbol of each gene, or the gene itself where there is none or another gene has it.
+
+        Different genes stay different, so a panel keeps its columns. What was renamed and what was not is logged.
+        """
+        meant = [self.approved(gene) or gene for gene in genes]
+        claims = defaultdict[str, set[str]](set)
+        for gene, name in zip(genes, meant, strict=True):
+            claims[name].add(gene)
+        settled = [name if name == gene or claims[name] == {gene} else gene for gene, name in zip(genes, meant, strict=True)]
+        for told, listed in (
+            ("renamed", [f"{gene} → {name}" for gene, name in zip(genes, settled, strict=True) if name != gene]),
+            ("not renamed, as another gene has the symbol", [g for g, m, s in zip(genes, meant, settled, strict=True) if m != s]),
+            ("ambiguous", [gene for gene in genes if len(self.candidates(gene)) > 1]),
+            ("unknown to HGNC", [gene for gene in genes if not self.candidates(gene)]),
+        ):
+            if listed:
+                log.info("%d of %d symbols %s: %s", len(listed), len(genes), told, ", ".join(listed[:10]))
+        return settled
+
+
+def _upper_case(table: _Names) -> _Names:
+    upper = defaultdict[str, set[str]](set)
+    for name, symbols in table.items():
+        upper[name.upper()] |= symbols
+    return dict(upper)
+
+
+def read_hgnc(path: Path | str) -> Symbols:
+    """Read `hgnc_complete_set.txt`: tab-separated `symbol, prev_symbol, alias_symbol`, names separated by `|`.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, cannot be read, lacks a column, or has an approved symbol twice or empty.
+    """
+    frame, _ = read_download(path, HGNC, ("symbol", "prev_symbol", "alias_symbol"))
+    if (frame["symbol"] == "").any() or frame["symbol"].duplicated().any():
+        wrong = frame.loc[(frame["symbol"] == "") | frame["symbol"].duplicated(), "symbol"].iloc[0]
+        raise UserError(path, "symbol", f"{wrong!r} occurs twice" if wrong else "a cell is empty", HGNC.remedy)
+    rows = zip(frame["symbol"], frame["prev_symbol"], frame["alias_symbol"], strict=True)
+    return Symbols({symbol: (_split(previous), _split(aliases)) for symbol, previous, aliases in rows})
+
+
+def _split(cell: str) -> list[str]:
+    return [name.strip() for name in cell.split("|") if name.strip()]

@@ -1,0 +1,70 @@
+"""The panel, and the genes each class expresses."""
+
+import csv
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Share of a cell's transcripts that are its programme; the rest is spread over the whole panel.
+SPECIFIC = 0.55
+
+# Transcripts of a cell of the class, the typical cell being 1.
+_SIZE: dict[str, float] = {
+    "Epithelial_Malignant": 1.6,
+    "T_Cell": 0.75,
+    "B_Cell": 0.8,
+    "Macrophage": 1.05,
+    "Acinar": 1.25,
+    "Endocrine": 1.1,
+    "Ductal": 1.15,
+}
+
+
+def read_panel() -> list[dict[str, str]]:
+    """Read the panel in feature order: gene, ensembl_id and category (predesigned_gene or custom_gene)."""
+    return _read("panel.tsv")
+
+
+def read_programmes() -> dict[str, dict[str, float]]:
+    """Read the genes of each class with their expected transcripts relative to each other."""
+    programmes: dict[str, dict[str, float]] = {}
+    for row in _read("programs.tsv"):
+        programmes.setdefault(row["class"], {})[row["gene"]] = float(row["weight"])
+    return programmes
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    with files("nuclass_pipeline.phantom").joinpath(name).open() as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def expected_counts(rng: np.random.Generator, labels: NDArray[np.str_], genes: list[str], median: float) -> Floats:
+    """Draw each cell's expected transcripts of each gene, (cells, genes), about `median` in the typical cell.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    labels
+        Class of each cell.
+    genes
+        Panel in feature order.
+    median
+        Transcripts of a cell whose class has size 1.
+    """
+    background = rng.lognormal(0, 1.0, len(genes))
+    background /= background.sum()
+    classes, code = np.unique(labels, return_inverse=True)
+    position = {gene: column for column, gene in enumerate(genes)}
+    profiles, programmes = np.zeros((len(classes), len(genes))), read_programmes()
+    for row, name in enumerate(classes):
+        for gene, weight in programmes[str(name)].items():
+            profiles[row, position[gene]] = weight
+    profiles = SPECIFIC * profiles / profiles.sum(1, keepdims=True) + (1 - SPECIFIC) * background
+    size = median * np.array([_SIZE.get(str(name), 1.0) for name in classes])
+    total = size[code] * np.exp(rng.normal(0, 0.35, len(labels)))
+    # Gamma rates make the counts negative binomial; shape 1.25 gives a biological variation of 0.9.
+    return np.asarray(total[:, None] * profiles[code] * rng.gamma(1.25, 0.8, (len(labels), len(genes))))

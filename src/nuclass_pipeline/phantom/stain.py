@@ -1,0 +1,165 @@
+"""Pictures of the tissue: H&E by Beer–Lambert, and DAPI."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+
+from nuclass_pipeline.phantom.classes import LOOKS
+from nuclass_pipeline.phantom.frames import Frame, Image, inside, patches
+from nuclass_pipeline.phantom.layout import GLASS, STROMA, Discs, Layout
+from nuclass_pipeline.phantom.nuclei import Chromatin, grains, paint_nuclei
+from nuclass_pipeline.phantom.shapes import ANGLES, Shapes
+from nuclass_pipeline.phantom.tissue import Cells
+
+WHITE = 245.0
+BLUR_UM = 0.3
+_STEP_PX = 4
+_HAEMATOXYLIN, _EOSIN = (0.60, 0.70, 0.38), (0.20, 0.83, 0.52)
+
+
+@dataclass(frozen=True)
+class Stain:
+    """Strength of both dyes and the optical density each gives to red, green and blue."""
+
+    strength: tuple[float, float]
+    vectors: NDArray[np.float32]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Stain":
+        """Vary the strengths by 15 % and tilt the hues so little that no slide's hue gives away its organ."""
+        vectors = np.array([_HAEMATOXYLIN, _EOSIN]) + rng.normal(0, 0.01, (2, 3))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        strength = rng.uniform(0.85, 1.15, 2)
+        return cls((float(strength[0]), float(strength[1])), vectors.astype(np.float32))
+
+
+@dataclass
+class _Field:
+    """Amounts of haematoxylin and eosin, share of tissue and share of nucleus of each pixel."""
+
+    haematoxylin: Image
+    eosin: Image
+    tissue: Image
+    nucleus: Image
+
+
+def render_he(
+    rng: np.random.Generator, layout: Layout, cells: Cells, shapes: Shapes, chromatin: list[Chromatin], frame: Frame
+) -> NDArray[np.uint8]:
+    """Render the H&E of a slide in its own frame, (rows, columns, 3)."""
+    stain = Stain.draw(rng)
+    field = _ground(rng, layout, frame)
+    for discs in layout.discs:
+        _paint_discs(rng, field, frame, discs)
+    _paint_cytoplasm(field, frame, cells, shapes)
+    paint_nuclei(field.haematoxylin, field.nucleus, frame, cells, shapes, chromatin, grains(rng, frame.mpp))
+    field.eosin *= 1 - 0.55 * field.nucleus
+    field.haematoxylin *= np.maximum(field.tissue, field.nucleus)
+    return _develop(rng, field, stain, BLUR_UM / frame.mpp)
+
+
+def render_dapi(
+    rng: np.random.Generator, layout: Layout, cells: Cells, shapes: Shapes, chromatin: list[Chromatin], frame: Frame
+) -> NDArray[np.uint16]:
+    """Render the DAPI image, (rows, columns)."""
+    canvas = np.zeros(frame.shape, dtype=np.float32)
+    paint_nuclei(canvas, None, frame, cells, shapes, chromatin, grains(rng, frame.mpp))
+    canvas = gaussian_filter(canvas, BLUR_UM / frame.mpp)
+    shape, xy = frame.coarse(16)
+    haze = _enlarge((layout.edge(xy) > 0).reshape(shape).astype(np.float32), 16, frame.shape)
+    canvas *= 2600
+    canvas += 60 + 170 * haze
+    # Cameras write whole counts; a coarse step keeps the lossless file small.
+    return np.asarray(np.round(canvas / 4) * 4, dtype=np.uint16)
+
+
+def _enlarge(values: Image, step: int, shape: tuple[int, int]) -> Image:
+    rows, columns = values.shape
+    full = zoom(values, ((rows - 1) * step + 1, (columns - 1) * step + 1) / np.array(values.shape), order=1, grid_mode=False)
+    return np.asarray(full[: shape[0], : shape[1]], dtype=np.float32)
+
+
+def _ground(rng: np.random.Generator, layout: Layout, frame: Frame) -> _Field:
+    """Lay out what is between the cells: fibres, and the ground substance of the parenchyma."""
+    shape, xy = frame.coarse(_STEP_PX)
+    region, _, _ = layout.regions(xy)
+    normal_eosin, normal_blue = 0.24, 0.07
+    eosin = np.choose(region, [0.0, 0.0, 0.24, normal_eosin])
+    blue = np.choose(region, [0.0, 0.02, 0.06, normal_blue])
+    along, across = layout.fibres(xy)
+    # Without the blur the coarse grid would show as steps along every border.
+    soft = [gaussian_filter(part.reshape(shape).astype(np.float32), 0.8) for part in (eosin, blue, region == STROMA, region != GLASS)]
+    fibre_maps = [part.reshape(shape).astype(np.float32) for part in (along, across)]
+    maps = [_enlarge(part, _STEP_PX, frame.shape) for part in (*soft, *fibre_maps)]
+    cloud = _enlarge(rng.standard_normal(shape).astype(np.float32), _STEP_PX, frame.shape)
+    fibre = _fibres(rng, maps[4], maps[5])
+    cloud = gaussian_filter(cloud, 6.0)
+    cloud /= cloud.std()
+    stroma = 0.30 * np.clip(0.98 + 0.45 * fibre + 0.12 * cloud, 0.15, 2.2)
+    return _Field(
+        maps[1], (maps[0] * (1 + 0.12 * cloud) + maps[2] * stroma).astype(np.float32), maps[3], np.zeros(frame.shape, dtype=np.float32)
+    )
+
+
+def _fibres(rng: np.random.Generator, along_um: Image, across_um: Image) -> Image:
+    """Draw bundles about 2.5 µm thick and 30 µm long along the stream."""
+    white = rng.standard_normal((1024, 256)).astype(np.float32)
+    noise = gaussian_filter(white, (1.6, 1.6), mode="wrap") + 0.7 * gaussian_filter(white[::-1], (4, 3), mode="wrap") * 3
+    noise /= noise.std()
+    return np.asarray(map_coordinates(noise, [across_um / 0.8, along_um / 9.0], order=1, mode="grid-wrap"), dtype=np.float32)
+
+
+def _paint_discs(rng: np.random.Generator, field: _Field, frame: Frame, discs: Discs) -> None:
+    """Open lumens, line them, and put red cells into vessels."""
+    theta = 2 * np.pi * np.arange(ANGLES) / ANGLES
+    red: list[tuple[float, float]] = []
+    for centre, radius, kind, patch in zip(
+        discs.centres_um, discs.radii_um, discs.kind, patches(frame, discs.centres_um, discs.radii_um * 1.3 + 2), strict=True
+    ):
+        outline = np.full(ANGLES, float(radius))
+        for order in (2, 3, 4):
+            outline *= 1 + rng.normal(0, 0.09 / order) * np.cos(order * theta + rng.uniform(0, 2 * np.pi))
+        hole = inside(patch, outline, 0.6)
+        rim = inside(patch, outline + 1.1, 0.6) - hole
+        field.eosin[patch.window] = field.eosin[patch.window] * (1 - hole) + 0.18 * rim
+        field.haematoxylin[patch.window] *= 1 - hole
+        field.tissue[patch.window] *= 1 - hole
+        if kind in ("vessel", "arteriole"):
+            for _ in range(int(radius**2 / 7)):
+                turn, share = rng.uniform(0, 2 * np.pi), radius * 0.75 * np.sqrt(rng.uniform())
+                red.append((centre[0] + share * np.cos(turn), centre[1] + share * np.sin(turn)))
+    if red:
+        points, size = np.array(red), np.full(ANGLES, 2.4)
+        for patch in patches(frame, points, np.full(len(points), 3.4)):
+            disc = inside(patch, size, 0.5) * (0.75 + 0.25 * np.clip(patch.distance_um / 2.0, 0, 1))
+            field.eosin[patch.window] = np.maximum(field.eosin[patch.window], 0.85 * disc)
+
+
+def _paint_cytoplasm(field: _Field, frame: Frame, cells: Cells, shapes: Shapes) -> None:
+    """Fill each cell up to its border, which stays a little paler."""
+    rows = np.flatnonzero([LOOKS[label].eosin > 0 for label in cells.label])
+    reach = np.array([[LOOKS[label].cytoplasm_um] for label in cells.label])
+    radii = np.minimum(shapes.cell_um, shapes.nucleus_um + reach)[rows]
+    for row, outline, patch in zip(rows, radii, patches(frame, cells.xy_um[rows], radii.max(1) + 1), strict=True):
+        look = LOOKS[cells.label[row]]
+        body = inside(patch, outline - 0.35, 0.9) * field.tissue[patch.window]
+        field.eosin[patch.window] += look.eosin * body
+        field.haematoxylin[patch.window] += look.basophilia * body
+
+
+def _develop(rng: np.random.Generator, field: _Field, stain: Stain, blur_px: float) -> NDArray[np.uint8]:
+    """Turn amounts of dye into transmitted light on a camera."""
+    amounts = [
+        gaussian_filter(part, blur_px) * strength for part, strength in zip((field.haematoxylin, field.eosin), stain.strength, strict=True)
+    ]
+    picture = np.empty((*field.eosin.shape, 3), dtype=np.uint8)
+    for channel in range(3):
+        density = amounts[0] * stain.vectors[0, channel]
+        density += amounts[1] * stain.vectors[1, channel]
+        np.exp(-density, out=density)
+        density *= WHITE
+        density += rng.standard_normal(density.shape, dtype=np.float32) * np.float32(1.3)
+        picture[..., channel] = np.clip(density, 0, 255)
+    return picture

@@ -1,0 +1,1 @@
+"""Labels proposed for clusters, with their evidence, for a person to review."""

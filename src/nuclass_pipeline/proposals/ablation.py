@@ -1,0 +1,199 @@
+"""What each part of a proposal is worth: evidence left out block by block, labels chosen or written, and in another order."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, Unpack, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.expression.counts import match_cells
+from nuclass_pipeline.io import read_table, write_table
+from nuclass_pipeline.knowledge.cell_types import HIERARCHY
+from nuclass_pipeline.proposals.annotators import ClusterAnnotator, RulesAnnotator
+from nuclass_pipeline.proposals.evidence import BLOCKS, ClusterEvidence
+from nuclass_pipeline.proposals.language_model import LanguageAnnotator, LanguageModel, Reader, describe
+from nuclass_pipeline.proposals.propose import EvidenceFiles, choose, is_weak, read_evidence
+from nuclass_pipeline.proposals.rationale import Writer
+from nuclass_pipeline.schemas import ABLATION, TRUTH
+
+log = logging.getLogger(__name__)
+
+Answer = Callable[[ClusterEvidence], str | None]
+
+EVIDENCE: dict[str, tuple[str, ...]] = {"all": (), **{f"without {block}": (block,) for block in BLOCKS}, "none": BLOCKS}
+"""Name of each comparison, and the blocks it leaves out."""
+
+_FREE = "Reply with the name of the one best cell type and nothing else."
+_MOST_TOKENS = 24
+
+
+class Model(Reader, Writer, Protocol):
+    """A language model that is read and that writes."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to name a cluster.
+
+    `answer` gives a label, whatever else was written, or None for a tie; `again` does the same with the labels in reversed order, and
+    is None where no labels are shown.
+    """
+
+    annotator: str
+    kind: str
+    answer: Answer
+    again: Answer | None
+
+
+def compare_annotators(
+    *, truth: Path | None = None, config: LabelingConfig, threads: int, comparison: Path, **files: Unpack[EvidenceFiles]
+) -> None:
+    """Propose the labels of a slide's clusters with less evidence and by other annotators, and count what that changes.
+
+    Parameters
+    ----------
+    truth
+        Table `TRUTH` of the same cells, if there is one; poor cells are left out, as in `score_labels`.
+    config
+        A `model` makes the language model take part, whatever `cluster_annotator` says.
+    threads
+        Threads for it.
+    comparison
+        Table `ABLATION`.
+    files
+        As for `propose_labels`.
+    """
+    known = read_evidence(**files)
+    model = cast(Model, LanguageModel(config.model, threads)) if config.model else None
+    frame = compare(
+        records=known.records(),
+        reordered=known.backwards().records(),
+        least=known.chance(),
+        truth=_true_labels(truth, known.cells) if truth else {},
+        contestants=contestants(model),
+    )
+    write_table(frame, comparison, ABLATION)
+
+
+def contestants(model: Model | None) -> tuple[Contestant, ...]:
+    """List who takes part: the rules, and with a model its choice among the labels and the name that it writes."""
+    rules = partial(chosen, RulesAnnotator())
+    if model is None:
+        return (Contestant("rules", "constrained", rules, rules),)
+    choice, reverse = (_remembered(partial(chosen, LanguageAnnotator(model, backwards=backwards))) for backwards in (False, True))
+    return (
+        Contestant("rules", "constrained", rules, rules),
+        Contestant("llm-score", "constrained", choice, reverse),
+        Contestant("llm-score", "free", _remembered(partial(written, model)), None),
+    )
+
+
+def chosen(annotator: ClusterAnnotator, evidence: ClusterEvidence) -> str | None:
+    """Give the label that an annotator ranks first; None for a tie."""
+    return choose(annotator.rank(evidence))
+
+
+def written(model: Writer, evidence: ClusterEvidence) -> str:
+    """Ask without options, and give the type that the first line of the text names; the line itself if it names none."""
+    line = model.write(f"{describe(evidence)}\n{_FREE}", _MOST_TOKENS).strip().partition("\n")[0]
+    return HIERARCHY.type_named(line) or line
+
+
+def _remembered(answer: Answer) -> Answer:
+    """Ask a language model each question once: without evidence, or where a block was empty before, clusters share it."""
+    known: dict[tuple[str, tuple[str, ...]], str | None] = {}
+
+    def answer_once(evidence: ClusterEvidence) -> str | None:
+        key = describe(evidence), evidence.admissible
+        if key not in known:
+            known[key] = answer(evidence)
+        return known[key]
+
+    return answer_once
+
+
+def compare(
+    *,
+    records: Sequence[ClusterEvidence],
+    reordered: Sequence[ClusterEvidence],
+    least: float,
+    truth: Mapping[str, str],
+    contestants: Sequence[Contestant],
+) -> pd.DataFrame:
+    """Score every contestant with each of `EVIDENCE`.
+
+    Parameters
+    ----------
+    records
+        One per cluster.
+    reordered
+        The same, made with the labels in reversed order.
+    least
+        Support that chance reaches. It is held against the whole record, so that a comparison changes nothing but what is shown.
+    truth
+        Commonest true label of each cluster, where one is known.
+    contestants
+        Who takes part.
+
+    Returns
+    -------
+    Table `ABLATION`.
+    """
+    weak = np.array([is_weak(record, least) for record in records], bool)
+    rows = []
+    for contestant in contestants:
+        for name, blocks in EVIDENCE.items():
+            answers = [contestant.answer(leave_out(record, blocks)) for record in records]
+            again = [contestant.again(leave_out(record, blocks)) for record in reordered] if contestant.again else None
+            found = {"annotator": contestant.annotator, "answer": contestant.kind, "evidence": name, "n": len(records)}
+            rows.append(found | _score(records, answers, again, weak, truth))
+            named = {record.cluster: answer for record, answer in zip(records, answers, strict=True)}
+            log.info("%s, %s, %s: %s", contestant.annotator, contestant.kind, name, named)
+    return pd.DataFrame(rows)
+
+
+def leave_out(evidence: ClusterEvidence, blocks: Sequence[str]) -> ClusterEvidence:
+    """Empty some of the `BLOCKS` of a record."""
+    empty: dict[str, Any] = {block: {} if block == "composition" else () for block in blocks}
+    return replace(evidence, **empty)
+
+
+def _score(
+    records: Sequence[ClusterEvidence],
+    answers: Sequence[str | None],
+    again: Sequence[str | None] | None,
+    weak: NDArray[np.bool_],
+    truth: Mapping[str, str],
+) -> dict[str, float]:
+    pairs = list(zip(records, answers, strict=True))
+    proposed = np.array([answer in record.admissible for record, answer in pairs], bool) & ~weak
+    invalid = np.array([answer is not None and answer not in record.admissible for record, answer in pairs], bool)
+    known = proposed & np.array([record.cluster in truth for record in records], bool)
+    right = np.array([answer == truth.get(record.cluster) for record, answer in pairs], bool)[known]
+    cells = np.array([record.n_cells for record in records], int)[known]
+    return {
+        "invalid_rate": _share(invalid),
+        "permutation_stability": np.nan if again is None else _share(np.array([a == b for a, b in zip(answers, again, strict=True)])),
+        "abstained": _share(~proposed),
+        "agreement": _share(right),
+        "agreement_cells": _share(right, cells),
+    }
+
+
+def _share(flags: NDArray[np.bool_], weights: NDArray[np.int64] | None = None) -> float:
+    return float(np.average(flags, weights=weights)) if len(flags) else np.nan
+
+
+def _true_labels(path: Path, cells: pd.DataFrame) -> dict[str, str]:
+    """Give the commonest true label of each cluster's cells; clusters where two are as common have none."""
+    table = read_table(path, TRUTH)
+    known = match_cells(table, pd.Index(cells["cell_id"].astype(str)), path)
+    labels = known["label"].where(~known["poor"].to_numpy(bool))
+    commonest = {str(name): found.mode() for name, found in labels.groupby(cells["cluster"])}
+    return {name: str(found[0]) for name, found in commonest.items() if len(found) == 1}

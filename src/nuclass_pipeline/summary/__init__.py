@@ -1,0 +1,1 @@
+"""Tables that describe slides: cohort and registration."""

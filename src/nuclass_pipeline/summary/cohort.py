@@ -1,0 +1,60 @@
+"""Cells of the study by slide, part and class."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.evaluate.metrics_table import ALL
+from nuclass_pipeline.io import read_table, write_table
+from nuclass_pipeline.schemas import COHORT, LABELS, SPLIT
+
+
+def summarise_cohort(
+    *,
+    labels: Sequence[Path],
+    splits: Sequence[Path],
+    slides: Sequence[str],
+    organs: Mapping[str, str],
+    roles: Mapping[str, str],
+    run: str,
+    output: Path,
+) -> None:
+    """Count cells by slide, part of the split and class; Unresolved is counted as a class.
+
+    Parameters
+    ----------
+    labels, splits
+        Label and split tables, one per slide, in the order of `slides`.
+    slides
+        All slides of the study.
+    organs, roles
+        Organ, and train or heldout, of each slide.
+    run
+        Name of the run.
+    output
+        Cohort table. The part `all` counts every cell of the slide, also those that the split leaves out.
+
+    Raises
+    ------
+    UserError
+        If a split names cells that the labels lack.
+    """
+    counts = [
+        _count(label, split).assign(slide=slide, organ=organs[slide], role=roles[slide])
+        for label, split, slide in zip(labels, splits, slides, strict=True)
+    ]
+    frame = pd.concat(counts, ignore_index=True).assign(run=run)
+    write_table(frame[[column.name for column in COHORT.columns]], output, COHORT)
+
+
+def _count(labels: Path, split: Path) -> pd.DataFrame:
+    cells = read_table(labels, LABELS, ["cell_id", "label"])
+    parts = read_table(split, SPLIT, ["cell_id", "part"])
+    joined = parts.merge(cells, on="cell_id", how="left", validate="one_to_one")
+    if joined["label"].isna().any():
+        missing = joined.loc[joined["label"].isna(), "cell_id"].iloc[0]
+        raise UserError(split, "cell_id", f"{missing!r} is not in {labels}", "Split the slide again.")
+    rows = pd.concat([joined[["part", "label"]], cells[["label"]].assign(part=ALL)])
+    return rows.groupby(["part", "label"], sort=True, as_index=False).size().rename(columns={"size": "cells"})

@@ -1,0 +1,257 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.synthetic import SyntheticConfig
+from nuclass_pipeline.data.alignment import Alignment, read_alignment
+from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX
+from nuclass_pipeline.data.image.slide import HeImage
+from nuclass_pipeline.data.registration.correlation import Fit, measure
+from nuclass_pipeline.data.registration.nuclei_check import Opinion
+from nuclass_pipeline.data.registration.stage import FAILED, PICTURE_UM, register_image
+from nuclass_pipeline.data.xenium.read import read_cells
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_json, read_table, write_table
+from nuclass_pipeline.phantom import make_slide
+from nuclass_pipeline.schemas import CELLS
+from nuclass_pipeline.units import Micron
+
+MPP = 0.5
+SIDE_UM = 400
+XY_UM = np.random.default_rng(0).uniform(20, SIDE_UM - 20, (600, 2))
+
+
+@pytest.fixture
+def slide(tmp_path):
+    """An H&E at 0.5 µm/px, turned by 90° against the cells, with its alignment: keyword arguments of the stage."""
+    dots, *_ = np.histogram2d(XY_UM[:, 1], XY_UM[:, 0], bins=round(SIDE_UM / MPP), range=((0, SIDE_UM), (0, SIDE_UM)))
+    density = gaussian_filter(dots, 2.5 / MPP)
+    density /= density.max()
+    pixels = 245 * 10 ** (-density[..., None] * np.array([0.65, 0.70, 0.29]))
+    tifffile.imwrite(tmp_path / "he.tif", np.rot90(pixels).astype(np.uint8).copy(), photometric="rgb", tile=(256, 256))
+    scale = MPP / 0.2125
+    # A quarter turn: H&E (x, y) comes from Xenium (side − y, x).
+    matrix = np.array([[0, -scale, scale * SIDE_UM / MPP], [scale, 0, 0], [0, 0, 1]])
+    np.savetxt(tmp_path / "alignment.csv", matrix, delimiter=",")
+    (tmp_path / "experiment.xenium").write_text(json.dumps({"pixel_size": 0.2125}))
+    frame = pd.DataFrame({"cell_id": [f"c{i}" for i in range(len(XY_UM))], "x_um": XY_UM[:, 0], "y_um": XY_UM[:, 1]})
+    frame = frame.assign(cell_area_um2=1.0, nucleus_area_um2=1.0, transcripts=1, nucleus_transcripts=1.0, controls=0)
+    write_table(frame, tmp_path / "cells.parquet", CELLS)
+    return {
+        "manifest": tmp_path / "experiment.xenium",
+        "cells": tmp_path / "cells.parquet",
+        "image": tmp_path / "he.tif",
+        "alignment": tmp_path / "alignment.csv",
+        "config": RegistrationConfig(),
+        "segmentation": SegmentationConfig(),
+        "registration": tmp_path / "registration.json",
+    }
+
+
+def test_a_turned_image_is_registered(slide):
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert record["verdict"] == "good"
+    assert record["mpp_he"] == pytest.approx(MPP)
+    assert np.hypot(*record["shift_um"]) < 1
+    assert record["cells_inside"] == 1
+
+
+def move_alignment(slide, x_um):
+    matrix = np.loadtxt(slide["alignment"], delimiter=",")
+    matrix[0, 2] += x_um / 0.2125
+    np.savetxt(slide["alignment"], matrix, delimiter=",")
+
+
+def test_a_shift_beyond_the_limit_stops_the_slide_with_its_number(slide):
+    move_alignment(slide, 12)
+    with pytest.raises(UserError, match=r"the H&E lies 1[12]\.\d µm off the nuclei"):
+        register_image(**slide)
+    assert not slide["registration"].exists()
+
+
+def test_an_alignment_of_another_slide_is_refused(slide):
+    move_alignment(slide, 5000)
+    with pytest.raises(UserError, match="places every cell outside"):
+        register_image(**slide)
+
+
+def test_tissue_that_lies_on_tissue_by_chance_is_not_good(slide):
+    """Cells turned by half a circle: nuclei meet nuclei here and there, and that is all."""
+    cells = pd.read_parquet(slide["cells"])
+    for name in ("x_um", "y_um"):
+        cells[name] = cells[name].min() + cells[name].max() - cells[name]
+    write_table(cells, slide["cells"], CELLS)
+    slide["config"] = RegistrationConfig(max_shift_um=100)
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert record["verdict"] == "unclear"
+    assert record["agreement_best"] < 2 * record["agreement_chance"]
+
+
+def test_nuclei_that_lie_elsewhere_make_a_good_slide_unclear(slide, monkeypatch, caplog):
+    nuclei = Opinion(4, 500, Fit((6.0, 0.0), 0.1, 0.6, 0.1))
+    monkeypatch.setattr("nuclass_pipeline.data.registration.stage.ask_nuclei", lambda *_: nuclei)
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert (record["verdict"], record["nuclei"]["shift_um"]) == ("unclear", [6.0, 0.0])
+    assert "by the nuclei found on it (6.0, 0.0)" in caplog.text
+
+
+def test_the_second_opinion_can_be_left_out(slide):
+    slide["config"] = RegistrationConfig(windows=0)
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert (record["verdict"], record["nuclei"]) == ("good", None)
+
+
+PHANTOMS = {"lung": ("lung", 11, 2500), "pancreas": ("pancreas", 3, 2500), "small": ("lung", 8, 900)}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Tissue phantoms by name: keyword arguments of the stage."""
+    slides = {}
+    for name, (organ, seed, cells) in PHANTOMS.items():
+        folder = tmp_path_factory.mktemp(name)
+        files = {"manifest": folder / "outs/experiment.xenium", "image": folder / "he.tif", "alignment": folder / "alignment.csv"}
+        config = SyntheticConfig(cells=cells, transcripts_per_cell=20)
+        make_slide(organ=organ, seed=seed, config=config, truth=folder / "truth.parquet", **files)
+        read_cells(manifest=files["manifest"], cells=folder / "cells.parquet", counts=folder / "counts.h5ad")
+        slides[name] = {**files, "cells": folder / "cells.parquet", "config": RegistrationConfig(), "segmentation": SegmentationConfig()}
+    return slides
+
+
+def centroids(slide):
+    return Micron(read_table(slide["cells"], CELLS)[["x_um", "y_um"]].to_numpy())
+
+
+def about_the_middle(slide, linear):
+    """Return the change of the Xenium frame, (3, 3) in px, that keeps the middle of the cells."""
+    middle = centroids(slide).mean(axis=0) / 0.2125
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = linear, middle - linear @ middle
+    return matrix
+
+
+def moved_by(x_um, y_um):
+    return np.array([[1, 0, x_um / 0.2125], [0, 1, y_um / 0.2125], [0, 0, 1]])
+
+
+def turn(degrees):
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+def planted(slide, change):
+    """Measure the slide through a changed alignment; give the agreement, and the shift that each cell needs, (N, 2) in µm."""
+    sound, xy_um = read_alignment(slide["alignment"], 0.2125), centroids(slide)
+    changed = Alignment(change @ sound.matrix, 0.2125)
+    with HeImage(slide["image"]) as he:
+        agreement = measure(he, changed, xy_um, slide["config"])
+    return agreement, (sound.to_he(xy_um) - changed.to_he(xy_um)) * changed.mpp_he, changed.to_image(xy_um, 1.0)
+
+
+SHIFTS = [(1, 20), (2, 200), (3, 75), (4, 310), (5.5, 45), (8, 120), (12, 270), (16, 0), (20, 165)]
+
+
+def test_planted_shifts_are_recovered_and_those_above_the_limit_flagged(phantoms):
+    errors = []
+    for name, slide in phantoms.items():
+        for distance_um, direction in SHIFTS:
+            x_um, y_um = distance_um * turn(direction)[:, 0]
+            agreement, needed_um, _ = planted(slide, moved_by(x_um, y_um))
+            assert np.hypot(*needed_um.T) == pytest.approx(distance_um)
+            assert agreement.verdict(5) == ("shifted" if distance_um > 5 else "good"), (name, distance_um)
+            errors.append(np.hypot(*(agreement.whole.shift_um - needed_um[0])))
+            errors += [np.hypot(*(part.fit.shift_um - needed_um[0])) for part in agreement.clear]
+    assert np.median(errors) < 1
+    assert max(errors) < 1.5
+
+
+@pytest.mark.parametrize("name", PHANTOMS)
+def test_a_slide_that_is_right_is_good_in_all_its_regions(phantoms, name, tmp_path):
+    (tmp_path / FAILED).write_text("of an earlier run")
+    register_image(**phantoms[name], registration=tmp_path / "registration.json")
+    record = read_json(tmp_path / "registration.json")
+    assert record["verdict"] == "good"
+    assert np.hypot(*record["shift_um"]) < 1
+    assert record["confidence"] == pytest.approx(1 - record["agreement_chance"] / record["agreement_best"])
+    assert record["confidence"] > 0.7
+    assert record["nuclei"]["clear"]
+    assert np.hypot(*record["nuclei"]["shift_um"]) < 1
+    assert record["nuclei"]["nuclei"] > 100 * record["nuclei"]["windows"]
+    assert len(record["regions"]) == (8 if PHANTOMS[name][2] == 2500 else 2)
+    mapping = read_alignment(phantoms[name]["alignment"], 0.2125)
+    x_um, y_um = (mapping.to_he(centroids(phantoms[name])) * mapping.mpp_he).T
+    for part in record["regions"]:
+        assert set(part) == {"x_um", "y_um", "cells", "shift_um", "agreement_best", "confidence", "clear"}
+        assert part["clear"]
+        assert np.hypot(*part["shift_um"]) < 1.5
+        assert x_um.min() < part["x_um"] < x_um.max()
+        assert y_um.min() < part["y_um"] < y_um.max()
+    assert {path.name for path in tmp_path.iterdir()} == {"registration.json"}
+
+
+@pytest.mark.parametrize("linear", [turn(1), turn(-1), np.diag([1.02, 1.02]), np.diag([1.02, 1])])
+@pytest.mark.parametrize("name", ["lung", "pancreas"])
+def test_a_turn_or_stretch_about_the_middle_is_flagged_by_its_regions(phantoms, name, linear):
+    agreement, needed_um, xy_px = planted(phantoms[name], about_the_middle(phantoms[name], linear))
+    assert agreement.verdict(5) == "shifted"
+    assert agreement.whole.distance_um < 5
+    errors = [np.hypot(*(part.fit.shift_um - needed_um[part.holds(xy_px)].mean(axis=0))) for part in agreement.clear]
+    assert np.median(errors) < 1
+
+
+def test_a_turn_that_moves_nothing_far_is_good(phantoms):
+    for degrees in (0.3, -0.3):
+        assert planted(phantoms["lung"], about_the_middle(phantoms["lung"], turn(degrees)))[0].verdict(5) == "good"
+
+
+@pytest.mark.parametrize("share", [0.5, 0.28])
+@pytest.mark.parametrize("name", ["lung", "pancreas"])
+def test_a_part_that_slipped_by_10_um_is_flagged_by_its_regions(phantoms, name, share, tmp_path):
+    slide = phantoms[name]
+    cells = read_table(slide["cells"], CELLS)
+    slipped = cells["x_um"] > cells["x_um"].max() - share * np.ptp(cells["x_um"])
+    cells.loc[slipped, "y_um"] += 10
+    write_table(cells, tmp_path / "cells.parquet", CELLS)
+    slide = slide | {"cells": tmp_path / "cells.parquet"}
+    agreement, *_ = planted(slide, np.eye(3))
+    assert agreement.verdict(5) == "shifted"
+    off = [part.fit.distance_um for part in agreement.off(5)]
+    assert len(off) == round(8 * share)
+    assert off == pytest.approx([10] * len(off), abs=1)
+    if share < 0.5:
+        assert agreement.whole.distance_um < 1
+    with pytest.raises(UserError, match=rf"the H&E lies (9|10)\.\d µm off the nuclei in {len(off)} of 8 regions"):
+        register_image(**slide, registration=tmp_path / "registration.json")
+
+
+def test_a_shifted_slide_leaves_a_picture_of_the_cells_before_and_after_and_nothing_else(phantoms, tmp_path):
+    slide = phantoms["lung"]
+    (tmp_path / "alignment.csv").write_text(
+        "\n".join(",".join(map(repr, row)) for row in (moved_by(0, 8) @ np.loadtxt(slide["alignment"], delimiter=",")).tolist())
+    )
+    with pytest.raises(UserError) as refusal:
+        register_image(**(slide | {"alignment": tmp_path / "alignment.csv"}), registration=tmp_path / "out/registration.json")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [FAILED]
+    assert str(tmp_path / "out" / FAILED) in refusal.value.remedy
+    assert "registration.max_shift_um" in refusal.value.remedy
+    assert refusal.value.file == str(tmp_path / "alignment.csv")
+    with Image.open(tmp_path / "out" / FAILED) as picture:
+        assert picture.size == (2 * PANEL_PX, PANEL_PX)
+        circles = (np.asarray(picture) == DOT_COLOR).all(axis=2).astype(float)
+    before, after = circles[:, :PANEL_PX], circles[:, PANEL_PX:]
+    assert before.sum() > 500
+    surface = np.fft.irfft2(np.fft.rfft2(after) * np.conj(np.fft.rfft2(before)))
+    row, column = np.unravel_index(surface.argmax(), surface.shape)
+    drawn_px = (np.array([column, row]) + PANEL_PX / 2) % PANEL_PX - PANEL_PX / 2
+    needed_um = planted(slide, moved_by(0, 8))[1][0]
+    assert drawn_px * PICTURE_UM / PANEL_PX == pytest.approx(needed_um, abs=1)

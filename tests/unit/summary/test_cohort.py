@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_table, write_table
+from nuclass_pipeline.schemas import COHORT, LABELS, SPLIT
+from nuclass_pipeline.summary.cohort import summarise_cohort
+
+
+def _write(root: Path, slide: str, labels: list[str], parts: list[str]) -> tuple[Path, Path]:
+    cells = [f"c{i}" for i in range(len(labels))]
+    optional = dict.fromkeys(["cluster", "candidate", "lineage", "reason"], "")
+    label = pd.DataFrame(
+        {
+            "cell_id": cells,
+            "label": labels,
+            "confidence": 1.0,
+            "lineage_confidence": 1.0,
+            "source": None,
+            "support": 1.0,
+            "margin": 1.0,
+            "purity": 1.0,
+            **optional,
+        }
+    )
+    write_table(label, root / slide / "labels.parquet", LABELS)
+    split = pd.DataFrame({"cell_id": cells[: len(parts)], "part": parts, "block": "b"})
+    write_table(split, root / slide / "split.parquet", SPLIT)
+    return root / slide / "labels.parquet", root / slide / "split.parquet"
+
+
+def _summarise(root: Path, files: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
+    labels, splits = zip(*files.values(), strict=True)
+    summarise_cohort(
+        labels=labels,
+        splits=splits,
+        slides=list(files),
+        organs={"a": "lung", "b": "ovary"},
+        roles={"a": "train", "b": "heldout"},
+        run="r",
+        output=root / "cohort.parquet",
+    )
+    return read_table(root / "cohort.parquet", COHORT)
+
+
+def test_counts_by_slide_part_and_class(tmp_path: Path) -> None:
+    first = _write(tmp_path, "a", ["T_Cell", "T_Cell", "Unresolved", "B_Cell", "B_Cell"], ["train", "train", "train", "guard"])
+    frame = _summarise(tmp_path, {"a": first, "b": _write(tmp_path, "b", ["T_Cell"], ["heldout"])})
+    cells = frame.set_index(["slide", "part", "label"])["cells"]
+    assert cells["a"].to_dict() == {
+        ("all", "B_Cell"): 2,
+        ("all", "T_Cell"): 2,
+        ("all", "Unresolved"): 1,
+        ("guard", "B_Cell"): 1,
+        ("train", "T_Cell"): 2,
+        ("train", "Unresolved"): 1,
+    }
+    assert cells["b", "heldout", "T_Cell"] == 1
+    assert frame.groupby("slide")[["organ", "role"]].first().to_numpy().tolist() == [["lung", "train"], ["ovary", "heldout"]]
+
+
+def test_a_split_of_other_cells_is_refused(tmp_path: Path) -> None:
+    labels, _ = _write(tmp_path, "a", ["T_Cell"], ["train"])
+    _, split = _write(tmp_path, "b", ["T_Cell", "T_Cell"], ["train", "train"])
+    with pytest.raises(UserError, match="'c1' is not in"):
+        _summarise(tmp_path, {"a": (labels, split)})
