@@ -22,7 +22,7 @@ from stage import measure
 from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.expression.domains.factors import log_rates
 from nuclass_pipeline.expression.domains.graphs import spatial_graph
-from nuclass_pipeline.expression.domains.hsnmf import fit
+from nuclass_pipeline.expression.domains.hsnmf import fit_domains
 from nuclass_pipeline.expression.domains.stage import find_domains
 
 sys.path.append(str(Path(__file__).parents[1] / "tests/unit/labeling/domains"))
@@ -40,7 +40,7 @@ SEEDS = range(3)
 
 def agreement(tissue: Tissue, config: DomainsConfig) -> tuple[float, float]:
     graph = spatial_graph(tissue.xy_um, np.zeros(len(tissue.type)), config)
-    domain = fit(log_rates(tissue.counts), graph, config).domain
+    domain = fit_domains(log_rates(tissue.counts), graph, config).domain
     return adjusted_rand_score(tissue.type, domain), adjusted_rand_score(tissue.stripe, domain)
 
 

@@ -140,15 +140,15 @@ def run_fold(targets: list[Path], held: set[str], epochs: int, folder: Path) -> 
     )
     truth = {target: read_table(target / "labels.parquet", LABELS)["label"].to_numpy() for target in targets}
     majority = pd.Series(np.concatenate([truth[t] for t in train])).mode()[0]
-    colours = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
-    colours.fit(np.concatenate([histograms(t) for t in train]), np.concatenate([truth[t] for t in train]))
+    colors = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
+    colors.fit(np.concatenate([histograms(t) for t in train]), np.concatenate([truth[t] for t in train]))
     tests = [target for target in targets if target.name in held]
     frames = [
         pd.DataFrame(
             {
                 "truth": truth[t],
                 "majority": majority,
-                "colour histogram": colours.predict(histograms(t)),
+                "colour histogram": colors.predict(histograms(t)),
                 "path local": predict_local(folder / "best.ckpt", t),
             }
         )

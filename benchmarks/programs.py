@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from nuclass_pipeline.config.programs import ProgramsConfig
-from nuclass_pipeline.expression.programs.enrichment import Hit, on_panel, over_represented, ranked, reliable
+from nuclass_pipeline.expression.programs.enrichment import Hit, over_representation, rank_enrichment, reliable, sets_on_panel
 from nuclass_pipeline.expression.programs.library import GeneSet, read_gmt
 from nuclass_pipeline.expression.programs.stage import gene_scores
 
@@ -43,7 +43,7 @@ def silent(clusters: list[list[Hit]]) -> str:
 
 def show(sets: list[GeneSet], names: list[str], scores: np.ndarray, panel: list[str]) -> None:
     start = time.perf_counter()
-    found = ranked(sets, scores, panel, **SETTINGS)
+    found = rank_enrichment(sets, scores, panel, **SETTINGS)
     print(f"{len(sets)} sets, {len(panel)} genes, {len(names)} clusters: {time.perf_counter() - start:.1f} s")
     for name, hits in zip(names, found, strict=True):
         best = kept(hits)
@@ -55,16 +55,16 @@ def main() -> None:
     cells, lineage = prepare(data / "breast_rep1_labelled")
     panel, rng = list(cells.var_names), np.random.default_rng(0)
     library = read_gmt(data / "markers/go/enrichr.GO_Biological_Process_2021.gmt")
-    sets = on_panel(library, set(panel), CONFIG.min_size, CONFIG.max_size)
+    sets = sets_on_panel(library, set(panel), CONFIG.min_size, CONFIG.max_size)
     names, scores = gene_scores(cells.copy(), lineage)
     show(sets, names, scores, panel)
     shuffled = np.concatenate([scores[:, rng.permutation(len(panel))] for _ in range(SHUFFLES)])
-    print("no programme, ranked, shuffled gene names:", silent(ranked(sets, shuffled, panel, **SETTINGS)))
+    print("no programme, ranked, shuffled gene names:", silent(rank_enrichment(sets, shuffled, panel, **SETTINGS)))
     markers = [list(rng.choice(panel, MARKERS, replace=False)) for _ in range(400)]
-    print("no programme, ora, shuffled markers:      ", silent([over_represented(sets, some, len(panel)) for some in markers]))
+    print("no programme, ora, shuffled markers:      ", silent([over_representation(sets, some, len(panel)) for some in markers]))
     groups = (pd.Series(rng.integers(0, GROUPS, cells.n_obs).astype(str), index=cells.obs_names) for _ in range(GROUPINGS))
     chance = np.concatenate([gene_scores(cells.copy(), some)[1] for some in groups])
-    print("no programme, ranked, random cells:       ", silent(ranked(sets, chance, panel, **SETTINGS)))
+    print("no programme, ranked, random cells:       ", silent(rank_enrichment(sets, chance, panel, **SETTINGS)))
 
 
 if __name__ == "__main__":

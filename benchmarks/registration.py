@@ -19,9 +19,9 @@ from nuclass_pipeline.config import load
 from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import measure
-from nuclass_pipeline.data.registration.nuclei_check import Opinion
-from nuclass_pipeline.data.registration.stage import second_opinion
+from nuclass_pipeline.data.registration.correlation import fit_registration
+from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck
+from nuclass_pipeline.data.registration.stage import run_nuclei_check
 from nuclass_pipeline.data.xenium.read import read_cell_table, read_manifest
 from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.units import Micron
@@ -42,7 +42,7 @@ class Trial:
     region_errors_um: list[float]
     confidence: float
     flagged: bool
-    nuclei: Opinion | None
+    nuclei: NucleiCheck | None
     nuclei_error_um: float
 
 
@@ -56,9 +56,9 @@ def try_shifts(slide: str, folder: Path, config: RegistrationConfig) -> Iterator
                 matrix[:2, 2] += shift_um * np.array([np.cos(direction), np.sin(direction)]) / sound.xenium_mpp
                 moved = Alignment(matrix, sound.xenium_mpp)
                 needed_um = (sound.to_he(xy_um) - moved.to_he(xy_um))[0] * sound.mpp_he
-                found = measure(he, moved, xy_um, config)
+                found = fit_registration(he, moved, xy_um, config)
                 whole, *regions = (float(np.hypot(*(fit.shift_um - needed_um))) for fit in (found.whole, *(r.fit for r in found.clear)))
-                nuclei = None if direction else second_opinion(he, moved, xy_um, config, SegmentationConfig(), gpu=False)
+                nuclei = None if direction else run_nuclei_check(he, moved, xy_um, config, SegmentationConfig(), gpu=False)
                 error_um = float(np.hypot(*(nuclei.fit.shift_um - needed_um))) if nuclei else np.nan
                 flagged = found.verdict(config.max_shift_um) == "shifted"
                 yield Trial(slide, shift_um, whole, regions, found.whole.confidence, flagged, nuclei, error_um)

@@ -30,7 +30,7 @@ from nuclass_pipeline.io import write_json
 from nuclass_pipeline.phantom.bundle import draw_ids
 
 TYPES, DISPERSION, BAD, OUTSIDE, OVER_NUCLEUS = 12, 2.0, 0.12, 0.05, 0.4
-PITCH_UM, SPREAD_UM, GROUP_ROWS, MOST_GB = 12.0, 3.0, 1_000_000, 8.0
+PITCH_UM, SPREAD_UM, GROUP_ROWS, MAX_GB = 12.0, 3.0, 1_000_000, 8.0
 SCHEMA = pa.schema(
     [
         ("transcript_id", pa.uint64()),
@@ -180,8 +180,8 @@ def main() -> None:
         print(f"{options.cells:,} cells, {options.genes} genes: {', '.join(sizes(folder))}", flush=True)
         measure(count, folder)
         total_gb = measure(read, folder).peak_gb + measure(cluster, folder).peak_gb
-        verdict = "below" if total_gb < MOST_GB else "NOT below"
-        print(f"peaks of read and cluster together {total_gb:.2f} GB, {verdict} {MOST_GB:g} GB")
+        verdict = "below" if total_gb < MAX_GB else "NOT below"
+        print(f"peaks of read and cluster together {total_gb:.2f} GB, {verdict} {MAX_GB:g} GB")
         found = pd.read_parquet(folder / "clusters.parquet", columns=["cluster"])["cluster"]
         agreement = adjusted_rand_score(np.load(folder / "types.npy")[found.notna()], found.dropna())
     print(f"{found.nunique()} clusters; agreement with the {TYPES} planted types (adjusted Rand index): {agreement:.3f}")

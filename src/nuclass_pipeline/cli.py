@@ -31,9 +31,9 @@ def doctor() -> None:
 def _findings() -> list[tuple[str, str]]:
     import torch
 
-    from nuclass_pipeline.models.backbones import WEIGHTS, describe
+    from nuclass_pipeline.models.backbones import WEIGHTS, describe_backbones
 
-    gated = [row["name"] for row in describe() if row["download"]]
+    gated = [row["name"] for row in describe_backbones() if row["download"]]
     cuda = torch.cuda.is_available()
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     return [
@@ -81,9 +81,9 @@ def _genes_for_types(organ: str, path: Path) -> dict[str, set[str]]:
 @app.command()
 def backbones() -> None:
     """List the image encoders in the registry."""
-    from nuclass_pipeline.models.backbones import describe
+    from nuclass_pipeline.models.backbones import describe_backbones
 
-    for row in describe():
+    for row in describe_backbones():
         console.print(f"[bold]{row.pop('name')}[/bold]")
         for key, value in row.items():
             console.print(f"  {key:9} {value}", soft_wrap=True, highlight=False)

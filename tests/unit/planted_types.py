@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-PROGRAMMES = {
+PLANTED_GENES = {
     "T_Cell": "CD3D CD3E CD3G TRAC CD2 IL7R CD8A CD28 TRBC1 TRBC2 LTB TIGIT",
     "B_Cell": "MS4A1 CD19 CD79A CD79B BANK1 TCL1A PAX5 FCMR",
     "Macrophage": "CD68 CD163 C1QA C1QB C1QC MS4A7 MRC1 MSR1 CD14 AIF1 CSF1R MS4A4A",
@@ -20,7 +20,7 @@ POOR = 12
 def draw(seed: int = 0, per_type: int = 60, depth: float = 120, purity: float = 0.6, without: tuple[str, ...] = ()) -> ad.AnnData:
     """Draw a slide; the last `POOR` cells have three transcripts. `obs["truth"]` holds the type."""
     rng = np.random.default_rng(seed)
-    names = {name: genes.split() for name, genes in PROGRAMMES.items()}
+    names = {name: genes.split() for name, genes in PLANTED_GENES.items()}
     genes = [*sorted({gene for listed in names.values() for gene in listed}), *(f"OTHER{i}" for i in range(60))]
     background = rng.lognormal(0, 1, len(genes))
     truth = np.repeat(list(names), per_type)

@@ -8,16 +8,16 @@ PLANTED = cfg.slides_of("synthetic")
 STUDIED = [*TRAIN, *HELDOUT]
 
 
-rule summarise_cohort:
+rule summarize_cohort:
     input:
         labels=expand("<results>/slides/{slide}/labels.parquet", slide=STUDIED),
         splits=expand("<results>/slides/{slide}/split.parquet", slide=STUDIED),
     output:
         output="<results>/metrics/cohort.parquet",
     log:
-        "<logs>/summarise_cohort.log",
+        "<logs>/summarize_cohort.log",
     benchmark:
-        "<benchmarks>/summarise_cohort.tsv"
+        "<benchmarks>/summarize_cohort.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -33,10 +33,10 @@ rule summarise_cohort:
     message:
         "Counting the cohort."
     script:
-        "../scripts/summarise_cohort.py"
+        "../scripts/summarize_cohort.py"
 
 
-rule summarise_registration:
+rule summarize_registration:
     input:
         registrations=expand(
             "<results>/slides/{slide}/registration.json", slide=MEASURED
@@ -46,9 +46,9 @@ rule summarise_registration:
     output:
         output="<results>/metrics/registration.parquet",
     log:
-        "<logs>/summarise_registration.log",
+        "<logs>/summarize_registration.log",
     benchmark:
-        "<benchmarks>/summarise_registration.tsv"
+        "<benchmarks>/summarize_registration.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -59,7 +59,7 @@ rule summarise_registration:
     message:
         "Collecting the registration of all slides."
     script:
-        "../scripts/summarise_registration.py"
+        "../scripts/summarize_registration.py"
 
 
 rule score_labels:

@@ -28,7 +28,7 @@ rule draw_figure:
 
 use rule draw_figure as figure_composition with:
     input:
-        cohort=rules.summarise_cohort.output.output,
+        cohort=rules.summarize_cohort.output.output,
     output:
         pdf=report(
             "<results>/figures/composition.pdf",
@@ -45,7 +45,7 @@ use rule draw_figure as figure_composition with:
 
 use rule draw_figure as figure_registration with:
     input:
-        registration=rules.summarise_registration.output.output,
+        registration=rules.summarize_registration.output.output,
     output:
         pdf=report(
             "<results>/figures/registration.pdf",

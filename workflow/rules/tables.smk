@@ -20,7 +20,7 @@ rule write_table:
 
 use rule write_table as table_cohort with:
     input:
-        cohort=rules.summarise_cohort.output.output,
+        cohort=rules.summarize_cohort.output.output,
     output:
         tsv="<results>/tables/cohort.tsv",
         tex="<results>/tables/cohort.tex",

@@ -21,10 +21,10 @@ from nuclass_pipeline.units import HePixel, ImagePixel, Micron
 logger = logging.getLogger(__name__)
 
 KEYPOINTS = ("fixedX", "fixedY", "alignmentX", "alignmentY")
-LEAST_MPP, MOST_MPP = 0.01, 10
+MIN_MPP, MAX_MPP = 0.01, 10
 """Pixel sizes of microscopes, µm; beyond them a unit or a map is mistaken."""
-FARTHEST_PX = 1e9
-LEAST_SPREAD = 1e-3
+MAX_OFFSET_PX = 1e9
+MIN_SPREAD = 1e-3
 """Extent of keypoints across the line through them, as a share of that along it."""
 
 
@@ -111,7 +111,7 @@ def _numbers(path: Path | str, rows: list[list[str]], columns: int) -> NDArray[n
         values = np.array(rows, dtype=np.float64)
     except ValueError as error:
         raise UserError(path, "matrix", str(error), "All values must be numbers.") from error
-    if not (np.abs(values) < FARTHEST_PX).all():
+    if not (np.abs(values) < MAX_OFFSET_PX).all():
         raise UserError(path, "matrix", "holds a value that is not finite or huge", "Export the alignment again from Xenium Explorer.")
     return values
 
@@ -121,7 +121,7 @@ def _fit_keypoints(path: Path | str, points: NDArray[np.float64], xenium_mpp: fl
         raise UserError(path, "keypoints", f"{len(points)} pairs", "An affine map needs three or more.")
     fixed, moving = points[:, :2], points[:, 2:]
     along, across = np.linalg.svd(moving - moving.mean(axis=0), compute_uv=False)
-    if across <= LEAST_SPREAD * along:
+    if across <= MIN_SPREAD * along:
         raise UserError(path, "keypoints", "lie on one line, so that their map is singular", "Spread the keypoints over the slide.")
     design = np.column_stack([moving, np.ones(len(moving))])
     solution, *_ = np.linalg.lstsq(design, fixed, rcond=None)
@@ -134,7 +134,7 @@ def _checked(path: Path | str, alignment: Alignment) -> Alignment:
     singular = np.linalg.svd(alignment.matrix[:2, :2], compute_uv=False)
     if singular[1] <= 1e-6 * max(singular[0], 1e-12):
         raise UserError(path, "matrix", "is singular: it maps the slide to a line", "Export the alignment again from Xenium Explorer.")
-    if not LEAST_MPP <= alignment.mpp_he <= MOST_MPP:
+    if not MIN_MPP <= alignment.mpp_he <= MAX_MPP:
         problem = f"makes a pixel of the H&E {alignment.mpp_he:.3g} µm wide"
         raise UserError(path, "matrix", problem, "It must map pixels of the H&E to pixels of the Xenium image.")
     if singular[0] / singular[1] > 1.05:

@@ -14,8 +14,8 @@ from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, nuclei_of_bundle, write_pair
 from nuclass_pipeline.data.image.resample import resample
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import measure
-from nuclass_pipeline.data.registration.stage import fraction_inside, second_opinion
+from nuclass_pipeline.data.registration.correlation import fit_registration
+from nuclass_pipeline.data.registration.stage import fraction_inside, run_nuclei_check
 from nuclass_pipeline.data.xenium.matrix import Matrix, read_matrix
 from nuclass_pipeline.data.xenium.read import CONTROLS, add_counts, align, read_cell_table, read_manifest, transcripts_of
 from nuclass_pipeline.data.xenium.transcripts import TranscriptCounts
@@ -31,16 +31,16 @@ OPTIONAL = (
     "metrics_summary.csv",
     "morphology*",
 )
-MOST_CONTROLS = 0.05
-MOST_DIFFERENCE = 0.05
+MAX_CONTROL_SHARE = 0.05
+MAX_TRANSCRIPT_DIFFERENCE = 0.05
 """Share by which two pixel sizes, or the scales of two axes, may differ."""
-MOST_UNSEEN = 0.5
+MAX_UNSEEN_SHARE = 0.5
 """Share of an organ's types that may have no marker on the panel; beyond it the panel is of another species or tissue."""
-FEW_INSIDE, LEAST_INSIDE = 0.95, 0.5
-DETAIL_UM = 250.0
-MOST_DOTS = 5000
+FEW_INSIDE, MIN_INSIDE = 0.95, 0.5
+CHECK_DETAIL_UM = 250.0
+MAX_OVERLAY_DOTS = 5000
 
-Verdict = Literal["ok", "note", "problem"]
+FindingVerdict = Literal["ok", "note", "problem"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Finding:
 
     what: str
     found: str
-    verdict: Verdict = "ok"
+    verdict: FindingVerdict = "ok"
 
 
 def check_bundle(
@@ -135,7 +135,7 @@ def _controls(cells: pd.DataFrame) -> Finding:
     controls = int(cells[list(CONTROLS)].to_numpy().sum())
     total = controls + int(cells["transcript_counts"].sum())
     share = controls / max(total, 1)
-    return Finding("controls", f"{controls:,}, {100 * share:.2f} % of all counts", _note(share > MOST_CONTROLS))
+    return Finding("controls", f"{controls:,}, {100 * share:.2f} % of all counts", _note(share > MAX_CONTROL_SHARE))
 
 
 def _without_nucleus(cells: pd.DataFrame) -> Finding:
@@ -161,29 +161,29 @@ def _panel(markers: Mapping[str, Collection[str]], genes: set[str]) -> Iterator[
     unseen = [name for name, n in on_panel.items() if not n]
     seen = ", ".join(f"{name} {n}" for name, n in on_panel.items() if n)
     yield Finding("markers on the panel", seen or "none")
-    verdict: Verdict = "problem" if len(unseen) > MOST_UNSEEN * len(markers) else _note(bool(unseen))
+    verdict: FindingVerdict = "problem" if len(unseen) > MAX_UNSEEN_SHARE * len(markers) else _note(bool(unseen))
     yield Finding("types without marker", ", ".join(unseen) or "none", verdict)
 
 
 def _scale(he: HeImage, mapping: Alignment) -> Iterator[Finding]:
     embedded = he.embedded_mpp
-    differs = embedded is not None and abs(embedded / mapping.mpp_he - 1) > MOST_DIFFERENCE
+    differs = embedded is not None and abs(embedded / mapping.mpp_he - 1) > MAX_TRANSCRIPT_DIFFERENCE
     claim = "no size" if embedded is None else f"{embedded:.4f}"
     yield Finding("pixel size", f"{mapping.mpp_he:.4f} µm, by which cells are placed; the file claims {claim}", _note(differs))
     yield Finding("rotation", f"{mapping.rotation_deg:.1f}°")
     yield Finding("reflected", "yes" if mapping.reflected else "no", _note(mapping.reflected))
     excess = float(np.linalg.cond(mapping.matrix[:2, :2])) - 1
-    yield Finding("axes", f"differ in scale by {100 * excess:.1f} %", _note(excess > MOST_DIFFERENCE))
+    yield Finding("axes", f"differ in scale by {100 * excess:.1f} %", _note(excess > MAX_TRANSCRIPT_DIFFERENCE))
 
 
 def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig) -> Iterator[Finding]:
     inside = fraction_inside(mapping.to_he(centroids), he.shape)
-    verdict: Verdict = "problem" if inside < LEAST_INSIDE else _note(inside < FEW_INSIDE)
+    verdict: FindingVerdict = "problem" if inside < MIN_INSIDE else _note(inside < FEW_INSIDE)
     yield Finding("cells inside the image", f"{100 * inside:.1f} %, image {he.shape[1]} × {he.shape[0]} px", verdict)
     if inside == 0:
         yield Finding("registration", "no cell to compare", "problem")
         return
-    agreement = measure(he, mapping, centroids, config)
+    agreement = fit_registration(he, mapping, centroids, config)
     fit, verdict_of_fit = agreement.whole, agreement.verdict(config.max_shift_um)
     off = sum(region.fit.distance_um > config.max_shift_um for region in agreement.clear)
     shift = f"best shift {fit.distance_um:.1f} µm, at most {config.max_shift_um:g} allowed"
@@ -191,22 +191,22 @@ def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: Regist
     regions = f"{off} of {len(agreement.clear)} clear regions beyond it"
     yield Finding("registration", f"{found}; {regions}", "ok" if verdict_of_fit == "good" else "problem")
     yield Finding("agreement by chance", f"{fit.chance:.2f} with the cells turned by 180°", "problem" if fit.is_chance else "ok")
-    if opinion := second_opinion(he, mapping, centroids, config, SegmentationConfig(), gpu=False):
+    if opinion := run_nuclei_check(he, mapping, centroids, config, SegmentationConfig(), gpu=False):
         told = f"{opinion.nuclei:,} in {opinion.windows} squares, best shift {opinion.fit.distance_um:.1f} µm"
         verdict = "problem" if opinion.contradicts(fit, config.max_shift_um) else _note(not opinion.fit.is_clear)
         yield Finding("nuclei of the H&E", f"{told}, agreement {opinion.fit.agreement_best:.2f}", verdict)
 
 
-def _note(is_odd: bool) -> Verdict:
+def _note(is_odd: bool) -> FindingVerdict:
     return "note" if is_odd else "ok"
 
 
 def _write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, bundle: Path, path: Path) -> None:
     xy_px = mapping.to_he(centroids)
-    corner, side_px = densest_square(xy_px, DETAIL_UM, mapping.mpp_he, he.shape)
+    corner, side_px = densest_square(xy_px, CHECK_DETAIL_UM, mapping.mpp_he, he.shape)
     scale = PANEL_PX / max(he.shape)
     whole = Image.fromarray(np.concatenate(list(resample(he, scale, PANEL_PX))))
-    mark(whole, xy_px[:: -(-len(xy_px) // MOST_DOTS)] * scale, 1, fill=DOT_COLOR)
+    mark(whole, xy_px[:: -(-len(xy_px) // MAX_OVERLAY_DOTS)] * scale, 1, fill=DOT_COLOR)
     box = np.concatenate([corner, corner + side_px]) * scale
     ImageDraw.Draw(whole).rectangle(tuple(box.tolist()), outline="black", width=2)
     write_pair(whole, draw_detail(he, xy_px, nuclei_of_bundle(bundle, mapping, corner, side_px), corner, side_px), path)

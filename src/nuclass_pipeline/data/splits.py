@@ -20,8 +20,8 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "gate", "val")
-GUARD = "guard"
+SUBSETS = ("train", "gate", "val")
+BUFFER = "guard"
 HELDOUT = "heldout"
 
 
@@ -33,8 +33,8 @@ def split_cells(*, cells: Path, labels: Path, role: str, config: SplitConfig, sp
         parts = np.full(len(table), HELDOUT, dtype=object)
     else:
         classes = read_table(labels, LABELS).set_index("cell_id")["label"].reindex(table["cell_id"]).to_numpy()
-        parts = assign_parts(xy_um, classes, config)
-        _require_all_parts(cells, parts, classes, config)
+        parts = assign_subsets(xy_um, classes, config)
+        _require_all_subsets(cells, parts, classes, config)
     write_table(pd.DataFrame({"cell_id": table["cell_id"], "part": parts, "block": blocks(xy_um, config.block_um)}), split, SPLIT)
 
 
@@ -44,7 +44,7 @@ def blocks(xy_um: NDArray[np.float64], block_um: float) -> list[str]:
     return [f"{row}-{column}" for column, row in index]
 
 
-def assign_parts(xy_um: NDArray[np.float64], classes: NDArray[np.object_], config: SplitConfig) -> NDArray[np.object_]:
+def assign_subsets(xy_um: NDArray[np.float64], classes: NDArray[np.object_], config: SplitConfig) -> NDArray[np.object_]:
     """Return the part of each cell, (N,), for the best of all axes and orders of strips.
 
     Parameters
@@ -55,7 +55,7 @@ def assign_parts(xy_um: NDArray[np.float64], classes: NDArray[np.object_], confi
         (N,) labels; Unresolved cells get a part too but do not count towards shares.
     """
     labelled = classes != UNRESOLVED
-    candidates = [cut(xy_um[:, axis], labelled, order, config) for axis in (0, 1) for order in itertools.permutations(PARTS)]
+    candidates = [cut(xy_um[:, axis], labelled, order, config) for axis in (0, 1) for order in itertools.permutations(SUBSETS)]
     return min(candidates, key=lambda parts: imbalance(parts[labelled], classes[labelled]))
 
 
@@ -67,7 +67,7 @@ def cut(position_um: NDArray[np.float64], labelled: NDArray[np.bool_], order: tu
     reference = np.sort(position_um[labelled])
     repeats = max(1, round(float(np.ptp(reference)) / config.band_um)) if len(reference) else 1
     shares = np.tile([getattr(config.fractions, part) for part in order], repeats) / repeats
-    parts = np.full(len(position_um), GUARD, dtype=object)
+    parts = np.full(len(position_um), BUFFER, dtype=object)
     for part, (start_um, end_um) in zip(order * repeats, _strips(reference, shares, config.guard_um), strict=True):
         parts[(position_um >= start_um) & (position_um <= end_um)] = part
     return parts
@@ -100,14 +100,14 @@ def imbalance(parts: NDArray[np.object_], classes: NDArray[np.object_]) -> float
 
     The distance is the total variation between the class mix of a part and that of all parts.
     """
-    table = pd.crosstab(classes, parts).reindex(columns=list(PARTS), fill_value=0)
+    table = pd.crosstab(classes, parts).reindex(columns=list(SUBSETS), fill_value=0)
     mixes = (table / table.sum().clip(lower=1)).to_numpy()
     whole = (table.sum(axis=1) / max(1, table.to_numpy().sum())).to_numpy()
-    return float((table == 0).to_numpy().sum() + np.abs(mixes - whole[:, None]).sum(axis=0).max() / 2 + (parts == GUARD).mean())
+    return float((table == 0).to_numpy().sum() + np.abs(mixes - whole[:, None]).sum(axis=0).max() / 2 + (parts == BUFFER).mean())
 
 
-def _require_all_parts(path: Path, parts: NDArray[np.object_], classes: NDArray[np.object_], config: SplitConfig) -> None:
-    for part in PARTS:
+def _require_all_subsets(path: Path, parts: NDArray[np.object_], classes: NDArray[np.object_], config: SplitConfig) -> None:
+    for part in SUBSETS:
         count = int(((parts == part) & (classes != UNRESOLVED)).sum())
         logger.info("%s: %d labelled cells", part, count)
         if count == 0:

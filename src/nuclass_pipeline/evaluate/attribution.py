@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nuclass_pipeline.models.encoders import Encoder
-    from nuclass_pipeline.models.global_ import GlobalPath
-    from nuclass_pipeline.models.local import LocalPath
-    from nuclass_pipeline.train.dataset import Batch
+    from nuclass_pipeline.models.global_ import GlobalClassifier
+    from nuclass_pipeline.models.local import LocalClassifier
+    from nuclass_pipeline.train.dataset import CellBatch
 
-PARTS = ("val", "heldout")
+EXPLAINED_SUBSETS = ("val", "heldout")
 
 
 def explain_cells(
@@ -65,24 +65,24 @@ def explain_cells(
         If a file is unfit, or the weights of a frozen context encoder are missing.
     """
     from nuclass_pipeline.train.dataset import SlideFiles
-    from nuclass_pipeline.train.features import open_cells, restore_paths
+    from nuclass_pipeline.train.features import open_cells, restore_classifiers
 
-    (narrow, wide), meta = restore_paths(local, global_)
+    (narrow, wide), meta = restore_classifiers(local, global_)
     if wide.encoder is None and meta.global_ is not None:
         wide.encoder = frozen_encoder(meta.global_.context)
-    dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, PARTS)
+    dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EXPLAINED_SUBSETS)
     explainer = Explainer(narrow.to(device), wide.to(device), meta.classes, device)
     sides_um = [field_px(path) * meta.mpp for path in (patches, contexts)]
     ids, names = (dataset.cells[column].tolist() for column in ("cell_id", "label"))
     rows = [
         {"slide": slide, "cell_id": ids[cell], "label": names[cell], "field_um": side_um, **found}
-        for cell in choose(dataset.cells["label"], cells_per_slide, seed)
+        for cell in choose_cells(dataset.cells["label"], cells_per_slide, seed)
         for side_um, found in zip(sides_um, explainer.explain(dataset[cell]), strict=True)
     ]
     write_table(pd.DataFrame(rows)[[column.name for column in ATTRIBUTION.columns]], output, ATTRIBUTION)
 
 
-def choose(labels: "pd.Series[str]", count: int, seed: int) -> list[int]:
+def choose_cells(labels: "pd.Series[str]", count: int, seed: int) -> list[int]:
     """Return up to `count` positions, spread evenly over the labels (all but Unresolved) and random within them."""
     order = np.random.default_rng(seed).permutation(len(labels))
     shuffled = labels.iloc[order]
@@ -104,10 +104,10 @@ class Explainer:
         Where they are.
     """
 
-    def __init__(self, local: "LocalPath", global_: "GlobalPath", classes: tuple[str, ...], device: str) -> None:
+    def __init__(self, local: "LocalClassifier", global_: "GlobalClassifier", classes: tuple[str, ...], device: str) -> None:
         self.local, self.global_, self.classes, self.device = local, global_, classes, device
 
-    def explain(self, batch: "Batch") -> list[dict[str, Any]]:
+    def explain(self, batch: "CellBatch") -> list[dict[str, Any]]:
         """Return predicted class, model, PNG and heat of path local on the crop and of path global on the context of one cell."""
         from nuclass_pipeline.train.cell_task import as_float
 

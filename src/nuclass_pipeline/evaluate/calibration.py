@@ -12,11 +12,11 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import Floats, Integers, draw_weights
 from nuclass_pipeline.evaluate.metrics import OVERALL, pool, score_overall, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
-from nuclass_pipeline.evaluate.predictions import SMALLEST, Scored, adjust, by_model, read_scored
+from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY, ScoredCells, adjust, by_model, read_scored
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS
 
-_LARGEST_TEMPERATURE = 20.0
+_MAX_TEMPERATURE = 20.0
 _REPORTED = ("accuracy", "ece", "brier", "nll")
 
 
@@ -36,14 +36,14 @@ def fit_temperature(proba: Floats, truth: Integers) -> float:
         T between 1/20 and 20; softmax(log p / T) is calibrated (Guo et al. 2017). The likelihood is concave in 1/T, so
         its only optimum is found.
     """
-    log_p = np.log(np.maximum(proba, SMALLEST))
+    log_p = np.log(np.maximum(proba, MIN_PROBABILITY))
     truth_log_p = log_p[np.arange(len(truth)), truth]
 
     def loss(log_temperature: float) -> float:
         scale = np.exp(-log_temperature)
         return float((np.logaddexp.reduce(log_p * scale, axis=1) - truth_log_p * scale).mean())
 
-    bound = np.log(_LARGEST_TEMPERATURE)
+    bound = np.log(_MAX_TEMPERATURE)
     return float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-5}).x))
 
 
@@ -102,7 +102,7 @@ def read_temperatures(path: Path) -> dict[tuple[str, int], float]:
     return dict(zip(zip(rows["model"], rows["seed"], strict=True), rows["value"], strict=True))
 
 
-def _score(scored: list[Scored], temperature: float, config: EvaluationConfig) -> pd.DataFrame:
+def _score(scored: list[ScoredCells], temperature: float, config: EvaluationConfig) -> pd.DataFrame:
     tallies = []
     for index, slide in enumerate(scored):
         blocks = tally_blocks(slide.truth, adjust(slide.proba, temperature), slide.block, blocks=slide.blocks, bins=config.bins)

@@ -14,7 +14,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import Floats, divide, draw_weights, sum_blocks, two_sided_p
 from nuclass_pipeline.evaluate.metrics import accuracy, macro_f1
 from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
-from nuclass_pipeline.evaluate.predictions import Scored, by_model, read_scored
+from nuclass_pipeline.evaluate.predictions import ScoredCells, by_model, read_scored
 
 MODELS = ("local", "global", "gate")
 OUTCOMES = ("neither", "local_only", "global_only", "both")
@@ -44,7 +44,7 @@ class Paired:
         return Paired(self.confusion + other.confusion, self.outcome + other.outcome, self.g + other.g)
 
 
-def pair(local: Scored, global_: Scored, gate: Scored, weights: Floats) -> Paired:
+def pair(local: ScoredCells, global_: ScoredCells, gate: ScoredCells, weights: Floats) -> Paired:
     """Sum over blocks and resample them.
 
     Parameters
@@ -124,7 +124,7 @@ def compare_paths(
     write_metrics(parts, output, run)
 
 
-def _read(paths: Sequence[Path]) -> tuple[Scored, Scored, Scored]:
+def _read(paths: Sequence[Path]) -> tuple[ScoredCells, ScoredCells, ScoredCells]:
     local, global_, gate = (read_scored(path, "heldout") for path in paths)
     for path, model in zip(paths, (local, global_), strict=False):
         if model.classes != gate.classes:

@@ -13,7 +13,7 @@ from nuclass_pipeline.evaluate.bootstrap import Floats, divide, draw_weights
 from nuclass_pipeline.evaluate.calibration import read_temperatures, variants
 from nuclass_pipeline.evaluate.metrics import OVERALL, PER_CLASS, Tally, pool, score_classes, score_overall, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import ALL, MEAN, POOLED, tidy, write_metrics
-from nuclass_pipeline.evaluate.predictions import Scored, adjust, by_model, read_scored
+from nuclass_pipeline.evaluate.predictions import ScoredCells, adjust, by_model, read_scored
 from nuclass_pipeline.io import write_table
 from nuclass_pipeline.schemas import RELIABILITY
 
@@ -24,7 +24,7 @@ LABEL_SETS = ("open", "closed")
 class _Slides:
     """The held-out slides as one model predicts them, and the resamples that all models share."""
 
-    scored: dict[str, Scored]
+    scored: dict[str, ScoredCells]
     weights: dict[str, Floats]
 
     @property
@@ -147,7 +147,7 @@ def _mean(values: list[Floats]) -> Floats:
     return divide(total, np.broadcast_to(defined.sum(axis=0), total.shape))
 
 
-def _count_unseen(cells: Scored, slide: str) -> pd.DataFrame:
+def _count_unseen(cells: ScoredCells, slide: str) -> pd.DataFrame:
     counts = {ALL: sum(cells.unseen.values()), **cells.unseen}
     values = np.array([list(counts.values())], float)
     names = {"slide": slide, "variant": "raw", "label_set": "open"}

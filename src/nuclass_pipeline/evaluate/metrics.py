@@ -7,7 +7,7 @@ from operator import add
 import numpy as np
 
 from nuclass_pipeline.evaluate.bootstrap import Floats, Integers, divide, sum_blocks
-from nuclass_pipeline.evaluate.predictions import SMALLEST
+from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY
 
 OVERALL = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "mcc", "ece", "brier", "nll")
 PER_CLASS = ("f1", "precision", "recall")
@@ -70,7 +70,7 @@ def tally_blocks(truth: Integers, proba: Floats, block: Integers, *, blocks: int
     return Tally(
         sum_blocks(block, truth * classes + predicted, blocks, classes**2).reshape(blocks, classes, classes),
         np.stack([sum_blocks(block, code, blocks, bins, values) for values in (None, confidence, predicted == truth)], axis=1),
-        np.hstack([sum_blocks(block, zero, blocks, 1, values) for values in (brier, -np.log(np.maximum(truth_p, SMALLEST)))]),
+        np.hstack([sum_blocks(block, zero, blocks, 1, values) for values in (brier, -np.log(np.maximum(truth_p, MIN_PROBABILITY)))]),
     )
 
 

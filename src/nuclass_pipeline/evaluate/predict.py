@@ -15,7 +15,7 @@ from nuclass_pipeline.schemas import CELLS, LABELS, PREDICTIONS, SPLIT
 if TYPE_CHECKING:
     from nuclass_pipeline.train.gate import FeatureFile
 
-BATCH = 4096
+PREDICT_BATCH = 4096
 
 
 def predict_slide(
@@ -45,13 +45,13 @@ def predict_slide(
 
     source = FeatureFile.open(features)
     frame = describe_cells(source, cells, labels, split, patches)
-    local_p, global_p, g = weigh(source, checkpoint)
+    local_p, global_p, g = run_gate(source, checkpoint)
     for path, weight in ((local, np.zeros_like(g)), (global_, np.ones_like(g)), (gate, g)):
         p = (1 - weight[:, None]) * local_p + weight[:, None] * global_p
-        write_table(predictions(frame, p, weight, source.meta.classes), path, PREDICTIONS)
+        write_table(prediction_table(frame, p, weight, source.meta.classes), path, PREDICTIONS)
 
 
-def predictions(frame: pd.DataFrame, p: NDArray[np.float32], g: NDArray[np.float32], classes: tuple[str, ...]) -> pd.DataFrame:
+def prediction_table(frame: pd.DataFrame, p: NDArray[np.float32], g: NDArray[np.float32], classes: tuple[str, ...]) -> pd.DataFrame:
     """Add the predicted class, g and the columns `p_<class>` of probabilities (N, C) to a frame of cells."""
     columns = {f"p_{name}": p[:, number] for number, name in enumerate(classes)}
     return frame.assign(predicted=np.array(classes, dtype=object)[p.argmax(1)], g=g, **columns)
@@ -79,7 +79,7 @@ def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path
     return frame
 
 
-def weigh(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def run_gate(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return p_local and p_global (N, C), and the gate's g (N,).
 
     Raises
@@ -98,7 +98,7 @@ def weigh(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float32],
         )
     opinions = source.read(np.arange(len(source.cells)))
     with torch.inference_mode():
-        batches = zip(*(torch.split(tensor, BATCH) for tensor in opinions), strict=True)
+        batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in opinions), strict=True)
         g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches])
     return opinions[2].numpy(), opinions[3].numpy(), g.numpy()
 

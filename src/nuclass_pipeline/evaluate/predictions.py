@@ -22,11 +22,11 @@ PREFIX = "p_"
 # Half-precision probabilities of 22 classes add up to 1 only within about this.
 _SUM_TOLERANCE = 0.01
 # The log of a probability that underflowed must stay finite; float32 holds nothing smaller.
-SMALLEST = float(np.finfo(np.float32).tiny)
+MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCells:
     """The cells of one slide and model whose label is a class of the model.
 
     Attributes
@@ -66,7 +66,7 @@ class Scored:
         return np.bincount(self.truth, minlength=len(self.classes)) > 0
 
 
-def read_scored(path: Path, part: Literal["val", "heldout"]) -> Scored:
+def read_scored(path: Path, part: Literal["val", "heldout"]) -> ScoredCells:
     """Read the cells of `part` that can be scored.
 
     Raises
@@ -83,7 +83,7 @@ def read_scored(path: Path, part: Literal["val", "heldout"]) -> Scored:
     return _to_scored(frame[frame["part"] == part], path)
 
 
-def _to_scored(frame: pd.DataFrame, path: Path) -> Scored:
+def _to_scored(frame: pd.DataFrame, path: Path) -> ScoredCells:
     columns = [name for name in frame if str(name).startswith(PREFIX)]
     classes = tuple(str(name).removeprefix(PREFIX) for name in columns)
     if not classes:
@@ -91,7 +91,7 @@ def _to_scored(frame: pd.DataFrame, path: Path) -> Scored:
     known = frame["label"].isin(classes)
     unseen = Counter(frame.loc[~known & frame["label"].ne(UNRESOLVED), "label"])
     frame = frame[known]
-    return Scored(
+    return ScoredCells(
         classes,
         frame["cell_id"].to_numpy(),
         pd.Index(classes).get_indexer(pd.Index(frame["label"])).astype(np.int64),
@@ -106,8 +106,8 @@ def _checked(proba: Floats, path: Path) -> Floats:
     total = proba.sum(axis=1, keepdims=True)
     if not (np.isfinite(proba).all() and (proba >= 0).all() and (abs(total - 1) < _SUM_TOLERANCE).all()):
         raise UserError(path, f"{PREFIX}<class>", "a row is not a set of probabilities that add up to 1", "Predict again.")
-    normalised: Floats = proba / total
-    return normalised
+    normalized: Floats = proba / total
+    return normalized
 
 
 def adjust(proba: Floats, temperature: float = 1.0, present: NDArray[np.bool_] | None = None) -> Floats:
@@ -128,7 +128,7 @@ def adjust(proba: Floats, temperature: float = 1.0, present: NDArray[np.bool_] |
     Floats
         (N, K).
     """
-    logits = np.log(np.maximum(proba, SMALLEST)) / temperature
+    logits = np.log(np.maximum(proba, MIN_PROBABILITY)) / temperature
     if present is not None:
         logits[:, ~present] = -np.inf
     adjusted: Floats = softmax(logits, axis=1)

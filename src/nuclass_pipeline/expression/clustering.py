@@ -22,11 +22,11 @@ from nuclass_pipeline.expression.counts import read_counts, totals
 from nuclass_pipeline.io import whole_files, write_json, write_table
 from nuclass_pipeline.schemas import CLUSTERS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Codes = NDArray[np.int64]
 
-FEWEST_CELLS = 10
+MIN_CELLS = 10
 """With fewer cells there is no structure to find: they form one cluster."""
 
 EXACT_CELLS = 50_000
@@ -40,7 +40,7 @@ TIE = 0.01
 
 
 @dataclass(frozen=True)
-class Partition:
+class LeidenPartition:
     """Clusters at one resolution, 0 the largest; no stability where there was nothing to choose from."""
 
     resolution: float
@@ -65,7 +65,7 @@ def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, sta
     """
     cells = read_counts(counts)
     passed = totals(cells) >= max(config.min_transcripts, 1)
-    log.info("%d of %d cells have at least %d transcripts", passed.sum(), passed.size, config.min_transcripts)
+    logger.info("%d of %d cells have at least %d transcripts", passed.sum(), passed.size, config.min_transcripts)
     components, umap, tried = _cluster(cells[passed].copy(), config)
     chosen = most_stable(tried)
     frame = pd.DataFrame({"cell_id": cells.obs_names.to_numpy(str), "cluster": pd.Series([None] * cells.n_obs, dtype=object)})
@@ -78,7 +78,7 @@ def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, sta
         write_json({"chosen": chosen.resolution, "resolutions": [_summary(partition) for partition in tried]}, stability_partial)
 
 
-def _summary(partition: Partition) -> dict[str, float | None]:
+def _summary(partition: LeidenPartition) -> dict[str, float | None]:
     return {
         "resolution": partition.resolution,
         "clusters": len(np.unique(partition.cluster)),
@@ -86,11 +86,11 @@ def _summary(partition: Partition) -> dict[str, float | None]:
     }
 
 
-def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Partition]]:
-    if cells.n_obs < FEWEST_CELLS:
-        log.warning("only %d cells pass quality control: they form one cluster", cells.n_obs)
+def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.float32], NDArray[np.float32], list[LeidenPartition]]:
+    if cells.n_obs < MIN_CELLS:
+        logger.warning("only %d cells pass quality control: they form one cluster", cells.n_obs)
         nowhere = np.zeros((cells.n_obs, 2), np.float32)
-        one = Partition(config.resolutions[0], np.zeros(cells.n_obs, np.int64), None)
+        one = LeidenPartition(config.resolutions[0], np.zeros(cells.n_obs, np.int64), None)
         return nowhere, nowhere, [one]
     embed(cells, config)
     neighbors = _clip("neighbors", config.neighbors, cells.n_obs - 1)
@@ -132,11 +132,11 @@ def embed(cells: ad.AnnData, config: ClusteringConfig) -> None:
 
 def _clip(name: str, wanted: int, most: int) -> int:
     if wanted > most:
-        log.warning("%s: %d wanted, %d possible with so few cells or genes", name, wanted, most)
+        logger.warning("%s: %d wanted, %d possible with so few cells or genes", name, wanted, most)
     return min(wanted, most)
 
 
-def partitions(graph: sparse.csr_matrix, config: ClusteringConfig) -> list[Partition]:
+def partitions(graph: sparse.csr_matrix, config: ClusteringConfig) -> list[LeidenPartition]:
     """Cut the graph by Leiden at each resolution.
 
     The stability of a resolution is the mean adjusted Rand index between the partitions of `config.repeats` seeds: 1 if the order in which
@@ -154,8 +154,8 @@ def partitions(graph: sparse.csr_matrix, config: ClusteringConfig) -> list[Parti
     for resolution in config.resolutions:
         repeats = [leiden(graph, resolution, seed) for seed in seeds]
         agreement = [adjusted_rand_score(first, second) for first, second in combinations(repeats, 2)]
-        found.append(Partition(resolution, repeats[0], float(np.mean(agreement)) if agreement else None))
-        log.info("resolution %g: %d clusters, stability %s", resolution, repeats[0].max() + 1, found[-1].stability)
+        found.append(LeidenPartition(resolution, repeats[0], float(np.mean(agreement)) if agreement else None))
+        logger.info("resolution %g: %d clusters, stability %s", resolution, repeats[0].max() + 1, found[-1].stability)
     return found
 
 
@@ -186,7 +186,7 @@ def leiden(graph: sparse.csr_matrix | sparse.csr_array, resolution: float, seed:
     return np.asarray(rank[code])
 
 
-def most_stable(tried: Sequence[Partition]) -> Partition:
+def most_stable(tried: Sequence[LeidenPartition]) -> LeidenPartition:
     """Choose the most stable partition, and the finest of those within `TIE` of it."""
     best = max(partition.stability or 0.0 for partition in tried)
     return max((partition for partition in tried if (partition.stability or 0.0) >= best - TIE), key=lambda partition: partition.resolution)

@@ -15,12 +15,12 @@ from nuclass_pipeline.expression.counts import match_cells, normalize, read_coun
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, MARKERS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MIN_LOG2FC, MIN_FRACTION, MIN_EXCESS, MAX_P = 0.5, 0.1, 0.05, 0.05
 """A marker is up by this much, seen in this share of the cluster's cells, in this much more than of the others, and significant."""
 
-FEWEST_SECTIONS, SECTION_CELLS, SECTION_TRANSCRIPTS = 3, 10, 10
+MIN_SECTIONS, SECTION_CELLS, SECTION_TRANSCRIPTS = 3, 10, 10
 """Sections count from this many cells inside and outside of a cluster; of so many sections, genes with this many transcripts are tested."""
 
 PRIOR = 2.0
@@ -84,13 +84,13 @@ def pseudobulk(cells: ad.AnnData, clusters: ArrayLike, sections: ArrayLike) -> p
     Returns
     -------
     `cluster`, `gene`, `sections` (their number), `log2fc` (mean over the sections), `t`, `p` and `p_adjusted` (Benjamini–Hochberg within
-    the cluster), for clusters with at least `SECTION_CELLS` cells inside and outside in at least `FEWEST_SECTIONS` sections, and for genes
+    the cluster), for clusters with at least `SECTION_CELLS` cells inside and outside in at least `MIN_SECTIONS` sections, and for genes
     with at least `SECTION_TRANSCRIPTS` transcripts in these.
     """
     names, cluster = np.unique(np.asarray(clusters, str), return_inverse=True)
     section = np.unique(np.asarray(sections, str), return_inverse=True)[1]
     frames = [pd.DataFrame({column: [] for column in _PSEUDOBULK})]
-    if section.max(initial=0) + 1 >= FEWEST_SECTIONS:
+    if section.max(initial=0) + 1 >= MIN_SECTIONS:
         everything = _sums(cells.X, section, np.ones(len(section), bool))
         for code, name in enumerate(names):
             frame = _paired(_sums(cells.X, section, cluster == code), everything, cells.var_names)
@@ -114,7 +114,7 @@ def _sums(x: sparse.csr_matrix, section: NDArray[np.int64], chosen: NDArray[np.b
 def _paired(inside: Sums, everything: Sums, genes: pd.Index) -> pd.DataFrame:
     kept = (inside[1] >= SECTION_CELLS) & (everything[1] - inside[1] >= SECTION_CELLS)
     seen = everything[0][kept].sum(axis=0) >= SECTION_TRANSCRIPTS
-    if kept.sum() < FEWEST_SECTIONS or not seen.any():
+    if kept.sum() < MIN_SECTIONS or not seen.any():
         return pd.DataFrame(columns=[*_PSEUDOBULK])
     within, without = inside[0][kept], (everything[0] - inside[0])[kept]
     mean_depth = float(np.vstack([within, without]).sum(axis=1).mean())
@@ -151,7 +151,7 @@ def _compare(cells: ad.AnnData) -> pd.DataFrame:
     sizes = cells.obs["cluster"].value_counts()
     groups = sorted((str(name) for name, n in sizes.items() if 2 <= n <= cells.n_obs - 2), key=_natural)
     if not groups:
-        log.warning("no cluster can be compared with others: the marker table is empty")
+        logger.warning("no cluster can be compared with others: the marker table is empty")
         return pd.DataFrame({column.name: [] for column in MARKERS.columns}).astype({"cluster": str, "gene": str, "rank": int})
     linear = normalize(cells.X)
     cells.X = linear.log1p()

@@ -17,7 +17,7 @@ from nuclass_pipeline.schemas import ATTRIBUTION
 
 _MODELS = ("local", "global")
 _MARGIN_IN = 0.3
-_MOST_OPAQUE = 0.75
+_MAX_OPACITY = 0.75
 
 
 def draw(*, attribution: Path | Sequence[Path], columns: int = 6) -> Figure:
@@ -81,6 +81,6 @@ def _extent(field_um: float) -> tuple[float, float, float, float]:
 
 def _overlay(axes: Axes, heat: NDArray[np.float64], field_um: float) -> None:
     """Lay the heat over the crop; the weaker, the more of the tissue shows through."""
-    opacity = _MOST_OPAQUE * np.clip(heat, 0, 1)
+    opacity = _MAX_OPACITY * np.clip(heat, 0, 1)
     axes.imshow(heat, extent=_extent(field_um), cmap="plasma", vmin=0, vmax=1, alpha=opacity, interpolation="bilinear")
     scale_bar(axes, 10 if field_um < 100 else 50, field_um)

@@ -17,7 +17,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 
 _PANEL_IN = 0.37 * WIDTH_IN
-_LEAST_IN = 1.4
+_MIN_PANEL_IN = 1.4
 
 
 def draw(*, gate: Path | Sequence[Path], slides: Sequence[str]) -> Figure:
@@ -31,7 +31,7 @@ def draw(*, gate: Path | Sequence[Path], slides: Sequence[str]) -> Figure:
         Slides that are classified and not scored.
     """
     tables = [read_table(path, PREDICTIONS) for path in as_paths(gate)]
-    heights = [max(_LEAST_IN, _PANEL_IN * min(1.5, span(cells["y_um"]) / span(cells["x_um"]))) for cells in tables]
+    heights = [max(_MIN_PANEL_IN, _PANEL_IN * min(1.5, span(cells["y_um"]) / span(cells["x_um"]))) for cells in tables]
     figure = new_figure(sum(heights) + 0.5 * len(heights) + 0.5)
     grid = figure.subplots(len(tables), 3, squeeze=False, height_ratios=heights, width_ratios=[1, 1, 0.55])
     for (classes, sureness, bars), slide, cells in zip(grid, slides, tables, strict=True):

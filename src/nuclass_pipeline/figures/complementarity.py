@@ -24,7 +24,7 @@ from nuclass_pipeline.figures.style import (
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS
 
-_LEAST_PRINTED = 0.06
+_MIN_PRINTED = 0.06
 _HEIGHT = 0.7
 
 
@@ -71,7 +71,7 @@ def _stack(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> Non
         bars = axes.barh(_places(labels), width, left=start, height=_HEIGHT, color=OUTCOME_COLORS[name], label=OUTCOME_NAMES[name])
         ink = "white" if is_dark(to_rgb(OUTCOME_COLORS[name])) else INK
         for bar, share in zip(bars, width, strict=True):
-            if share >= _LEAST_PRINTED:
+            if share >= _MIN_PRINTED:
                 axes.text(
                     bar.get_x() + share / 2,
                     bar.get_y() + _HEIGHT / 2,

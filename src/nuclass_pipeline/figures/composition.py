@@ -15,7 +15,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import COHORT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
-SMALLEST_DEG = 2.0
+MIN_WEDGE_DEG = 2.0
 _TITLES = {"train": "Training", "heldout": "Held out"}
 _INNER, _MIDDLE, _OUTER, _TEXT = 0.56, 0.93, 1.24, 1.36
 # Narrower wedges are written across.
@@ -97,7 +97,7 @@ def _rings(axes: Axes, cells: pd.DataFrame, title: str) -> None:
         return
     organs = cells.groupby("organ")["cells"].sum().sort_values(ascending=False)
     tables = {organ: _classes(cells[cells["organ"] == organ]) for organ in organs.index}
-    least = np.array([SMALLEST_DEG * len(tables[organ]) for organ in organs.index])
+    least = np.array([MIN_WEDGE_DEG * len(tables[organ]) for organ in organs.index])
     start, labels = 90.0, []
     for organ, width in zip(organs.index, compress(organs.to_numpy().astype(np.float64), 360.0, least), strict=True):
         axes.add_patch(_wedge(start, width, (_INNER, _MIDDLE), FAINT, f"organ:{organ}"))
@@ -114,7 +114,7 @@ def _classes(cells: pd.DataFrame) -> "pd.Series[int]":
 
 def _outer_ring(axes: Axes, counts: "pd.Series[int]", start: float, whole: float) -> list[tuple[float, str]]:
     labels = []
-    angles = compress(counts.to_numpy().astype(np.float64), whole, np.full(len(counts), SMALLEST_DEG))
+    angles = compress(counts.to_numpy().astype(np.float64), whole, np.full(len(counts), MIN_WEDGE_DEG))
     for label, width in zip(counts.index, angles, strict=True):
         axes.add_patch(_wedge(start, width, (_MIDDLE, _OUTER), COLORS[label], f"class:{label}"))
         labels.append((start - width / 2, f"{short_name(label)} {100 * counts[label] / counts.sum():.1f}"))

@@ -16,11 +16,11 @@ from nuclass_pipeline.figures.style import as_paths, hide_frame, in_order, is_da
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 
-Paths = Path | Sequence[Path]
-_LEAST_PRINTED = 0.01
+PredictionFiles = Path | Sequence[Path]
+_MIN_PRINTED = 0.01
 
 
-def draw(*, local: Paths, global_: Paths, gate: Paths) -> Figure:
+def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles) -> Figure:
     """Draw three matrices side by side (open label set); a row without cells is left out.
 
     Parameters
@@ -74,6 +74,6 @@ def _write_shares(axes: Axes, shares: NDArray[np.float64], image: AxesImage) -> 
     size = min(6.0, 74 / shares.shape[1])
     colors = image.to_rgba(shares)
     for (row, column), share in np.ndenumerate(shares):
-        if share >= _LEAST_PRINTED:
+        if share >= _MIN_PRINTED:
             color = "white" if is_dark(colors[row, column]) else "black"
             axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=size, color=color)

@@ -22,7 +22,7 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 
 NO_REASON = "no reason given"
 _MAP_IN = 2.15
-_MOST_GENES, _MOST_PER_CLUSTER = 60, 4
+_MAX_GENES, _MAX_PER_CLUSTER = 60, 4
 _DOTS_IN, _LARGEST_DOT_PT = 5.0, 6.5
 
 
@@ -155,7 +155,7 @@ def _natural(name: str) -> tuple[bool, int, str]:
 
 def top_genes(markers: pd.DataFrame, clusters: Sequence[str]) -> list[str]:
     """Return the best markers of each cluster in turn, each gene once; the more clusters, the fewer of each."""
-    most = int(np.clip(_MOST_GENES // max(len(clusters), 1), 1, _MOST_PER_CLUSTER))
+    most = int(np.clip(_MAX_GENES // max(len(clusters), 1), 1, _MAX_PER_CLUSTER))
     best = markers[markers["rank"] <= most].sort_values("rank")
     return list(dict.fromkeys(gene for cluster in clusters for gene in best.loc[best["cluster"] == cluster, "gene"]))
 

@@ -12,7 +12,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import REGISTRATION
 
 VERDICT_COLORS = {"good": "#1b7837", "shifted": "#b35806", "unclear": "#666666"}
-_MOST_COLUMNS = 4
+_MAX_COLUMNS = 4
 
 
 def draw(*, registration: Path) -> Figure:
@@ -24,7 +24,7 @@ def draw(*, registration: Path) -> Figure:
         Registration table.
     """
     slides = read_table(registration, REGISTRATION)
-    columns = min(_MOST_COLUMNS, max(len(slides), 2))
+    columns = min(_MAX_COLUMNS, max(len(slides), 2))
     rows = -(-len(slides) // columns)
     figure = new_figure(rows * (WIDTH_IN / columns + 0.62))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()

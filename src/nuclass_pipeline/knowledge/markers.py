@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require, whole_file
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
-from nuclass_pipeline.knowledge.organs import PROFILES, Profiles
+from nuclass_pipeline.knowledge.organs import ORGAN_TYPES, OrganTypes
 from nuclass_pipeline.vocabulary import ORGANS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TYPES: dict[str, str] = {name: HIERARCHY.lineage_of(name) for name in HIERARCHY.types}
 """Lineage of every type the marker table may name: the 22 classes, and types that compete for cells without being taught."""
@@ -49,7 +49,7 @@ class Panel:
         return tuple(TYPES[name] for name in self.types)
 
 
-def admissible(organ: str, profiles: Profiles = PROFILES) -> tuple[str, ...]:
+def admissible(organ: str, profiles: OrganTypes = ORGAN_TYPES) -> tuple[str, ...]:
     """Name the types that occur in `organ`, sorted.
 
     Raises
@@ -117,7 +117,7 @@ def write_markers(markers: Sequence[Marker], path: Path | str) -> None:
             writer.writerow((marker.type, marker.gene, f"{round(marker.weight, 3):g}", organs, marker.source))
 
 
-def on_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str], profiles: Profiles = PROFILES) -> Panel:
+def restrict_to_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str], profiles: OrganTypes = ORGAN_TYPES) -> Panel:
     """Reduce the markers to the genes of a panel and the types of an organ.
 
     Parameters
@@ -143,5 +143,5 @@ def on_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str], profil
             weights[row[marker.gene], column[marker.type]] = marker.weight
     seen = np.asarray((weights > 0).any(axis=0))
     if not seen.all():
-        log.warning("no marker on the panel, so never a label: %s", ", ".join(name for name, i in column.items() if not seen[i]))
+        logger.warning("no marker on the panel, so never a label: %s", ", ".join(name for name, i in column.items() if not seen[i]))
     return Panel(tuple(name for name, i in column.items() if seen[i]), weights[:, seen])

@@ -12,7 +12,7 @@ from nuclass_pipeline.knowledge.cell_types import HIERARCHY
 from nuclass_pipeline.vocabulary import ORGANS
 
 
-class Profile(Section):
+class PlaceTypes(Section):
     """Types that occur in a place, and its names in marker sources."""
 
     types: tuple[str, ...] = Field(min_length=1, description="types of the hierarchy")
@@ -26,14 +26,14 @@ class Profile(Section):
         return types
 
 
-class Profiles(Section):
+class OrganTypes(Section):
     """What occurs everywhere, and what each organ adds."""
 
-    everywhere: Profile
-    organs: dict[str, Profile] = Field(min_length=1)
+    everywhere: PlaceTypes
+    organs: dict[str, PlaceTypes] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _organs_add_types(self) -> "Profiles":
+    def _organs_add_types(self) -> "OrganTypes":
         for organ, profile in self.organs.items():
             if organ not in ORGANS:
                 raise ValueError(f"{organ!r} is no organ; use some of {', '.join(ORGANS)}")
@@ -50,13 +50,13 @@ class Profiles(Section):
         """Return the names, in lower case, of the tissues that `organ` holds in marker sources."""
         return frozenset(name.casefold() for name in (*self.everywhere.tissues, *self._of(organ).tissues))
 
-    def _of(self, organ: str) -> Profile:
+    def _of(self, organ: str) -> PlaceTypes:
         if organ not in self.organs:
             raise UserError("config/slides.tsv", "organ", f"{organ!r} has no profile", f"Use one of {', '.join(self.organs)}.")
         return self.organs[organ]
 
 
-def read_profiles(path: Path | str) -> Profiles:
+def read_organ_types(path: Path | str) -> OrganTypes:
     """Read organ profiles, a YAML file with `everywhere` and `organs`, each with `types` and `tissues`.
 
     Raises
@@ -66,7 +66,7 @@ def read_profiles(path: Path | str) -> Profiles:
     """
     path = require(path)
     try:
-        return Profiles.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return OrganTypes.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = f"not valid YAML ({' '.join(str(error).split())})"
         raise UserError(path, "file", problem, "Correct it, or copy the shipped file.") from error
@@ -77,5 +77,5 @@ def read_profiles(path: Path | str) -> Profiles:
         raise UserError(path, field, problem, "A profile has types and tissues, as in the shipped organs.yaml.") from None
 
 
-PROFILES = read_profiles(Path(__file__).with_name("organs.yaml"))
+ORGAN_TYPES = read_organ_types(Path(__file__).with_name("organs.yaml"))
 """The eight organs of the vocabulary."""

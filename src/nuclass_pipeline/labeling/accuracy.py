@@ -14,7 +14,7 @@ from nuclass_pipeline.schemas import LABELS, METRICS, TRUTH
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 
-def agreement(truth: Iterable[str | None], candidate: Iterable[str | None], label: Iterable[str]) -> dict[str, float]:
+def score_labels_table(truth: Iterable[str | None], candidate: Iterable[str | None], label: Iterable[str]) -> dict[str, float]:
     """Score labels against a truth.
 
     Parameters
@@ -97,7 +97,7 @@ def _score(labels: Path, truth: Path) -> pd.DataFrame:
     known = read_table(truth, TRUTH)
     found = match_cells(read_table(labels, LABELS), pd.Index(known["cell_id"].astype(str)), labels)
     poor = known["poor"].to_numpy(bool)
-    scores: Mapping[str, float] = agreement(known["label"].where(~poor, None), found["candidate"], found["label"])
+    scores: Mapping[str, float] = score_labels_table(known["label"].where(~poor, None), found["candidate"], found["label"])
     labelled = int(((found["label"] != UNRESOLVED) & ~poor).sum())
     sizes = {name: labelled if name.startswith("selective") else int((~poor).sum()) for name in scores}
     unresolved = float((found["label"][poor] == UNRESOLVED).mean()) if poor.any() else np.nan

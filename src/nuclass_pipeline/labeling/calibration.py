@@ -15,28 +15,28 @@ from scipy import sparse
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from nuclass_pipeline.labeling.confidence import Verdict, chance_type_support, judge
-from nuclass_pipeline.labeling.evidence import Annotator, Evidence, group_members, marker_shares, seeds
+from nuclass_pipeline.labeling.confidence import TypeAssignment, assign_types, null_type_support
+from nuclass_pipeline.labeling.evidence import Annotator, CellExpression, choose_seeds, group_members, marker_shares
 from nuclass_pipeline.labeling.neighborhood import Floats
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-MIXED_CELLS = 20_000
+N_DOUBLETS = 20_000
 """As many cells are mixed as make the fit the same from seed to seed."""
 
-_FEWEST_MIXED, _PROJECTED = 100, 20_000
+_MIN_MIXED, _PROJECTED = 100, 20_000
 
 
 @dataclass(frozen=True)
-class Mixed:
+class SimulatedDoublets:
     """Cells that were mixed: their evidence, and the columns of the type that is most of each and of the other, (cells,)."""
 
-    evidence: Evidence
+    evidence: CellExpression
     most: NDArray[np.int64]
     other: NDArray[np.int64]
 
 
-def appraise(evidence: Evidence, annotator: Annotator, groups: Sequence[str] | None = None, seed: int = 0) -> Verdict:
+def assign_calibrated(evidence: CellExpression, annotator: Annotator, groups: Sequence[str] | None = None, seed: int = 0) -> TypeAssignment:
     """Judge the cells of a slide; a confidence is the probability of being right, less where the markers of a type have no support.
 
     Parameters
@@ -50,23 +50,25 @@ def appraise(evidence: Evidence, annotator: Annotator, groups: Sequence[str] | N
     seed
         Of the mixing, and of the marker tables dealt at random.
     """
-    verdict = judge(evidence, annotator.rank(evidence), groups)
+    verdict = assign_types(evidence, annotator.rank(evidence), groups)
     # Mixed cells share the markers and cannot tell whether these mean anything, so that doubt comes last.
-    return calibrate(evidence, annotator, verdict, groups, seed).doubted(chance_type_support(evidence, seed))
+    return calibrate_confidence(evidence, annotator, verdict, groups, seed).doubted(null_type_support(evidence, seed))
 
 
-def calibrate(evidence: Evidence, annotator: Annotator, verdict: Verdict, groups: Sequence[str] | None = None, seed: int = 0) -> Verdict:
+def calibrate_confidence(
+    evidence: CellExpression, annotator: Annotator, verdict: TypeAssignment, groups: Sequence[str] | None = None, seed: int = 0
+) -> TypeAssignment:
     """Turn the confidences of a verdict into the share of mixed cells that are labelled right at that confidence.
 
     A type's confidence is read off all mixed cells, a group's off those mixed from two groups. Where there is nothing to mix the
     confidence stays.
     """
-    mixed = mix(evidence, verdict.candidate, seed)
+    mixed = simulate_doublets(evidence, verdict.candidate, seed)
     if mixed is None:
-        log.info("next to all sure cells are of one type: confidence is not calibrated")
+        logger.info("next to all sure cells are of one type: confidence is not calibrated")
         return verdict
     _, code = group_members(evidence.panel.lineages if groups is None else groups)
-    found = judge(mixed.evidence, annotator.rank(mixed.evidence), groups, verdict)
+    found = assign_types(mixed.evidence, annotator.rank(mixed.evidence), groups, verdict)
     apart = code[mixed.most] != code[mixed.other]
     right, right_group = found.candidate == mixed.most, found.group == code[mixed.most]
     confidence = _read_off(found.confidence, right, verdict.confidence)
@@ -75,7 +77,7 @@ def calibrate(evidence: Evidence, annotator: Annotator, verdict: Verdict, groups
     return replace(verdict, confidence=np.minimum(confidence, group_confidence), group_confidence=group_confidence)
 
 
-def mix(evidence: Evidence, candidate: NDArray[np.int64], seed: int) -> Mixed | None:
+def simulate_doublets(evidence: CellExpression, candidate: NDArray[np.int64], seed: int) -> SimulatedDoublets | None:
     """Mix cells from the seeds of two types each; None where next to all cells are of one type, or no type has seeds.
 
     The types are drawn as they occur on the slide. The share of the first is uniform between a half and one. Counts are multinomial
@@ -90,14 +92,14 @@ def mix(evidence: Evidence, candidate: NDArray[np.int64], seed: int) -> Mixed | 
     seed
         Of the draws.
     """
-    chosen = seeds(marker_shares(evidence))
+    chosen = choose_seeds(marker_shares(evidence))
     known = np.flatnonzero(np.isin(candidate, chosen[chosen >= 0]))
     if not len(known):
         return None
     rng = np.random.default_rng(seed)
-    like, unlike = rng.choice(known, (2, 4 * MIXED_CELLS))
-    apart = np.flatnonzero(candidate[like] != candidate[unlike])[:MIXED_CELLS]
-    if len(apart) < _FEWEST_MIXED:
+    like, unlike = rng.choice(known, (2, 4 * N_DOUBLETS))
+    apart = np.flatnonzero(candidate[like] != candidate[unlike])[:N_DOUBLETS]
+    if len(apart) < _MIN_MIXED:
         return None
     like, most, other = like[apart], candidate[like[apart]], candidate[unlike[apart]]
     share = rng.uniform(0.5, 1, (len(apart), 1))
@@ -105,7 +107,7 @@ def mix(evidence: Evidence, candidate: NDArray[np.int64], seed: int) -> Mixed | 
     mixture = share * first / first.sum(axis=1, keepdims=True) + (1 - share) * second / second.sum(axis=1, keepdims=True)
     depth = np.asarray(evidence.counts[like].sum(axis=1), np.int64).ravel()
     counts = rng.multinomial(depth, mixture / mixture.sum(axis=1, keepdims=True))
-    return Mixed(_among(evidence, sparse.csr_matrix(counts.astype(np.float64)), rng), most, other)
+    return SimulatedDoublets(_expression_among(evidence, sparse.csr_matrix(counts.astype(np.float64)), rng), most, other)
 
 
 def _draw_seeds(chosen: NDArray[np.int64], types: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -116,7 +118,7 @@ def _draw_seeds(chosen: NDArray[np.int64], types: NDArray[np.int64], rng: np.ran
     return drawn
 
 
-def _among(slide: Evidence, counts: sparse.csr_matrix, rng: np.random.Generator) -> Evidence:
+def _expression_among(slide: CellExpression, counts: sparse.csr_matrix, rng: np.random.Generator) -> CellExpression:
     """Collect the evidence on further cells as if they lay among those of a slide."""
     depth = np.asarray(slide.counts.sum(axis=1), np.float64).ravel()
     target = np.median(depth[depth > 0])
@@ -126,7 +128,7 @@ def _among(slide: Evidence, counts: sparse.csr_matrix, rng: np.random.Generator)
     loadings, *_ = np.linalg.lstsq(_logged(slide.own[rows]), slide.components[rows], rcond=1e-6)
     components = _logged(own) @ loadings
     neighbors = slide.neighbors.of_further(components, slide.components)
-    return Evidence(slide.panel, counts, components, neighbors, own, neighbors.average(own, slide.own))
+    return CellExpression(slide.panel, counts, components, neighbors, own, neighbors.average(own, slide.own))
 
 
 def _logged(own: sparse.csr_matrix) -> Floats:
@@ -141,7 +143,7 @@ def _read_off(mixed: Floats, right: NDArray[np.bool_], confidence: Floats) -> Fl
     values, truth = np.append(mixed, [0.0, 1.0]), np.append(right, [False, True])
     model = LogisticRegression().fit(_odds(values), truth)
     probability = model.predict_proba(_odds(confidence))[:, 1]
-    log.info(
+    logger.info(
         "confidence calibrated on %d mixed cells: 0.5 means %.2f, 0.8 means %.2f", len(mixed), *model.predict_proba(_odds([0.5, 0.8]))[:, 1]
     )
     return np.asarray(probability)

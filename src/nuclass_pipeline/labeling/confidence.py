@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.labeling.evidence import Evidence, Opinions, group_members, marker_shares
+from nuclass_pipeline.labeling.evidence import CellExpression, TypeProbabilities, group_members, marker_shares
 from nuclass_pipeline.labeling.neighborhood import Floats
 
 ENOUGH_SUPPORT = 0.5
@@ -28,7 +28,7 @@ NOT_A_CLASS = "not a class of the study"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TypeAssignment:
     """One entry per cell: column of the candidate and of its group, how sure both are, and what that rests on, each 0 to 1.
 
     `margin` is the distance to the next type, `group_margin` that to the next group, `purity` the weighted share of neighbours with a
@@ -50,13 +50,15 @@ class Verdict:
         """Support of each cell's candidate."""
         return np.asarray(self.type_support[self.candidate])
 
-    def doubted(self, chance: float) -> "Verdict":
+    def doubted(self, chance: float) -> "TypeAssignment":
         """Take the confidence from types with less support than `chance`, and some of it from those with less than enough."""
         doubt = np.clip(self.support / ENOUGH_SUPPORT, 0, 1) * (self.support >= chance)
         return replace(self, confidence=doubt * self.confidence, group_confidence=doubt * self.group_confidence)
 
 
-def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None = None, slide: Verdict | None = None) -> Verdict:
+def assign_types(
+    evidence: CellExpression, opinions: TypeProbabilities, groups: Sequence[str] | None = None, slide: TypeAssignment | None = None
+) -> TypeAssignment:
     """Choose a group of types, then a type in it, and say how sure both are.
 
     A confidence is the geometric mean of what the opinions on sureness give the choice: one that disagrees counts. It is reduced by up
@@ -82,7 +84,7 @@ def judge(evidence: Evidence, opinions: Opinions, groups: Sequence[str] | None =
     supports = type_support(evidence, candidate) if slide is None else slide.type_support
     likely = (1 + purity) / 2
     by_group = [opinion @ member for opinion in opinions.sureness]
-    return Verdict(
+    return TypeAssignment(
         candidate=candidate,
         group=group,
         confidence=likely * _agreed(opinions.sureness, candidate),
@@ -108,7 +110,7 @@ def _lead(values: Floats, choice: NDArray[np.int64]) -> Floats:
     return np.asarray(np.clip(own - others.max(axis=1), 0, None))
 
 
-def type_support(evidence: Evidence, candidate: NDArray[np.int64]) -> Floats:
+def type_support(evidence: CellExpression, candidate: NDArray[np.int64]) -> Floats:
     """Give the share of each type's marker weight that is at least twofold up in its cells, (types,); 0 for types without cells.
 
     Compared are the cells of other lineages: relatives share markers, and may be most of the slide. The heaviest marker that is up
@@ -126,7 +128,7 @@ def type_support(evidence: Evidence, candidate: NDArray[np.int64]) -> Floats:
     return np.asarray((up.sum(axis=0) - first) / (seen.sum(axis=0) - first + _DOUBT) * inside.any(axis=0))
 
 
-def chance_type_support(evidence: Evidence, seed: int) -> float:
+def null_type_support(evidence: CellExpression, seed: int) -> float:
     """Give the support that a cell's type has in one case of twenty, if the rows of the marker table are dealt to other genes.
 
     A type with less than that is no better known than by a table that knows nothing. At most `_DEALT_CELLS` cells are looked at.
@@ -154,7 +156,7 @@ def _means(x: sparse.csr_matrix, member: NDArray[np.bool_]) -> Floats:
     return np.asarray((x.T @ member.astype(float)) / np.maximum(member.sum(axis=0), 1))
 
 
-def reasons(verdict: Verdict, least: float) -> list[str | None]:
+def abstention_reasons(verdict: TypeAssignment, least: float) -> list[str | None]:
     """Say why each cell has no label; None where it has one.
 
     Parameters

@@ -16,12 +16,12 @@ from nuclass_pipeline.labeling.neighborhood import Floats, Neighborhood
 OWN_SHARE = 0.3
 """Weight of the cell itself against its neighbours' average: mixed cells differ from their neighbours."""
 
-FEWEST_SEEDS = 5
+MIN_SEEDS = 5
 """A type with fewer candidate cells is not learnt from, and stands on its markers alone."""
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CellExpression:
     """Expression of the cells that passed quality control, and the markers.
 
     `counts` are raw, (cells, genes); `own` and `smoothed` are normalised to the slide's median depth, the second averaged with
@@ -37,7 +37,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Opinions:
+class TypeProbabilities:
     """Probabilities of types, (cells, types) each, rows summing to one.
 
     `answer` chooses. `sureness`, one or more opinions that claim no more than they know, says how sure the choice is.
@@ -50,14 +50,14 @@ class Opinions:
 class Annotator(Protocol):
     """Anything that ranks types, by what it learnt from the cells of a slide."""
 
-    def rank(self, evidence: Evidence) -> Opinions:
+    def rank(self, evidence: CellExpression) -> TypeProbabilities:
         """Rank the types of `evidence.panel` for each cell."""
 
 
-def collect(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> Evidence:
+def gather_expression(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> CellExpression:
     """Gather the evidence from raw counts (cells, genes) and principal components (cells, n)."""
     neighbors, own = Neighborhood.of_slide(components), normalize(counts)
-    return Evidence(panel, counts, components, neighbors, own, neighbors.average(own, own))
+    return CellExpression(panel, counts, components, neighbors, own, neighbors.average(own, own))
 
 
 @dataclass(frozen=True)
@@ -66,39 +66,39 @@ class Rules:
 
     Between lineages a mixed cell is what dominates its transcripts, and only the markers are fair judges of that: what is learnt from
     unmixed cells takes a few foreign transcripts for proof. Within a lineage types share markers, and whole profiles tell more.
-    `attained`, (lineages,), is the share that the markers of each lineage reach in its own cells.
+    `reference_shares`, (lineages,), is the share that the markers of each lineage reach in its own cells.
     """
 
-    profiles: "Profiles"
-    attained: Floats
+    centroids: "TypeCentroids"
+    reference_shares: Floats
 
     @classmethod
-    def learn(cls, evidence: Evidence) -> "Rules":
+    def learn(cls, evidence: CellExpression) -> "Rules":
         """Learn the profiles of the cells of a slide that the markers are surest of, and what share their lineages attain."""
         shares = marker_shares(evidence)
-        chosen = seeds(shares)
-        return cls(Profiles.learn(shares, chosen), _attained(evidence.panel, marker_shares(evidence, discount=True), chosen))
+        chosen = choose_seeds(shares)
+        return cls(TypeCentroids.learn(shares, chosen), _reference_shares(evidence.panel, marker_shares(evidence, discount=True), chosen))
 
-    def rank(self, evidence: Evidence) -> Opinions:
+    def rank(self, evidence: CellExpression) -> TypeProbabilities:
         """Rank the types of `evidence.panel` for each cell."""
-        profiles, shares = self.profiles.compare(marker_shares(evidence)), marker_shares(evidence, discount=True)
-        modest = soften(profiles)
+        profiles, shares = self.centroids.compare(marker_shares(evidence)), marker_shares(evidence, discount=True)
+        modest = temper(profiles)
         answer, modest_answer = (self._lineage_then_type(evidence.panel, shares, found) for found in (profiles, modest))
-        return Opinions(answer, (modest_answer, modest))
+        return TypeProbabilities(answer, (modest_answer, modest))
 
     def _lineage_then_type(self, panel: Panel, shares: Floats, profiles: Floats) -> Floats:
         member, code = group_members(panel.lineages)
         # Squared, a share counts as much as it exceeds the others: half of the markers is more than twice a quarter of them.
-        lineage = _shares((shares @ member / self.attained**_HANDICAP) ** 2)
+        lineage = _shares((shares @ member / self.reference_shares**SHARE_EXPONENT) ** 2)
         inside = profiles + 1e-9
         return np.asarray(lineage[:, code] * inside / (inside @ member)[:, code])
 
 
 # A lineage with faint markers on the panel loses its mixed cells to others. In full, the correction would give it others' cells.
-_HANDICAP = 0.25
+SHARE_EXPONENT = 0.25
 
 
-def _attained(panel: Panel, shares: Floats, chosen: NDArray[np.int64]) -> Floats:
+def _reference_shares(panel: Panel, shares: Floats, chosen: NDArray[np.int64]) -> Floats:
     """Give the median share of each lineage in its own seeds, (lineages,); the largest of these to a lineage without seeds."""
     member, code = group_members(panel.lineages)
     by_lineage, lineage = shares @ member, np.where(chosen >= 0, code[chosen], -1)
@@ -113,11 +113,11 @@ def group_members(groups: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:
     return np.eye(code.max() + 1)[code], code
 
 
-ANNOTATORS: dict[str, Callable[[Evidence], Annotator]] = {"rules": Rules.learn}
+ANNOTATORS: dict[str, Callable[[CellExpression], Annotator]] = {"rules": Rules.learn}
 """What learns an annotator from a slide, by its name in a run file."""
 
 
-def marker_shares(evidence: Evidence, *, discount: bool = False) -> Floats:
+def marker_shares(evidence: CellExpression, *, discount: bool = False) -> Floats:
     """Give each type's share of a cell's marker expression, (cells, types); rows without any marker are uniform.
 
     A type's weights are divided by the root of their sum: in between the sum of its markers, which favours types with many on
@@ -143,20 +143,20 @@ def _shares(values: Floats) -> Floats:
     return np.asarray(np.divide(values, total, out=np.full_like(values, 1 / max(values.shape[1], 1)), where=total > 0))
 
 
-def seeds(shares: Floats) -> NDArray[np.int64]:
+def choose_seeds(shares: Floats) -> NDArray[np.int64]:
     """Choose the fifth of each type's cells with the widest margin; the others are -1.
 
     Parameters
     ----------
     shares
-        Evidence for each type, (cells, types). A type that is the first of fewer than `FEWEST_SEEDS` cells gets none.
+        Evidence for each type, (cells, types). A type that is the first of fewer than `MIN_SEEDS` cells gets none.
     """
     first, gap = shares.argmax(axis=1), margins(shares)
     chosen = np.full(len(shares), -1)
     for column in range(shares.shape[1]):
         cells = np.flatnonzero((first == column) & (gap > 0))
-        if len(cells) >= FEWEST_SEEDS:
-            best = np.argsort(-gap[cells], kind="stable")[: max(FEWEST_SEEDS, int(_SEED_SHARE * len(cells)))]
+        if len(cells) >= MIN_SEEDS:
+            best = np.argsort(-gap[cells], kind="stable")[: max(MIN_SEEDS, int(_SEED_SHARE * len(cells)))]
             chosen[cells[best]] = column
     return chosen
 
@@ -173,7 +173,7 @@ def margins(values: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Profiles:
+class TypeCentroids:
     """Marker shares of the seeds of each type, for comparison (diagonal discriminant analysis).
 
     Roots of shares are taken as normal around the mean of a type's seeds, with one variance per marker set for all types, and types
@@ -183,34 +183,34 @@ class Profiles:
 
     learnt: NDArray[np.int64]
     frequency: Floats
-    centres: Floats
+    centers: Floats
     variance: Floats
 
     @classmethod
-    def learn(cls, shares: Floats, chosen: NDArray[np.int64]) -> "Profiles":
+    def learn(cls, shares: Floats, chosen: NDArray[np.int64]) -> "TypeCentroids":
         """Learn from shares (cells, types) and the type of each seed (cells,), -1 for other cells."""
         taught = chosen >= 0
         learnt, code = np.unique(chosen[taught], return_inverse=True)
         roots, member = np.sqrt(shares[taught]), code[:, None] == np.arange(len(learnt))
-        centres = (member.T @ roots) / member.sum(axis=0)[:, None]
-        variance = ((roots - centres[code]) ** 2).sum(axis=0) / max(len(roots), 1) + _LEAST_VARIANCE
-        return cls(learnt, member.sum(axis=0) / len(shares), centres, variance)
+        centers = (member.T @ roots) / member.sum(axis=0)[:, None]
+        variance = ((roots - centers[code]) ** 2).sum(axis=0) / max(len(roots), 1) + _MIN_VARIANCE
+        return cls(learnt, member.sum(axis=0) / len(shares), centers, variance)
 
     def compare(self, shares: Floats) -> Floats:
         """Give the probabilities of the types, (cells, types): nothing to those without seeds; the shares themselves if none has any."""
         if not len(self.learnt):
             return shares
-        distance = np.stack([((np.sqrt(shares) - centre) ** 2 / self.variance).sum(axis=1) for centre in self.centres], axis=1)
+        distance = np.stack([((np.sqrt(shares) - center) ** 2 / self.variance).sum(axis=1) for center in self.centers], axis=1)
         probabilities = np.zeros_like(shares)
         probabilities[:, self.learnt] = softmax(np.log(self.frequency) - distance / 2, axis=1)
         return probabilities
 
 
 # Of a root of a share: types that no seed shows would otherwise decide by the least trace.
-_LEAST_VARIANCE = 1e-3
+_MIN_VARIANCE = 1e-3
 
 
-def soften(profiles: Floats) -> Floats:
+def temper(profiles: Floats) -> Floats:
     """Average the evidence of the marker sets instead of adding it up, (cells, types).
 
     `Profiles` takes each of the n sets for a witness of its own. They share genes and neighbours, so that its odds are right in

@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 NEIGHBORS = 19
 """Neighbours of a cell; with itself at most a tenth of the slide."""
 
-REACH = 0.75
+BANDWIDTH_SHARE = 0.75
 """Standard deviation of the nearness, in medians of the distance to a neighbour."""
 
 
@@ -36,7 +36,7 @@ class Neighborhood:
             return cls(np.empty((len(components), 0), np.int64), np.empty((len(components), 0)), 1.0)
         # Asked without points, the search leaves each cell out of its own neighbours.
         distance, rows = NearestNeighbors(n_neighbors=k).fit(components).kneighbors()
-        return cls._by_distance(rows, distance, REACH * float(np.median(distance)))
+        return cls._by_distance(rows, distance, BANDWIDTH_SHARE * float(np.median(distance)))
 
     @classmethod
     def _by_distance(cls, rows: NDArray[np.int64], distance: Floats, bandwidth: float) -> "Neighborhood":

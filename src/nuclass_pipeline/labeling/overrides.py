@@ -15,7 +15,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED, read_label_map
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 EDITED, NOT_PROVIDED, PROVIDED_UNRESOLVED = "edited", "not provided", "provided as Unresolved"
 """Why a cell is Unresolved although a person was asked."""
@@ -69,7 +69,7 @@ def apply_edits(labels: pd.DataFrame, path: Path) -> pd.DataFrame:
     clusters = labels["cluster"].astype(str)
     rows = (labels["cluster"].notna() & clusters.isin(list(edits))).to_numpy()
     names = [edits[name] for name in clusters[rows]]
-    log.info("%s: %d edited clusters, %d cells", path, len(edits), len(names))
+    logger.info("%s: %d edited clusters, %d cells", path, len(edits), len(names))
     return _overrule(labels, rows, names, [EDITED if name == UNRESOLVED else None for name in names], "edit")
 
 
@@ -124,7 +124,7 @@ def apply_provided(labels: pd.DataFrame, path: Path, label_map: Path) -> pd.Data
     raw = [given.get(cell, "") for cell in labels["cell_id"]]
     aligned = read_label_map(label_map).align(name or UNRESOLVED for name in raw)
     for (name, reason), count in aligned.dropped.most_common():
-        log.warning("%d cells of %r are Unresolved: %s", count, name, reason)
+        logger.warning("%d cells of %r are Unresolved: %s", count, name, reason)
     why = {"": NOT_PROVIDED, UNRESOLVED: PROVIDED_UNRESOLVED, **dict(aligned.dropped.keys())}
     reasons = [why[said] if name == UNRESOLVED else None for said, name in zip(raw, aligned.labels, strict=True)]
     return _overrule(labels, np.ones(len(labels), bool), aligned.labels, reasons, "provided")

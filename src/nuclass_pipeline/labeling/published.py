@@ -16,13 +16,13 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.clustering import embed
 from nuclass_pipeline.expression.counts import totals
 from nuclass_pipeline.io import require
-from nuclass_pipeline.knowledge.markers import assign, on_panel, read_markers
-from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, agreement
-from nuclass_pipeline.labeling.calibration import appraise
-from nuclass_pipeline.labeling.evidence import ANNOTATORS, collect
+from nuclass_pipeline.knowledge.markers import assign, read_markers, restrict_to_panel
+from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, score_labels_table
+from nuclass_pipeline.labeling.calibration import assign_calibrated
+from nuclass_pipeline.labeling.evidence import ANNOTATORS, gather_expression
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 NONE_OF_THESE = "none of these"
 """Lineage of types that belong to none of those the cells were labelled with."""
@@ -66,7 +66,7 @@ def score_counts(
     wanted = sorted(set(published["lineage"].dropna()))
     found = label_lineages(table, organ, wanted, knowledge, clustering, labeling, lineages)
     truth = published["lineage"].to_numpy(object)
-    scores: dict[str, Any] = {"n": int(published["lineage"].notna().sum()), **agreement(truth, found["candidate"], found["label"])}
+    scores: dict[str, Any] = {"n": int(published["lineage"].notna().sum()), **score_labels_table(truth, found["candidate"], found["label"])}
     scored = published["lineage"].notna().to_numpy()
     f1 = f1_score(truth[scored].astype(str), found["candidate"][scored].astype(str), labels=wanted, average=None, zero_division=0)
     surest = accuracy_at_coverage((truth == found["candidate"])[scored].to_numpy(bool), found["confidence"][scored].to_numpy())
@@ -94,15 +94,15 @@ def label_lineages(
     Cells that fail quality control have no candidate.
     """
     passed = totals(cells) >= max(clustering.min_transcripts, 1)
-    log.info("%d of %d cells pass quality control", passed.sum(), passed.size)
+    logger.info("%d of %d cells pass quality control", passed.sum(), passed.size)
     kept = cells[passed].copy()
-    panel = on_panel(read_markers(knowledge), organ, list(cells.var_names))
+    panel = restrict_to_panel(read_markers(knowledge), organ, list(cells.var_names))
     embedded = kept.copy()
     embed(embedded, clustering)
-    evidence = collect(panel, sparse.csr_matrix(kept.X), embedded.obsm["X_pca"].astype(np.float64))
+    evidence = gather_expression(panel, sparse.csr_matrix(kept.X), embedded.obsm["X_pca"].astype(np.float64))
     homes: Mapping[str, str | None] = assign(panel.types, wanted, file=str(file))
     groups = [homes[name] or NONE_OF_THESE for name in panel.types]
-    verdict = appraise(evidence, ANNOTATORS[labeling.annotator](evidence), groups, labeling.seed)
+    verdict = assign_calibrated(evidence, ANNOTATORS[labeling.annotator](evidence), groups, labeling.seed)
     frame = pd.DataFrame({"candidate": NONE_OF_THESE, "label": UNRESOLVED, "confidence": 0.0}, index=cells.obs_names)
     frame.loc[passed, "candidate"] = np.asarray(groups, object)[verdict.candidate]
     frame.loc[passed, "confidence"] = verdict.group_confidence

@@ -12,16 +12,16 @@ from scipy import sparse
 from nuclass_pipeline.config.study import LabelingConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts, totals
 from nuclass_pipeline.io import read_parquet, write_table
-from nuclass_pipeline.knowledge.markers import TYPES, Panel, on_panel, read_markers
-from nuclass_pipeline.labeling.calibration import appraise
-from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, reasons
-from nuclass_pipeline.labeling.evidence import ANNOTATORS, collect
+from nuclass_pipeline.knowledge.markers import TYPES, Panel, read_markers, restrict_to_panel
+from nuclass_pipeline.labeling.calibration import assign_calibrated
+from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, abstention_reasons
+from nuclass_pipeline.labeling.evidence import ANNOTATORS, gather_expression
 from nuclass_pipeline.labeling.neighborhood import Floats
 from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided
 from nuclass_pipeline.schemas import CLUSTERS, LABELS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def label_cells(
@@ -69,7 +69,7 @@ def label_cells(
     CLUSTERS.check(table, clusters)
     table = match_cells(table, cells.obs_names, clusters)
     passed = table["cluster"].notna().to_numpy() & (totals(cells) > 0)
-    panel = on_panel(read_markers(knowledge), organ, list(cells.var_names))
+    panel = restrict_to_panel(read_markers(knowledge), organ, list(cells.var_names))
     frame = _without_evidence(table, passed).assign(source=config.annotator)
     if passed.any() and panel.types:
         components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
@@ -98,9 +98,9 @@ def _without_evidence(table: pd.DataFrame, passed: NDArray[np.bool_]) -> pd.Data
 
 
 def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig) -> pd.DataFrame:
-    evidence = collect(panel, counts, components)
-    verdict = appraise(evidence, ANNOTATORS[config.annotator](evidence), seed=config.seed)
-    why = reasons(verdict, config.min_confidence)
+    evidence = gather_expression(panel, counts, components)
+    verdict = assign_calibrated(evidence, ANNOTATORS[config.annotator](evidence), seed=config.seed)
+    why = abstention_reasons(verdict, config.min_confidence)
     candidate = np.asarray(panel.types, dtype=object)[verdict.candidate]
     return pd.DataFrame(
         {
@@ -119,4 +119,4 @@ def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, config:
 
 def _report(frame: pd.DataFrame) -> None:
     counts = frame["label"].where(frame["reason"].isna(), frame["label"] + " (" + frame["reason"].fillna("") + ")").value_counts()
-    log.info("labels: %s", ", ".join(f"{name} {n}" for name, n in counts.items()))
+    logger.info("labels: %s", ", ".join(f"{name} {n}" for name, n in counts.items()))

@@ -19,7 +19,7 @@ Builder = Callable[[BackboneConfig], Encoder]
 
 
 @dataclass(frozen=True)
-class Entry:
+class BackboneSpec:
     """One encoder of the registry; `repository` is empty where nothing is downloaded."""
 
     name: str
@@ -31,7 +31,7 @@ class Entry:
     build: Builder
 
 
-REGISTRY: dict[str, Entry] = {}
+REGISTRY: dict[str, BackboneSpec] = {}
 
 
 def register(name: str, *, dim: int, field_px: int, licence: str, source: str, repository: str = "") -> Callable[[Builder], Builder]:
@@ -52,13 +52,13 @@ def register(name: str, *, dim: int, field_px: int, licence: str, source: str, r
     """
 
     def add(build: Builder) -> Builder:
-        REGISTRY[name] = Entry(name, dim, field_px, licence, source, repository, build)
+        REGISTRY[name] = BackboneSpec(name, dim, field_px, licence, source, repository, build)
         return build
 
     return add
 
 
-def describe() -> list[dict[str, Any]]:
+def describe_backbones() -> list[dict[str, Any]]:
     """List the registry as rows of name, dim, field_px, licence, source and download command."""
     return [
         {
@@ -73,7 +73,7 @@ def describe() -> list[dict[str, Any]]:
     ]
 
 
-def entry_of(name: str) -> Entry:
+def find_backbone(name: str) -> BackboneSpec:
     """Look up an encoder.
 
     Raises
@@ -94,7 +94,7 @@ def build_backbone(config: BackboneConfig) -> Encoder:
     UserError
         If the name is unknown, the weights folder is missing, or its contents do not fit.
     """
-    entry = entry_of(config.name)
+    entry = find_backbone(config.name)
     encoder = entry.build(config)
     if encoder.dim != entry.dim:
         raise UserError(
@@ -107,7 +107,7 @@ def build_backbone(config: BackboneConfig) -> Encoder:
 
 def weights_folder(config: BackboneConfig) -> Path:
     """Return the folder of weights after checking that it holds a weights file."""
-    entry = entry_of(config.name)
+    entry = find_backbone(config.name)
     if not config.weights:
         raise UserError("run file", "backbone.weights", f"{config.name} needs its trained weights", _remedy(entry))
     folder = Path(config.weights)
@@ -131,7 +131,7 @@ def load_timm(config: BackboneConfig, architecture: str, arguments: dict[str, An
         encoder.net.load_state_dict(_read_weights(file))
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         problem = f"does not fit {architecture} ({str(error).strip().splitlines()[-1].strip()})"
-        raise UserError(file, "weights", problem, _remedy(entry_of(config.name))) from error
+        raise UserError(file, "weights", problem, _remedy(find_backbone(config.name))) from error
     return encoder
 
 
@@ -148,13 +148,13 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def _remedy(entry: Entry) -> str:
+def _remedy(entry: BackboneSpec) -> str:
     if not entry.repository:
         return "Correct the run file."
     return f"Accept the licence ({entry.licence}) at {entry.source}, run `{_download(entry)}` and name that folder in the run file."
 
 
-def _download(entry: Entry) -> str:
+def _download(entry: BackboneSpec) -> str:
     return f"huggingface-cli download {entry.repository} --local-dir {WEIGHTS / entry.name}"
 
 
@@ -201,16 +201,16 @@ def load_dinov3(config: BackboneConfig) -> Encoder:
     try:
         described = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(file, "file", "not a readable config.json", _remedy(entry_of(config.name))) from error
+        raise UserError(file, "file", "not a readable config.json", _remedy(find_backbone(config.name))) from error
     if described.get("model_type") == "dinov3_vit":
-        return _load_transformers(folder, entry_of(config.name))
+        return _load_transformers(folder, find_backbone(config.name))
     if "dinov3" in str(described.get("architecture")):
         return load_timm(config, described["architecture"], {"dynamic_img_size": True})
     problem = "neither `model_type: dinov3_vit` (transformers) nor an `architecture` with dinov3 (timm)"
-    raise UserError(file, "model_type", problem, _remedy(entry_of(config.name)))
+    raise UserError(file, "model_type", problem, _remedy(find_backbone(config.name)))
 
 
-def _load_transformers(folder: Path, entry: Entry) -> Encoder:
+def _load_transformers(folder: Path, entry: BackboneSpec) -> Encoder:
     from transformers import DINOv3ViTModel
 
     try:

@@ -17,7 +17,7 @@ from nuclass_pipeline.io import require, whole_file
 FORMAT = "nuclass-checkpoint-1"
 
 
-class Meta(Section):
+class CheckpointMetadata(Section):
     """What a checkpoint says about its model."""
 
     kind: ModelName = Field(description="local, global or gate")
@@ -36,14 +36,14 @@ class Meta(Section):
     version: str = Field(nuclass_pipeline.__version__, description="version of the package")
 
 
-def save(path: Path | str, model: nn.Module, meta: Meta) -> None:
+def save_checkpoint(path: Path | str, model: nn.Module, meta: CheckpointMetadata) -> None:
     """Write a model whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with whole_file(path) as partial:
         torch.save({"format": FORMAT, "meta": meta.model_dump(mode="json"), "state": state}, partial)
 
 
-def load(path: Path | str, kind: ModelName) -> tuple[Meta, dict[str, Tensor]]:
+def load_checkpoint(path: Path | str, kind: ModelName) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
     """Read a checkpoint of this kind.
 
     Raises
@@ -56,7 +56,7 @@ def load(path: Path | str, kind: ModelName) -> tuple[Meta, dict[str, Tensor]]:
         content = torch.load(require(path), map_location="cpu", weights_only=True)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise UserError(path, "format", f"not a {FORMAT} file", remedy)
-        meta = Meta.model_validate(content["meta"])
+        meta = CheckpointMetadata.model_validate(content["meta"])
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValidationError) as error:
         raise UserError(path, "file", f"not a readable checkpoint ({str(error).splitlines()[0]})", remedy) from error
     if meta.kind != kind:

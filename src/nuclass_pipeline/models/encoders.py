@@ -13,7 +13,7 @@ from nuclass_pipeline.models.tiny import TinyResNet
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _LAYERS: dict[str, Any] = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU}
-_CENTRE_WIDTH = 0.1
+_CENTER_WIDTH = 0.1
 
 
 class Encoder(nn.Module):
@@ -60,7 +60,7 @@ class Encoder(nn.Module):
         """Trade time for memory: recompute activations in the backward pass."""
         raise NotImplementedError
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Standardise values 0–1 with the statistics the encoder was trained on."""
         return (images - self.mean) / self.std
 
@@ -75,7 +75,7 @@ class TokenEncoder(Encoder):
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, S, S) with values 0–1 into vectors (B, dim)."""
-        out = self.net(self.normalise(images))
+        out = self.net(self.normalize(images))
         vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
         return vector
 
@@ -123,10 +123,10 @@ class ConvEncoder(Encoder):
 
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pooled vector and the last feature map."""
-        images = self.normalise(images).contiguous(memory_format=torch.channels_last)
+        images = self.normalize(images).contiguous(memory_format=torch.channels_last)
         grid: Tensor = self.net.forward_features(images)
-        centre = (grid * _centre_window(grid)).sum((2, 3))
-        return torch.cat([grid.mean((2, 3)), centre], dim=1), grid
+        center = (grid * _center_window(grid)).sum((2, 3))
+        return torch.cat([grid.mean((2, 3)), center], dim=1), grid
 
     def blocks(self) -> list[list[nn.Parameter]]:
         """Return stem, each stage, and nothing after the last."""
@@ -138,9 +138,9 @@ class ConvEncoder(Encoder):
         """Do nothing: the activations of a small network need no saving."""
 
 
-def _centre_window(grid: Tensor) -> Tensor:
+def _center_window(grid: Tensor) -> Tensor:
     ys, xs = ((torch.arange(side, device=grid.device) + 0.5) / side - 0.5 for side in grid.shape[2:])
-    window = torch.exp(-(ys[:, None] ** 2 + xs[None] ** 2) / (2 * _CENTRE_WIDTH**2))
+    window = torch.exp(-(ys[:, None] ** 2 + xs[None] ** 2) / (2 * _CENTER_WIDTH**2))
     return window / window.sum()
 
 

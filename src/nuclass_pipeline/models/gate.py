@@ -12,7 +12,7 @@ from nuclass_pipeline.models import checkpoint
 STATISTICS = 8
 
 
-def confidence(p: Tensor) -> Tensor:
+def path_confidence(p: Tensor) -> Tensor:
     """Return max probability, entropy / ln C and top-2 margin of probabilities (B, C), as (B, 3)."""
     top = p.topk(2, dim=-1).values
     entropy = torch.special.entr(p).sum(-1) / torch.log(torch.tensor(float(p.shape[-1]), device=p.device))
@@ -21,7 +21,7 @@ def confidence(p: Tensor) -> Tensor:
 
 def statistics(local_p: Tensor, global_p: Tensor) -> Tensor:
     """Return the statistics (B, 8): maxima, entropies and margins, local before global, then the maxima's difference and its size."""
-    paired = torch.stack([confidence(local_p), confidence(global_p)], dim=-1).flatten(1)
+    paired = torch.stack([path_confidence(local_p), path_confidence(global_p)], dim=-1).flatten(1)
     difference = paired[:, 1:2] - paired[:, 0:1]
     return torch.cat([paired, difference, difference.abs()], dim=-1)
 
@@ -65,9 +65,9 @@ def _projection(dim: int, config: GateConfig) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, config.projection), nn.SiLU(), nn.Dropout(config.dropout))
 
 
-def restore_gate(path: Path | str) -> tuple[Gate, checkpoint.Meta]:
+def restore_gate(path: Path | str) -> tuple[Gate, checkpoint.CheckpointMetadata]:
     """Rebuild the gate from its checkpoint."""
-    meta, state = checkpoint.load(path, "gate")
+    meta, state = checkpoint.load_checkpoint(path, "gate")
     model = Gate(meta.dims["local"], meta.dims["global"], meta.gate or GateConfig())
     model.load_state_dict(state)
     return model.eval(), meta

@@ -10,7 +10,7 @@ from nuclass_pipeline.config.models import GlobalConfig
 from nuclass_pipeline.models import checkpoint
 from nuclass_pipeline.models.encoders import Encoder, assemble
 from nuclass_pipeline.models.layers import ClassifierHead, Projection
-from nuclass_pipeline.models.local import LocalOutput, LocalPath
+from nuclass_pipeline.models.local import LocalClassifier, LocalOutput
 
 
 class GlobalOutput(NamedTuple):
@@ -22,7 +22,7 @@ class GlobalOutput(NamedTuple):
     inner_gate: Tensor
 
 
-class GlobalPath(nn.Module):
+class GlobalClassifier(nn.Module):
     """A trained-on copy of path local, a context encoder, a projection of each, and a head on both.
 
     Parameters
@@ -41,7 +41,7 @@ class GlobalPath(nn.Module):
 
     alpha: Tensor
 
-    def __init__(self, local: LocalPath, encoder: Encoder | None, context_dim: int, *, classes: int, config: GlobalConfig) -> None:
+    def __init__(self, local: LocalClassifier, encoder: Encoder | None, context_dim: int, *, classes: int, config: GlobalConfig) -> None:
         super().__init__()
         size = config.projection
         self.local, self.encoder = local, encoder
@@ -90,12 +90,12 @@ class GlobalPath(nn.Module):
         return gate
 
 
-def restore_global(path: Path | str) -> tuple[GlobalPath, checkpoint.Meta]:
+def restore_global(path: Path | str) -> tuple[GlobalClassifier, checkpoint.CheckpointMetadata]:
     """Rebuild path global from its checkpoint; a frozen context encoder is not part of it."""
-    meta, state = checkpoint.load(path, "global")
+    meta, state = checkpoint.load_checkpoint(path, "global")
     config = meta.global_ or GlobalConfig()
-    local = LocalPath(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
+    local = LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
     encoder = assemble(meta.context) if meta.context else None
-    model = GlobalPath(local, encoder, meta.dims["context"], classes=len(meta.classes), config=config)
+    model = GlobalClassifier(local, encoder, meta.dims["context"], classes=len(meta.classes), config=config)
     model.load_state_dict(state)
     return model.eval(), meta

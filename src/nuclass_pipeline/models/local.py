@@ -19,7 +19,7 @@ class LocalOutput(NamedTuple):
     logits: Tensor
 
 
-class LocalPath(nn.Module):
+class LocalClassifier(nn.Module):
     """Encoder → FiLM → head.
 
     Parameters
@@ -48,9 +48,9 @@ class LocalPath(nn.Module):
         return LocalOutput(raw, feature, self.head(feature))
 
 
-def restore_local(path: Path | str) -> tuple[LocalPath, checkpoint.Meta]:
+def restore_local(path: Path | str) -> tuple[LocalClassifier, checkpoint.CheckpointMetadata]:
     """Rebuild path local from its checkpoint; no other file is needed."""
-    meta, state = checkpoint.load(path, "local")
-    model = LocalPath(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
+    meta, state = checkpoint.load_checkpoint(path, "local")
+    model = LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
     model.load_state_dict(state)
     return model.eval(), meta

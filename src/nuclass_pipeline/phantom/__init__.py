@@ -21,7 +21,7 @@ from nuclass_pipeline.phantom.frames import he_frame, xenium_frame
 from nuclass_pipeline.phantom.images import write_dapi, write_he
 from nuclass_pipeline.phantom.layout import draw_layout
 from nuclass_pipeline.phantom.nuclei import draw_chromatin
-from nuclass_pipeline.phantom.programs import read_panel
+from nuclass_pipeline.phantom.programs import read_phantom_panel
 from nuclass_pipeline.phantom.shapes import draw_shapes
 from nuclass_pipeline.phantom.stain import render_dapi, render_he
 from nuclass_pipeline.phantom.tissue import GLAND_CLASS, populate
@@ -31,7 +31,7 @@ from nuclass_pipeline.schemas import TRUTH
 if TYPE_CHECKING:
     from nuclass_pipeline.config.synthetic import SyntheticConfig
 
-_FEWEST = 10
+_MIN_TRANSCRIPTS = 10
 _UNSEEN_NUCLEI = 0.006
 
 
@@ -70,7 +70,7 @@ def make_slide(*, organ: str, seed: int, config: "SyntheticConfig", manifest: Pa
     write_matrix(bundle, folder / "cell_feature_matrix.h5")
     write_panel(bundle.features, folder / "gene_panel.json")
     _write_pictures(streams[2], streams[3], bundle, config, folder, image, alignment, identity)
-    poor = cell_table(bundle)["transcript_counts"].to_numpy() < _FEWEST
+    poor = cell_table(bundle)["transcript_counts"].to_numpy() < _MIN_TRANSCRIPTS
     write_table(pd.DataFrame({"cell_id": bundle.ids, "label": bundle.cells.label, "niche": bundle.cells.niche, "poor": poor}), truth, TRUTH)
     write_json(experiment(bundle, organ, identity), manifest)
 
@@ -79,7 +79,7 @@ def _draw_bundle(place: np.random.Generator, count: np.random.Generator, organ: 
     layout = draw_layout(place, organ, config.cells, config.cells_per_mm2, config.aspect)
     cells = populate(place, layout, config.cells)
     shapes = draw_shapes(place, cells)
-    panel = read_panel()
+    panel = read_phantom_panel()
     features, genes = read_features(panel), [gene["gene"] for gene in panel]
     nucleated = count.uniform(size=len(cells)) >= _UNSEEN_NUCLEI
     drawn = draw_transcripts(count, cells, shapes, genes, len(features) - len(genes), layout.frame_um, config, nucleated)

@@ -77,8 +77,8 @@ class Bundle:
 def cell_table(bundle: Bundle) -> pd.DataFrame:
     """Give the table `cells.parquet`; lengths in µm."""
     matrix, counter = bundle.matrix, bundle.features["counter"].to_numpy()
-    centre = centroids_um(bundle.cells.xy_um, bundle.shapes.cell_um)
-    table = pd.DataFrame({"cell_id": bundle.ids, "x_centroid": centre[:, 0], "y_centroid": centre[:, 1]})
+    center = centroids_um(bundle.cells.xy_um, bundle.shapes.cell_um)
+    table = pd.DataFrame({"cell_id": bundle.ids, "x_centroid": center[:, 0], "y_centroid": center[:, 1]})
     for name in _COUNT_COLUMNS:
         table[name] = np.asarray(matrix[np.flatnonzero(counter == name)].sum(0)).ravel().astype(np.int64)
     table["total_counts"] = np.asarray(matrix.sum(0)).ravel().astype(np.int64)

@@ -66,8 +66,8 @@ def he_frame(frame_um: tuple[float, float], mpp: float, rotation_deg: float) -> 
 
 def patches(frame: Frame, xy_um: Floats, reach_um: Floats) -> Iterator[Patch]:
     """Give the pixels within `reach_um` of each point, in the order of the points."""
-    centres = frame.pixels(xy_um)
-    for (x, y), reach in zip(centres, np.ceil(reach_um / frame.mpp).astype(int), strict=True):
+    centers = frame.pixels(xy_um)
+    for (x, y), reach in zip(centers, np.ceil(reach_um / frame.mpp).astype(int), strict=True):
         columns = np.arange(max(0, int(x) - reach), min(frame.shape[1], int(x) + reach + 2), dtype=np.float32)
         rows = np.arange(max(0, int(y) - reach), min(frame.shape[0], int(y) + reach + 2), dtype=np.float32)
         dx, dy = columns[None] - np.float32(x), rows[:, None] - np.float32(y)

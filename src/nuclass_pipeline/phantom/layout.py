@@ -53,12 +53,12 @@ class Waves:
 class Mosaic:
     """A wavy Voronoi partition of the plane."""
 
-    centres_um: Floats
+    centers_um: Floats
     warp: tuple[Waves, Waves]
 
     def reach(self, xy_um: Floats) -> tuple[NDArray[np.int64], Floats]:
         """Give the tile of each point and its distance to the tile's centre, µm."""
-        distance, index = nearest(self.centres_um, self.warped(xy_um), 1)
+        distance, index = nearest(self.centers_um, self.warped(xy_um), 1)
         return index[:, 0], distance[:, 0]
 
     def warped(self, xy_um: Floats) -> Floats:
@@ -68,8 +68,8 @@ class Mosaic:
     def locate(self, xy_um: Floats) -> tuple[NDArray[np.int64], Floats]:
         """Give the tile of each point and its distance to the tile's border, µm."""
         xy = self.warped(xy_um)
-        distance, index = nearest(self.centres_um, xy, 6)
-        gap = np.linalg.norm(self.centres_um[index[:, 1:]] - self.centres_um[index[:, :1]], axis=2)
+        distance, index = nearest(self.centers_um, xy, 6)
+        gap = np.linalg.norm(self.centers_um[index[:, 1:]] - self.centers_um[index[:, :1]], axis=2)
         inset = (distance[:, 1:] ** 2 - distance[:, :1] ** 2) / (2 * gap)
         return index[:, 0], inset.min(1)
 
@@ -78,7 +78,7 @@ class Mosaic:
 class Discs:
     """Round holes in the tissue: air spaces, ducts' and vessels' lumens."""
 
-    centres_um: Floats
+    centers_um: Floats
     radii_um: Floats
     kind: NDArray[np.str_]
 
@@ -118,7 +118,7 @@ class Layout:
 
     def clear(self, xy_um: Floats) -> Bools:
         """Say of each point whether it lies so much nearer to islands of one kind that its surroundings leave no doubt."""
-        distance, index = nearest(self.islands.centres_um, self.islands.warped(xy_um), 8)
+        distance, index = nearest(self.islands.centers_um, self.islands.warped(xy_um), 8)
         kind = self.tumour[index]
         nests = np.where(kind, distance, np.inf).min(1)
         normal = np.where(kind, np.inf, distance).min(1)
@@ -145,15 +145,15 @@ def draw_layout(rng: np.random.Generator, organ: str, cells: int, cells_per_mm2:
     """Draw the geometry of a slide of `cells` / `cells_per_mm2` mm², `aspect` times as wide as high."""
     height = 1e3 * np.sqrt(cells / cells_per_mm2 / aspect)
     size = (float(height * aspect), float(height))
-    centres, tumour = _islands(rng, size)
+    centers, tumour = _islands(rng, size)
     lobe_count = max(8, int(size[0] * size[1] / 52**2))
-    lobe_centres = rng.uniform(0, 1, (lobe_count, 2)) * size + MARGIN_UM
+    lobe_centers = rng.uniform(0, 1, (lobe_count, 2)) * size + MARGIN_UM
     return Layout(
         organ,
         size,
-        Mosaic(centres, _pair(rng, 9, (110, 220))),
+        Mosaic(centers, _pair(rng, 9, (110, 220))),
         tumour,
-        Mosaic(lobe_centres, _pair(rng, 2.5, (25, 50))),
+        Mosaic(lobe_centers, _pair(rng, 2.5, (25, 50))),
         _pair(rng, 4, (60, 150)),
         Waves.draw(rng, 14, (90, 260), 7),
         rng.uniform(0, np.pi),
@@ -172,18 +172,18 @@ def _islands(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Fl
     column, row = np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij")
     x = (column + 0.5) * size_um[0] / columns
     y = (row + 0.5 + 0.25 * np.where(column % 2, 1, -1)) * size_um[1] / rows
-    centres = np.stack([x.ravel(), y.ravel()], 1) + rng.uniform(-0.08, 0.08, (columns * rows, 2)) * ISLAND_SPACING_UM
-    return centres + MARGIN_UM, tumour[nearest(zones, centres, 1)[1][:, 0]]
+    centers = np.stack([x.ravel(), y.ravel()], 1) + rng.uniform(-0.08, 0.08, (columns * rows, 2)) * ISLAND_SPACING_UM
+    return centers + MARGIN_UM, tumour[nearest(zones, centers, 1)[1][:, 0]]
 
 
 def _zones(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Floats, Bools]:
     """Lay zones like bricks, kinds alternating both ways, so that every strip of the slide crosses both kinds."""
     columns, rows = (max(2, round(side / ZONE_UM)) if i == 0 else max(1, round(side / ZONE_UM)) for i, side in enumerate(size_um))
     first = int(rng.integers(2))
-    centres, tumour = [], []
+    centers, tumour = [], []
     for column in range(columns):
         shifted = rows > 1 and column % 2 == 1
         for row in range(rows + shifted):
-            centres.append(((column + 0.5) * size_um[0] / columns, (row + (0 if shifted else 0.5)) * size_um[1] / rows))
+            centers.append(((column + 0.5) * size_um[0] / columns, (row + (0 if shifted else 0.5)) * size_um[1] / rows))
             tumour.append((row + (column // 2 if rows > 1 else column) + first) % 2 == 0)
-    return np.array(centres) + rng.uniform(-0.06, 0.06, (len(centres), 2)) * ZONE_UM, np.array(tumour)
+    return np.array(centers) + rng.uniform(-0.06, 0.06, (len(centers), 2)) * ZONE_UM, np.array(tumour)

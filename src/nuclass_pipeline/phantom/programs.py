@@ -23,17 +23,17 @@ _SIZE: dict[str, float] = {
 }
 
 
-def read_panel() -> list[dict[str, str]]:
+def read_phantom_panel() -> list[dict[str, str]]:
     """Read the panel in feature order: gene, ensembl_id and category (predesigned_gene or custom_gene)."""
     return _read("panel.tsv")
 
 
-def read_programmes() -> dict[str, dict[str, float]]:
+def read_programs() -> dict[str, dict[str, float]]:
     """Read the genes of each class with their expected transcripts relative to each other."""
-    programmes: dict[str, dict[str, float]] = {}
+    programs: dict[str, dict[str, float]] = {}
     for row in _read("programs.tsv"):
-        programmes.setdefault(row["class"], {})[row["gene"]] = float(row["weight"])
-    return programmes
+        programs.setdefault(row["class"], {})[row["gene"]] = float(row["weight"])
+    return programs
 
 
 def _read(name: str) -> list[dict[str, str]]:
@@ -59,9 +59,9 @@ def expected_counts(rng: np.random.Generator, labels: NDArray[np.str_], genes: l
     background /= background.sum()
     classes, code = np.unique(labels, return_inverse=True)
     position = {gene: column for column, gene in enumerate(genes)}
-    profiles, programmes = np.zeros((len(classes), len(genes))), read_programmes()
+    profiles, programs = np.zeros((len(classes), len(genes))), read_programs()
     for row, name in enumerate(classes):
-        for gene, weight in programmes[str(name)].items():
+        for gene, weight in programs[str(name)].items():
             profiles[row, position[gene]] = weight
     profiles = SPECIFIC * profiles / profiles.sum(1, keepdims=True) + (1 - SPECIFIC) * background
     size = median * np.array([_SIZE.get(str(name), 1.0) for name in classes])

@@ -115,8 +115,8 @@ def _paint_discs(rng: np.random.Generator, field: _Field, frame: Frame, discs: D
     """Open lumens, line them, and put red cells into vessels."""
     theta = 2 * np.pi * np.arange(ANGLES) / ANGLES
     red: list[tuple[float, float]] = []
-    for centre, radius, kind, patch in zip(
-        discs.centres_um, discs.radii_um, discs.kind, patches(frame, discs.centres_um, discs.radii_um * 1.3 + 2), strict=True
+    for center, radius, kind, patch in zip(
+        discs.centers_um, discs.radii_um, discs.kind, patches(frame, discs.centers_um, discs.radii_um * 1.3 + 2), strict=True
     ):
         outline = np.full(ANGLES, float(radius))
         for order in (2, 3, 4):
@@ -129,7 +129,7 @@ def _paint_discs(rng: np.random.Generator, field: _Field, frame: Frame, discs: D
         if kind in ("vessel", "arteriole"):
             for _ in range(int(radius**2 / 7)):
                 turn, share = rng.uniform(0, 2 * np.pi), radius * 0.75 * np.sqrt(rng.uniform())
-                red.append((centre[0] + share * np.cos(turn), centre[1] + share * np.sin(turn)))
+                red.append((center[0] + share * np.cos(turn), center[1] + share * np.sin(turn)))
     if red:
         points, size = np.array(red), np.full(ANGLES, 2.4)
         for patch in patches(frame, points, np.full(len(points), 3.4)):

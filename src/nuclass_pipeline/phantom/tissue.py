@@ -118,72 +118,72 @@ def _sites(rng: np.random.Generator, layout: Layout, packing: _Packing, radius_u
     return np.asarray(xy[chosen])
 
 
-def _ring(rng: np.random.Generator, packing: _Packing, centre: Floats, radius_um: float, spacing_um: float, label: str, niche: str) -> None:
+def _ring(rng: np.random.Generator, packing: _Packing, center: Floats, radius_um: float, spacing_um: float, label: str, niche: str) -> None:
     """Set cells on a circle, their nuclei along it."""
     n = max(3, round(2 * np.pi * radius_um / spacing_um))
     angles = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(n) / n + rng.normal(0, 0.06, n)
     for angle in angles:
-        packing.add(centre + radius_um * np.array([np.cos(angle), np.sin(angle)]), label, niche, float(angle + np.pi / 2))
+        packing.add(center + radius_um * np.array([np.cos(angle), np.sin(angle)]), label, niche, float(angle + np.pi / 2))
 
 
-def _endothelium(layout: Layout, centre: Floats) -> tuple[str, str]:
-    tumour = bool(layout.regions(centre[None])[2][0])
+def _endothelium(layout: Layout, center: Floats) -> tuple[str, str]:
+    tumour = bool(layout.regions(center[None])[2][0])
     return ("Endothelial_TumorAssociated", "tumour stroma") if tumour else ("Endothelial", "normal stroma")
 
 
 def _arterioles(rng: np.random.Generator, layout: Layout, packing: _Packing) -> None:
-    centres = _sites(rng, layout, packing, 21, DEEP_UM + 3, 1)
-    for centre in centres:
-        packing.block(centre, 5.2)
-        _ring(rng, packing, centre, 9.2, 13, *_endothelium(layout, centre))
-        _ring(rng, packing, centre, 14.5, 10.5, "Smooth_Muscle", "vessel wall")
-        _ring(rng, packing, centre, 20.5, 14.0, "Smooth_Muscle", "vessel wall")
-    layout.discs.append(Discs(centres, np.full(len(centres), 7.2), np.full(len(centres), "arteriole")))
+    centers = _sites(rng, layout, packing, 21, DEEP_UM + 3, 1)
+    for center in centers:
+        packing.block(center, 5.2)
+        _ring(rng, packing, center, 9.2, 13, *_endothelium(layout, center))
+        _ring(rng, packing, center, 14.5, 10.5, "Smooth_Muscle", "vessel wall")
+        _ring(rng, packing, center, 20.5, 14.0, "Smooth_Muscle", "vessel wall")
+    layout.discs.append(Discs(centers, np.full(len(centers), 7.2), np.full(len(centers), "arteriole")))
 
 
 def _aggregates(rng: np.random.Generator, layout: Layout, packing: _Packing) -> None:
-    centres = _sites(rng, layout, packing, 25, 14, 1)
-    for centre in centres:
+    centers = _sites(rng, layout, packing, 25, 14, 1)
+    for center in centers:
         for radius, label in [*[(16.0, "B_Cell")] * 160, *[(25.0, "T_Cell")] * 22, *[(25.0, "Macrophage")] * 18]:
             offset = rng.normal(0, 1, 2)
             offset *= radius * np.sqrt(rng.uniform(0, 1)) / np.linalg.norm(offset)
-            packing.add(centre + offset, label, "lymphoid aggregate", float(rng.uniform(0, np.pi)))
+            packing.add(center + offset, label, "lymphoid aggregate", float(rng.uniform(0, np.pi)))
 
 
 def _vessels(rng: np.random.Generator, layout: Layout, packing: _Packing, n: int) -> None:
-    centres = _sites(rng, layout, packing, 9.5, DEEP_UM + 6, 1 + n // 4)[:n]
-    radii = rng.uniform(3.2, 5.0, len(centres))
-    for centre, radius in zip(centres, radii, strict=True):
-        packing.block(centre, radius - 2)
-        _ring(rng, packing, centre, radius + 2.2, 9.5, *_endothelium(layout, centre))
-    layout.discs.append(Discs(centres, radii, np.full(len(centres), "vessel")))
+    centers = _sites(rng, layout, packing, 9.5, DEEP_UM + 6, 1 + n // 4)[:n]
+    radii = rng.uniform(3.2, 5.0, len(centers))
+    for center, radius in zip(centers, radii, strict=True):
+        packing.block(center, radius - 2)
+        _ring(rng, packing, center, radius + 2.2, 9.5, *_endothelium(layout, center))
+    layout.discs.append(Discs(centers, radii, np.full(len(centers), "vessel")))
 
 
 def _holes(
     rng: np.random.Generator, layout: Layout, packing: _Packing, radii_um: Floats, gap_um: float, overhang_um: float
 ) -> tuple[Floats, Floats]:
     """Pack discs of the given radii, largest first, into the normal parenchyma."""
-    centres: list[Floats] = []
+    centers: list[Floats] = []
     kept: list[float] = []
     xy = _scatter(rng, layout, len(radii_um))
     radii_um = radii_um[: len(xy)]
     region, depth, tumour = layout.regions(xy)
     good = ~tumour & (region != 0) & (depth < overhang_um - radii_um) & (layout.edge(xy) > radii_um + 3)
-    for centre, radius in zip(xy[good], radii_um[good], strict=True):
-        clear = not centres or (np.hypot(*(np.array(centres) - centre).T) > np.array(kept) + radius + gap_um).all()
-        if clear and packing.fits(centre, float(radius)):
-            centres.append(centre)
+    for center, radius in zip(xy[good], radii_um[good], strict=True):
+        clear = not centers or (np.hypot(*(np.array(centers) - center).T) > np.array(kept) + radius + gap_um).all()
+        if clear and packing.fits(center, float(radius)):
+            centers.append(center)
             kept.append(float(radius))
-    return np.array(centres).reshape(-1, 2), np.array(kept)
+    return np.array(centers).reshape(-1, 2), np.array(kept)
 
 
 def _lumens(rng: np.random.Generator, layout: Layout, packing: _Packing) -> None:
-    centres, radii = _holes(rng, layout, packing, np.sort(rng.uniform(6, 10, 6000))[::-1], 26, -1.0)
-    for centre, radius in zip(centres, radii, strict=True):
-        packing.block(centre, radius - 0.5)
-    for centre, radius in zip(centres, radii, strict=True):
-        _ring(rng, packing, centre, radius + 4.0, 9.5, LINING_CLASS[layout.organ], "lumen")
-    layout.discs.append(Discs(centres, radii, np.full(len(centres), "lumen")))
+    centers, radii = _holes(rng, layout, packing, np.sort(rng.uniform(6, 10, 6000))[::-1], 26, -1.0)
+    for center, radius in zip(centers, radii, strict=True):
+        packing.block(center, radius - 0.5)
+    for center, radius in zip(centers, radii, strict=True):
+        _ring(rng, packing, center, radius + 4.0, 9.5, LINING_CLASS[layout.organ], "lumen")
+    layout.discs.append(Discs(centers, radii, np.full(len(centers), "lumen")))
 
 
 def _fill_parenchyma(rng: np.random.Generator, layout: Layout, packing: _Packing, mix: Mix, most: int) -> None:

@@ -17,20 +17,20 @@ from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
 from nuclass_pipeline.proposals.annotators import ClusterAnnotator, RulesAnnotator
 from nuclass_pipeline.proposals.evidence import BLOCKS, ClusterEvidence
-from nuclass_pipeline.proposals.language_model import LanguageAnnotator, LanguageModel, Reader, describe
-from nuclass_pipeline.proposals.propose import EvidenceFiles, choose, is_weak, read_evidence
+from nuclass_pipeline.proposals.language_model import LanguageAnnotator, LanguageModel, Reader, describe_evidence
+from nuclass_pipeline.proposals.propose import ProposalFiles, choose_label, is_weak, read_evidence
 from nuclass_pipeline.proposals.rationale import Writer
 from nuclass_pipeline.schemas import ABLATION, TRUTH
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Answer = Callable[[ClusterEvidence], str | None]
 
-EVIDENCE: dict[str, tuple[str, ...]] = {"all": (), **{f"without {block}": (block,) for block in BLOCKS}, "none": BLOCKS}
+ABLATIONS: dict[str, tuple[str, ...]] = {"all": (), **{f"without {block}": (block,) for block in BLOCKS}, "none": BLOCKS}
 """Name of each comparison, and the blocks it leaves out."""
 
 _FREE = "Reply with the name of the one best cell type and nothing else."
-_MOST_TOKENS = 24
+_MAX_TOKENS = 24
 
 
 class Model(Reader, Writer, Protocol):
@@ -38,7 +38,7 @@ class Model(Reader, Writer, Protocol):
 
 
 @dataclass(frozen=True)
-class Contestant:
+class AnnotatorVariant:
     """One way to name a cluster.
 
     `answer` gives a label, whatever else was written, or None for a tie; `again` does the same with the labels in reversed order, and
@@ -52,7 +52,7 @@ class Contestant:
 
 
 def compare_annotators(
-    *, truth: Path | None = None, config: LabelingConfig, threads: int, comparison: Path, **files: Unpack[EvidenceFiles]
+    *, truth: Path | None = None, config: LabelingConfig, threads: int, comparison: Path, **files: Unpack[ProposalFiles]
 ) -> None:
     """Propose the labels of a slide's clusters with less evidence and by other annotators, and count what that changes.
 
@@ -71,37 +71,37 @@ def compare_annotators(
     """
     known = read_evidence(**files)
     model = cast(Model, LanguageModel(config.model, threads)) if config.model else None
-    frame = compare(
+    frame = compare_variants(
         records=known.records(),
         reordered=known.backwards().records(),
         least=known.chance(),
         truth=_true_labels(truth, known.cells) if truth else {},
-        contestants=contestants(model),
+        variants=annotator_variants(model),
     )
     write_table(frame, comparison, ABLATION)
 
 
-def contestants(model: Model | None) -> tuple[Contestant, ...]:
+def annotator_variants(model: Model | None) -> tuple[AnnotatorVariant, ...]:
     """List who takes part: the rules, and with a model its choice among the labels and the name that it writes."""
-    rules = partial(chosen, RulesAnnotator())
+    rules = partial(top_label, RulesAnnotator())
     if model is None:
-        return (Contestant("rules", "constrained", rules, rules),)
-    choice, reverse = (_remembered(partial(chosen, LanguageAnnotator(model, backwards=backwards))) for backwards in (False, True))
+        return (AnnotatorVariant("rules", "constrained", rules, rules),)
+    choice, reverse = (_remembered(partial(top_label, LanguageAnnotator(model, backwards=backwards))) for backwards in (False, True))
     return (
-        Contestant("rules", "constrained", rules, rules),
-        Contestant("llm-score", "constrained", choice, reverse),
-        Contestant("llm-score", "free", _remembered(partial(written, model)), None),
+        AnnotatorVariant("rules", "constrained", rules, rules),
+        AnnotatorVariant("llm-score", "constrained", choice, reverse),
+        AnnotatorVariant("llm-score", "free", _remembered(partial(free_text, model)), None),
     )
 
 
-def chosen(annotator: ClusterAnnotator, evidence: ClusterEvidence) -> str | None:
+def top_label(annotator: ClusterAnnotator, evidence: ClusterEvidence) -> str | None:
     """Give the label that an annotator ranks first; None for a tie."""
-    return choose(annotator.rank(evidence))
+    return choose_label(annotator.rank(evidence))
 
 
-def written(model: Writer, evidence: ClusterEvidence) -> str:
+def free_text(model: Writer, evidence: ClusterEvidence) -> str:
     """Ask without options, and give the type that the first line of the text names; the line itself if it names none."""
-    line = model.write(f"{describe(evidence)}\n{_FREE}", _MOST_TOKENS).strip().partition("\n")[0]
+    line = model.write(f"{describe_evidence(evidence)}\n{_FREE}", _MAX_TOKENS).strip().partition("\n")[0]
     return HIERARCHY.type_named(line) or line
 
 
@@ -110,7 +110,7 @@ def _remembered(answer: Answer) -> Answer:
     known: dict[tuple[str, tuple[str, ...]], str | None] = {}
 
     def answer_once(evidence: ClusterEvidence) -> str | None:
-        key = describe(evidence), evidence.admissible
+        key = describe_evidence(evidence), evidence.admissible
         if key not in known:
             known[key] = answer(evidence)
         return known[key]
@@ -118,13 +118,13 @@ def _remembered(answer: Answer) -> Answer:
     return answer_once
 
 
-def compare(
+def compare_variants(
     *,
     records: Sequence[ClusterEvidence],
     reordered: Sequence[ClusterEvidence],
     least: float,
     truth: Mapping[str, str],
-    contestants: Sequence[Contestant],
+    variants: Sequence[AnnotatorVariant],
 ) -> pd.DataFrame:
     """Score every contestant with each of `EVIDENCE`.
 
@@ -138,7 +138,7 @@ def compare(
         Support that chance reaches. It is held against the whole record, so that a comparison changes nothing but what is shown.
     truth
         Commonest true label of each cluster, where one is known.
-    contestants
+    variants
         Who takes part.
 
     Returns
@@ -147,14 +147,14 @@ def compare(
     """
     weak = np.array([is_weak(record, least) for record in records], bool)
     rows = []
-    for contestant in contestants:
-        for name, blocks in EVIDENCE.items():
+    for contestant in variants:
+        for name, blocks in ABLATIONS.items():
             answers = [contestant.answer(leave_out(record, blocks)) for record in records]
             again = [contestant.again(leave_out(record, blocks)) for record in reordered] if contestant.again else None
             found = {"annotator": contestant.annotator, "answer": contestant.kind, "evidence": name, "n": len(records)}
             rows.append(found | _score(records, answers, again, weak, truth))
             named = {record.cluster: answer for record, answer in zip(records, answers, strict=True)}
-            log.info("%s, %s, %s: %s", contestant.annotator, contestant.kind, name, named)
+            logger.info("%s, %s, %s: %s", contestant.annotator, contestant.kind, name, named)
     return pd.DataFrame(rows)
 
 

@@ -35,7 +35,7 @@ class RulesAnnotator:
         return dict(zip(evidence.admissible, values.tolist(), strict=True))
 
 
-def chance_support(
+def null_support(
     *, sizes: Mapping[Any, int], markers: pd.DataFrame, panel: Panel, genes: Sequence[str], organ: str, draws: int = 40, seed: int = 0
 ) -> float:
     """Give the support that the best label of a cluster reaches by chance in one case of a hundred.

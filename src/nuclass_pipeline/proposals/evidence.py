@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.knowledge.markers import TYPES, Panel
 
-MOST_MARKERS, MOST_LABELS, MOST_PROGRAMS = 20, 12, 6
+MAX_MARKERS, MAX_LABELS, MAX_PROGRAMS = 20, 12, 6
 """A record holds no more than this, the strongest first."""
 
-DOUBT = 2.0
+MIN_FOLD_CHANGE = 2.0
 """Markers that a type is thought to have besides those on the panel, and not up: else a type with one marker is proven by it."""
 
 BLOCKS = ("markers", "support", "programs", "composition")
@@ -81,7 +81,7 @@ class ClusterEvidence:
             raise ValueError(f"admissible labels must be one or more, and different: {self.admissible}")
         if outside := sorted({support.label for support in self.support} - set(self.admissible)):
             raise ValueError(f"{outside[0]!r} is supported and not admissible")
-        for block, most in (("markers", MOST_MARKERS), ("support", MOST_LABELS), ("programs", MOST_PROGRAMS)):
+        for block, most in (("markers", MAX_MARKERS), ("support", MAX_LABELS), ("programs", MAX_PROGRAMS)):
             if len(getattr(self, block)) > most:
                 raise ValueError(f"{len(getattr(self, block))} {block}; a record holds {most}")
 
@@ -157,7 +157,7 @@ def collect_evidence(
     """
     names = [str(name) for name in sizes]
     marked = _by_cluster(markers, names, "markers", ("log2fc", "fraction_in", "fraction_out"))
-    programmed = _by_cluster(programs, names, "programs", ("q",))
+    programd = _by_cluster(programs, names, "programs", ("q",))
     composed = {str(name): shares for name, shares in (compositions or {}).items()}
     knowledge = _Knowledge(panel, genes)
     records = []
@@ -166,7 +166,7 @@ def collect_evidence(
         shares = {str(label): float(share) for label, share in composed.get(name, {}).items()}
         support = knowledge.support(listed)
         records.append(
-            ClusterEvidence(name, int(size), species, organ, listed, support, _programs(programmed.get(name)), shares, panel.types)
+            ClusterEvidence(name, int(size), species, organ, listed, support, _programs(programd.get(name)), shares, panel.types)
         )
     return tuple(records)
 
@@ -187,7 +187,7 @@ def _by_cluster(table: pd.DataFrame | None, names: Sequence[str], file: str, num
 def _markers(rows: pd.DataFrame | None) -> tuple[MarkerGene, ...]:
     if rows is None:
         return ()
-    best = rows.sort_values("rank").head(MOST_MARKERS)
+    best = rows.sort_values("rank").head(MAX_MARKERS)
     columns = (best[name].tolist() for name in ("gene", "log2fc", "fraction_in", "fraction_out", "rank"))
     return tuple(
         MarkerGene(str(gene), float(log2fc), float(inside), float(outside), int(rank))
@@ -198,7 +198,7 @@ def _markers(rows: pd.DataFrame | None) -> tuple[MarkerGene, ...]:
 def _programs(rows: pd.DataFrame | None) -> tuple[Program, ...]:
     if rows is None:
         return ()
-    best = rows.sort_values(["q", "name"]).head(MOST_PROGRAMS)
+    best = rows.sort_values(["q", "name"]).head(MAX_PROGRAMS)
     return tuple(Program(str(name), float(q), _split(genes)) for name, q, genes in zip(best["name"], best["q"], best["genes"], strict=True))
 
 
@@ -214,8 +214,8 @@ class _Knowledge:
         self._types = panel.types
         self._row = {gene: i for i, gene in enumerate(genes)}
         self._value = marker_values(weights)
-        doubt = DOUBT * np.log1p(len(panel.types))
-        self._attainable = np.sort(self._value, axis=0)[::-1][:MOST_MARKERS].sum(axis=0) + doubt
+        doubt = MIN_FOLD_CHANGE * np.log1p(len(panel.types))
+        self._attainable = np.sort(self._value, axis=0)[::-1][:MAX_MARKERS].sum(axis=0) + doubt
 
     def support(self, markers: Sequence[MarkerGene]) -> tuple[Support, ...]:
         """Score the types that the markers speak for: the sum over markers of value × excess prevalence, of the most attainable.
@@ -231,7 +231,7 @@ class _Knowledge:
             for name, part in zip(self._types, parts.T, strict=True)
             if part.any()
         ]
-        return tuple(sorted(scored, key=lambda found: (-found.score, found.label))[:MOST_LABELS])
+        return tuple(sorted(scored, key=lambda found: (-found.score, found.label))[:MAX_LABELS])
 
 
 def _weightiest(markers: Sequence[MarkerGene], part: NDArray[np.float64]) -> tuple[str, ...]:

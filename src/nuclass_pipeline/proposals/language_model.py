@@ -24,7 +24,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.proposals.evidence import ClusterEvidence
 from nuclass_pipeline.runtime import limit_threads
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
@@ -191,12 +191,12 @@ class LanguageAnnotator:
         """Give the log probability of each admissible label; uniform where the evidence does not move the model."""
         scores = self._read(evidence)
         change = scores - self._without_evidence(evidence)
-        log.info("cluster %s: scores %s", evidence.cluster, hashlib.sha256(scores.tobytes()).hexdigest())
+        logger.info("cluster %s: scores %s", evidence.cluster, hashlib.sha256(scores.tobytes()).hexdigest())
         return dict(zip(evidence.admissible, log_softmax(change.mean(axis=0)).tolist(), strict=True))
 
     def _without_evidence(self, evidence: ClusterEvidence) -> Floats:
         blank = evidence.without_evidence()
-        key = describe(blank), blank.admissible
+        key = describe_evidence(blank), blank.admissible
         if key not in self._blank:
             self._blank[key] = self._read(blank)
         return self._blank[key]
@@ -206,7 +206,7 @@ class LanguageAnnotator:
         order = -1 if self.backwards else 1
         labels, n = evidence.admissible[::order], len(evidence.admissible)
         codes, turns = make_codes(n, list(self.model.symbols)), shifts(n, self.rotations)
-        questions = [ask(evidence, {codes[i]: labels[(i - turn) % n] for i in range(n)}) for turn in turns]
+        questions = [build_prompt(evidence, {codes[i]: labels[(i - turn) % n] for i in range(n)}) for turn in turns]
         by_code = self._code_scores([self.model.encode(question) for question in questions], codes)
         return np.stack([log_softmax(np.roll(row, -turn))[::order] for row, turn in zip(by_code, turns, strict=True)])
 
@@ -233,13 +233,13 @@ def shifts(n: int, most: int | None) -> list[int]:
     return [i * n // count for i in range(count)]
 
 
-def ask(evidence: ClusterEvidence, options: Mapping[str, str]) -> str:
+def build_prompt(evidence: ClusterEvidence, options: Mapping[str, str]) -> str:
     """Put the question: the context, the evidence and the options by their codes."""
     listed = "\n".join(f"{code}. {_name(label)}" for code, label in options.items())
-    return f"{describe(evidence)}\nOptions:\n{listed}\nReply with the code of the one best option and nothing else."
+    return f"{describe_evidence(evidence)}\nOptions:\n{listed}\nReply with the code of the one best option and nothing else."
 
 
-def describe(evidence: ClusterEvidence) -> str:
+def describe_evidence(evidence: ClusterEvidence) -> str:
     """Put the context and the evidence in words, as data.
 
     The name of the cluster is left out. Only what looks like a gene symbol is shown as a gene; names lose everything but letters,

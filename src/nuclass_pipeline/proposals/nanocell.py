@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import entropy as shannon
 
-LEAST_COVERAGE, LEAST_SCORE, LEAST_MARGIN, MOST_ENTROPY = 0.25, 1.25, 0.20, 1.35
+MIN_COVERAGE, MIN_SCORE, MIN_MARGIN, MAX_ENTROPY = 0.25, 1.25, 0.20, 1.35
 HIGH, MODERATE = 0.70, 0.50
 CATCH_ALL = frozenset({"normal cell", "cell", "other", "unknown", "uncharacterized", "unspecified"})
 """Labels that say nothing, and are dropped before agreement is counted."""
@@ -109,11 +109,11 @@ def decide(first: float, second: float, coverage: float, entropy: float) -> Deci
     entropy
         Of the softmax of all scores, nats.
     """
-    if first <= 0 or coverage < LEAST_COVERAGE:
+    if first <= 0 or coverage < MIN_COVERAGE:
         return Decision("UNRESOLVED", "no_scores" if first <= 0 else "low_coverage", 0.0)
     gap = margin(first, second)
     value = confidence(first, gap, coverage, entropy)
-    objections = {"low_top_score": first < LEAST_SCORE, "small_margin": gap < LEAST_MARGIN, "high_entropy": entropy > MOST_ENTROPY}
+    objections = {"low_top_score": first < MIN_SCORE, "small_margin": gap < MIN_MARGIN, "high_entropy": entropy > MAX_ENTROPY}
     for reason, holds in objections.items():
         if holds:
             return Decision("AMBIGUOUS", reason, value)

@@ -14,18 +14,18 @@ import pandas as pd
 from nuclass_pipeline.config.study import LabelingConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts
 from nuclass_pipeline.io import read_table, whole_file
-from nuclass_pipeline.knowledge.markers import Panel, admissible, on_panel, read_markers
+from nuclass_pipeline.knowledge.markers import Panel, admissible, read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.overrides import cluster_digests
-from nuclass_pipeline.proposals.annotators import ClusterAnnotator, RulesAnnotator, chance_support
+from nuclass_pipeline.proposals.annotators import ClusterAnnotator, RulesAnnotator, null_support
 from nuclass_pipeline.proposals.evidence import ClusterEvidence, collect_evidence
 from nuclass_pipeline.proposals.language_model import LanguageAnnotator, LanguageModel, Reader
 from nuclass_pipeline.proposals.rationale import Writer, explain
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, MARKERS, PROGRAMS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-COLUMNS = (
+PROPOSAL_COLUMNS = (
     "cluster",
     "n_cells",
     "digest",
@@ -42,11 +42,11 @@ COLUMNS = (
 
 _SHOWN_MARKERS, _SHOWN_SHARE = 10, 0.01
 _APART = "The evidence does not tell the admissible labels apart."
-_CHANCE = "The markers support no label better than a marker table dealt at random would."
+_NO_BETTER_THAN_NULL = "The markers support no label better than a marker table dealt at random would."
 
 
 @dataclass(frozen=True)
-class SlideEvidence:
+class SlideInputs:
     """What is known about the clusters of a slide, before it is one record per cluster.
 
     `cells` has the columns `cell_id` and `cluster`, in the order of the counts; the other fields are as for `collect_evidence`.
@@ -66,11 +66,11 @@ class SlideEvidence:
 
     def chance(self) -> float:
         """Give the support that chance reaches once in a hundred."""
-        least = chance_support(**self._known())
-        log.info("support that chance reaches once in a hundred: %.3f", least)
+        least = null_support(**self._known())
+        logger.info("support that chance reaches once in a hundred: %.3f", least)
         return least
 
-    def backwards(self) -> "SlideEvidence":
+    def backwards(self) -> "SlideInputs":
         """Give the same with the types of the panel in reversed order."""
         return replace(self, panel=Panel(self.panel.types[::-1], self.panel.weights[:, ::-1]))
 
@@ -79,7 +79,7 @@ class SlideEvidence:
         return {"sizes": sizes, "markers": self.markers, "panel": self.panel, "genes": self.genes, "organ": self.organ}
 
 
-class EvidenceFiles(TypedDict):
+class ProposalFiles(TypedDict):
     """What the clusters of a slide are judged by.
 
     `counts` is `counts.h5ad`; `clusters`, `markers`, `labels` and, if programmes were sought, `programs` are tables of the same slide,
@@ -95,17 +95,17 @@ class EvidenceFiles(TypedDict):
     organ: str
 
 
-def read_evidence(**files: Unpack[EvidenceFiles]) -> SlideEvidence:
+def read_evidence(**files: Unpack[ProposalFiles]) -> SlideInputs:
     """Read what `propose_labels` and `compare_annotators` judge by."""
     organ, programs = files["organ"], files.get("programs")
     cells = read_counts(files["counts"])
     table = match_cells(read_table(files["clusters"], CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, files["clusters"])
     own = match_cells(read_table(files["labels"], LABELS, ["cell_id", "candidate"]), cells.obs_names, files["labels"])["candidate"]
     genes = list(cells.var_names)
-    return SlideEvidence(
+    return SlideInputs(
         cells=table,
         markers=read_table(files["markers"], MARKERS),
-        panel=_panel(on_panel(read_markers(files["knowledge"]), organ, genes), organ, len(genes)),
+        panel=_panel(restrict_to_panel(read_markers(files["knowledge"]), organ, genes), organ, len(genes)),
         genes=genes,
         organ=organ,
         programs=_reliable(programs) if programs else None,
@@ -113,7 +113,7 @@ def read_evidence(**files: Unpack[EvidenceFiles]) -> SlideEvidence:
     )
 
 
-def propose_labels(*, config: LabelingConfig, threads: int, proposals: Path, **files: Unpack[EvidenceFiles]) -> None:
+def propose_labels(*, config: LabelingConfig, threads: int, proposals: Path, **files: Unpack[ProposalFiles]) -> None:
     """Propose a label for each cluster of a slide, the largest cluster first.
 
     Parameters
@@ -171,7 +171,7 @@ def propose(evidence: ClusterEvidence, annotator: ClusterAnnotator, writer: Writ
     scores = annotator.rank(evidence)
     ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     (best, log_p), following = ranked[0], ranked[1:2]
-    tied, weak = choose(scores) is None, is_weak(evidence, least)
+    tied, weak = choose_label(scores) is None, is_weak(evidence, least)
     return (
         UNRESOLVED if tied or weak else best,
         f"{math.exp(log_p):.3f}",
@@ -180,11 +180,11 @@ def propose(evidence: ClusterEvidence, annotator: ClusterAnnotator, writer: Writ
         "; ".join(f"{marker.gene} {marker.log2fc:.1f}" for marker in evidence.markers[:_SHOWN_MARKERS]),
         "" if tied else ", ".join(gene for support in evidence.support if support.label == best for gene in support.genes),
         "; ".join(f"{program.name} (q {program.q:.2g}: {', '.join(program.genes)})" for program in evidence.programs),
-        _APART if tied else _CHANCE if weak else explain(evidence, best, writer),
+        _APART if tied else _NO_BETTER_THAN_NULL if weak else explain(evidence, best, writer),
     )
 
 
-def choose(scores: Mapping[str, float]) -> str | None:
+def choose_label(scores: Mapping[str, float]) -> str | None:
     """Give the label with the highest log probability; None where another has the same, as where nothing is known."""
     best = max(scores.values())
     chosen = [label for label, log_p in scores.items() if best - log_p < 1e-9]
@@ -204,5 +204,5 @@ def _shares(composition: Mapping[str, float]) -> str:
 def _write(rows: Sequence[Sequence[str | int]], path: Path) -> None:
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(PROPOSAL_COLUMNS)
         writer.writerows(rows)

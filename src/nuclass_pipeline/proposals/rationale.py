@@ -5,10 +5,10 @@ from collections.abc import Collection
 from typing import Protocol
 
 from nuclass_pipeline.proposals.evidence import ClusterEvidence
-from nuclass_pipeline.proposals.language_model import describe
+from nuclass_pipeline.proposals.language_model import describe_evidence
 
-_MOST_TOKENS = 96
-_MOST_GENES = 5
+_MAX_TOKENS = 96
+_MAX_GENES = 5
 
 
 class Writer(Protocol):
@@ -38,8 +38,8 @@ def explain(evidence: ClusterEvidence, label: str, model: Writer | None = None) 
     """
     if label not in evidence.admissible:
         raise ValueError(f"{label!r} is not admissible")
-    question = f"{describe(evidence)}\nThe answer is {label}. Say in at most two sentences which of these genes speak for it."
-    kept = grounded(model.write(question, _MOST_TOKENS), evidence) if model else []
+    question = f"{describe_evidence(evidence)}\nThe answer is {label}. Say in at most two sentences which of these genes speak for it."
+    kept = grounded(model.write(question, _MAX_TOKENS), evidence) if model else []
     return " ".join(kept) or _plain_sentence(evidence, label)
 
 
@@ -70,7 +70,5 @@ def _looks_like_gene(word: str) -> bool:
 def _plain_sentence(evidence: ClusterEvidence, label: str) -> str:
     for support in evidence.support:
         if support.label == label:
-            return (
-                f"{label}: of its markers, {', '.join(support.genes[:_MOST_GENES])} are up in this cluster (support {support.score:.2f})."
-            )
+            return f"{label}: of its markers, {', '.join(support.genes[:_MAX_GENES])} are up in this cluster (support {support.score:.2f})."
     return f"{label}: none of its markers is up in this cluster."

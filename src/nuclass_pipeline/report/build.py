@@ -67,13 +67,13 @@ def build_report(
         label_pages=[_label_page(path, texts) for path in map(Path, label_reports)],
         manifest=_flat(read_json(manifest)) if manifest else {},
         config=require(config).read_text(encoding="utf-8") if config else "",
-        benchmarks=_grid(summarise_benchmarks(benchmarks)) if benchmarks else None,
+        benchmarks=_grid(summarize_benchmarks(benchmarks)) if benchmarks else None,
     )
     with whole_file(output) as partial:
         partial.write_text(page, encoding="utf-8")
 
 
-def summarise_benchmarks(benchmarks: Sequence[Path]) -> pd.DataFrame:
+def summarize_benchmarks(benchmarks: Sequence[Path]) -> pd.DataFrame:
     """Return jobs, total time (minutes) and peak memory (GB) of each rule; the rule is the folder of a file."""
     parts = [pd.read_csv(require(path), sep="\t", na_values="-").assign(rule=Path(path).parent.name) for path in benchmarks]
     rows = pd.concat(parts, ignore_index=True)
@@ -118,8 +118,8 @@ def _headline(mean: pd.DataFrame, metric: str) -> dict[str, str]:
 
 def _table(path: Path) -> dict[str, Any]:
     frame = pd.read_csv(require(path), sep="\t")
-    grouped = scores.GROUP in frame and "model" in frame
-    return {"grid": _grid(frame, scores.BEST if grouped else {}, scores.GROUP if grouped else None)}
+    grouped = scores.GROUPED_BY in frame and "model" in frame
+    return {"grid": _grid(frame, scores.BEST if grouped else {}, scores.GROUPED_BY if grouped else None)}
 
 
 def _grid(frame: pd.DataFrame, best: Any = None, group: str | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import COHORT, LABELS, SPLIT
 
 
-def summarise_cohort(
+def summarize_cohort(
     *,
     labels: Sequence[Path],
     splits: Sequence[Path],

@@ -22,7 +22,7 @@ LEVEL = "level_1"
 DOT_PX = 3
 
 
-def summarise_registration(
+def summarize_registration(
     *, registrations: Sequence[Path], images: Sequence[Path], cells: Sequence[Path], organs: Mapping[str, str], output: Path
 ) -> None:
     """Write one `REGISTRATION` row per slide; the files stand in the order of the slides in `organs`."""

@@ -14,7 +14,7 @@ SCORES = {"macro_f1": "raw", "accuracy": "raw", "weighted_f1": "raw", "ece": "ca
 MODELS = ("local", "global", "gate")
 BEST: dict[str, Extreme] = {"macro_f1": "max", "accuracy": "max", "weighted_f1": "max", "ece": "min", "brier": "min"}
 """Score → which value of a slide is best."""
-GROUP = "slide"
+GROUPED_BY = "slide"
 _JOINED = ("mean", "pooled")
 
 

@@ -20,7 +20,7 @@ def summary_lines(heldout: Path) -> Table:
         Metrics of the held-out slides.
     """
     frame = scores.build(heldout=heldout)[["slide", "model", *SHOWN]]
-    text = lay_out(frame, lambda cell, best: f"[bold]{cell}[/bold]" if best else cell, scores.BEST, scores.GROUP)
+    text = lay_out(frame, lambda cell, best: f"[bold]{cell}[/bold]" if best else cell, scores.BEST, scores.GROUPED_BY)
     table = Table(title="Held-out slides, open label set")
     for name in text:
         table.add_column(str(name), justify="left" if name in ("slide", "model") else "right")

@@ -15,7 +15,7 @@ _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 
 
 
 @dataclass(frozen=True)
-class Limits:
+class AugmentRanges:
     """How far each change may go; the defaults are the paper's (arXiv 2511.13586)."""
 
     flip: float = 0.5
@@ -29,7 +29,7 @@ class Limits:
     stain: float = 0.0
 
 
-class Jitter(NamedTuple):
+class AugmentParams(NamedTuple):
     """Affine maps (B, 2, 3) from output to input; factors of brightness, contrast, saturation and the hue angle, rad, each (B,).
 
     `stain` (B, 3) multiplies the densities of haematoxylin, eosin and what neither explains.
@@ -43,7 +43,7 @@ class Jitter(NamedTuple):
     stain: Tensor
 
 
-def draw(count: int, generator: torch.Generator, limits: Limits) -> Jitter:
+def sample_augmentation(count: int, generator: torch.Generator, limits: AugmentRanges) -> AugmentParams:
     """Draw the parameters of `count` images on the generator's device."""
 
     def within(limit: float) -> Tensor:
@@ -55,23 +55,23 @@ def draw(count: int, generator: torch.Generator, limits: Limits) -> Jitter:
     # grid_sample's coordinates span −1 to 1, so a shift of a fraction of the side is twice that fraction.
     x = torch.stack([flips[0] * cos, -flips[0] * sin, within(2 * limits.shift)], dim=-1)
     y = torch.stack([flips[1] * sin, flips[1] * cos, within(2 * limits.shift)], dim=-1)
-    colour = (1 + within(limits.brightness), 1 + within(limits.contrast), 1 + within(limits.saturation), within(2 * math.pi * limits.hue))
+    color = (1 + within(limits.brightness), 1 + within(limits.contrast), 1 + within(limits.saturation), within(2 * math.pi * limits.hue))
     stain = 1 + torch.stack([within(limits.stain) for _ in range(3)], dim=1)
-    return Jitter(torch.stack([x, y], dim=1), *colour, stain)
+    return AugmentParams(torch.stack([x, y], dim=1), *color, stain)
 
 
-def augment(images: Tensor, jitter: Jitter) -> Tensor:
+def augment(images: Tensor, jitter: AugmentParams) -> Tensor:
     """Move, restain and recolour images (B, 3, S, S), values 0–1."""
-    return recolour(restain(move(images, jitter), jitter), jitter)
+    return recolor(restain(move(images, jitter), jitter), jitter)
 
 
-def move(images: Tensor, jitter: Jitter) -> Tensor:
+def move(images: Tensor, jitter: AugmentParams) -> Tensor:
     """Flip, rotate, shift and scale images (B, 3, S, S) in one resampling, mirrored at the edges."""
     grid = affine_grid(jitter.affine.to(images), list(images.shape), align_corners=False)
     return grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def restain(images: Tensor, jitter: Jitter) -> Tensor:
+def restain(images: Tensor, jitter: AugmentParams) -> Tensor:
     """Change the strength of each stain of images (B, 3, S, S), values 0–1, in optical density (Tellez et al. 2018)."""
     stains = images.new_tensor(STAINS)
     stains = stains / stains.norm(dim=1, keepdim=True)
@@ -80,7 +80,7 @@ def restain(images: Tensor, jitter: Jitter) -> Tensor:
     return torch.exp(-torch.einsum("bij,bihw->bjhw", change, density)).clamp(0, 1)
 
 
-def recolour(images: Tensor, jitter: Jitter) -> Tensor:
+def recolor(images: Tensor, jitter: AugmentParams) -> Tensor:
     """Change brightness, contrast about the image's mean luma, saturation and hue (a turn in YIQ) of images (B, 3, S, S), values 0–1."""
     brightness, contrast, saturation, hue = (values.to(images) for values in jitter[1:5])
     luma = images.new_tensor(LUMA)
@@ -88,8 +88,8 @@ def recolour(images: Tensor, jitter: Jitter) -> Tensor:
     mean = (images.mean((2, 3)) * luma).sum(1)
     offset = (1 - contrast) * brightness * mean
     # Saturation and hue leave grey alone, so the grey offset of the contrast passes through them unchanged.
-    coloured: Tensor = torch.einsum("bij,bjhw->bihw", matrix, images).add(offset[:, None, None, None]).clamp(0, 1)
-    return coloured
+    colored: Tensor = torch.einsum("bij,bjhw->bihw", matrix, images).add(offset[:, None, None, None]).clamp(0, 1)
+    return colored
 
 
 def _saturation_matrix(saturation: Tensor, luma: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from nuclass_pipeline.config.models import OptimConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 from nuclass_pipeline.models.encoders import Encoder
-from nuclass_pipeline.train.augment import Limits, augment, draw
-from nuclass_pipeline.train.dataset import Batch, CellDataset, Memory, SlideFiles, join_cells
-from nuclass_pipeline.train.engine import Task
+from nuclass_pipeline.train.augment import AugmentRanges, augment, sample_augmentation
+from nuclass_pipeline.train.dataset import CacheBudget, CellBatch, CellDataset, SlideFiles, join_cells
+from nuclass_pipeline.train.engine import TrainingTask
 from nuclass_pipeline.train.loaders import make_loader
 
 logger = logging.getLogger(__name__)
@@ -27,16 +27,16 @@ ENCODED_FROM_PIXELS = 4
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingCells:
     """Training and validation cells."""
 
     train: CellDataset
     validation: CellDataset
 
     @classmethod
-    def open(cls, slides: Sequence[SlideFiles], gb: float, **options: Any) -> "Data":
+    def open(cls, slides: Sequence[SlideFiles], gb: float, **options: Any) -> "TrainingCells":
         """Open parts `train` and `val` of the slides within one budget of memory; options are those of `CellDataset`."""
-        memory = Memory.of_gb(gb)
+        memory = CacheBudget.of_gb(gb)
         train = CellDataset(slides, parts=["train"], memory=memory, **options)
         return cls(train, CellDataset(slides, parts=["val"], memory=memory, **options))
 
@@ -52,18 +52,18 @@ class Data:
         return self.train.fingerprint() + self.validation.fingerprint()
 
 
-class PathTask(Task):
+class CellTask(TrainingTask):
     """A path in training: pixels become values 0–1 on the device, and are augmented there while training."""
 
     augmented: bool
-    limits: Limits
+    limits: AugmentRanges
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: CellBatch, dataloader_idx: int) -> CellBatch:
         """Prepare a batch; Lightning calls this."""
         image = as_float(batch.image)
         context = None if batch.context is None else as_float(batch.context)
         if self.augmented and self.trainer.training:
-            jitter = draw(len(image), self.generator, self.limits)
+            jitter = sample_augmentation(len(image), self.generator, self.limits)
             image = augment(image, jitter)
             if context is not None and context.ndim == ENCODED_FROM_PIXELS:
                 context = augment(context, jitter)
@@ -75,7 +75,7 @@ def as_float(values: Tensor) -> Tensor:
     return values.float() / 255 if values.ndim == ENCODED_FROM_PIXELS else values
 
 
-def hold(encoder: Encoder, frozen: bool) -> None:
+def set_frozen(encoder: Encoder, frozen: bool) -> None:
     """Freeze an encoder, its running statistics included, or train it."""
     encoder.requires_grad_(not frozen)
     encoder.train(not frozen)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 CHUNK_CACHE = {"rdcc_nbytes": 256 * 2**20, "rdcc_nslots": 130_003}
 
 
-class Batch(NamedTuple):
+class CellBatch(NamedTuple):
     """Crops (B, 3, S, S) uint8; contexts alike, or features (B, D) float32, or None; organ, label (−1: no class) and cell, each (B,)."""
 
     image: Tensor
@@ -48,13 +48,13 @@ class SlideFiles:
 
 
 @dataclass
-class Memory:
+class CacheBudget:
     """Bytes still free for decoded patches."""
 
     free: float
 
     @classmethod
-    def of_gb(cls, gb: float) -> "Memory":
+    def of_gb(cls, gb: float) -> "CacheBudget":
         """Start with this many GB."""
         return cls(gb * 1e9)
 
@@ -74,7 +74,7 @@ def resize(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     return smaller.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-class Windows:
+class PatchReader:
     """Images, resized to `side_px`, or features of chosen rows of one file; as many as `memory` allows are kept.
 
     Parameters
@@ -89,7 +89,7 @@ class Windows:
         Budget shared with other files.
     """
 
-    def __init__(self, path: Path, rows: NDArray[np.int64], side_px: int, memory: Memory) -> None:
+    def __init__(self, path: Path, rows: NDArray[np.int64], side_px: int, memory: CacheBudget) -> None:
         self.path, self.rows, self.side_px = path, rows, side_px
         self._values: h5py.Dataset | None = None
         self._source: h5py.Dataset | None = None
@@ -161,7 +161,7 @@ def open_source(values: h5py.Dataset, path: Path) -> h5py.Dataset | None:
     return h5py.File(source, "r", **CHUNK_CACHE)[layout.get_virtual_dsetname(0)]
 
 
-class CellDataset(Dataset[Batch]):
+class CellDataset(Dataset[CellBatch]):
     """The cells of chosen parts of several slides.
 
     Parameters
@@ -195,7 +195,7 @@ class CellDataset(Dataset[Batch]):
         classes: Sequence[str],
         organs: Sequence[str],
         image_px: int,
-        memory: Memory,
+        memory: CacheBudget,
         context_px: int = 0,
         labelled: bool = True,
     ) -> None:
@@ -214,24 +214,24 @@ class CellDataset(Dataset[Batch]):
         self._position = self.cells.groupby("slide").cumcount().to_numpy()
         # Contexts first: kept features are worth most per byte.
         self._contexts = [
-            Windows(s.context, t["context_row"].to_numpy(), context_px, memory)
+            PatchReader(s.context, t["context_row"].to_numpy(), context_px, memory)
             for s, t in zip(slides, tables, strict=True)
             if s.context is not None
         ]
-        self._images = [Windows(s.patches, t["row"].to_numpy(), image_px, memory) for s, t in zip(slides, tables, strict=True)]
+        self._images = [PatchReader(s.patches, t["row"].to_numpy(), image_px, memory) for s, t in zip(slides, tables, strict=True)]
 
     def __len__(self) -> int:
         return len(self.cells)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> CellBatch:
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int]) -> CellBatch:
         """Return a whole batch."""
         index = np.asarray(indices, dtype=np.int64)
         context = self._gather(self._contexts, index) if self._contexts else None
         organ, label = (torch.from_numpy(values[index]).long() for values in (self.organs, self.labels))
-        return Batch(self._gather(self._images, index), context, organ, label, torch.from_numpy(index))
+        return CellBatch(self._gather(self._images, index), context, organ, label, torch.from_numpy(index))
 
     def counts(self, classes: int) -> Tensor:
         """Return the number of cells of each class (classes,)."""
@@ -244,7 +244,7 @@ class CellDataset(Dataset[Batch]):
         )
         return hashlib.sha256(joined.encode()).hexdigest()
 
-    def _gather(self, sources: list[Windows], index: NDArray[np.int64]) -> Tensor:
+    def _gather(self, sources: list[PatchReader], index: NDArray[np.int64]) -> Tensor:
         slides = self._slide[index]
         present = np.unique(slides).tolist()
         order = np.concatenate([np.flatnonzero(slides == slide) for slide in present])

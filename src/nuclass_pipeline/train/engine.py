@@ -23,15 +23,15 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from nuclass_pipeline.config.models import OptimConfig
 from nuclass_pipeline.io import whole_file
-from nuclass_pipeline.models.checkpoint import Meta, save
-from nuclass_pipeline.train.optim import Rate, make_optimiser
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
+from nuclass_pipeline.train.optim import ParamGroup, make_optimizer
 
 logger = logging.getLogger(__name__)
 
 MONITOR = "val_macro_f1"
 
 
-class Task(L.LightningModule):
+class TrainingTask(L.LightningModule):
     """A model in training: subclasses say how a batch gives a loss, and which logits are the model's prediction.
 
     Parameters
@@ -63,7 +63,7 @@ class Task(L.LightningModule):
         """Return validation loss, probabilities or logits (B, C), and labels (B,)."""
         raise NotImplementedError
 
-    def rates(self) -> list[Rate]:
+    def rates(self) -> list[ParamGroup]:
         """Return every parameter of the model with its learning rate."""
         raise NotImplementedError
 
@@ -78,8 +78,8 @@ class Task(L.LightningModule):
         """Build AdamW and its warm-up; Lightning calls this."""
         self.trainer.fit_loop.setup_data()
         cosine_steps = self.steps_before(self.optim.max_epochs) if self.optim.schedule == "cosine" else 0
-        optimiser, schedule = make_optimiser(self.model, self.rates(), self.optim.weight_decay, self.optim.warmup_steps, cosine_steps)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer, schedule = make_optimizer(self.model, self.rates(), self.optim.weight_decay, self.optim.warmup_steps, cosine_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch; Lightning calls this."""
@@ -114,7 +114,7 @@ class Task(L.LightningModule):
 
 
 @dataclass
-class Best:
+class FitResult:
     """The best check and all others."""
 
     epoch: int
@@ -123,7 +123,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FitSettings:
     """How to train: the loop's settings, hardware, where to keep the state, and what that state is for."""
 
     optim: OptimConfig
@@ -159,12 +159,12 @@ class History(Callback):
         """Take up the rows of a checkpoint."""
         self.rows = state_dict["rows"]
 
-    def best(self) -> Best:
+    def best(self) -> FitResult:
         """Return the first check with the highest macro-F1."""
         frame = pd.DataFrame(self.rows)
         top = frame.iloc[int(frame[MONITOR].to_numpy().argmax())]
         columns = ["epoch", "step", "train_loss", "val_loss", MONITOR, "val_accuracy", "lr"]
-        return Best(int(top["epoch"]), float(top[MONITOR]), frame[columns])
+        return FitResult(int(top["epoch"]), float(top[MONITOR]), frame[columns])
 
 
 class Patience(EarlyStopping):
@@ -180,7 +180,7 @@ class Patience(EarlyStopping):
             super().on_validation_end(trainer, pl_module)
 
 
-def fit(task: Task, train: DataLoader[Any], validation: DataLoader[Any], plan: Plan) -> Best:
+def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader[Any], plan: FitSettings) -> FitResult:
     """Train until patience or epochs run out, and leave the best weights in `task.model`.
 
     The state is saved at the end of each epoch. If the state in `plan.resume` is of the same data, configuration and seed, training goes on
@@ -206,9 +206,9 @@ def fit(task: Task, train: DataLoader[Any], validation: DataLoader[Any], plan: P
     return history.best()
 
 
-def keep(model: nn.Module, meta: Meta, best: Best, checkpoint: Path, history: Path) -> None:
+def save_best(model: nn.Module, meta: CheckpointMetadata, best: FitResult, checkpoint: Path, history: Path) -> None:
     """Write the best weights and the history of the checks."""
-    save(checkpoint, model, meta.model_copy(update={"epoch": best.epoch, "score": best.score}))
+    save_checkpoint(checkpoint, model, meta.model_copy(update={"epoch": best.epoch, "score": best.score}))
     with whole_file(history) as partial:
         best.history.to_parquet(partial, index=False)
 
@@ -218,12 +218,12 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def discard(resume: Path) -> None:
+def remove_resume_state(resume: Path) -> None:
     """Remove the state of a finished training."""
     shutil.rmtree(resume, ignore_errors=True)
 
 
-def _trainer(plan: Plan, callbacks: Sequence[Callback]) -> L.Trainer:
+def _trainer(plan: FitSettings, callbacks: Sequence[Callback]) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return L.Trainer(
         accelerator="gpu" if plan.device.startswith("cuda") else "cpu",
@@ -241,14 +241,14 @@ def _trainer(plan: Plan, callbacks: Sequence[Callback]) -> L.Trainer:
     )
 
 
-def _prepare_resume(plan: Plan) -> Path | None:
+def _prepare_resume(plan: FitSettings) -> Path | None:
     mark, last = plan.resume / "fingerprint", plan.resume / "last.ckpt"
     if last.exists() and mark.exists() and mark.read_text() == plan.fingerprint:
         logger.info("going on from %s", last)
         return last
     if last.exists():
         logger.info("%s belongs to another configuration or other data: starting afresh", last)
-    discard(plan.resume)
+    remove_resume_state(plan.resume)
     with whole_file(mark) as partial:
         partial.write_text(plan.fingerprint)
     return None

@@ -18,19 +18,19 @@ from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import whole_file
 from nuclass_pipeline.models.backbones import build_backbone
-from nuclass_pipeline.models.checkpoint import Meta
-from nuclass_pipeline.models.global_ import GlobalPath, restore_global
-from nuclass_pipeline.models.local import LocalPath, restore_local
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata
+from nuclass_pipeline.models.global_ import GlobalClassifier, restore_global
+from nuclass_pipeline.models.local import LocalClassifier, restore_local
 from nuclass_pipeline.train.cell_task import as_float, feature_dim
-from nuclass_pipeline.train.dataset import Batch, CellDataset, Memory, SlideFiles, Windows, read_ids
+from nuclass_pipeline.train.dataset import CacheBudget, CellBatch, CellDataset, PatchReader, SlideFiles, read_ids
 from nuclass_pipeline.train.loaders import make_loader
 
 logger = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
 
-PARTS = ("gate", "val", "heldout")
-BATCH = 64
+EMBEDDED_SUBSETS = ("gate", "val", "heldout")
+FEATURE_BATCH = 64
 CHUNK_ROWS = 64
 
 
@@ -38,7 +38,7 @@ class WindowDataset(Dataset[Tensor]):
     """All windows of a file in its order, given out as whole batches (B, 3, side_px, side_px) uint8."""
 
     def __init__(self, path: Path, rows: int, side_px: int) -> None:
-        self.windows, self.rows = Windows(path, np.arange(rows), side_px, Memory(0)), rows
+        self.windows, self.rows = PatchReader(path, np.arange(rows), side_px, CacheBudget(0)), rows
 
     def __len__(self) -> int:
         return self.rows
@@ -91,7 +91,7 @@ def embed_context(*, patches: Path, config: BackboneConfig, compute: Compute, de
         write_ids(file, ids)
         file.attrs.update(encoder=config.name, image_px=config.image_px)
         writer = RowsWriter(file, len(ids))
-        for images in progress(make_loader(windows, BATCH, compute.workers), features.name):
+        for images in progress(make_loader(windows, FEATURE_BATCH, compute.workers), features.name):
             writer.append(feature=_half(encoder(as_float(images.to(device)))))
 
 
@@ -127,20 +127,20 @@ def embed_cells(
     UserError
         If a file is unfit or the checkpoints do not belong together.
     """
-    paths, meta = restore_paths(local, global_)
+    paths, meta = restore_classifiers(local, global_)
     if paths[1].encoder is None:
         feature_dim([contexts])
-    dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, PARTS)
+    dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EMBEDDED_SUBSETS)
     with whole_file(features) as partial, h5py.File(partial, "w") as file, running(device, compute):
         write_ids(file, dataset.cells["cell_id"].to_numpy())
         file.attrs.update(classes=list(meta.classes), meta=meta.model_dump_json())
         writer = RowsWriter(file, len(dataset))
-        run = run_paths(paths[0].to(device), paths[1].to(device), device)
-        for batch in progress(make_loader(dataset, BATCH, compute.workers), features.name):
+        run = run_classifiers(paths[0].to(device), paths[1].to(device), device)
+        for batch in progress(make_loader(dataset, FEATURE_BATCH, compute.workers), features.name):
             writer.append(**run(batch))
 
 
-def restore_paths(local: Path, global_: Path) -> tuple[tuple[LocalPath, GlobalPath], Meta]:
+def restore_classifiers(local: Path, global_: Path) -> tuple[tuple[LocalClassifier, GlobalClassifier], CheckpointMetadata]:
     """Rebuild both paths; the metadata is path global's, which includes path local's.
 
     Raises
@@ -156,16 +156,16 @@ def restore_paths(local: Path, global_: Path) -> tuple[tuple[LocalPath, GlobalPa
     return (narrow, wide), meta
 
 
-def open_cells(slide: SlideFiles, meta: Meta, parts: Sequence[str]) -> CellDataset:
+def open_cells(slide: SlideFiles, meta: CheckpointMetadata, parts: Sequence[str]) -> CellDataset:
     """Open all cells of a slide's parts as the models want them, whatever their label; nothing is kept in memory."""
     sides = {"image_px": meta.local.backbone.image_px, "context_px": meta.global_.context.image_px if meta.global_ else 0}
-    return CellDataset([slide], parts=parts, classes=meta.classes, organs=meta.organs, memory=Memory(0), labelled=False, **sides)
+    return CellDataset([slide], parts=parts, classes=meta.classes, organs=meta.organs, memory=CacheBudget(0), labelled=False, **sides)
 
 
-def run_paths(local: LocalPath, global_: GlobalPath, device: str) -> Callable[[Batch], dict[str, NDArray[Any]]]:
+def run_classifiers(local: LocalClassifier, global_: GlobalClassifier, device: str) -> Callable[[CellBatch], dict[str, NDArray[Any]]]:
     """Return a function from a batch to the rows of `embed_cells`."""
 
-    def run(batch: Batch) -> dict[str, NDArray[Any]]:
+    def run(batch: CellBatch) -> dict[str, NDArray[Any]]:
         image, organ = as_float(batch.image.to(device)), batch.organ.to(device)
         narrow = local(image, organ)
         wide = global_(image, None if batch.context is None else as_float(batch.context.to(device)), organ)

@@ -17,16 +17,16 @@ from torch.utils.data import Dataset
 from nuclass_pipeline.config.models import GateConfig, OptimConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
-from nuclass_pipeline.models.checkpoint import Meta
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.gate import Gate, mix
 from nuclass_pipeline.train.dataset import join_cells
-from nuclass_pipeline.train.engine import Plan, Task, fit, keep
+from nuclass_pipeline.train.engine import FitSettings, TrainingTask, fit_model, save_best
 from nuclass_pipeline.train.loaders import make_loader
 from nuclass_pipeline.train.losses import gate_loss
-from nuclass_pipeline.train.optim import Rate
+from nuclass_pipeline.train.optim import ParamGroup
 
 
-class Opinions(NamedTuple):
+class PathOutputs(NamedTuple):
     """What both paths say about cells: features (B, ·), probabilities (B, C), and the label (B,)."""
 
     local_feature: Tensor
@@ -36,21 +36,21 @@ class Opinions(NamedTuple):
     label: Tensor
 
 
-class OpinionDataset(Dataset[Opinions]):
+class PathOutputsDataset(Dataset[PathOutputs]):
     """Opinions in memory, given out as whole batches."""
 
-    def __init__(self, opinions: Opinions) -> None:
+    def __init__(self, opinions: PathOutputs) -> None:
         self.opinions = opinions
 
     def __len__(self) -> int:
         return len(self.opinions.label)
 
-    def __getitems__(self, indices: Sequence[int]) -> Opinions:
+    def __getitems__(self, indices: Sequence[int]) -> PathOutputs:
         """Return a whole batch."""
-        return Opinions(*(tensor[list(indices)] for tensor in self.opinions))
+        return PathOutputs(*(tensor[list(indices)] for tensor in self.opinions))
 
 
-class GateTask(Task):
+class GateTask(TrainingTask):
     """The gate in training; checks score the mixture."""
 
     model: Gate
@@ -59,15 +59,15 @@ class GateTask(Task):
         super().__init__(model, classes=classes, optim=_optim(config), seed=seed)
         self.config = config
 
-    def rates(self) -> list[Rate]:
+    def rates(self) -> list[ParamGroup]:
         """Train all of the gate at one rate."""
-        return [Rate(list(self.model.parameters()), self.config.lr)]
+        return [ParamGroup(list(self.model.parameters()), self.config.lr)]
 
-    def training_loss(self, batch: Opinions) -> Tensor:
+    def training_loss(self, batch: PathOutputs) -> Tensor:
         """Return the sum of the gate's four terms."""
         return gate_loss(self.model(*batch[:4]), batch.local_p, batch.global_p, batch.label, self.config).total
 
-    def predict_batch(self, batch: Opinions) -> tuple[Tensor, Tensor, Tensor]:
+    def predict_batch(self, batch: PathOutputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same loss, the mixture, and labels."""
         logit = self.model(*batch[:4])
         loss = gate_loss(logit, batch.local_p, batch.global_p, batch.label, self.config).total
@@ -107,13 +107,13 @@ def train_gate(
     taught = slides[0].meta
     if odd := next((slide for slide in slides if slide.meta != taught), None):
         raise UserError(odd.path, "meta", f"made by other models than {slides[0].path}", "Make all features with the same checkpoints.")
-    train, validation = (OpinionDataset(read_opinions(slides, labels, splits, part)) for part in ("gate", "val"))
+    train, validation = (PathOutputsDataset(read_path_outputs(slides, labels, splits, part)) for part in ("gate", "val"))
     model = Gate(taught.dims["local"], taught.dims["global"], config)
     loaders = (make_loader(train, config.batch_size, 0, shuffle_seed=seed), make_loader(validation, config.batch_size, 0))
     with tempfile.TemporaryDirectory() as scratch:
-        plan = Plan(_optim(config), "cpu", "32-true", Path(scratch), "gate")
-        best = fit(GateTask(model, len(taught.classes), config, seed), *loaders, plan)
-    keep(model, taught.model_copy(update={"kind": "gate", "gate": config, "seed": seed}), best, checkpoint, history)
+        plan = FitSettings(_optim(config), "cpu", "32-true", Path(scratch), "gate")
+        best = fit_model(GateTask(model, len(taught.classes), config, seed), *loaders, plan)
+    save_best(model, taught.model_copy(update={"kind": "gate", "gate": config, "seed": seed}), best, checkpoint, history)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class FeatureFile:
 
     path: Path
     cells: "pd.Index[str]"
-    meta: Meta
+    meta: CheckpointMetadata
 
     @classmethod
     def open(cls, path: Path) -> "FeatureFile":
@@ -135,17 +135,17 @@ class FeatureFile:
         """
         try:
             with h5py.File(require(path), "r") as file:
-                return cls(path, pd.Index(file["cell_id"].asstr()[:]), Meta.model_validate_json(file.attrs["meta"]))
+                return cls(path, pd.Index(file["cell_id"].asstr()[:]), CheckpointMetadata.model_validate_json(file.attrs["meta"]))
         except (OSError, KeyError, ValueError) as error:
             raise UserError(path, "file", f"not a file of embed_cells ({error})", "Remove it and run embed_cells again.") from error
 
     def read(self, rows: NDArray[np.int64]) -> list[Tensor]:
         """Return the four tensors of `Opinions` without the label, at these rows, in float32."""
         with h5py.File(self.path, "r") as file:
-            return [torch.from_numpy(file[name][:][rows].astype(np.float32)) for name in Opinions._fields[:4]]
+            return [torch.from_numpy(file[name][:][rows].astype(np.float32)) for name in PathOutputs._fields[:4]]
 
 
-def read_opinions(slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], part: str) -> Opinions:
+def read_path_outputs(slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], part: str) -> PathOutputs:
     """Read what the paths say about the labelled cells of one part of all slides.
 
     Raises
@@ -160,7 +160,7 @@ def read_opinions(slides: Sequence[FeatureFile], labels: Sequence[Path], splits:
         rows = slide.cells.get_indexer(pd.Index(cells["cell_id"]))
         label = torch.from_numpy(pd.Index(list(classes)).get_indexer(pd.Index(cells["label"]))).long()
         columns.append([*slide.read(rows[rows >= 0]), label[torch.from_numpy(rows >= 0)]])
-    opinions = Opinions(*(torch.cat(tensors) for tensors in zip(*columns, strict=True)))
+    opinions = PathOutputs(*(torch.cat(tensors) for tensors in zip(*columns, strict=True)))
     if not len(opinions.label):
         raise UserError(splits[0], "part", f"no labelled cell in part {part}", "Check the labels and the split.")
     return opinions

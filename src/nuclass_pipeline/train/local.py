@@ -9,51 +9,51 @@ from torch import Tensor
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import LocalConfig
 from nuclass_pipeline.models.backbones import build_backbone
-from nuclass_pipeline.models.checkpoint import Meta
-from nuclass_pipeline.models.local import LocalOutput, LocalPath
-from nuclass_pipeline.train.augment import Limits
-from nuclass_pipeline.train.cell_task import Data, PathTask, hold, observed_classes, pixel_size, slide_files
-from nuclass_pipeline.train.dataset import Batch
-from nuclass_pipeline.train.engine import Plan, discard, fingerprint, fit, keep
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata
+from nuclass_pipeline.models.local import LocalClassifier, LocalOutput
+from nuclass_pipeline.train.augment import AugmentRanges
+from nuclass_pipeline.train.cell_task import CellTask, TrainingCells, observed_classes, pixel_size, set_frozen, slide_files
+from nuclass_pipeline.train.dataset import CellBatch
+from nuclass_pipeline.train.engine import FitSettings, fingerprint, fit_model, remove_resume_state, save_best
 from nuclass_pipeline.train.losses import class_weights, smoothed_cross_entropy
-from nuclass_pipeline.train.optim import Rate, encoder_rates
+from nuclass_pipeline.train.optim import ParamGroup, encoder_param_groups
 from nuclass_pipeline.vocabulary import ORGANS
 
 STAGE_VERSION = 1
 
 
-class LocalTask(PathTask):
+class LocalTask(CellTask):
     """Path local in training."""
 
-    model: LocalPath
+    model: LocalClassifier
     weights: Tensor
 
-    def __init__(self, model: LocalPath, weights: Tensor, config: LocalConfig, seed: int) -> None:
+    def __init__(self, model: LocalClassifier, weights: Tensor, config: LocalConfig, seed: int) -> None:
         super().__init__(model, classes=len(weights), optim=config.optim, seed=seed)
-        self.config, self.augmented, self.limits = config, config.augment, Limits(stain=config.stain_jitter)
+        self.config, self.augmented, self.limits = config, config.augment, AugmentRanges(stain=config.stain_jitter)
         self.register_buffer("weights", weights)
 
     def start_epoch(self, epoch: int) -> None:
         """Train the encoder once its frozen epochs are over."""
-        hold(self.model.backbone, self.config.backbone.freeze or epoch < self.config.freeze_backbone_epochs)
+        set_frozen(self.model.backbone, self.config.backbone.freeze or epoch < self.config.freeze_backbone_epochs)
 
-    def rates(self) -> list[Rate]:
+    def rates(self) -> list[ParamGroup]:
         """Decay the encoder's rates by layer; the rest learns at the head's rate."""
         optim, model = self.config.optim, self.model
         start = self.steps_before(self.config.freeze_backbone_epochs)
         rest = [*model.film.parameters(), *model.head.parameters()]
-        return [*encoder_rates(model.backbone, optim.lr_backbone, optim.layer_decay, start), Rate(rest, optim.lr_head)]
+        return [*encoder_param_groups(model.backbone, optim.lr_backbone, optim.layer_decay, start), ParamGroup(rest, optim.lr_head)]
 
-    def training_loss(self, batch: Batch) -> Tensor:
+    def training_loss(self, batch: CellBatch) -> Tensor:
         """Return the weighted, smoothed cross-entropy."""
         return self._loss(self._forward(batch).logits, batch.label)
 
-    def predict_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def predict_batch(self, batch: CellBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same loss, logits and labels."""
         logits = self._forward(batch).logits
         return self._loss(logits, batch.label), logits, batch.label
 
-    def _forward(self, batch: Batch) -> LocalOutput:
+    def _forward(self, batch: CellBatch) -> LocalOutput:
         output: LocalOutput = self.model(batch.image, batch.organ)
         return output
 
@@ -100,12 +100,12 @@ def train_local(
     slides = slide_files(patches, labels, splits, organs)
     learnt = observed_classes(slides, "train", classes)
     backbone = build_backbone(config.backbone)
-    data = Data.open(slides, compute.cache_gb, classes=learnt, organs=ORGANS, image_px=config.backbone.image_px)
-    model = LocalPath(backbone, classes=len(learnt), organs=len(ORGANS), config=config)
+    data = TrainingCells.open(slides, compute.cache_gb, classes=learnt, organs=ORGANS, image_px=config.backbone.image_px)
+    model = LocalClassifier(backbone, classes=len(learnt), organs=len(ORGANS), config=config)
     task = LocalTask(model, class_weights(data.train.counts(len(learnt)), config.class_balance), config, seed)
     identity = fingerprint("local", config.model_dump(), learnt, data.fingerprint(), seed, STAGE_VERSION)
-    plan = Plan(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
-    meta = Meta(
+    plan = FitSettings(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
+    meta = CheckpointMetadata(
         kind="local",
         classes=tuple(learnt),
         organs=ORGANS,
@@ -115,5 +115,5 @@ def train_local(
         dims={"local": backbone.dim},
         seed=seed,
     )
-    keep(model, meta, fit(task, *data.loaders(config.optim, compute, seed), plan), checkpoint, history)
-    discard(resume)
+    save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), plan), checkpoint, history)
+    remove_resume_state(resume)

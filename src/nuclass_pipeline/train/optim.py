@@ -14,7 +14,7 @@ EMBEDDINGS = ("pos_embed", "cls_token", "reg_token", "register_tokens", "mask_to
 
 
 @dataclass(frozen=True)
-class Rate:
+class ParamGroup:
     """Parameters with one learning rate, warmed up from optimiser step `start`."""
 
     parameters: Sequence[nn.Parameter]
@@ -22,7 +22,7 @@ class Rate:
     start: int = 0
 
 
-def layer_rates(depth: int, base: float, decay: float) -> list[float]:
+def layer_learning_rates(depth: int, base: float, decay: float) -> list[float]:
     """Return the rates of embeddings, `depth` blocks and what follows: `base · decay^(distance from the last block)`.
 
     BEiT (arXiv 2106.08254), as used in arXiv 2511.13586.
@@ -30,20 +30,20 @@ def layer_rates(depth: int, base: float, decay: float) -> list[float]:
     return [base * decay**depth, *(base * decay ** (depth - 1 - block) for block in range(depth)), base]
 
 
-def encoder_rates(encoder: Encoder, base: float, decay: float, start: int = 0) -> list[Rate]:
+def encoder_param_groups(encoder: Encoder, base: float, decay: float, start: int = 0) -> list[ParamGroup]:
     """Give every block of an encoder its rate."""
     blocks = encoder.blocks()
-    return [Rate(block, lr, start) for block, lr in zip(blocks, layer_rates(len(blocks) - 2, base, decay), strict=True)]
+    return [ParamGroup(block, lr, start) for block, lr in zip(blocks, layer_learning_rates(len(blocks) - 2, base, decay), strict=True)]
 
 
-def undecayed(model: nn.Module) -> set[int]:
+def no_decay_ids(model: nn.Module) -> set[int]:
     """Return the ids of parameters that weight decay would harm: biases, norms, scales, embeddings and special tokens."""
     embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     return embedded | {id(p) for name, p in model.named_parameters() if p.ndim <= 1 or name.endswith(EMBEDDINGS)}
 
 
-def make_optimiser(
-    model: nn.Module, rates: Sequence[Rate], weight_decay: float, warmup_steps: int, cosine_steps: int = 0
+def make_optimizer(
+    model: nn.Module, rates: Sequence[ParamGroup], weight_decay: float, warmup_steps: int, cosine_steps: int = 0
 ) -> tuple[torch.optim.AdamW, LambdaLR]:
     """Build AdamW with one group per (rate, decay, start), and its linear warm-up to a rate that is constant, or falls as a cosine.
 
@@ -52,14 +52,14 @@ def make_optimiser(
     Every parameter of `model` must be in exactly one of `rates`, frozen or not: a parameter without gradient is skipped by AdamW,
     and one that is unfrozen later is then already known to it.
     """
-    spared = undecayed(model)
+    spared = no_decay_ids(model)
     groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
     for rate in rates:
         for parameter in rate.parameters:
             decay = 0.0 if id(parameter) in spared else weight_decay
             groups.setdefault((rate.lr, decay, rate.start), []).append(parameter)
-    optimiser = torch.optim.AdamW([{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay, _), params in groups.items()])
-    return optimiser, LambdaLR(optimiser, [schedule(warmup_steps, start, cosine_steps) for _, _, start in groups])
+    optimizer = torch.optim.AdamW([{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay, _), params in groups.items()])
+    return optimizer, LambdaLR(optimizer, [schedule(warmup_steps, start, cosine_steps) for _, _, start in groups])
 
 
 def warmup(steps: int, start: int = 0) -> Callable[[int], float]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from nuclass_pipeline.config.study import Fractions, SplitConfig
-from nuclass_pipeline.data.splits import PARTS, assign_parts, split_cells
+from nuclass_pipeline.data.splits import SUBSETS, assign_subsets, split_cells
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, SPLIT
@@ -21,7 +21,7 @@ def cells(count, width, height, seed):
 @given(seed=st.integers(0, 1000), guard_um=st.floats(0, 200), width=st.floats(800, 9000))
 def test_parts_are_at_least_a_guard_apart(seed, guard_um, width):
     xy_um, classes = cells(1500, width, 700, seed)
-    parts = assign_parts(xy_um, classes, SplitConfig(guard_um=guard_um, band_um=2000))
+    parts = assign_subsets(xy_um, classes, SplitConfig(guard_um=guard_um, band_um=2000))
     for first, second in (("train", "gate"), ("train", "val"), ("gate", "val")):
         distances = cdist(xy_um[parts == first], xy_um[parts == second], "chebyshev")
         assert distances.size == 0 or distances.min() >= guard_um
@@ -31,15 +31,15 @@ def test_shares_of_labelled_cells_follow_the_fractions_without_a_guard():
     xy_um, classes = cells(20000, 8000, 3000, 1)
     config = SplitConfig(guard_um=0, fractions=Fractions(train=0.5, gate=0.2, val=0.3))
     labelled = classes != "Unresolved"
-    parts = assign_parts(xy_um, classes, config)[labelled]
-    assert [round(float((parts == part).mean()), 2) for part in PARTS] == [0.5, 0.2, 0.3]
+    parts = assign_subsets(xy_um, classes, config)[labelled]
+    assert [round(float((parts == part).mean()), 2) for part in SUBSETS] == [0.5, 0.2, 0.3]
 
 
 def test_the_axis_that_keeps_every_class_in_every_part_is_chosen():
     xy_um, _ = cells(3000, 1000, 1000, 2)
     classes = np.where(xy_um[:, 0] < 300, "T_Cell", "Fibroblast").astype(object)
-    parts = assign_parts(xy_um, classes, SplitConfig())
-    assert all(set(classes[parts == part]) == {"T_Cell", "Fibroblast"} for part in PARTS)
+    parts = assign_subsets(xy_um, classes, SplitConfig())
+    assert all(set(classes[parts == part]) == {"T_Cell", "Fibroblast"} for part in SUBSETS)
 
 
 def write_slide(folder, xy_um, classes):

@@ -13,12 +13,12 @@ from PIL import Image
 
 from nuclass_pipeline.config.models import BackboneConfig, GlobalConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.attribution import choose, explain_cells, grad_cam
+from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, grad_cam
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.models.backbones import build_backbone
-from nuclass_pipeline.models.checkpoint import Meta, save
-from nuclass_pipeline.models.global_ import GlobalPath
-from nuclass_pipeline.models.local import LocalPath
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
+from nuclass_pipeline.models.global_ import GlobalClassifier
+from nuclass_pipeline.models.local import LocalClassifier
 from nuclass_pipeline.schemas import ATTRIBUTION
 
 CLASSES = ("Acinar", "T_Cell")
@@ -39,11 +39,11 @@ def test_a_map_without_evidence_is_empty() -> None:
 
 def test_cells_are_spread_over_the_labels() -> None:
     labels = pd.Series(["T_Cell"] * 50 + ["Acinar"] * 3 + ["Unresolved"] * 20)
-    chosen = choose(labels, 4, seed=0)
+    chosen = choose_cells(labels, 4, seed=0)
     assert sorted(labels.iloc[chosen]) == ["Acinar", "Acinar", "T_Cell", "T_Cell"]
-    assert choose(labels, 4, seed=0) == chosen
-    assert choose(labels, 4, seed=1) != chosen
-    assert len(choose(labels, 500, seed=0)) == 53
+    assert choose_cells(labels, 4, seed=0) == chosen
+    assert choose_cells(labels, 4, seed=1) != chosen
+    assert len(choose_cells(labels, 500, seed=0)) == 53
 
 
 def write_patches(path: Path, side: int) -> Path:
@@ -58,10 +58,10 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     encoder = BackboneConfig(name=request.param, image_px=64)
     local_config, global_config = LocalConfig(backbone=encoder, organ_dim=4), GlobalConfig(context=encoder, projection=8)
-    local = LocalPath(build_backbone(encoder), classes=2, organs=1, config=local_config)
+    local = LocalClassifier(build_backbone(encoder), classes=2, organs=1, config=local_config)
     context = build_backbone(encoder)
-    wide = GlobalPath(local, context, context.dim, classes=2, config=global_config)
-    meta = Meta(
+    wide = GlobalClassifier(local, context, context.dim, classes=2, config=global_config)
+    meta = CheckpointMetadata(
         kind="local",
         classes=CLASSES,
         organs=("lung",),
@@ -71,8 +71,10 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         dims={"local": local.backbone.dim, "context": context.dim, "global": 16},
         seed=0,
     )
-    save(tmp_path / "local.ckpt", local, meta)
-    save(tmp_path / "global.ckpt", wide, meta.model_copy(update={"kind": "global", "global_": global_config, "context": context.spec}))
+    save_checkpoint(tmp_path / "local.ckpt", local, meta)
+    save_checkpoint(
+        tmp_path / "global.ckpt", wide, meta.model_copy(update={"kind": "global", "global_": global_config, "context": context.spec})
+    )
     pd.DataFrame({"cell_id": [f"c{n}" for n in range(N)], "label": ["Acinar", "T_Cell", "Unresolved"] * 4, "confidence": 1.0}).to_parquet(
         tmp_path / "labels.parquet"
     )

@@ -154,8 +154,8 @@ def test_closed_and_open_differ_as_planted(tmp_path: Path) -> None:
     assert value["a", "raw", "open", "Acinar", "f1"] == pytest.approx(0.5)
     # Open: Acinar 1/2 and Ductal 1; T_Cell has no truth and does not enter the macro average.
     assert value["a", "raw", "open", "all", "macro_f1"] == pytest.approx(0.75)
-    renormalised = np.array([0.3 / 0.4, 0.35 / 0.4, 0.9 / 0.95, 0.7 / 0.9])
-    assert value["a", "raw", "closed", "all", "nll"] == pytest.approx(-np.log(renormalised).mean())
+    renormalized = np.array([0.3 / 0.4, 0.35 / 0.4, 0.9 / 0.95, 0.7 / 0.9])
+    assert value["a", "raw", "closed", "all", "nll"] == pytest.approx(-np.log(renormalized).mean())
     assert "T_Cell" not in rows.index.get_level_values("label")
 
 

@@ -13,13 +13,13 @@ from nuclass_pipeline.config.models import GateConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.predict import predict_slide
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.models.checkpoint import Meta, save
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.gate import Gate
 from nuclass_pipeline.schemas import PREDICTIONS
 
 CLASSES = ("Acinar", "Ductal", "T_Cell")
 GATE = GateConfig(projection=4, hidden=(6, 5))
-META = Meta(
+META = CheckpointMetadata(
     kind="global",
     classes=CLASSES,
     organs=("lung",),
@@ -61,7 +61,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     write_features(tmp_path / "features.h5", np.random.default_rng(0))
     gate = Gate(8, 6, GATE).eval()
-    save(tmp_path / "gate.ckpt", gate, META.model_copy(update={"kind": "gate", "gate": GATE}))
+    save_checkpoint(tmp_path / "gate.ckpt", gate, META.model_copy(update={"kind": "gate", "gate": GATE}))
     outputs = {name: tmp_path / f"out/{name}.parquet" for name in ("local", "global_", "gate")}
     return {"features": tmp_path / "features.h5", "checkpoint": tmp_path / "gate.ckpt", **write_tables(tmp_path), **outputs}
 
@@ -104,7 +104,7 @@ def test_a_table_without_the_cells_is_refused(files: dict[str, Any]) -> None:
 
 def test_a_gate_of_other_models_is_refused(files: dict[str, Any]) -> None:
     other = META.model_copy(update={"kind": "gate", "gate": GATE, "classes": ("Acinar", "Ductal", "B_Cell")})
-    save(files["checkpoint"], Gate(8, 6, GATE), other)
+    save_checkpoint(files["checkpoint"], Gate(8, 6, GATE), other)
     with pytest.raises(UserError, match="trained on other models"):
         predict_slide(**files)
 

@@ -17,7 +17,7 @@ from sklearn.neighbors import kneighbors_graph
 
 from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.expression.clustering import Partition, cluster_cells, most_stable, partitions
+from nuclass_pipeline.expression.clustering import LeidenPartition, cluster_cells, most_stable, partitions
 from nuclass_pipeline.io import read_json, read_table
 from nuclass_pipeline.schemas import CLUSTERS
 
@@ -84,7 +84,7 @@ def test_large_panels_are_cut_to_variable_genes(draw_cells, tmp_path):
     assert found["cluster"][good].nunique() >= 4
 
 
-def test_normalised_values_are_refused(draw_cells, tmp_path):
+def test_normalized_values_are_refused(draw_cells, tmp_path):
     cells = draw_cells()
     cells.X = cells.X * np.float32(0.5)
     with pytest.raises(UserError, match="no counts"):
@@ -137,7 +137,7 @@ def test_clusters_are_numbered_by_size(blobs):
     ("stabilities", "chosen"), [((1.0, 0.995, 0.8), 0.8), ((0.9, 0.95, 0.93), 0.8), ((0.97, 0.8, 0.7), 0.4), ((None,), 0.4)]
 )
 def test_the_finest_of_equally_stable_resolutions_is_chosen(stabilities, chosen):
-    tried = [Partition(r, np.zeros(3, np.int64), s) for r, s in zip((0.4, 0.8, 1.2), stabilities, strict=False)]
+    tried = [LeidenPartition(r, np.zeros(3, np.int64), s) for r, s in zip((0.4, 0.8, 1.2), stabilities, strict=False)]
     assert most_stable(tried).resolution == chosen
     assert most_stable(tried[::-1]).resolution == chosen
 
@@ -171,7 +171,7 @@ def test_rapids_is_named_where_it_is_missing(draw_cells, tmp_path):
     assert not (tmp_path / "clusters.parquet").exists()
 
 
-def test_rapids_is_asked_for_neighbours_and_the_map_only(draw_cells, tmp_path, monkeypatch):
+def test_rapids_is_asked_for_neighbors_and_the_map_only(draw_cells, tmp_path, monkeypatch):
     """A stand-in with the same calls, which scanpy answers; every other step is as ever."""
     asked = []
 

@@ -13,7 +13,7 @@ from nuclass_pipeline.expression.counts import normalize
 from nuclass_pipeline.expression.markers import PRIOR, pseudobulk, rank_markers
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, MARKERS
-from tests.unit.planted_types import PROGRAMMES
+from tests.unit.planted_types import PLANTED_GENES
 
 GENES = 60
 UP, LOCAL, ABSENT = slice(0, 3), 3, 4
@@ -32,7 +32,7 @@ def test_markers_are_the_planted_genes(slide, markers):
     truth = ad.read_h5ad(slide / "counts.h5ad").obs["truth"].to_numpy()
     clusters = pd.read_parquet(slide / "clusters.parquet")["cluster"]
     for name, rows in markers.groupby("cluster"):
-        planted = PROGRAMMES[pd.Series(truth[clusters == name]).mode()[0]].split()
+        planted = PLANTED_GENES[pd.Series(truth[clusters == name]).mode()[0]].split()
         assert set(rows["gene"]) <= set(planted)
         assert list(rows["rank"]) == list(range(1, len(rows) + 1))
         assert rows["score"].is_monotonic_decreasing

@@ -68,9 +68,9 @@ def stained(rng: np.random.Generator, side: int, nuclei: int, radius: float) -> 
     y, x = np.mgrid[:side, :side]
     texture = Image.fromarray((255 * rng.random((side, side))).astype(np.uint8)).filter(ImageFilter.GaussianBlur(side / 40))
     pink = np.array([236, 190, 214]) + 0.9 * (np.asarray(texture, float)[..., None] - 127)
-    centres = np.vstack([[side / 2, side / 2], rng.uniform(0, side, (nuclei, 2))])
-    for centre, stretch in zip(centres, rng.uniform(0.7, 1.3, len(centres)), strict=True):
-        near = ((x - centre[0]) / stretch) ** 2 + ((y - centre[1]) * stretch) ** 2
+    centers = np.vstack([[side / 2, side / 2], rng.uniform(0, side, (nuclei, 2))])
+    for center, stretch in zip(centers, rng.uniform(0.7, 1.3, len(centers)), strict=True):
+        near = ((x - center[0]) / stretch) ** 2 + ((y - center[1]) * stretch) ** 2
         pink = np.where((near < radius**2)[..., None], np.array([112, 78, 150]) + 0.3 * (pink - 200), pink)
     return np.clip(pink, 0, 255).astype(np.uint8)
 

@@ -229,7 +229,7 @@ def _lab(colors: list[str], vision: np.ndarray) -> np.ndarray:
     ],
     ids=["normal", "deuteranope", "protanope"],
 )
-def test_every_class_has_a_colour_of_its_own(vision: np.ndarray, least: float) -> None:
+def test_every_class_has_a_color_of_its_own(vision: np.ndarray, least: float) -> None:
     assert set(COLORS) == {*CLASSES, UNRESOLVED}
     lab = _lab(list(COLORS.values()), vision)
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(len(lab), 1)]
@@ -243,7 +243,7 @@ def test_names_are_short_and_distinct() -> None:
     assert not is_dark(to_rgb("white"))
 
 
-def test_the_cell_map_shows_every_cell_in_the_colour_of_its_class_and_counts_it(tmp_path: Path) -> None:
+def test_the_cell_map_shows_every_cell_in_the_color_of_its_class_and_counts_it(tmp_path: Path) -> None:
     paths = fakes.write_predictions(tmp_path, cells=900, slides=fakes.SLIDES[:2])["gate"]
     figure = cell_map.draw(gate=paths, slides=["one", "two"])
     for row, path in enumerate(paths):

@@ -97,7 +97,7 @@ def test_bars_are_the_counts_of_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("panel", "columns"), [("UMAP", ["umap_1", "umap_2"]), ("Tissue", ["x_um", "y_um"])])
-def test_every_cell_is_at_its_place_in_its_colour(tmp_path: Path, panel: str, columns: list[str]) -> None:
+def test_every_cell_is_at_its_place_in_its_color(tmp_path: Path, panel: str, columns: list[str]) -> None:
     tables = _slide()
     figure = _draw(tables, tmp_path)
     table = tables["labels"].join(tables["cells"][["x_um", "y_um"]]).join(tables["clusters"][["umap_1", "umap_2"]]).dropna(subset=columns)

@@ -3,7 +3,7 @@
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.knowledge.markers import TYPES, admissible, assign, lineage_of, on_panel, read_markers, resolve
+from nuclass_pipeline.knowledge.markers import TYPES, admissible, assign, lineage_of, read_markers, resolve, restrict_to_panel
 from nuclass_pipeline.vocabulary import CLASSES, ORGANS
 
 HEADER = "class\tgene\tweight\torgans\tsource\n"
@@ -28,14 +28,14 @@ def test_every_type_occurs_in_an_organ(markers_tsv):
 def test_lamp3_is_alveolar_in_lung_and_dendritic_elsewhere(markers_tsv):
     markers = read_markers(markers_tsv)
     for organ, first, second in (("lung", "Epithelial_Alveolar", "Dendritic_Cell"), ("breast", "Dendritic_Cell", None)):
-        panel = on_panel(markers, organ, ["LAMP3"])
+        panel = restrict_to_panel(markers, organ, ["LAMP3"])
         weight = dict(zip(panel.types, panel.weights[0], strict=True))
         assert max(weight, key=weight.get) == first
         assert second is None or weight[first] > weight[second]
 
 
 def test_types_without_a_marker_on_the_panel_are_left_out(markers_tsv):
-    panel = on_panel(read_markers(markers_tsv), "pancreas", ["INS", "CD3D", "no such gene"])
+    panel = restrict_to_panel(read_markers(markers_tsv), "pancreas", ["INS", "CD3D", "no such gene"])
     assert panel.types == ("Endocrine", "T_Cell")
     assert panel.weights.shape == (3, 2)
     assert not panel.weights[2].any()

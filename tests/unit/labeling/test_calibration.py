@@ -7,15 +7,15 @@ from scipy.special import expit
 
 from nuclass_pipeline.knowledge.markers import Panel
 from nuclass_pipeline.labeling import calibration
-from nuclass_pipeline.labeling.calibration import calibrate, mix
-from nuclass_pipeline.labeling.confidence import judge
-from nuclass_pipeline.labeling.evidence import Evidence, Rules, collect
+from nuclass_pipeline.labeling.calibration import calibrate_confidence, simulate_doublets
+from nuclass_pipeline.labeling.confidence import assign_types
+from nuclass_pipeline.labeling.evidence import CellExpression, Rules, gather_expression
 
 TYPES = ("B_Cell", "Fibroblast", "Macrophage", "T_Cell")
 GENES = 24
 
 
-def draw(noise: float, n: int = 3000, seed: int = 0) -> tuple[Evidence, np.ndarray]:
+def draw(noise: float, n: int = 3000, seed: int = 0) -> tuple[CellExpression, np.ndarray]:
     """Draw cells of four types, each mixed with another: the share of the first is uniform between a half and one.
 
     `noise` is the share of transcripts that fall on any gene: the more, the less the panel tells.
@@ -30,7 +30,7 @@ def draw(noise: float, n: int = 3000, seed: int = 0) -> tuple[Evidence, np.ndarr
     x = sparse.csr_matrix(counts.astype(float))
     logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * np.median(counts.sum(axis=1)))
     _, _, axes = np.linalg.svd(logged - logged.mean(axis=0), full_matrices=False)
-    return collect(Panel(TYPES, weights), x, (logged - logged.mean(axis=0)) @ axes[:8].T), most
+    return gather_expression(Panel(TYPES, weights), x, (logged - logged.mean(axis=0)) @ axes[:8].T), most
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ def clear():
 
 def test_mixed_cells_are_mixtures_of_their_two_types(clear):
     evidence, _ = clear
-    verdict = judge(evidence, Rules.learn(evidence).rank(evidence))
-    mixed = mix(evidence, verdict.candidate, seed=0)
+    verdict = assign_types(evidence, Rules.learn(evidence).rank(evidence))
+    mixed = simulate_doublets(evidence, verdict.candidate, seed=0)
     assert (mixed.most != mixed.other).all()
     per_type = mixed.evidence.counts @ np.repeat(np.eye(4), GENES // 4, axis=0)
     rows = np.arange(len(mixed.most))
@@ -59,7 +59,7 @@ def test_mixed_cells_are_mixtures_of_their_two_types(clear):
 
 def test_further_cells_lie_where_the_same_cells_of_the_slide_lie(clear):
     evidence, _ = clear
-    found = calibration._among(evidence, evidence.counts[:50], np.random.default_rng(0))
+    found = calibration._expression_among(evidence, evidence.counts[:50], np.random.default_rng(0))
     np.testing.assert_allclose(found.own.toarray(), evidence.own[:50].toarray())
     spread = evidence.components.std(axis=0)
     assert (np.abs(found.components - evidence.components[:50]) < 0.05 * spread).mean() > 0.99
@@ -69,8 +69,8 @@ def test_further_cells_lie_where_the_same_cells_of_the_slide_lie(clear):
 def test_calibrated_confidence_is_the_share_that_is_right(noise):
     evidence, truth = draw(noise)
     annotator = Rules.learn(evidence)
-    raw = judge(evidence, annotator.rank(evidence))
-    found = calibrate(evidence, annotator, raw)
+    raw = assign_types(evidence, annotator.rank(evidence))
+    found = calibrate_confidence(evidence, annotator, raw)
     right = raw.candidate == truth
     assert abs(found.confidence.mean() - right.mean()) < 0.06
     brier = [np.mean((confidence - right) ** 2) for confidence in (found.confidence, raw.confidence)]
@@ -86,8 +86,8 @@ def test_calibrated_confidence_is_the_share_that_is_right(noise):
 def test_the_same_seed_gives_the_same_confidence(clear):
     evidence, _ = clear
     annotator = Rules.learn(evidence)
-    raw = judge(evidence, annotator.rank(evidence))
-    first, again, other = (calibrate(evidence, annotator, raw, seed=seed).confidence for seed in (0, 0, 1))
+    raw = assign_types(evidence, annotator.rank(evidence))
+    first, again, other = (calibrate_confidence(evidence, annotator, raw, seed=seed).confidence for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert 0 < np.abs(first - other).max() < 0.05
 
@@ -95,10 +95,10 @@ def test_the_same_seed_gives_the_same_confidence(clear):
 def test_one_type_alone_cannot_be_mixed(clear, caplog):
     evidence, most = clear
     alone = np.flatnonzero(most == 0)[:200]
-    evidence = collect(Panel(TYPES[:1], evidence.panel.weights[:, :1]), evidence.counts[alone], evidence.components[alone])
-    raw = judge(evidence, Rules.learn(evidence).rank(evidence))
+    evidence = gather_expression(Panel(TYPES[:1], evidence.panel.weights[:, :1]), evidence.counts[alone], evidence.components[alone])
+    raw = assign_types(evidence, Rules.learn(evidence).rank(evidence))
     with caplog.at_level("INFO"):
-        assert calibrate(evidence, Rules.learn(evidence), raw) is raw
+        assert calibrate_confidence(evidence, Rules.learn(evidence), raw) is raw
     assert "not calibrated" in caplog.text
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from nuclass_pipeline.labeling.neighborhood import NEIGHBORS, REACH, Neighborhood
+from nuclass_pipeline.labeling.neighborhood import BANDWIDTH_SHARE, NEIGHBORS, Neighborhood
 
 
 @pytest.fixture(scope="module")
@@ -12,12 +12,12 @@ def components():
     return np.random.default_rng(0).normal(size=(300, 4))
 
 
-def test_neighbours_are_the_nearest_others_weighted_by_a_normal_density(components):
+def test_neighbors_are_the_nearest_others_weighted_by_a_normal_density(components):
     found = Neighborhood.of_slide(components)
     distance = np.linalg.norm(components[:, None] - components, axis=2)
     np.fill_diagonal(distance, np.inf)
     nearest = np.sort(distance, axis=1)[:, :NEIGHBORS]
-    assert found.bandwidth == pytest.approx(REACH * np.median(nearest))
+    assert found.bandwidth == pytest.approx(BANDWIDTH_SHARE * np.median(nearest))
     np.testing.assert_array_equal(found.rows, np.argsort(distance, axis=1)[:, :NEIGHBORS])
     np.testing.assert_allclose(found.nearness, np.exp(-0.5 * (nearest / found.bandwidth) ** 2))
 
@@ -51,7 +51,7 @@ def test_a_rare_cell_is_hardly_averaged_with_a_far_crowd():
 
 
 @pytest.mark.parametrize(("cells", "neighbors"), [(1, 0), (19, 0), (20, 1), (100, 9), (200, NEIGHBORS), (1000, NEIGHBORS)])
-def test_a_neighbourhood_is_at_most_a_tenth_of_the_slide(cells, neighbors):
+def test_a_neighborhood_is_at_most_a_tenth_of_the_slide(cells, neighbors):
     found = Neighborhood.of_slide(np.random.default_rng(0).normal(size=(cells, 2)))
     assert found.rows.shape == found.nearness.shape == (cells, neighbors)
     further = found.of_further(np.zeros((2, 2)), np.zeros((cells, 2)))
@@ -64,6 +64,6 @@ def test_where_all_cells_are_alike_all_are_near():
     assert (found.nearness == 1).all()
 
 
-def test_the_share_of_neighbours_alike_is_weighted():
+def test_the_share_of_neighbors_alike_is_weighted():
     found = Neighborhood(np.array([[1, 2], [0, 2]]), np.array([[1.0, 0.5], [0.0, 0.0]]), 1.0)
     assert found.share(np.array([[True, False], [False, True]])).tolist() == [1 / 1.5, 1.0]

@@ -131,7 +131,7 @@ def test_provided_labels_pass_through_the_one_map(labels, someone_says, caplog, 
         known = {row["raw"]: row for row in csv.DictReader(stream, delimiter="\t")}
     mapped, dropped = known["CD8+ αβ Memory T Cell"]["class"], known["Fallopian Tube Epithelium"]["reason"]
     with caplog.at_level(logging.WARNING):
-        found = someone_says[1](pd.DataFrame(said.items(), columns=columns).assign(colour="#fff"))
+        found = someone_says[1](pd.DataFrame(said.items(), columns=columns).assign(color="#fff"))
     first = found.set_index("cell_id").loc[[f"cell{i}" for i in range(6)]]
     assert list(first["label"]) == [mapped, "Macrophage", *[UNRESOLVED] * 4]
     assert list(first["confidence"]) == [1, 1, 0, 0, 0, 0]

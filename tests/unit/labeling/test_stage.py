@@ -12,7 +12,7 @@ import pytest
 
 from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, agreement, score_labels
+from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, score_labels, score_labels_table
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, METRICS, TRUTH
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -43,7 +43,7 @@ def labels(label, tmp_path_factory):
 def test_labels_follow_the_planted_types(truth, labels):
     assert list(labels["cell_id"]) == list(truth.index)
     good = ~truth["poor"].to_numpy()
-    scores = agreement(truth["truth"][good], labels["candidate"][good], labels["label"][good])
+    scores = score_labels_table(truth["truth"][good], labels["candidate"][good], labels["label"][good])
     assert scores["accuracy"] > 0.99
     assert scores["coverage"] > 0.95
     assert scores["selective_accuracy"] > 0.99
@@ -126,11 +126,11 @@ def test_a_handful_of_cells_is_enough(draw_cells, label, tmp_path, n):
 
 
 def test_scores_by_hand():
-    found = agreement(["A", "A", "B", None], ["A", "B", "B", "A"], ["A", UNRESOLVED, "B", "A"])
+    found = score_labels_table(["A", "A", "B", None], ["A", "B", "B", "A"], ["A", UNRESOLVED, "B", "A"])
     assert found == pytest.approx(
         {"accuracy": 2 / 3, "macro_f1": 2 / 3, "coverage": 2 / 3, "selective_accuracy": 1, "selective_macro_f1": 1}
     )
-    assert np.isnan(agreement([None], ["A"], ["A"])["accuracy"])
+    assert np.isnan(score_labels_table([None], ["A"], ["A"])["accuracy"])
 
 
 def test_accuracy_at_coverage_by_hand():

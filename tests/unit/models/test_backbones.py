@@ -11,7 +11,7 @@ import torch
 
 from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.models.backbones import REGISTRY, UNI2_H, build_backbone, describe, load_dinov3, load_timm, register
+from nuclass_pipeline.models.backbones import REGISTRY, UNI2_H, build_backbone, describe_backbones, load_dinov3, load_timm, register
 from nuclass_pipeline.models.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, assemble, plain_spec
 
 MINI_UNI: dict[str, Any] = {**UNI2_H, "depth": 2, "num_heads": 4, "embed_dim": 96, "img_size": 28}
@@ -32,7 +32,7 @@ def images(count: int, side: int) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def standardise(x: torch.Tensor) -> torch.Tensor:
+def standardize(x: torch.Tensor) -> torch.Tensor:
     return (x - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
 
 
@@ -48,7 +48,7 @@ def test_uni_weights_arrive(tmp_path: Path, checkpointing: bool) -> None:
     config = BackboneConfig(name="mini-uni", weights=str(tmp_path), gradient_checkpointing=checkpointing)
     loaded = build_backbone(config).eval()
     x = images(2, 28)
-    torch.testing.assert_close(loaded(x), saved.net(standardise(x)), rtol=0, atol=0)
+    torch.testing.assert_close(loaded(x), saved.net(standardize(x)), rtol=0, atol=0)
     assert loaded.net.grad_checkpointing is checkpointing
     loaded(x).sum().backward()
     assert loaded.net.patch_embed.proj.weight.grad is not None
@@ -75,7 +75,7 @@ def test_dinov3_of_transformers(tmp_path: Path) -> None:
     saved = save_dinov3(tmp_path)
     loaded = build_backbone(BackboneConfig(name="mini-dinov3", weights=str(tmp_path), gradient_checkpointing=True)).eval()
     x = images(2, 96)
-    torch.testing.assert_close(loaded(x), saved(standardise(x)).pooler_output, rtol=0, atol=0)
+    torch.testing.assert_close(loaded(x), saved(standardize(x)).pooler_output, rtol=0, atol=0)
     assert loaded.grid(x).shape == (2, 32, 6, 6)
     blocks = [id(p) for block in loaded.blocks() for p in block]
     assert sorted(blocks) == sorted(id(p) for p in loaded.parameters())
@@ -99,7 +99,7 @@ def test_dinov3_of_timm(tmp_path: Path) -> None:
     timm.models.save_for_hf(net, tmp_path)
     loaded = build_backbone(BackboneConfig(name="mini-dinov3-timm", weights=str(tmp_path))).eval()
     x = images(1, 64)
-    torch.testing.assert_close(loaded(x), net.forward_features(standardise(x))[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loaded(x), net.forward_features(standardize(x))[:, 0], rtol=1e-5, atol=1e-5)
     assert loaded.grid(x).shape == (1, 384, 4, 4)
 
 
@@ -141,7 +141,7 @@ def test_unknown_names_list_the_known() -> None:
 
 
 def test_the_registry_describes_itself() -> None:
-    rows = {row["name"]: row for row in describe()}
+    rows = {row["name"]: row for row in describe_backbones()}
     assert rows["uni2-h"]["dim"] == 1536
     assert rows["dinov3-vitl16"]["download"].startswith("huggingface-cli download facebook/dinov3-vitl16")
     assert rows["tiny-resnet"]["download"] == ""
@@ -165,7 +165,7 @@ def test_small_networks(name: str, side: int, grid: int, channels: int, dim: int
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_tiny_network_does_not_see_the_strength_of_the_colours(seed: int) -> None:
+def test_the_tiny_network_does_not_see_the_strength_of_the_colors(seed: int) -> None:
     torch.manual_seed(seed)
     encoder = build_backbone(BackboneConfig(name="tiny-resnet", image_px=96)).eval()
     x = images(2, 96)

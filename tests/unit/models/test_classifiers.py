@@ -9,9 +9,9 @@ from nuclass_pipeline.config.models import BackboneConfig, GlobalConfig, LocalCo
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models import checkpoint
 from nuclass_pipeline.models.backbones import build_backbone
-from nuclass_pipeline.models.global_ import GlobalPath, restore_global
+from nuclass_pipeline.models.global_ import GlobalClassifier, restore_global
 from nuclass_pipeline.models.layers import FiLM
-from nuclass_pipeline.models.local import LocalPath, restore_local
+from nuclass_pipeline.models.local import LocalClassifier, restore_local
 
 TINY = BackboneConfig(name="tiny-resnet", image_px=32)
 LOCAL = LocalConfig(backbone=TINY, organ_dim=8)
@@ -21,17 +21,17 @@ IMAGES, CONTEXT = torch.rand(4, 3, 32, 32), torch.rand(4, DIM)
 ORGAN, LABEL = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 2, 1])
 
 
-def make_local() -> LocalPath:
+def make_local() -> LocalClassifier:
     torch.manual_seed(0)
-    return LocalPath(build_backbone(TINY), classes=3, organs=3, config=LOCAL)
+    return LocalClassifier(build_backbone(TINY), classes=3, organs=3, config=LOCAL)
 
 
-def make_global() -> GlobalPath:
-    return GlobalPath(make_local(), None, DIM, classes=3, config=GLOBAL)
+def make_global() -> GlobalClassifier:
+    return GlobalClassifier(make_local(), None, DIM, classes=3, config=GLOBAL)
 
 
-def meta(path: LocalPath, **changes: object) -> checkpoint.Meta:
-    return checkpoint.Meta(
+def meta(path: LocalClassifier, **changes: object) -> checkpoint.CheckpointMetadata:
+    return checkpoint.CheckpointMetadata(
         kind="local",
         classes=("A", "B", "C"),
         organs=("x", "y", "z"),
@@ -84,7 +84,9 @@ def test_alpha_scales_the_context_alone() -> None:
 
 
 def test_context_dropout_takes_whole_batches_and_only_in_training() -> None:
-    path = GlobalPath(make_local(), None, DIM, classes=3, config=GLOBAL.model_copy(update={"context_dropout": 0.999999, "dropout": 0.0}))
+    path = GlobalClassifier(
+        make_local(), None, DIM, classes=3, config=GLOBAL.model_copy(update={"context_dropout": 0.999999, "dropout": 0.0})
+    )
     path.eval()
     kept = path(IMAGES, CONTEXT, ORGAN).feature
     path.training = True
@@ -95,7 +97,7 @@ def test_context_dropout_takes_whole_batches_and_only_in_training() -> None:
 
 def test_local_checkpoint_stands_alone(tmp_path: Path) -> None:
     path = make_local().eval()
-    checkpoint.save(tmp_path / "best.ckpt", path, meta(path, score=0.5, epoch=2))
+    checkpoint.save_checkpoint(tmp_path / "best.ckpt", path, meta(path, score=0.5, epoch=2))
     restored, found = restore_local(tmp_path / "best.ckpt")
     assert (found.classes, found.score, found.epoch, found.seed, found.version) == (("A", "B", "C"), 0.5, 2, 3, "0.1.0")
     torch.testing.assert_close(restored(IMAGES, ORGAN).logits, path(IMAGES, ORGAN).logits, rtol=0, atol=0)
@@ -105,10 +107,10 @@ def test_local_checkpoint_stands_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trained", [True, False])
 def test_global_checkpoint_stands_alone(tmp_path: Path, trained: bool) -> None:
     encoder = build_backbone(TINY) if trained else None
-    path = GlobalPath(make_local(), encoder, DIM, classes=3, config=GLOBAL).eval()
+    path = GlobalClassifier(make_local(), encoder, DIM, classes=3, config=GLOBAL).eval()
     spec = encoder.spec if encoder else None
     found = meta(path.local, kind="global", global_=GLOBAL, context=spec, dims={"local": DIM, "context": DIM, "global": 32})
-    checkpoint.save(tmp_path / "best.ckpt", path, found)
+    checkpoint.save_checkpoint(tmp_path / "best.ckpt", path, found)
     restored, _ = restore_global(tmp_path / "best.ckpt")
     context = IMAGES if trained else CONTEXT
     torch.testing.assert_close(restored(IMAGES, context, ORGAN).logits, path(IMAGES, context, ORGAN).logits, rtol=0, atol=0)
@@ -124,7 +126,7 @@ def test_bad_checkpoints_are_told_apart(tmp_path: Path) -> None:
     torch.save({"format": "other"}, file)
     with pytest.raises(UserError, match="format"):
         restore_local(file)
-    checkpoint.save(file, path, meta(path))
+    checkpoint.save_checkpoint(file, path, meta(path))
     with pytest.raises(UserError, match="is a local model, not global"):
         restore_global(file)
     whole = file.read_bytes()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuclass_pipeline.config.models import GateConfig
-from nuclass_pipeline.models.gate import Gate, confidence, mix, statistics
+from nuclass_pipeline.models.gate import Gate, mix, path_confidence, statistics
 
 LOCAL = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.1, 0.3, 0.6], [0.4, 0.35, 0.25]])
 GLOBAL = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0.2, 0.6, 0.2]])
@@ -14,8 +14,8 @@ EXPECTED_GLOBAL = torch.tensor([[0.6, 0.7, 0.8, 0.6], [0.817345, 0.729847, 0.581
 
 
 def test_golden_statistics() -> None:
-    torch.testing.assert_close(confidence(LOCAL), EXPECTED_LOCAL, rtol=0, atol=6e-7)
-    torch.testing.assert_close(confidence(GLOBAL), EXPECTED_GLOBAL, rtol=0, atol=6e-7)
+    torch.testing.assert_close(path_confidence(LOCAL), EXPECTED_LOCAL, rtol=0, atol=6e-7)
+    torch.testing.assert_close(path_confidence(GLOBAL), EXPECTED_GLOBAL, rtol=0, atol=6e-7)
 
 
 def test_order_of_the_statistics() -> None:
@@ -26,7 +26,7 @@ def test_order_of_the_statistics() -> None:
 
 
 def test_certainty_has_no_entropy() -> None:
-    torch.testing.assert_close(confidence(torch.eye(3)), torch.tensor([[1.0, 0.0, 1.0]]).expand(3, 3))
+    torch.testing.assert_close(path_confidence(torch.eye(3)), torch.tensor([[1.0, 0.0, 1.0]]).expand(3, 3))
 
 
 @given(st.integers(0, 2**31), st.integers(2, 20))

@@ -8,9 +8,9 @@ from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig
 from nuclass_pipeline.models.backbones import UNI2_H
 from nuclass_pipeline.models.encoders import Encoder, assemble, plain_spec
 from nuclass_pipeline.models.gate import Gate
-from nuclass_pipeline.models.global_ import GlobalPath
+from nuclass_pipeline.models.global_ import GlobalClassifier
 from nuclass_pipeline.models.layers import ClassifierHead, FiLM
-from nuclass_pipeline.models.local import LocalPath
+from nuclass_pipeline.models.local import LocalClassifier
 
 
 def size(module: nn.Module) -> int:
@@ -49,8 +49,8 @@ def test_heads(dim: int, parameters: int) -> None:
 
 def test_global_path_at_full_size() -> None:
     with torch.device("meta"):
-        local = LocalPath(uni2_h(), classes=16, organs=8, config=LocalConfig())
-        path = GlobalPath(local, None, 1024, classes=16, config=GlobalConfig())
+        local = LocalClassifier(uni2_h(), classes=16, organs=8, config=LocalConfig())
+        path = GlobalClassifier(local, None, 1024, classes=16, config=GlobalConfig())
     assert size(path.local_projection) == 790_016
     assert size(path.context_projection) == 526_848
     assert size(path.inner_gate) == 262_913

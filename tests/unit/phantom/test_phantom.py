@@ -20,7 +20,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.phantom.classes import LOOKS, Look
 from nuclass_pipeline.phantom.layout import MARGIN_UM, NEST, NORMAL, STROMA, Layout, draw_layout
-from nuclass_pipeline.phantom.programs import read_panel, read_programmes
+from nuclass_pipeline.phantom.programs import read_phantom_panel, read_programs
 from nuclass_pipeline.phantom.tissue import DEEP_UM, GLAND_CLASS, GRANULAR_CLASS, LINING_CLASS, Cells, populate
 from nuclass_pipeline.schemas import TRUTH
 
@@ -217,8 +217,8 @@ def test_nuclei_do_not_overlap(slide):
 def test_assigned_transcripts_lie_near_their_cell(slide):
     drawn = slide.table("transcripts")
     drawn = drawn[drawn["cell_id"] != "UNASSIGNED"]
-    centre = slide.table("cells").set_index("cell_id").loc[drawn["cell_id"], ["x_centroid", "y_centroid"]].to_numpy()
-    distance = np.hypot(*(drawn[["x_location", "y_location"]].to_numpy() - centre).T)
+    center = slide.table("cells").set_index("cell_id").loc[drawn["cell_id"], ["x_centroid", "y_centroid"]].to_numpy()
+    distance = np.hypot(*(drawn[["x_location", "y_location"]].to_numpy() - center).T)
     assert np.median(distance) < 6
     assert (distance < 20).all()
     assert (drawn.loc[drawn["overlaps_nucleus"] == 1, "nucleus_distance"] == 0).all()
@@ -234,9 +234,9 @@ def redness(slide: Slide, xy_um: np.ndarray) -> np.ndarray:
 
 def test_alignment_leads_from_nuclei_to_dark_pixels(slide):
     points = slide.table("nucleus_boundaries")[["vertex_x", "vertex_y"]].to_numpy(dtype=float).reshape(-1, 25, 2)[:, :-1]
-    centre = points.mean(1)
-    inside = redness(slide, centre).mean()
-    shifted = np.mean([redness(slide, centre + np.array([dx, dy])).mean() for dx, dy in ((8, 0), (-8, 0), (0, 8), (0, -8))])
+    center = points.mean(1)
+    inside = redness(slide, center).mean()
+    shifted = np.mean([redness(slide, center + np.array([dx, dy])).mean() for dx, dy in ((8, 0), (-8, 0), (0, 8), (0, -8))])
     assert inside > shifted + 0.2
     scale = np.sqrt(np.linalg.det(slide.alignment[:2, :2]))
     assert 0.2125 * scale == pytest.approx(CONFIG.he_mpp, rel=1e-6)
@@ -279,12 +279,12 @@ def test_every_class_is_present_and_no_other(slide):
 
 
 def test_markers_recover_the_classes(slide):
-    programmes, genes = read_programmes(), [gene["gene"] for gene in read_panel()]
+    programs, genes = read_programs(), [gene["gene"] for gene in read_phantom_panel()]
     truth, counts = slide.truth, slide.matrix[: len(genes)].T.toarray().astype(float)
     logged = np.log1p(100 * counts / np.maximum(counts.sum(1, keepdims=True), 1))
     logged = (logged - logged.mean(0)) / (logged.std(0) + 1e-9)
     classes = sorted(set(truth["label"]))
-    own = [[genes.index(gene) for gene in programmes[name] if sum(gene in programmes[one] for one in classes) == 1] for name in classes]
+    own = [[genes.index(gene) for gene in programs[name] if sum(gene in programs[one] for one in classes) == 1] for name in classes]
     assert min(map(len, own)) >= 6
     best = np.array(classes)[np.argmax([logged[:, columns].mean(1) for columns in own], axis=0)]
     assert (best == truth["label"])[~truth["poor"]].mean() > 0.92
@@ -340,7 +340,7 @@ def learn(features: np.ndarray, positive: np.ndarray) -> np.ndarray:
 
 def test_islands_lie_in_stroma(tissue):
     layout, cells = tissue
-    spacing = cKDTree(layout.islands.centres_um).query(layout.islands.centres_um, k=2)[0][:, 1]
+    spacing = cKDTree(layout.islands.centers_um).query(layout.islands.centers_um, k=2)[0][:, 1]
     assert len(layout.tumour) == 18
     assert 6 <= layout.tumour.sum() <= 12
     assert spacing.min() > 135 and spacing.max() < 195
@@ -437,10 +437,10 @@ def test_organs_differ_in_the_names_of_three_classes_alone(demo):
     assert [(names["lung"], names["pancreas"]) for names in (GLAND_CLASS, GRANULAR_CLASS, LINING_CLASS)] == list(ORGAN_PAIRS)
     lung, pancreas = (set(CLASSES[organ].split()) for organ in ("lung", "pancreas"))
     assert (lung - pancreas, pancreas - lung) == tuple(set(names) for names in zip(*ORGAN_PAIRS, strict=True))
-    programmes = read_programmes()
+    programs = read_programs()
     for pair in ORGAN_PAIRS:
-        common = set(programmes[pair[0]]) & set(programmes[pair[1]])
-        assert all(sum(programmes[name][gene] for gene in common) < 0.25 * sum(programmes[name].values()) for name in pair)
+        common = set(programs[pair[0]]) & set(programs[pair[1]])
+        assert all(sum(programs[name][gene] for gene in common) < 0.25 * sum(programs[name].values()) for name in pair)
     kinds = {frozenset((KINDS[label], niche) for label, niche in zip(cells.label, cells.niche, strict=True)) for _, cells in demo.values()}
     assert len(kinds) == 1
     assert {frozenset(kind for discs in layout.discs for kind in discs.kind) for layout, _ in demo.values()} == {
@@ -493,7 +493,7 @@ def nuclei(slide: Slide, names: list[str]) -> tuple[pd.DataFrame, np.ndarray, np
 
 
 @pytest.mark.parametrize(("organ", "pair"), NEIGHBOURS)
-def test_the_nucleus_tells_neighbours_apart(slides, organ, pair):
+def test_the_nucleus_tells_neighbors_apart(slides, organ, pair):
     slide = slides[organ]
     xy, label = slide.table("cells")[["x_centroid", "y_centroid"]].to_numpy(), slide.truth["label"].to_numpy()
     cells = np.flatnonzero(np.isin(label, pair))
@@ -506,7 +506,7 @@ def test_the_nucleus_tells_neighbours_apart(slides, organ, pair):
 
 
 @pytest.mark.parametrize(("organ", "pair"), NEIGHBOURS)
-def test_only_the_grain_of_the_nucleus_tells_neighbours_apart(slides, organ, pair):
+def test_only_the_grain_of_the_nucleus_tells_neighbors_apart(slides, organ, pair):
     slide = slides[organ]
     points, density, ring = nuclei(slide, list(pair))
     second = slide.truth.set_index("cell_id").loc[points.index, "label"].to_numpy() == pair[1]

@@ -12,11 +12,20 @@ import pytest
 from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.proposals.ablation import EVIDENCE, Contestant, chosen, compare, compare_annotators, contestants, leave_out, written
+from nuclass_pipeline.proposals.ablation import (
+    ABLATIONS,
+    AnnotatorVariant,
+    annotator_variants,
+    compare_annotators,
+    compare_variants,
+    free_text,
+    leave_out,
+    top_label,
+)
 from nuclass_pipeline.proposals.evidence import BLOCKS, ClusterEvidence, MarkerGene, Program, Support
 from nuclass_pipeline.proposals.language_model import LanguageAnnotator
 from nuclass_pipeline.schemas import ABLATION, TRUTH
-from tests.unit.planted_types import PROGRAMMES
+from tests.unit.planted_types import PLANTED_GENES
 from tests.unit.proposals.tiny_language_model import write_model
 
 LABELS = ("B_Cell", "Fibroblast", "Macrophage", "T_Cell")
@@ -42,8 +51,8 @@ TRUE = {found.cluster: found.support[0].label for found in RECORDS}
 
 
 def compared(records=RECORDS, truth=TRUE, least=0.1, by=None):
-    by = contestants(None) if by is None else by
-    frame = compare(records=records, reordered=records, least=least, truth=truth, contestants=by)
+    by = annotator_variants(None) if by is None else by
+    frame = compare_variants(records=records, reordered=records, least=least, truth=truth, variants=by)
     ABLATION.check(frame, "ablation")
     return frame.set_index("evidence")
 
@@ -74,14 +83,14 @@ class FirstOption:
 
 
 def test_the_comparisons_leave_out_one_block_each_or_all():
-    assert list(EVIDENCE) == ["all", "without markers", "without support", "without programs", "without composition", "none"]
+    assert list(ABLATIONS) == ["all", "without markers", "without support", "without programs", "without composition", "none"]
     whole = RECORDS[0]
     for block in BLOCKS:
-        less = leave_out(whole, EVIDENCE[f"without {block}"])
+        less = leave_out(whole, ABLATIONS[f"without {block}"])
         assert len(getattr(less, block)) == 0
         assert replace(less, **{block: getattr(whole, block)}) == whole
-    assert leave_out(whole, EVIDENCE["none"]) == whole.without_evidence()
-    assert leave_out(whole, EVIDENCE["all"]) == whole
+    assert leave_out(whole, ABLATIONS["none"]) == whole.without_evidence()
+    assert leave_out(whole, ABLATIONS["all"]) == whole
 
 
 def test_rules_need_support_and_nothing_else():
@@ -111,7 +120,7 @@ def test_what_chance_supports_as_well_is_no_proposal():
 
 
 def test_chance_is_held_against_the_whole_record():
-    scribe = Contestant("llm-score", "free", lambda _: "T_Cell", None)
+    scribe = AnnotatorVariant("llm-score", "free", lambda _: "T_Cell", None)
     found = compared(least=0.1, by=[scribe])
     assert (found["abstained"] == 0).all()
     assert (found["agreement"] == 1 / 4).all()
@@ -147,14 +156,14 @@ def test_no_clusters_have_no_shares():
 )
 def test_a_written_answer_counts_by_exact_name(text, label):
     scribe = Scribe(text)
-    assert written(scribe, RECORDS[0]) == label
+    assert free_text(scribe, RECORDS[0]) == label
     assert "Options:" not in scribe.asked[0]
     assert "CD3D" in scribe.asked[0]
 
 
 def test_text_outside_the_set_is_invalid_and_no_proposal():
     texts = ["B cell", "Fibroblasts", "Neuron", "Hepatocyte"]
-    found = compared(by=[Contestant("llm-score", "free", partial(written, Scribe(*texts * 6)), None)])
+    found = compared(by=[AnnotatorVariant("llm-score", "free", partial(free_text, Scribe(*texts * 6)), None)])
     assert (found["invalid_rate"] == 1 / 2).all()
     assert (found["abstained"] == 1 / 2).all()
     assert (found["agreement"] == 1).all()
@@ -165,11 +174,11 @@ def test_a_liking_for_the_first_option_is_unstable_unless_averaged():
     once, averaged = (
         compared(
             by=[
-                Contestant(
+                AnnotatorVariant(
                     "llm-score",
                     "constrained",
-                    partial(chosen, LanguageAnnotator(FirstOption(), rotations)),
-                    partial(chosen, LanguageAnnotator(FirstOption(), rotations, backwards=True)),
+                    partial(top_label, LanguageAnnotator(FirstOption(), rotations)),
+                    partial(top_label, LanguageAnnotator(FirstOption(), rotations, backwards=True)),
                 )
             ]
         ).loc["all"]
@@ -185,7 +194,7 @@ def test_a_model_is_asked_each_question_once():
         pass
 
     model = Both(*["T cell"] * 99)
-    compared([replace(found, programs=()) for found in RECORDS], by=contestants(model))
+    compared([replace(found, programs=()) for found in RECORDS], by=annotator_variants(model))
     # Without programmes to leave out four questions on each cluster differ, and the one without evidence is common to all clusters.
     assert len(model.asked) == len(set(model.asked)) == 4 * 4 + 1
 
@@ -217,8 +226,8 @@ def stage(tables, markers_tsv, tmp_path):
 
 def test_planted_clusters_agree_with_their_truth(stage):
     found = stage().set_index("evidence")
-    assert list(found.index) == list(EVIDENCE)
-    assert (found["n"] == len(PROGRAMMES)).all()
+    assert list(found.index) == list(ABLATIONS)
+    assert (found["n"] == len(PLANTED_GENES)).all()
     for name in ("all", "without markers", "without programs", "without composition"):
         assert found.loc[name, SHARES].tolist() == [0, 1, 0, 1, 1]
     for name in ("without support", "none"):

@@ -9,8 +9,8 @@ import pytest
 from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.io import write_table
-from nuclass_pipeline.knowledge.markers import on_panel, read_markers
-from nuclass_pipeline.proposals.annotators import RulesAnnotator, chance_support
+from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
+from nuclass_pipeline.proposals.annotators import RulesAnnotator, null_support
 from nuclass_pipeline.proposals.evidence import ClusterEvidence, Support, collect_evidence
 from nuclass_pipeline.schemas import CLUSTERS
 
@@ -50,7 +50,7 @@ def planted(draw_cells, markers_tsv, tmp_path_factory):
     write_table(clusters, folder / "clusters.parquet", CLUSTERS)
     config = ClusteringConfig()
     rank_markers(counts=folder / "counts.h5ad", clusters=folder / "clusters.parquet", config=config, markers=folder / "markers.parquet")
-    panel = on_panel(read_markers(markers_tsv), "lung", list(cells.var_names))
+    panel = restrict_to_panel(read_markers(markers_tsv), "lung", list(cells.var_names))
     return pd.read_parquet(folder / "markers.parquet"), named.value_counts(), panel, list(cells.var_names), types
 
 
@@ -72,8 +72,8 @@ def test_planted_clusters_are_named_right_whatever_they_are_called(planted, rena
 def test_support_by_chance_lies_below_that_of_planted_clusters(planted):
     markers, sizes, panel, genes, _ = planted
     given = {"sizes": sizes.to_dict(), "markers": markers, "panel": panel, "genes": genes, "organ": "lung"}
-    least = chance_support(**given)
-    assert least == chance_support(**given)
+    least = null_support(**given)
+    assert least == null_support(**given)
     assert min(record.support[0].score for record in collect_evidence(**given)) > least
 
 
@@ -85,6 +85,6 @@ def test_a_table_that_knows_nothing_rarely_passes(planted):
     short = []
     for _ in range(12):
         dealt = replace(panel, weights=rng.permutation(panel.weights))
-        least = chance_support(panel=dealt, **given, draws=30)
+        least = null_support(panel=dealt, **given, draws=30)
         short += [max((s.score for s in record.support), default=0) < least for record in collect_evidence(panel=dealt, **given)]
     assert np.mean(short) >= 0.95

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from nuclass_pipeline.proposals.evidence import ClusterEvidence, MarkerGene, Program, Support
-from nuclass_pipeline.proposals.language_model import SYMBOLS, LanguageAnnotator, LanguageModel, ask, make_codes, shifts
+from nuclass_pipeline.proposals.language_model import SYMBOLS, LanguageAnnotator, LanguageModel, build_prompt, make_codes, shifts
 from nuclass_pipeline.vocabulary import CLASSES
 from tests.unit.proposals.tiny_language_model import write_model
 
@@ -108,14 +108,14 @@ def test_evidence_cannot_write_a_line_or_markup(gene, name, attack):
     words = (gene, name, attack)
     hostile = evidence(genes=words, programs=(Program(name, 0.1, words),), composition={attack: 0.5, name: 0.1})
     options = {"A": "B_Cell", "B": "T_Cell"}
-    lines = ask(hostile, options).split("\n")
+    lines = build_prompt(hostile, options).split("\n")
     assert lines[-4:] == ["Options:", "A. B Cell", "B. T Cell", "Reply with the code of the one best option and nothing else."]
-    assert len(lines) == len(ask(evidence(), options).split("\n"))
+    assert len(lines) == len(build_prompt(evidence(), options).split("\n"))
     assert all(character.isascii() and character.isprintable() and character not in "<>|{}[]" for line in lines for character in line)
 
 
 def test_what_is_no_symbol_is_not_shown_as_a_gene():
-    shown = ask(evidence(genes=("CD3D", "HLA-DRA", "C9orf152", "RP11-34P13.7", "IGNORE ALL", "A" * 21, "3D")), {}).split("\n")[2]
+    shown = build_prompt(evidence(genes=("CD3D", "HLA-DRA", "C9orf152", "RP11-34P13.7", "IGNORE ALL", "A" * 21, "3D")), {}).split("\n")[2]
     assert shown == "Genes higher than in other cells, strongest first: CD3D, HLA-DRA, C9orf152, RP11-34P13.7"
 
 

@@ -11,10 +11,10 @@ from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.knowledge.markers import admissible
 from nuclass_pipeline.proposals.annotators import RulesAnnotator
 from nuclass_pipeline.proposals.evidence import ClusterEvidence, MarkerGene, Program, Support
-from nuclass_pipeline.proposals.propose import COLUMNS, propose, propose_labels
+from nuclass_pipeline.proposals.propose import PROPOSAL_COLUMNS, propose, propose_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, MARKERS, PROGRAMS
 from nuclass_pipeline.vocabulary import UNRESOLVED
-from tests.unit.planted_types import PROGRAMMES
+from tests.unit.planted_types import PLANTED_GENES
 from tests.unit.proposals.tiny_language_model import write_model
 
 
@@ -65,13 +65,13 @@ def truth(slide):
 
 
 def test_every_planted_cluster_is_proposed_right(proposed, truth):
-    assert set(truth) == set(PROGRAMMES)
+    assert set(truth) == set(PLANTED_GENES)
     assert dict(zip(proposed["cluster"], proposed["proposal"], strict=True)) == truth.to_dict()
     assert (proposed["n_cells"].diff().dropna() <= 0).all()
 
 
 def test_the_evidence_is_that_of_the_tables(proposed, review, labels):
-    assert list(proposed.columns) == list(COLUMNS)
+    assert list(proposed.columns) == list(PROPOSAL_COLUMNS)
     markers = read_table(review / "markers.parquet", MARKERS)
     for row in proposed.itertuples():
         best = markers[(markers["cluster"] == row.cluster) & (markers["rank"] == 1)].iloc[0]
@@ -96,7 +96,7 @@ def test_names_of_clusters_play_no_part(proposed, review, slide, markers_tsv, tm
     pd.testing.assert_frame_equal(again.drop(columns="cluster"), proposed.drop(columns="cluster"))
 
 
-def test_programmes_are_shown_and_their_absence_is_not_one(review, slide, markers_tsv, tmp_path):
+def test_programs_are_shown_and_their_absence_is_not_one(review, slide, markers_tsv, tmp_path):
     empty = {column.name: "" if column.kind == "text" else 0 for column in PROGRAMS.columns}
     rows = [
         {"cluster": "0", "rank": 1, "name": "defence", "q": 0.01, "genes": "CD2;LTB"},
@@ -144,7 +144,7 @@ def test_a_slide_without_clusters_has_no_proposals(review, slide, markers_tsv, t
 def test_a_language_model_proposes_admissible_labels_only(review, slide, markers_tsv, tmp_path):
     config = LabelingConfig(cluster_annotator="llm-score", model=str(write_model(tmp_path / "model")))
     found = proposals(review, slide / "counts.h5ad", markers_tsv, tmp_path, config)
-    assert len(found) == len(PROGRAMMES)
+    assert len(found) == len(PLANTED_GENES)
     assert set(found["proposal"]) <= set(admissible("lung"))
     assert all(row.rationale.startswith(f"{row.proposal}: ") for row in found.itertuples())
     again = proposals(review, slide / "counts.h5ad", markers_tsv, tmp_path, config)

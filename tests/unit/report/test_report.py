@@ -14,7 +14,7 @@ from PIL import Image
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import write_json, write_table
-from nuclass_pipeline.report.build import build_report, summarise_benchmarks
+from nuclass_pipeline.report.build import build_report, summarize_benchmarks
 from nuclass_pipeline.schemas import METRICS
 from nuclass_pipeline.tables.write import write_table_files
 from tests import ROOT
@@ -128,7 +128,7 @@ def test_text_is_escaped(html: str) -> None:
 
 
 def test_benchmarks_are_summed_by_rule(tmp_path: Path) -> None:
-    table = summarise_benchmarks(_inputs(tmp_path)["benchmarks"]).set_index("rule")
+    table = summarize_benchmarks(_inputs(tmp_path)["benchmarks"]).set_index("rule")
     assert table.loc["train_local"].tolist() == [2, 3.0, 2.0]
     assert table.loc["draw", "minutes"] == 0.5
 

@@ -6,7 +6,7 @@ import pytest
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import COHORT, LABELS, SPLIT
-from nuclass_pipeline.summary.cohort import summarise_cohort
+from nuclass_pipeline.summary.cohort import summarize_cohort
 
 
 def _write(root: Path, slide: str, labels: list[str], parts: list[str]) -> tuple[Path, Path]:
@@ -31,9 +31,9 @@ def _write(root: Path, slide: str, labels: list[str], parts: list[str]) -> tuple
     return root / slide / "labels.parquet", root / slide / "split.parquet"
 
 
-def _summarise(root: Path, files: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
+def _summarize(root: Path, files: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
     labels, splits = zip(*files.values(), strict=True)
-    summarise_cohort(
+    summarize_cohort(
         labels=labels,
         splits=splits,
         slides=list(files),
@@ -47,7 +47,7 @@ def _summarise(root: Path, files: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
 
 def test_counts_by_slide_part_and_class(tmp_path: Path) -> None:
     first = _write(tmp_path, "a", ["T_Cell", "T_Cell", "Unresolved", "B_Cell", "B_Cell"], ["train", "train", "train", "guard"])
-    frame = _summarise(tmp_path, {"a": first, "b": _write(tmp_path, "b", ["T_Cell"], ["heldout"])})
+    frame = _summarize(tmp_path, {"a": first, "b": _write(tmp_path, "b", ["T_Cell"], ["heldout"])})
     cells = frame.set_index(["slide", "part", "label"])["cells"]
     assert cells["a"].to_dict() == {
         ("all", "B_Cell"): 2,
@@ -65,4 +65,4 @@ def test_a_split_of_other_cells_is_refused(tmp_path: Path) -> None:
     labels, _ = _write(tmp_path, "a", ["T_Cell"], ["train"])
     _, split = _write(tmp_path, "b", ["T_Cell", "T_Cell"], ["train", "train"])
     with pytest.raises(UserError, match="'c1' is not in"):
-        _summarise(tmp_path, {"a": (labels, split)})
+        _summarize(tmp_path, {"a": (labels, split)})

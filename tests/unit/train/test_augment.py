@@ -5,26 +5,26 @@ import math
 import pytest
 import torch
 
-from nuclass_pipeline.train.augment import LUMA, STAINS, Jitter, Limits, augment, draw, move, recolour, restain
+from nuclass_pipeline.train.augment import LUMA, STAINS, AugmentParams, AugmentRanges, augment, move, recolor, restain, sample_augmentation
 
-STILL = Limits(flip=0, degrees=0, shift=0, scale=0, brightness=0, contrast=0, saturation=0, hue=0, stain=0)
+STILL = AugmentRanges(flip=0, degrees=0, shift=0, scale=0, brightness=0, contrast=0, saturation=0, hue=0, stain=0)
 
 
 def images(count: int = 3, side: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def jitter(count: int = 3, **limits: float) -> Jitter:
-    return draw(count, torch.Generator().manual_seed(0), Limits(**{**vars(STILL), **limits}))
+def jitter(count: int = 3, **limits: float) -> AugmentParams:
+    return sample_augmentation(count, torch.Generator().manual_seed(0), AugmentRanges(**{**vars(STILL), **limits}))
 
 
-def colour(**changes: float) -> Jitter:
+def color(**changes: float) -> AugmentParams:
     return jitter()._replace(**{name: torch.full((3,), value) for name, value in changes.items()})
 
 
 def test_zero_strength_changes_nothing() -> None:
     torch.testing.assert_close(move(images(), jitter()), images(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(recolour(images(), jitter()), images(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(recolor(images(), jitter()), images(), atol=1e-5, rtol=0)
     visible = images().clamp(min=1 / 255)
     assert (images() < 1 / 255).any()
     torch.testing.assert_close(restain(images(), jitter()), visible, atol=1e-5, rtol=0)
@@ -36,14 +36,14 @@ def test_certain_flips_turn_by_half() -> None:
 
 
 def test_each_image_has_its_own_parameters() -> None:
-    drawn = draw(200, torch.Generator().manual_seed(0), Limits())
+    drawn = sample_augmentation(200, torch.Generator().manual_seed(0), AugmentRanges())
     assert len(drawn.affine.unique(dim=0)) == 200
     flipped = drawn.affine[:, 0, 0] < 0
     assert 0.35 < flipped.float().mean() < 0.65
 
 
 def test_limits_hold() -> None:
-    drawn = draw(2000, torch.Generator().manual_seed(0), Limits())
+    drawn = sample_augmentation(2000, torch.Generator().manual_seed(0), AugmentRanges())
     size = torch.linalg.det(drawn.affine[:, :, :2]).abs().sqrt()
     assert size.min() >= 1 / 1.05 - 1e-5
     assert size.max() <= 1 / 0.95 + 1e-5
@@ -56,7 +56,7 @@ def test_limits_hold() -> None:
     assert drawn.brightness.std() > 0.1
     assert drawn.stain.shape == (2000, 3)
     assert (drawn.stain == 1).all()
-    stain = draw(2000, torch.Generator().manual_seed(0), Limits(stain=0.3)).stain
+    stain = sample_augmentation(2000, torch.Generator().manual_seed(0), AugmentRanges(stain=0.3)).stain
     assert (stain - 1).abs().max() <= 0.3
     assert (stain.std(0) > 0.15).all()
     assert torch.corrcoef(stain.T).triu(1).abs().max() < 0.1
@@ -69,32 +69,32 @@ def test_a_shift_is_a_fraction_of_the_side() -> None:
 
 
 def test_brightness() -> None:
-    torch.testing.assert_close(recolour(images(), colour(brightness=0.8)), images() * 0.8)
+    torch.testing.assert_close(recolor(images(), color(brightness=0.8)), images() * 0.8)
 
 
 def test_contrast_pulls_to_the_mean_of_each_image() -> None:
     mean = (images().mean((2, 3)) * torch.tensor(LUMA)).sum(1)[:, None, None, None]
-    torch.testing.assert_close(recolour(images(), colour(contrast=0.5)), 0.5 * images() + 0.5 * mean)
+    torch.testing.assert_close(recolor(images(), color(contrast=0.5)), 0.5 * images() + 0.5 * mean)
 
 
 def test_no_saturation_is_grey() -> None:
     grey = (images() * torch.tensor(LUMA)[:, None, None]).sum(1, keepdim=True).expand(3, 3, 16, 16)
-    torch.testing.assert_close(recolour(images(), colour(saturation=0.0)), grey, atol=1e-6, rtol=0)
+    torch.testing.assert_close(recolor(images(), color(saturation=0.0)), grey, atol=1e-6, rtol=0)
 
 
 def test_hue_keeps_luma_and_greys() -> None:
     dull = 0.4 + 0.2 * images()
-    turned = recolour(dull, colour(hue=0.3))
+    turned = recolor(dull, color(hue=0.3))
     assert not torch.allclose(turned, dull)
     luma = torch.tensor(LUMA)[:, None, None]
     torch.testing.assert_close((turned * luma).sum(1), (dull * luma).sum(1), atol=1e-5, rtol=0)
     grey = torch.full((3, 3, 4, 4), 0.5)
-    torch.testing.assert_close(recolour(grey, colour(hue=0.3)), grey, atol=1e-4, rtol=0)
+    torch.testing.assert_close(recolor(grey, color(hue=0.3)), grey, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_generator_decides(seed: int) -> None:
-    first, second = (draw(4, torch.Generator().manual_seed(seed), Limits()) for _ in range(2))
+    first, second = (sample_augmentation(4, torch.Generator().manual_seed(seed), AugmentRanges()) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
 
@@ -105,7 +105,7 @@ def dyed(amounts: list[float], count: int = 3) -> torch.Tensor:
     return torch.exp(-(torch.tensor(amounts) @ unit)).view(1, 3, 1, 1).expand(count, 3, 4, 4)
 
 
-def strength(*factors: list[float]) -> Jitter:
+def strength(*factors: list[float]) -> AugmentParams:
     return jitter()._replace(stain=torch.tensor(factors))
 
 
@@ -139,20 +139,20 @@ def test_each_image_is_stained_by_itself() -> None:
     changes = strength([1.5, 1.0, 1.0], [1.0, 0.5, 1.0], [1.0, 1.0, 1.0])
     stained = restain(images(), changes)
     for index in range(3):
-        alone = restain(images()[index : index + 1], Jitter(*(values[index : index + 1] for values in changes)))
+        alone = restain(images()[index : index + 1], AugmentParams(*(values[index : index + 1] for values in changes)))
         torch.testing.assert_close(stained[index : index + 1], alone)
     torch.testing.assert_close(stained[2], images()[2].clamp(min=1 / 255), atol=1e-5, rtol=0)
     assert (stained[:2] - images()[:2]).abs().mean((1, 2, 3)).min() > 0.02
 
 
-def test_augmentation_moves_then_restains_then_recolours() -> None:
-    drawn = draw(3, torch.Generator().manual_seed(2), Limits(stain=0.3))
-    expected = recolour(restain(move(images(), drawn), drawn), drawn)
+def test_augmentation_moves_then_restains_then_recolors() -> None:
+    drawn = sample_augmentation(3, torch.Generator().manual_seed(2), AugmentRanges(stain=0.3))
+    expected = recolor(restain(move(images(), drawn), drawn), drawn)
     assert torch.equal(augment(images(), drawn), expected)
-    assert not torch.allclose(expected, restain(recolour(move(images(), drawn), drawn), drawn), atol=1e-2)
+    assert not torch.allclose(expected, restain(recolor(move(images(), drawn), drawn), drawn), atol=1e-2)
 
 
 def test_stain_jitter_leaves_the_other_draws_alone() -> None:
-    without, with_ = (draw(5, torch.Generator().manual_seed(4), Limits(stain=stain)) for stain in (0.0, 0.4))
+    without, with_ = (sample_augmentation(5, torch.Generator().manual_seed(4), AugmentRanges(stain=stain)) for stain in (0.0, 0.4))
     for one, other in zip(without[:5], with_[:5], strict=True):
         assert torch.equal(one, other)

@@ -13,7 +13,7 @@ import torch
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.train.cell_task import observed_classes
-from nuclass_pipeline.train.dataset import CellDataset, Memory, SlideFiles, Windows, read_ids, resize
+from nuclass_pipeline.train.dataset import CacheBudget, CellDataset, PatchReader, SlideFiles, read_ids, resize
 from nuclass_pipeline.train.loaders import EpochShuffle, make_loader
 from tests.unit.train.toys import CLASSES, write_slide
 
@@ -29,7 +29,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> list[SlideFiles]:
 
 def open_dataset(slides: list[SlideFiles], memory_gb: float = 1, **changes: Any) -> CellDataset:
     options: dict[str, Any] = {"parts": ["train"], "classes": CLASSES, "organs": ORGANS, "image_px": 32, "context_px": 64}
-    return CellDataset(slides, memory=Memory.of_gb(memory_gb), **{**options, **changes})
+    return CellDataset(slides, memory=CacheBudget.of_gb(memory_gb), **{**options, **changes})
 
 
 def by_id(path: Path, cell: str) -> torch.Tensor:
@@ -92,12 +92,12 @@ def test_features_are_read_as_they_are(tmp_path: Path) -> None:
         file["feature"] = np.arange(12, dtype=np.float16).reshape(4, 3)
         file.create_dataset("cell_id", data=list("abcd"), dtype=h5py.string_dtype())
     assert read_ids(tmp_path / "f.h5").tolist() == list("abcd")
-    windows = Windows(tmp_path / "f.h5", np.array([3, 0]), 32, Memory(0))
+    windows = PatchReader(tmp_path / "f.h5", np.array([3, 0]), 32, CacheBudget(0))
     assert windows.read(np.array([1, 0])).tolist() == [[0, 1, 2], [9, 10, 11]]
 
 
 def test_memory_is_shared_and_bounded() -> None:
-    memory = Memory(100)
+    memory = CacheBudget(100)
     assert [memory.take_rows(3, 20), memory.take_rows(9, 20), memory.take_rows(1, 1)] == [3, 2, 0]
 
 
@@ -156,7 +156,7 @@ def test_virtual_windows_are_read_through_their_image(tmp_path: Path) -> None:
         layout[row] = h5py.VirtualSource("image.h5", "level_0", image.shape, np.uint8)[row * 9 : row * 9 + 8, 5:13]
     with h5py.File(tmp_path / "patches.h5", "w", libver="v110") as file:
         file.create_virtual_dataset("images", layout, fillvalue=255)
-    windows = Windows(tmp_path / "patches.h5", np.arange(3), 8, Memory(0))
+    windows = PatchReader(tmp_path / "patches.h5", np.arange(3), 8, CacheBudget(0))
     for _ in range(2):
         read = windows.read(np.array([2, 0])).permute(0, 2, 3, 1).numpy()
         np.testing.assert_array_equal(read, np.stack([image[18:26, 5:13], image[:8, 5:13]]))

@@ -79,7 +79,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
         assert torch.equal(tensor, second[name]), name
 
 
-def test_local_learns_the_colour_of_the_middle(local: Path) -> None:
+def test_local_learns_the_color_of_the_middle(local: Path) -> None:
     _, meta = restore_local(local)
     assert meta.classes == CLASSES
     assert (meta.mpp, meta.seed) == (0.25, 0)

@@ -11,7 +11,7 @@ from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import BackboneConfig, GateConfig, GlobalConfig, LocalConfig, OptimConfig
 
 CLASSES = ("Acinar", "Ductal", "Macrophage", "T_Cell")
-COLOURS = np.array([[200, 60, 60], [60, 60, 200]])
+COLORS = np.array([[200, 60, 60], [60, 60, 200]])
 COMPUTE = Compute(gpu=0, precision="32-true", workers=0, cache_gb=1)
 PARTS = ("train", "train", "gate", "val")
 
@@ -31,9 +31,9 @@ def write_slide(folder: Path, cells: int, seed: int, side: int = 32, wide: int =
     rng = np.random.default_rng(seed)
     kind = rng.integers(4, size=cells)
     crops = rng.integers(150, 255, size=(cells, side, side, 3))
-    crops[:, side // 3 : -side // 3, side // 3 : -side // 3] = COLOURS[kind % 2][:, None, None]
+    crops[:, side // 3 : -side // 3, side // 3 : -side // 3] = COLORS[kind % 2][:, None, None]
     contexts = rng.integers(150, 255, size=(cells, wide, wide, 3))
-    contexts[:, : wide // 4] = COLOURS[kind // 2][:, None, None]
+    contexts[:, : wide // 4] = COLORS[kind // 2][:, None, None]
     noise = rng.integers(-30, 30, size=crops.shape), rng.integers(-30, 30, size=contexts.shape)
     crops, contexts = ((image + n).clip(0, 255).astype(np.uint8) for image, n in zip((crops, contexts), noise, strict=True))
     ids = [f"cell-{number}" for number in range(cells)]

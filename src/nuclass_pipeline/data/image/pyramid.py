@@ -22,7 +22,7 @@ from nuclass_pipeline.io import whole_file
 logger = logging.getLogger(__name__)
 
 CHUNK_PX = 256
-SMALLEST_PX = 512
+MIN_LEVEL_PX = 512
 """The pyramid ends with the first level that is no larger."""
 HALVED_ROWS = 32
 """Rows of a thread's turn."""
@@ -59,7 +59,7 @@ def create_level(file: h5py.File, number: int, height: int, width: int, mpp: flo
     dataset = file.create_dataset(f"level_{number}", (height, width, 3), np.uint8, chunks=chunks, compression="lzf")
     dataset.attrs["mpp"] = mpp
     coarser = None
-    if max(height, width) > SMALLEST_PX:
+    if max(height, width) > MIN_LEVEL_PX:
         coarser = create_level(file, number + 1, max(1, height // 2), max(1, width // 2), 2 * mpp, pool)
     return Level(dataset, coarser, pool)
 

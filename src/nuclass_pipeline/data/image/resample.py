@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nuclass_pipeline.data.image.slide import RGB, HeImage
 
-REACH = 2
+KERNEL_RADIUS_PX = 2
 """Half the width of the kernel, in pixels of the coarser image."""
-GROUP = 4
+TAPS_AT_ONCE = 4
 """Taps that the kernels take at once; weights are padded to a multiple of it."""
 STRIPE_PX = 2048
 """Columns of a thread's turn."""
@@ -42,11 +42,11 @@ class Axis:
     def of(cls, pixels: int, source_px: int, step: float) -> "Axis":
         """Weigh the source for `pixels` pixels, of which one covers `step` source pixels, from the same edge."""
         widening = max(1.0, step)
-        centre = (np.arange(pixels) + 0.5) * step
-        taps = -(-int(np.ceil(2 * REACH * widening)) // GROUP) * GROUP
-        start = np.clip(np.floor(centre - REACH * widening + 0.5), 0, max(0, source_px - taps)).astype(np.int64)
+        center = (np.arange(pixels) + 0.5) * step
+        taps = -(-int(np.ceil(2 * KERNEL_RADIUS_PX * widening)) // TAPS_AT_ONCE) * TAPS_AT_ONCE
+        start = np.clip(np.floor(center - KERNEL_RADIUS_PX * widening + 0.5), 0, max(0, source_px - taps)).astype(np.int64)
         position = start[:, None] + np.arange(taps)
-        weights = np.where(position < source_px, keys_cubic((position + 0.5 - centre[:, None]) / widening), 0)
+        weights = np.where(position < source_px, keys_cubic((position + 0.5 - center[:, None]) / widening), 0)
         return cls(start, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
@@ -54,7 +54,7 @@ def keys_cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the cubic convolution kernel at `x`, equation 15 of Keys (1981)."""
     x = np.abs(x)
     inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, inner, np.where(x < REACH, outer, 0))
+    return np.where(x < 1, inner, np.where(x < KERNEL_RADIUS_PX, outer, 0))
 
 
 def resample(he: HeImage, scale: float, band_px: int, threads: int = 1) -> Iterator[RGB]:
@@ -77,7 +77,7 @@ def resample(he: HeImage, scale: float, band_px: int, threads: int = 1) -> Itera
                 start, end = rows.start[part] - first_row, first_row + len(source)
                 if min(int(rows.start[part][-1]) + rows.taps, level_height) > end:
                     break
-                yield weigh(_padded(source, rows.taps, columns.taps), Axis(start, rows.weights[part]), columns, pool)
+                yield apply_weights(_padded(source, rows.taps, columns.taps), Axis(start, rows.weights[part]), columns, pool)
                 top += band_px
 
 
@@ -93,7 +93,7 @@ def _padded(pixels: RGB, height: int, width: int) -> RGB:
     return np.pad(pixels, [*missing, (0, 0)]) if any(after for _, after in missing) else pixels
 
 
-def weigh(pixels: RGB, rows: Axis, columns: Axis, pool: ThreadPoolExecutor) -> RGB:
+def apply_weights(pixels: RGB, rows: Axis, columns: Axis, pool: ThreadPoolExecutor) -> RGB:
     """Weigh pixels (height, width, 3) along both axes, stripes of columns in the threads of `pool`."""
     width = len(columns.start)
     output = np.empty((len(rows.start), 3 * width), np.uint8)
@@ -130,7 +130,7 @@ def _weigh_block(source, row_start, row_weights, column_start, column_weights, o
         rows = min(LANES, output.shape[0] - top)
         for r in range(rows):
             sums[r] = np.float32(0)
-            for k in range(0, row_weights.shape[1], GROUP):
+            for k in range(0, row_weights.shape[1], TAPS_AT_ONCE):
                 first = row_start[top + r] + k
                 a, b, c, d = source[first, low:high], source[first + 1, low:high], source[first + 2, low:high], source[first + 3, low:high]
                 _add(sums[r], row_weights[top + r, k:], a, b, c, d)
@@ -150,8 +150,8 @@ def _weigh_columns(turned, start, weights, done):  # type: ignore[no-untyped-def
     sums = np.empty(span, np.float32)
     for x in range(len(start)):
         sums[:] = np.float32(0.5)
-        for k in range(0, weights.shape[1], GROUP):
-            part = turned[span * (start[x] + k) : span * (start[x] + k + GROUP)]
+        for k in range(0, weights.shape[1], TAPS_AT_ONCE):
+            part = turned[span * (start[x] + k) : span * (start[x] + k + TAPS_AT_ONCE)]
             _add(sums, weights[x, k:], part[:span], part[span : 2 * span], part[2 * span : 3 * span], part[3 * span :])
         place = done[span * x : span * (x + 1)]
         for i in range(span):

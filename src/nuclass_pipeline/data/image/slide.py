@@ -16,7 +16,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 
 RGB = NDArray[np.uint8]
-OTHER_COLOURS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB)
+OTHER_COLORS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB)
 READ_AHEAD = 8 * 2**20
 """Bytes of compressed tiles that are read at once; decoded they are some twenty times as many."""
 BAND_PX = 512
@@ -130,13 +130,13 @@ class HeImage:
 
     def _check_axes(self) -> str:
         axes = str(self._series.axes)
-        colours = next((axis for axis in ("S", "C") if axis in axes), None)
+        colors = next((axis for axis in ("S", "C") if axis in axes), None)
         shape = dict(zip(axes, self._series.shape, strict=True))
-        if not {"Y", "X"} <= set(axes) or colours is None or shape[colours] not in (3, 4):
+        if not {"Y", "X"} <= set(axes) or colors is None or shape[colors] not in (3, 4):
             raise UserError(self.path, "axes", f"{axes} with shape {self._series.shape} is no RGB image", "Give the H&E image.")
         if self._series.dtype != np.uint8:
             raise UserError(self.path, "pixels", f"are {self._series.dtype}", "The H&E must have 8 bits per colour.")
-        if (space := self._series.keyframe.photometric) in OTHER_COLOURS:
+        if (space := self._series.keyframe.photometric) in OTHER_COLORS:
             raise UserError(self.path, "pixels", f"are {tifffile.PHOTOMETRIC(space).name}", "The H&E must be RGB.")
         return axes
 

@@ -45,8 +45,8 @@ def cut_window(level: h5py.Dataset | RGB, x_px: float, y_px: float, side_px: int
 def overlap(x_px: float, y_px: float, side_px: int, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Return where a window lies in the image, and where that part lies in the window, as (rows, columns)."""
     source, target = [], []
-    for centre, size in ((y_px, height), (x_px, width)):
-        start = round(centre - side_px / 2)
+    for center, size in ((y_px, height), (x_px, width)):
+        start = round(center - side_px / 2)
         low, high = min(max(start, 0), size), max(min(start + side_px, size), 0)
         source.append(slice(low, max(low, high)))
         target.append(slice(low - start, max(low, high) - start))

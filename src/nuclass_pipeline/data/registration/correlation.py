@@ -19,22 +19,22 @@ QC_MPP = 1.0
 NUCLEUS_SIGMA_UM = 2.5
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 """Optical density of haematoxylin in red, green and blue (Ruifrok and Johnston 2001)."""
-LEAST_AGREEMENT = 0.1
-MOST_CHANCE = 0.5
+MIN_CORRELATION = 0.1
+MAX_CHANCE_RATIO = 0.5
 """Share of the agreement that misplaced cells may reach: tissue lies on tissue even where an alignment is mirrored."""
 REGION_CELLS = 1000
 REGION_UM = (250.0, 1000.0)
 """Least and greatest side of a region, µm."""
-LEAST_CELLS = 150
+MIN_REGION_CELLS = 150
 """With fewer cells in a region, the best of all shifts is good by chance."""
-MOST_OFF = 0.2
+MAX_SHIFTED_SHARE = 0.2
 """Share of the clear regions that may be off."""
-FEWEST_OFF = 2
-BAND_PX = 1024
+MIN_SHIFTED_REGIONS = 2
+QC_BAND_PX = 1024
 
 
 @dataclass(frozen=True)
-class Fit:
+class ShiftFit:
     """Agreement of haematoxylin with nuclei: unshifted, where it is best, and of misplaced cells where that is best.
 
     Attributes
@@ -65,22 +65,22 @@ class Fit:
     @property
     def is_chance(self) -> bool:
         """Whether cells that are surely misplaced agree nearly as well."""
-        return self.chance >= MOST_CHANCE * self.agreement_best
+        return self.chance >= MAX_CHANCE_RATIO * self.agreement_best
 
     @property
     def is_clear(self) -> bool:
         """Whether the cells agree, and better than by chance."""
-        return self.agreement_best >= LEAST_AGREEMENT and not self.is_chance
+        return self.agreement_best >= MIN_CORRELATION and not self.is_chance
 
 
 @dataclass(frozen=True)
-class Region:
+class RegionFit:
     """Fit of the cells in one rectangle of the slide; corners (x, y) in µm of the H&E frame."""
 
     low_um: tuple[float, float]
     high_um: tuple[float, float]
     cells: int
-    fit: Fit
+    fit: ShiftFit
 
     def holds(self, xy_um: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Say which points, (N, 2) in µm of the H&E frame, lie in the region."""
@@ -100,21 +100,21 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RegistrationFit:
     """Fit of the whole slide and of its regions."""
 
-    whole: Fit
-    regions: tuple[Region, ...]
+    whole: ShiftFit
+    regions: tuple[RegionFit, ...]
 
     @property
-    def clear(self) -> list[Region]:
+    def clear(self) -> list[RegionFit]:
         """Regions whose cells agree better than by chance; the others tell nothing."""
         return [region for region in self.regions if region.fit.is_clear]
 
-    def off(self, max_shift_um: float) -> list[Region]:
+    def off(self, max_shift_um: float) -> list[RegionFit]:
         """Give the clear regions that are shifted by more than `max_shift_um`, if they are too many to be chance."""
         off = [region for region in self.clear if region.fit.distance_um > max_shift_um]
-        return off if len(off) >= FEWEST_OFF and len(off) > MOST_OFF * len(self.clear) else []
+        return off if len(off) >= MIN_SHIFTED_REGIONS and len(off) > MAX_SHIFTED_SHARE * len(self.clear) else []
 
     def verdict(self, max_shift_um: float) -> str:
         """Call the slide `shifted`, as a whole or by regions, `unclear` where chance agrees half as well, or `good`.
@@ -129,20 +129,20 @@ class Agreement:
         return "shifted" if self.whole.distance_um > max_shift_um else "good"
 
 
-def measure(he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig) -> Agreement:
+def fit_registration(he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig) -> RegistrationFit:
     """Fit the cells' centroids, (N, 2) in µm, to the haematoxylin, over the slide and by region.
 
     Blurred centroids stand for nuclei: at 1 µm per pixel their correlation recovers shifts within 1 µm, as
     `benchmarks/registration.py` shows, so that the polygons, which not every bundle has, would add nothing.
     """
-    texture = sharpen(haematoxylin(he, mapping))
+    texture = sharpen(projected_density(he, mapping))
     xy_px = mapping.to_image(centroids, QC_MPP)
-    return Agreement(compare(texture, xy_px, config.search_um), compare_regions(texture, xy_px, config.search_um))
+    return RegistrationFit(correlate_shifts(texture, xy_px, config.search_um), correlate_regions(texture, xy_px, config.search_um))
 
 
-def haematoxylin(he: HeImage, mapping: Alignment) -> NDArray[np.float32]:
+def projected_density(he: HeImage, mapping: Alignment) -> NDArray[np.float32]:
     """Return the haematoxylin optical density of the slide at `QC_MPP`, (height, width)."""
-    bands = resample(he, mapping.mpp_he / QC_MPP, BAND_PX)
+    bands = resample(he, mapping.mpp_he / QC_MPP, QC_BAND_PX)
     return np.concatenate([-np.log10((pixels.astype(np.float32) + 1) / 256) @ HAEMATOXYLIN.astype(np.float32) for pixels in bands])
 
 
@@ -159,7 +159,7 @@ def draw_nuclei(xy_px: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[n
     return np.asarray(gaussian_filter(dots.astype(np.float32), NUCLEUS_SIGMA_UM / QC_MPP))
 
 
-def compare(texture: NDArray[np.float32], xy_px: ImagePixel, search_um: float) -> Fit:
+def correlate_shifts(texture: NDArray[np.float32], xy_px: ImagePixel, search_um: float) -> ShiftFit:
     """Correlate haematoxylin with blurred nuclei over all shifts up to `search_um`.
 
     Parameters
@@ -179,7 +179,7 @@ def compare(texture: NDArray[np.float32], xy_px: ImagePixel, search_um: float) -
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
     shift_px = (_refine(surface[row], int(column)) - reach, _refine(surface[:, column], int(row)) - reach)
     turned = ImagePixel(xy_px.min(axis=0) + xy_px.max(axis=0) - xy_px)
-    return Fit(
+    return ShiftFit(
         shift_um=(shift_px[0] * QC_MPP, shift_px[1] * QC_MPP),
         agreement=float(surface[reach, reach]),
         agreement_best=float(surface[row, column]),
@@ -187,7 +187,7 @@ def compare(texture: NDArray[np.float32], xy_px: ImagePixel, search_um: float) -
     )
 
 
-def compare_regions(texture: NDArray[np.float32], xy_px: ImagePixel, search_um: float) -> tuple[Region, ...]:
+def correlate_regions(texture: NDArray[np.float32], xy_px: ImagePixel, search_um: float) -> tuple[RegionFit, ...]:
     """Compare every region that has enough cells; arguments as for `compare`.
 
     Regions are nearly square, hold about `REGION_CELLS` cells, or a part of them where the slide is small, and are small
@@ -195,16 +195,16 @@ def compare_regions(texture: NDArray[np.float32], xy_px: ImagePixel, search_um: 
     """
     size = np.array(texture.shape[::-1])
     xy_px = ImagePixel(xy_px[((xy_px >= 0) & (xy_px < size)).all(axis=1)])
-    if len(xy_px) < LEAST_CELLS:
+    if len(xy_px) < MIN_REGION_CELLS:
         return ()
     regions = []
     x_edges, y_edges = _edges(xy_px)
     for left, right in pairwise(x_edges):
         for top, bottom in pairwise(y_edges):
             inside = xy_px[((xy_px >= (left, top)) & (xy_px < (right, bottom))).all(axis=1)]
-            if len(inside) >= LEAST_CELLS:
-                fit = compare(texture[top:bottom, left:right], ImagePixel(inside - (left, top)), search_um)
-                regions.append(Region((left * QC_MPP, top * QC_MPP), (right * QC_MPP, bottom * QC_MPP), len(inside), fit))
+            if len(inside) >= MIN_REGION_CELLS:
+                fit = correlate_shifts(texture[top:bottom, left:right], ImagePixel(inside - (left, top)), search_um)
+                regions.append(RegionFit((left * QC_MPP, top * QC_MPP), (right * QC_MPP, bottom * QC_MPP), len(inside), fit))
     return tuple(regions)
 
 

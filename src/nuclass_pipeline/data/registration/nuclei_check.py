@@ -10,7 +10,7 @@ import numpy as np
 
 from nuclass_pipeline.data.alignment import Alignment
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import QC_MPP, Fit, compare, draw_nuclei, sharpen
+from nuclass_pipeline.data.registration.correlation import QC_MPP, ShiftFit, correlate_shifts, draw_nuclei, sharpen
 from nuclass_pipeline.data.segmentation.tiles import Segmenter, segment_image
 from nuclass_pipeline.units import HePixel, ImagePixel, Micron
 
@@ -18,14 +18,14 @@ WINDOW_UM = 256.0
 
 
 @dataclass(frozen=True)
-class Opinion:
+class NucleiCheck:
     """What the nuclei say: how many were found in how many squares, and how the cells fit them."""
 
     windows: int
     nuclei: int
-    fit: Fit
+    fit: ShiftFit
 
-    def contradicts(self, first: Fit, max_shift_um: float) -> bool:
+    def contradicts(self, first: ShiftFit, max_shift_um: float) -> bool:
         """Say whether the nuclei agree clearly with the cells, but at another place than haematoxylin does."""
         apart_um = float(np.hypot(*np.subtract(self.fit.shift_um, first.shift_um)))
         return self.fit.is_clear and apart_um > max_shift_um
@@ -43,7 +43,7 @@ class Opinion:
         }
 
 
-def ask_nuclei(he: HeImage, mapping: Alignment, centroids: Micron, segmenter: Segmenter, windows: int, search_um: float) -> Opinion:
+def check_nuclei(he: HeImage, mapping: Alignment, centroids: Micron, segmenter: Segmenter, windows: int, search_um: float) -> NucleiCheck:
     """Find nuclei in the `windows` squares of 256 µm that hold most cells, and fit the cells' centroids, (N, 2) in µm, to them."""
     xy_px = mapping.to_he(centroids)
     corners, side_px = fullest_squares(xy_px, WINDOW_UM / mapping.mpp_he, he.shape, windows)
@@ -59,8 +59,8 @@ def ask_nuclei(he: HeImage, mapping: Alignment, centroids: Micron, segmenter: Se
         cells.append((xy_px[inside] - (left, top)) * mapping.mpp_he + offset_um)
     shape = (round(pitch_um / QC_MPP), round(max(1, len(corners)) * pitch_um / QC_MPP))
     texture = sharpen(draw_nuclei(np.concatenate(found) / QC_MPP, shape))
-    fit = compare(texture, ImagePixel(np.concatenate(cells) / QC_MPP), search_um)
-    return Opinion(len(corners), sum(map(len, found)), fit)
+    fit = correlate_shifts(texture, ImagePixel(np.concatenate(cells) / QC_MPP), search_um)
+    return NucleiCheck(len(corners), sum(map(len, found)), fit)
 
 
 def fullest_squares(xy_px: HePixel, side_px: float, shape: tuple[int, int], count: int) -> tuple[list[tuple[int, int]], int]:

@@ -10,8 +10,8 @@ from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.pictures import densest_square, draw_detail, nuclei_of_bundle, write_pair
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import Agreement, measure
-from nuclass_pipeline.data.registration.nuclei_check import Opinion, ask_nuclei
+from nuclass_pipeline.data.registration.correlation import RegistrationFit, fit_registration
+from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck, check_nuclei
 from nuclass_pipeline.data.segmentation.methods import make_segmenter
 from nuclass_pipeline.data.xenium.read import read_manifest
 from nuclass_pipeline.errors import UserError
@@ -55,14 +55,14 @@ def register_image(
     with HeImage(image) as he:
         if fraction_inside(mapping.to_he(centroids), he.shape) == 0:
             raise UserError(alignment or image, "matrix", "places every cell outside the H&E", "Is it the alignment of this slide?")
-        agreement = measure(he, mapping, centroids, config)
+        agreement = fit_registration(he, mapping, centroids, config)
         verdict = agreement.verdict(config.max_shift_um)
         if verdict == "shifted":
             problem = draw_shift(he, mapping, centroids, manifest.parent, agreement, config.max_shift_um, picture)
             remedy = f"Look at {picture}, then align it again, or raise registration.max_shift_um."
             raise UserError(alignment or image, "matrix", problem, remedy)
-        opinion = second_opinion(he, mapping, centroids, config, segmentation, gpu)
-        record = describe(he, mapping, centroids, agreement)
+        opinion = run_nuclei_check(he, mapping, centroids, config, segmentation, gpu)
+        record = describe_registration(he, mapping, centroids, agreement)
     fit, embedded = agreement.whole, record["embedded_mpp"]
     if embedded and abs(embedded / mapping.mpp_he - 1) > 0.02:
         logger.warning("%s claims %.4f µm/px, the alignment says %.4f; the alignment holds", image, embedded, mapping.mpp_he)
@@ -76,7 +76,7 @@ def register_image(
     write_json(record | {"verdict": verdict, "nuclei": opinion.record() if opinion else None}, registration)
 
 
-def describe(he: HeImage, mapping: Alignment, centroids: Micron, agreement: Agreement) -> dict[str, Any]:
+def describe_registration(he: HeImage, mapping: Alignment, centroids: Micron, agreement: RegistrationFit) -> dict[str, Any]:
     """Give alignment, image and agreement as they stand in `registration.json`."""
     fit = agreement.whole
     return {
@@ -99,14 +99,14 @@ def describe(he: HeImage, mapping: Alignment, centroids: Micron, agreement: Agre
     }
 
 
-def second_opinion(
+def run_nuclei_check(
     he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig, segmentation: SegmentationConfig, gpu: bool
-) -> Opinion | None:
+) -> NucleiCheck | None:
     """Ask the nuclei of the H&E, unless the run file does without."""
     if not config.windows:
         return None
     segmenter = make_segmenter(segmentation, mapping.mpp_he, gpu=gpu)
-    return ask_nuclei(he, mapping, centroids, segmenter, config.windows, config.search_um)
+    return check_nuclei(he, mapping, centroids, segmenter, config.windows, config.search_um)
 
 
 def fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:
@@ -115,7 +115,7 @@ def fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:
 
 
 def draw_shift(
-    he: HeImage, mapping: Alignment, centroids: Micron, bundle: Path, agreement: Agreement, max_shift_um: float, picture: Path
+    he: HeImage, mapping: Alignment, centroids: Micron, bundle: Path, agreement: RegistrationFit, max_shift_um: float, picture: Path
 ) -> str:
     """Draw cells and nuclei of a shifted slide as they lie and after the best shift, where cells are densest; return the fault in words."""
     xy_px = mapping.to_he(centroids)

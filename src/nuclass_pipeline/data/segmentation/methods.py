@@ -37,7 +37,7 @@ NECK_UM = 0.4
 SEED_SMOOTH_UM = 0.4
 SEED_DISTANCE_UM = 1.2
 
-REMEDY = (
+CELLPOSE_REMEDY = (
     "huggingface-cli download mouseland/cellpose-sam cpsam_v2 --local-dir resources/weights/cellpose "
     "(BSD-3-Clause; trained on data under CC-BY-NC) and give the path of the file."
 )
@@ -121,10 +121,10 @@ def cellpose_nuclei(weights: Path | str, *, gpu: bool) -> Segmenter:
     try:
         model = models.CellposeModel(pretrained_model=str(weights), gpu=gpu, use_bfloat16=gpu)
     except (ValueError, RuntimeError, KeyError) as error:
-        raise UserError(weights, "weights", f"Cellpose cannot load them ({_first_line(error)})", REMEDY) from error
+        raise UserError(weights, "weights", f"Cellpose cannot load them ({_first_line(error)})", CELLPOSE_REMEDY) from error
     # Cellpose leaves tensors that the file lacks at random values.
     if missing := sorted(name for name in model.net.state_dict() if name.startswith(("encoder.", "out.")) and name not in names):
-        raise UserError(weights, "weights", f"{len(missing)} tensors are missing, first {missing[0]}", REMEDY)
+        raise UserError(weights, "weights", f"{len(missing)} tensors are missing, first {missing[0]}", CELLPOSE_REMEDY)
 
     def segment(tile: RGB) -> NDArray[np.int32]:
         return np.asarray(model.eval(tile)[0], dtype=np.int32)
@@ -138,16 +138,16 @@ def _tensors(weights: Path) -> set[str]:
     Cellpose downloads its default weights where the path names no file, so it must never see such a path.
     """
     if not weights.is_file():
-        raise UserError(weights, "weights", "a folder, not a file" if weights.is_dir() else "there is no such file", REMEDY)
+        raise UserError(weights, "weights", "a folder, not a file" if weights.is_dir() else "there is no such file", CELLPOSE_REMEDY)
     import torch
 
     try:
         state: Any = torch.load(weights, map_location="cpu", mmap=True, weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError) as error:
         problem = f"{weights.stat().st_size} bytes that are not weights of PyTorch ({_first_line(error)})"
-        raise UserError(weights, "weights", problem, REMEDY) from error
+        raise UserError(weights, "weights", problem, CELLPOSE_REMEDY) from error
     if not isinstance(state, dict) or "W2" not in {str(name).removeprefix("module.") for name in state}:
-        raise UserError(weights, "weights", "not weights of Cellpose 4: the tensor W2 is missing", REMEDY)
+        raise UserError(weights, "weights", "not weights of Cellpose 4: the tensor W2 is missing", CELLPOSE_REMEDY)
     return {str(name).removeprefix("module.") for name in state}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from nuclass_pipeline.config.study import SegmentationConfig
-from nuclass_pipeline.data.alignment import LEAST_MPP, MOST_MPP, Alignment
+from nuclass_pipeline.data.alignment import MAX_MPP, MIN_MPP, Alignment
 from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark, mark_outlines, write_pair
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.image.windows import cut_window, open_image, thumbnail
@@ -24,8 +24,8 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 logger = logging.getLogger(__name__)
 
 OVERLAP_UM = 64.0
-DETAIL_UM = 125.0
-MOST_DOTS = 20_000
+NUCLEI_DETAIL_UM = 125.0
+MAX_NUCLEI_DOTS = 20_000
 
 
 def measure_image(*, image: Path, mpp: float | None = None, registration: Path) -> None:
@@ -39,7 +39,7 @@ def measure_image(*, image: Path, mpp: float | None = None, registration: Path) 
     with HeImage(image) as he:
         shape, embedded = he.shape, he.embedded_mpp
     used = mpp or embedded
-    if used is None or not LEAST_MPP <= used <= MOST_MPP:
+    if used is None or not MIN_MPP <= used <= MAX_MPP:
         told = "the file tells no pixel size" if used is None else f"{used:g} µm is the pixel size of no microscope"
         raise UserError(image, "mpp", told, "Give the true one in the column mpp of the slide sheet, µm.")
     if mpp is None:
@@ -105,8 +105,8 @@ def _draw(file: Any, found: pd.DataFrame, mpp: float, path: Path) -> None:
     small, small_mpp = thumbnail(file, mpp * max(level.shape) / PANEL_PX)
     scale = PANEL_PX / max(small.shape)
     whole = Image.fromarray(small).resize((max(1, round(small.shape[1] * scale)), max(1, round(small.shape[0] * scale))))
-    mark(whole, xy_px[:: -(-len(xy_px) // MOST_DOTS)] * (mpp / small_mpp * scale), 1)
-    corner, side_px = densest_square(xy_px, DETAIL_UM, mpp, level.shape[:2])
+    mark(whole, xy_px[:: -(-len(xy_px) // MAX_NUCLEI_DOTS)] * (mpp / small_mpp * scale), 1)
+    corner, side_px = densest_square(xy_px, NUCLEI_DETAIL_UM, mpp, level.shape[:2])
     x_px, y_px = corner + side_px / 2
     pixels, _ = cut_window(level, x_px, y_px, side_px, int(file.attrs["fill"]))
     detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)

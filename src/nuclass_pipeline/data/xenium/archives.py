@@ -21,8 +21,8 @@ from nuclass_pipeline.io import whole_file
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 1 << 22
-MOST_RATIO = 200
+UNPACK_BLOCK = 1 << 22
+MAX_COMPRESSION_RATIO = 200
 """Unpacked bytes per byte of the archive; a bundle's tables and images are compressed already and give 1 to 10."""
 DISTRUST = "Do not use this archive."
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, BadGzipFile, EOFError, LZMAError, RuntimeError, ValueError, struct.error, zlib.error)
@@ -93,7 +93,7 @@ def _check_end(tar: tarfile.TarFile) -> None:
     stream.seek(tar.offset)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("no end mark after the last file")
-    while stream.read(BLOCK):
+    while stream.read(UNPACK_BLOCK):
         pass
 
 
@@ -130,14 +130,14 @@ def _unpack_members(members: Iterable[_Member], archive: Path, manifest: Path) -
 def _listed(members: Iterable[_Member], archive: Path) -> dict[PurePosixPath, _Member]:
     """Return the members by name; stop at the first that makes the archive a bomb, before it is read."""
     listed: dict[PurePosixPath, _Member] = {}
-    total, most = 0, MOST_RATIO * archive.stat().st_size
+    total, most = 0, MAX_COMPRESSION_RATIO * archive.stat().st_size
     for member in members:
         total += abs(member.size)  # a tar may declare a negative one, to make up for a bomb
         if total > most:
             raise UserError(
                 archive,
                 f"{str(member.name)!r}",
-                f"brings what is unpacked to {total:,} bytes, over {MOST_RATIO} times the archive",
+                f"brings what is unpacked to {total:,} bytes, over {MAX_COMPRESSION_RATIO} times the archive",
                 DISTRUST,
             )
         if member.name in listed:
@@ -167,7 +167,7 @@ def _write(member: _Member, path: Path, archive: Path) -> None:
         return
     done = 0
     with whole_file(path) as partial, member.open() as source, partial.open("wb") as stream:
-        while block := source.read(min(BLOCK, member.size + 1 - done)):
+        while block := source.read(min(UNPACK_BLOCK, member.size + 1 - done)):
             done += len(block)
             stream.write(block)
         if done != member.size:
@@ -181,7 +181,7 @@ def _has_size(path: Path, size: int) -> bool:
 
 def _holds(path: Path, member: _Member) -> bool:
     with path.open("rb") as stream, member.open() as source:
-        while block := source.read(BLOCK):
+        while block := source.read(UNPACK_BLOCK):
             if stream.read(len(block)) != block:
                 return False
     return True

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nuclass_pipeline.data.xenium.columns import REMEDY, encode_text, find_table, finite_numbers, read_batches
+from nuclass_pipeline.data.xenium.columns import COPY_AGAIN, encode_text, find_table, finite_numbers, read_batches
 from nuclass_pipeline.errors import UserError
 
 Outline = tuple[str, NDArray[np.float64]]
 """Cell, and its closed polygon (vertices, 2) as x, y in µm."""
-REQUIRED = ("cell_id", "vertex_x", "vertex_y")
+REQUIRED_BOUNDARY_COLUMNS = ("cell_id", "vertex_x", "vertex_y")
 REACH_UM = 300.0
 """No cell is larger, so what reaches into a window lies within this of it."""
 
@@ -49,9 +49,9 @@ def read_outlines(
     low, high = np.array(low_um), np.array(high_um)
     ids: list[str] = []
     keys, vertices = [], []
-    for batch in read_batches(path, REQUIRED, ["label_id"]):
+    for batch in read_batches(path, REQUIRED_BOUNDARY_COLUMNS, ["label_id"]):
         names, cell = encode_text(path, batch, "cell_id")
-        xy_um = np.column_stack([finite_numbers(path, batch, name) for name in REQUIRED[1:]])
+        xy_um = np.column_stack([finite_numbers(path, batch, name) for name in REQUIRED_BOUNDARY_COLUMNS[1:]])
         label = _labels(path, batch)
         near = ((xy_um >= low - REACH_UM) & (xy_um < high + REACH_UM)).all(axis=1)
         vertices.append(xy_um[near])
@@ -61,7 +61,7 @@ def read_outlines(
     reaching = [(name, polygon) for name, polygon in polygons if ((polygon >= low) & (polygon < high)).all(axis=1).any()]
     for name, polygon in reaching:
         if len(polygon) < 4 or (polygon[0] != polygon[-1]).any():
-            raise UserError(path, "vertex_x", f"the outline of cell {name} is not closed", REMEDY)
+            raise UserError(path, "vertex_x", f"the outline of cell {name} is not closed", COPY_AGAIN)
     return reaching
 
 

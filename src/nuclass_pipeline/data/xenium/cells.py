@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from nuclass_pipeline.data.xenium.matrix import COUNTERS, READABLE, decode_ids, open_zarr, whole_array
 from nuclass_pipeline.errors import UserError
 
-REQUIRED = ("cell_id", "x_centroid", "y_centroid", "transcript_counts")
+REQUIRED_CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid", "transcript_counts")
 MAY_BE_EMPTY = ("cell_area", "nucleus_area", "nucleus_count")
 MAY_BE_NEGATIVE = ("x_centroid", "y_centroid")
 NUMBERS = (*MAY_BE_NEGATIVE, *COUNTERS, *MAY_BE_EMPTY)
 WANTED = ("cell_id", *NUMBERS)
-MOST_COUNTED = 2**53
+MAX_COUNT = 2**53
 """Whole numbers beyond it are not exact."""
 SUMMARY = {
     "cell_centroid_x": "x_centroid",
@@ -36,7 +36,7 @@ def read_cell_file(path: Path) -> pd.DataFrame:
     UserError
         If the file is broken, a column is missing or repeated, an id is empty or repeated, or a value is no number or no count.
     """
-    frame = READERS[path.name](path)
+    frame = CELL_READERS[path.name](path)
     if frame.empty:
         raise UserError(path, "cell_id", "the table has no cell", "Use a bundle with cells.")
     frame["cell_id"] = _ids(path, frame["cell_id"])
@@ -51,7 +51,7 @@ def read_cell_file(path: Path) -> pd.DataFrame:
 
 def cell_file(bundle: Path) -> Path:
     """Return the path of the encoding that is read."""
-    path = next((bundle / name for name in READERS if (bundle / name).is_file()), None)
+    path = next((bundle / name for name in CELL_READERS if (bundle / name).is_file()), None)
     if path is None:
         raise UserError(
             bundle,
@@ -95,7 +95,7 @@ def _read_zarr(path: Path) -> pd.DataFrame:
             frame = summary.rename(columns=SUMMARY).assign(cell_id=ids)
     except READABLE as error:
         raise UserError(path, "file", f"not a readable Zarr of cells ({error})", "Copy the file again.") from error
-    frame = frame[_wanted(path, frame.columns.tolist(), REQUIRED[:3])]
+    frame = frame[_wanted(path, frame.columns.tolist(), REQUIRED_CELL_COLUMNS[:3])]
     if "nucleus_count" in frame and np.isfinite(frame["nucleus_count"]).all():
         frame["nucleus_count"] = frame["nucleus_count"].astype(np.int64)
     if "nucleus_area" in frame:
@@ -103,7 +103,7 @@ def _read_zarr(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _wanted(path: Path, names: list[str], required: Collection[str] = REQUIRED) -> list[str]:
+def _wanted(path: Path, names: list[str], required: Collection[str] = REQUIRED_CELL_COLUMNS) -> list[str]:
     for name in required:
         if name not in names:
             raise UserError(path, name, f"the column is missing; found {', '.join(map(str, names))}", "Use the bundle's own cell table.")
@@ -132,7 +132,7 @@ def _numbers(path: Path, frame: pd.DataFrame, name: str) -> pd.Series:
     wrong = {
         "is no finite number": ~(np.isfinite(values) | empty),
         "is negative": (values < 0) & (name not in MAY_BE_NEGATIVE),
-        "is no count": ((np.trunc(values) != values) | (values > MOST_COUNTED)) & (name in COUNTERS),
+        "is no count": ((np.trunc(values) != values) | (values > MAX_COUNT)) & (name in COUNTERS),
     }
     for problem, rows in wrong.items():
         if rows.any():
@@ -141,5 +141,5 @@ def _numbers(path: Path, frame: pd.DataFrame, name: str) -> pd.Series:
     return numbers
 
 
-READERS = {"cells.parquet": _read_parquet, "cells.csv.gz": _read_csv, "cells.csv": _read_csv, "cells.zarr.zip": _read_zarr}
+CELL_READERS = {"cells.parquet": _read_parquet, "cells.csv.gz": _read_csv, "cells.csv": _read_csv, "cells.zarr.zip": _read_zarr}
 """Encodings in the order of preference."""

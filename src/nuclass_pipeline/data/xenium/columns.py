@@ -13,7 +13,7 @@ from nuclass_pipeline.data.xenium.matrix import READABLE
 from nuclass_pipeline.errors import UserError
 
 BATCH_ROWS, BUFFER_BYTES, BLOCK_BYTES = 2**18, 2**20, 2**24
-REMEDY = "Copy the file again, or take it out of the bundle, which may lack it."
+COPY_AGAIN = "Copy the file again, or take it out of the bundle, which may lack it."
 SUFFIXES = (".parquet", ".csv.gz", ".csv")
 """Encodings in the order of preference."""
 
@@ -40,7 +40,7 @@ def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str]) 
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=_wanted(path, file.schema_arrow.names, required, optional))
     except (pa.ArrowException, *READABLE) as error:
-        raise UserError(path, "file", f"not a readable Parquet file ({error})", REMEDY) from error
+        raise UserError(path, "file", f"not a readable Parquet file ({error})", COPY_AGAIN) from error
 
 
 def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -53,17 +53,17 @@ def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str]) -> I
         with pacsv.open_csv(path, read_options=blocks, convert_options=as_text) as batches:
             yield from batches
     except (pa.ArrowException, *READABLE) as error:
-        raise UserError(path, "file", f"not a readable CSV ({error})", REMEDY) from error
+        raise UserError(path, "file", f"not a readable CSV ({error})", COPY_AGAIN) from error
 
 
 def _wanted(path: Path, names: list[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
     for name in required:
         if name not in names:
-            raise UserError(path, name, f"the column is missing; found {', '.join(names)}", REMEDY)
+            raise UserError(path, name, f"the column is missing; found {', '.join(names)}", COPY_AGAIN)
     wanted = [name for name in (*required, *optional) if name in names]
     for name in wanted:
         if names.count(name) > 1:
-            raise UserError(path, name, f"the column occurs {names.count(name)} times", REMEDY)
+            raise UserError(path, name, f"the column occurs {names.count(name)} times", COPY_AGAIN)
     return wanted
 
 
@@ -81,9 +81,9 @@ def encode_text(path: Path, batch: pa.RecordBatch, name: str) -> tuple[list[str]
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         values: list[str] = encoded.dictionary.cast(pa.string()).to_pylist()
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(path, name, f"is no text ({error})", REMEDY) from error
+        raise UserError(path, name, f"is no text ({error})", COPY_AGAIN) from error
     if encoded.null_count or not all(value and value.strip() for value in values):
-        raise UserError(path, name, "is empty in a row", REMEDY)
+        raise UserError(path, name, "is empty in a row", COPY_AGAIN)
     return values, encoded.indices.to_numpy()
 
 
@@ -92,7 +92,7 @@ def finite_numbers(path: Path, batch: pa.RecordBatch, name: str) -> NDArray[np.f
     try:
         values: NDArray[np.float64] = batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowException as error:
-        raise UserError(path, name, f"is no number ({error})", REMEDY) from error
+        raise UserError(path, name, f"is no number ({error})", COPY_AGAIN) from error
     if len(wrong := values[~np.isfinite(values)]):
-        raise UserError(path, name, f"{wrong[0]} is no finite number", REMEDY)
+        raise UserError(path, name, f"{wrong[0]} is no finite number", COPY_AGAIN)
     return values

@@ -18,12 +18,12 @@ from nuclass_pipeline.io import read_json, whole_file, write_json
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 1 << 22
+DOWNLOAD_BLOCK = 1 << 22
 TIMEOUT_S = 60
 STEP_PERCENT, STEP_BYTES = 5, 100_000_000
 """How often the log tells the progress, where the size is known and where it is not."""
 SCHEMES = ("http://", "https://", "ftp://", "file://")
-COLUMNS = ["slide", "url", "bytes", "sha256"]
+LOCK_COLUMNS = ["slide", "url", "bytes", "sha256"]
 IDENTITY = "1,0,0\n0,1,0\n0,0,1\n"
 AGAIN = "Run the same command again to go on."
 
@@ -99,11 +99,11 @@ def read_lock(lock: Path) -> dict[str, Record]:
     if not lock.exists():
         return {}
     header, *rows = [line.split("\t") for line in lock.read_text(errors="replace").splitlines()] or [[]]
-    if header != COLUMNS:
-        raise UserError(lock, "columns", f"found {', '.join(header)}", f"Use exactly {', '.join(COLUMNS)}, separated by tabs.")
+    if header != LOCK_COLUMNS:
+        raise UserError(lock, "columns", f"found {', '.join(header)}", f"Use exactly {', '.join(LOCK_COLUMNS)}, separated by tabs.")
     locked: dict[str, Record] = {}
     for number, row in enumerate(rows, start=2):
-        if len(row) != len(COLUMNS) or not re.fullmatch("[0-9]+", row[2]) or not re.fullmatch("[0-9a-f]{64}", row[3]):
+        if len(row) != len(LOCK_COLUMNS) or not re.fullmatch("[0-9]+", row[2]) or not re.fullmatch("[0-9a-f]{64}", row[3]):
             raise UserError(lock, f"line {number}", "is no slide, URL, number of bytes and SHA-256", "Restore the row, or remove it.")
         if row[1] in locked:
             raise UserError(lock, f"line {number}", f"{row[1]} stands in two rows", "Keep one.")
@@ -112,7 +112,7 @@ def read_lock(lock: Path) -> dict[str, Record]:
 
 
 def _write_lock(lock: Path, records: dict[str, Record]) -> None:
-    rows = [COLUMNS, *([lock.stem, url, str(record.bytes), record.sha256] for url, record in records.items())]
+    rows = [LOCK_COLUMNS, *([lock.stem, url, str(record.bytes), record.sha256] for url, record in records.items())]
     try:
         with whole_file(lock) as partial:
             partial.write_text("".join("\t".join(row) + "\n" for row in rows))
@@ -236,7 +236,7 @@ def _copy(body: _Body, path: Path, digest: "hashlib._Hash") -> int:
     done = told = body.start
     step = max(body.size * STEP_PERCENT // 100, 1) if body.size else STEP_BYTES
     with path.open("ab" if body.start else "wb") as stream:
-        while block := body.stream.read(BLOCK):
+        while block := body.stream.read(DOWNLOAD_BLOCK):
             stream.write(block)
             digest.update(block)
             done += len(block)

@@ -60,7 +60,7 @@ def read_matrix(bundle: Path) -> Matrix:
     """
     path = matrix_file(bundle)
     try:
-        matrix = READERS[path.name](path)
+        matrix = MATRIX_READERS[path.name](path)
     except READABLE as error:
         problem = f"not a readable cell–feature matrix ({str(error) or type(error).__name__})"
         raise UserError(path, "file", problem, "Copy the file again.") from error
@@ -86,10 +86,10 @@ def _check(path: Path, matrix: Matrix) -> None:
 
 def matrix_file(bundle: Path) -> Path:
     """Return the path of the encoding that is read."""
-    path = next((bundle / name for name in READERS if (bundle / name).exists()), None)
+    path = next((bundle / name for name in MATRIX_READERS if (bundle / name).exists()), None)
     if path is None:
         raise UserError(
-            bundle, "cell_feature_matrix.h5", f"none of {', '.join(READERS)} is there", "Is this the output folder of a Xenium run?"
+            bundle, "cell_feature_matrix.h5", f"none of {', '.join(MATRIX_READERS)} is there", "Is this the output folder of a Xenium run?"
         )
     return path
 
@@ -174,7 +174,7 @@ def read_zarr(path: Path) -> Matrix:
     return Matrix(sparse.csr_matrix(counts[kept].T), decode_ids(ids), table[kept].reset_index(drop=True))
 
 
-READERS = {
+MATRIX_READERS = {
     "cell_feature_matrix.h5": read_h5,
     "cell_feature_matrix": read_mtx,
     "cell_feature_matrix.tar.gz": read_mtx,

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nuclass_pipeline.data.alignment import LEAST_MPP, MOST_MPP
+from nuclass_pipeline.data.alignment import MAX_MPP, MIN_MPP
 from nuclass_pipeline.data.xenium.cells import cell_file, read_cell_file
 from nuclass_pipeline.data.xenium.matrix import COUNTERS, Matrix, count_kinds, matrix_file, read_matrix
 from nuclass_pipeline.data.xenium.transcripts import TranscriptCounts, count_transcripts
@@ -26,7 +26,7 @@ from nuclass_pipeline.io import read_json, require, whole_files, write_table
 from nuclass_pipeline.schemas import CELLS
 
 CONTROLS = tuple(name for name in COUNTERS if name != "transcript_counts")
-MOST_DIFFERENT = 0.01
+MAX_MISMATCH = 0.01
 """Share of cells whose transcripts may differ between two files; in the files of one run none do."""
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(path, "file", f"not valid JSON ({error})", remedy) from error
     size = record.get("pixel_size") if isinstance(record, dict) else None
-    if isinstance(size, bool) or not isinstance(size, int | float) or not LEAST_MPP <= size <= MOST_MPP:
-        raise UserError(path, "pixel_size", f"is missing or no number from {LEAST_MPP} to {MOST_MPP} µm; found {size!r}", remedy)
+    if isinstance(size, bool) or not isinstance(size, int | float) or not MIN_MPP <= size <= MAX_MPP:
+        raise UserError(path, "pixel_size", f"is missing or no number from {MIN_MPP} to {MAX_MPP} µm; found {size!r}", remedy)
     return dict(record)
 
 
@@ -80,7 +80,7 @@ def read_cells(*, manifest: Path, cells: Path, counts: Path) -> None:
     table = add_counts(table, matrix, bundle)
     transcripts = transcripts_of(table, matrix, bundle)
     with whole_files(cells, counts) as (cells_partial, counts_partial):
-        write_table(_standardise(table, transcripts), cells_partial, CELLS)
+        write_table(_standardize(table, transcripts), cells_partial, CELLS)
         write_counts(matrix, table, counts_partial)
 
 
@@ -110,7 +110,7 @@ def add_counts(table: pd.DataFrame, matrix: Matrix, bundle: Path) -> pd.DataFram
     if "transcript_counts" in table:
         differing = int((table["transcript_counts"] != sums["transcript_counts"]).sum())
         problem = f"differs from the genes of {matrix_file(bundle).name} in {differing} of {len(table)} cells"
-        if differing > MOST_DIFFERENT * len(table):
+        if differing > MAX_MISMATCH * len(table):
             raise UserError(cell_file(bundle), "transcript_counts", problem, "Use the files of one run.")
         if differing:
             logger.warning("%s: transcript_counts %s.", cell_file(bundle), problem)
@@ -126,7 +126,7 @@ def transcripts_of(table: pd.DataFrame, matrix: Matrix, bundle: Path) -> Transcr
     ------
     UserError
         If the file is broken, or of another run: no cell of the table has a gene transcript, or of those that have, more than the share
-        `MOST_DIFFERENT` have more than the table counts.
+        `MAX_DIFFERENT` have more than the table counts.
     """
     found = count_transcripts(bundle, table["cell_id"], matrix.features.loc[matrix.features["kind"] == "Gene Expression", "name"])
     if found is None:
@@ -136,7 +136,7 @@ def transcripts_of(table: pd.DataFrame, matrix: Matrix, bundle: Path) -> Transcr
     if told.any() and not present:
         raise UserError(found.path, "cell_id", f"no gene transcript with qv ≥ 20 is in a cell of {cell_file(bundle).name}", remedy)
     problem = f"more gene transcripts than transcript_counts of {cell_file(bundle).name} in {more} of {present} cells"
-    if more > MOST_DIFFERENT * present:
+    if more > MAX_MISMATCH * present:
         raise UserError(found.path, "cell_id", problem, remedy)
     if more or fewer:
         logger.warning("%s: %s, fewer in %d of %d; nucleus_transcripts is empty there.", found.path, problem, fewer, len(told))
@@ -150,7 +150,7 @@ def _over_nucleus(table: pd.DataFrame, found: TranscriptCounts | None) -> NDArra
     return np.where(found.counted == table["transcript_counts"], found.over_nucleus, np.nan)
 
 
-def _standardise(table: pd.DataFrame, transcripts: TranscriptCounts | None) -> pd.DataFrame:
+def _standardize(table: pd.DataFrame, transcripts: TranscriptCounts | None) -> pd.DataFrame:
     missing = pd.Series(np.nan, index=table.index)
     return pd.DataFrame(
         {

@@ -14,12 +14,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nuclass_pipeline.data.xenium.columns import REMEDY, encode_text, find_table, finite_numbers, read_batches
+from nuclass_pipeline.data.xenium.columns import COPY_AGAIN, encode_text, find_table, finite_numbers, read_batches
 from nuclass_pipeline.errors import UserError
 
-LEAST_QV = 20.0
+MIN_QV = 20.0
 """Transcripts that were read worse enter neither the matrix nor the counts of the cell table."""
-REQUIRED = ("cell_id", "feature_name", "qv")
+REQUIRED_TRANSCRIPT_COLUMNS = ("cell_id", "feature_name", "qv")
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ def count_transcripts(bundle: Path, cell_ids: Collection[str], genes: Collection
     counted, over_nucleus = np.zeros((2, len(cells)), dtype=np.int64)
     rows = in_cells = good = 0
     tells_overlap = False
-    for batch in read_batches(path, REQUIRED, ["overlaps_nucleus"]):
+    for batch in read_batches(path, REQUIRED_TRANSCRIPT_COLUMNS, ["overlaps_nucleus"]):
         cell, gene = _positions(path, batch, "cell_id", cells), _positions(path, batch, "feature_name", panel)
-        is_good = finite_numbers(path, batch, "qv") >= LEAST_QV
+        is_good = finite_numbers(path, batch, "qv") >= MIN_QV
         counts = (cell >= 0) & (gene >= 0) & is_good
         counted += np.bincount(cell[counts], minlength=len(cells))
         if tells_overlap := "overlaps_nucleus" in batch.schema.names:
             over_nucleus += np.bincount(cell[counts & _flags(path, batch, "overlaps_nucleus")], minlength=len(cells))
         rows, in_cells, good = rows + batch.num_rows, in_cells + int((cell >= 0).sum()), good + int(is_good.sum())
     if not rows:
-        raise UserError(path, "file", "has no transcript", REMEDY)
+        raise UserError(path, "file", "has no transcript", COPY_AGAIN)
     return TranscriptCounts(path, counted, over_nucleus if tells_overlap else None, rows, in_cells, good)
 
 
@@ -85,5 +85,5 @@ def _positions(path: Path, batch: pa.RecordBatch, name: str, index: "pd.Index[st
 def _flags(path: Path, batch: pa.RecordBatch, name: str) -> NDArray[np.bool_]:
     values = finite_numbers(path, batch, name)
     if len(wrong := values[(values != 0) & (values != 1)]):
-        raise UserError(path, name, f"{wrong[0]:g} is neither 0 nor 1", REMEDY)
+        raise UserError(path, name, f"{wrong[0]:g} is neither 0 nor 1", COPY_AGAIN)
     return np.asarray(values == 1)

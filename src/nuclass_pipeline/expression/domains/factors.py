@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import NMF
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
-MOST_ROUNDS = 500
+MAX_ROUNDS = 500
 """Rounds after which a factorisation stops, converged or not."""
 
 TOLERANCE = 1e-5
@@ -30,7 +30,7 @@ class Factors:
     """
 
     weights: Floats
-    programmes: Floats
+    programs: Floats
     objective: tuple[float, ...] = ()
 
 
@@ -54,10 +54,10 @@ def factorize(x: sparse.csr_array, rank: int, seed: int) -> Factors:
         Of the start, a singular value decomposition with its zeros filled by the mean.
     """
     if rank > min(x.shape):
-        log.warning("%d factors wanted, %d possible with so few cells or genes", rank, min(x.shape))
-    model = NMF(min(rank, *x.shape), init="nndsvda", max_iter=MOST_ROUNDS, random_state=seed)
+        logger.warning("%d factors wanted, %d possible with so few cells or genes", rank, min(x.shape))
+    model = NMF(min(rank, *x.shape), init="nndsvda", max_iter=MAX_ROUNDS, random_state=seed)
     weights = model.fit_transform(x)
-    log.info("NMF: %d rounds", model.n_iter_)
+    logger.info("NMF: %d rounds", model.n_iter_)
     return Factors(*_unit_rows(weights, model.components_))
 
 
@@ -83,11 +83,11 @@ def factorize_on_graph(x: sparse.csr_array, graph: sparse.csr_array, penalty: fl
     Factors, and the objective after each round.
     """
     # Multiplication cannot leave zero, and coordinate descent ends in many zeros.
-    w, h = _unit_rows(_lift(start.weights), _lift(start.programmes))
+    w, h = _unit_rows(_lift(start.weights), _lift(start.programs))
     degree = np.asarray(graph.sum(axis=1)).reshape(-1, 1)
     squares = float((x.data**2).sum())
     objective: list[float] = []
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         w = w * (x @ h.T + penalty * (graph @ w)) / np.maximum(w @ (h @ h.T) + penalty * degree * w, _TINY)
         roughness = np.asarray((w * (degree * w - graph @ w)).sum(axis=0))
         projected, overlap = (x.T @ w).T, w.T @ w
@@ -97,7 +97,7 @@ def factorize_on_graph(x: sparse.csr_array, graph: sparse.csr_array, penalty: fl
         w, h = _unit_rows(w, h)
         if len(objective) > 1 and objective[-2] - objective[-1] < TOLERANCE * objective[-2]:
             break
-    log.info("graph-regularised NMF: %d rounds", len(objective))
+    logger.info("graph-regularised NMF: %d rounds", len(objective))
     return Factors(w, h, tuple(objective))
 
 

@@ -8,11 +8,11 @@ from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.expression.clustering import Codes, leiden
 from nuclass_pipeline.expression.domains.factors import Factors, factorize, factorize_on_graph
 from nuclass_pipeline.expression.domains.graphs import diffuse
-from nuclass_pipeline.expression.domains.partition import feature_graph, mix
+from nuclass_pipeline.expression.domains.partition import blend_graphs, feature_graph
 
 
 @dataclass(frozen=True)
-class Fit:
+class DomainFit:
     """`plain` factors, which know no place, the `smoothed` ones, and the `domain` of each cell, (cells,), 0 being the largest."""
 
     plain: Factors
@@ -20,7 +20,7 @@ class Fit:
     domain: Codes
 
 
-def fit(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsConfig) -> Fit:
+def fit_domains(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsConfig) -> DomainFit:
     """Find domains, or in mode `contact` groups of cells.
 
     Mahmud et al. 2026 (arXiv 2602.02638), with two changes: factors are scaled to programmes of unit length, and sections are apart.
@@ -37,12 +37,12 @@ def fit(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsConfig) -> 
     plain = factorize(x, config.rank, config.seed)
     smoothed = smooth(x, plain, graph, config)
     likeness = feature_graph(smoothed.weights, config.neighbors, config.seed)
-    cut = likeness if config.mode == "contact" else mix(graph, likeness, config.alpha)
-    return Fit(plain, smoothed, leiden(cut, config.resolution, config.seed))
+    cut = likeness if config.mode == "contact" else blend_graphs(graph, likeness, config.alpha)
+    return DomainFit(plain, smoothed, leiden(cut, config.resolution, config.seed))
 
 
 def smooth(x: sparse.csr_array, plain: Factors, graph: sparse.csr_array, config: DomainsConfig) -> Factors:
     """Bring place into the factors of `x`: by diffusion, or with `graph_penalty` by factorising anew on the graph."""
     if config.graph_penalty > 0:
         return factorize_on_graph(x, graph, config.graph_penalty, plain)
-    return Factors(diffuse(plain.weights, graph, config.beta, config.steps), plain.programmes)
+    return Factors(diffuse(plain.weights, graph, config.beta, config.steps), plain.programs)

@@ -30,7 +30,7 @@ def feature_graph(weights: Floats, neighbors: int, seed: int) -> sparse.csr_arra
     return sparse.csr_array(cells.obsp["connectivities"], dtype=np.float64)
 
 
-def mix(spatial: sparse.csr_array, feature: sparse.csr_array, alpha: float) -> sparse.csr_array:
+def blend_graphs(spatial: sparse.csr_array, feature: sparse.csr_array, alpha: float) -> sparse.csr_array:
     """Blend place and likeness: A = α A_spatial + (1 − α) A_feature, rows scaled to one before and after, then A + Aᵀ.
 
     Scaling rows leaves the blend asymmetric; the sum with its transpose is what Leiden makes of it on an undirected graph.

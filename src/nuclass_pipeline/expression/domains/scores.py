@@ -94,7 +94,7 @@ def separation(weights: Floats, domains: Codes, seed: int) -> tuple[float, float
 
 def explained_variance(x: sparse.csr_array, factors: Factors) -> float:
     """Give 1 − ‖X − W H‖² / ‖X − X̄‖², X̄ being the mean of each gene, without forming W H."""
-    w, h = factors.weights, factors.programmes
+    w, h = factors.weights, factors.programs
     squares = float((x.data**2).sum())
     misfit = squares - 2 * float(((x @ h.T) * w).sum()) + float(((w.T @ w) * (h @ h.T)).sum())
     spread = squares - x.shape[0] * float((np.asarray(x.mean(axis=0)) ** 2).sum())

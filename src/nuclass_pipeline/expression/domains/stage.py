@@ -10,21 +10,21 @@ from scipy import sparse
 
 from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.expression.clustering import FEWEST_CELLS
+from nuclass_pipeline.expression.clustering import MIN_CELLS
 from nuclass_pipeline.expression.counts import match_cells, read_counts, sections_of, totals
 from nuclass_pipeline.expression.domains.factors import Factors, log_rates
 from nuclass_pipeline.expression.domains.graphs import Floats, crowding, near, spatial_graph
-from nuclass_pipeline.expression.domains.hsnmf import Fit, fit, smooth
+from nuclass_pipeline.expression.domains.hsnmf import DomainFit, fit_domains, smooth
 from nuclass_pipeline.expression.domains.scores import adjacency, chaos, explained_variance, marker_scores, mean, morans_i, separation
 from nuclass_pipeline.io import read_table, whole_files, write_table
 from nuclass_pipeline.schemas import CELLS, DOMAINS, METRICS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-MOST_NEIGHBORS = 1000
+MAX_NEIGHBORS = 1000
 """Mean neighbours of a cell above which coordinates cannot be in µm: the densest lymph node has 300 within 80 µm."""
 
-MOST_GENES = 100
+MAX_GENES = 100
 """Held-out genes that are scored, spread over the panel: their mean changes little with more, and a panel may have thousands."""
 
 Rows = list[tuple[str, str, float, int]]
@@ -64,8 +64,8 @@ def find_domains(
     frame = pd.DataFrame({"cell_id": table.obs_names.to_numpy(str), "domain": pd.Series([None] * len(passed), dtype=object)})
     weights = np.full((len(passed), config.rank), np.nan, np.float32)
     rows: Rows = []
-    if passed.sum() < FEWEST_CELLS:
-        log.warning("only %d cells have transcripts: they form one domain", passed.sum())
+    if passed.sum() < MIN_CELLS:
+        logger.warning("only %d cells have transcripts: they form one domain", passed.sum())
         frame.loc[passed, "domain"] = "0"
     else:
         x = log_rates(table.X[passed])
@@ -79,16 +79,16 @@ def find_domains(
         write_table(_tidy(rows, run=run, slide=slide, organ=organ, seed=config.seed), scores_partial, METRICS)
 
 
-def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells: Path) -> tuple[Fit, Rows]:
+def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells: Path) -> tuple[DomainFit, Rows]:
     xy_um = place[["x_um", "y_um"]].to_numpy(np.float64)
     sections = sections_of(place, cells)
     reach = config.contact_um if config.mode == "contact" else config.radius_um
-    if (crowd := crowding(xy_um, sections, reach)) > MOST_NEIGHBORS:
+    if (crowd := crowding(xy_um, sections, reach)) > MAX_NEIGHBORS:
         problem = f"a cell has {crowd:.0f} others within {reach:g} µm, on average"
         raise UserError(cells, "x_um, y_um", problem, "Give centroids in µm, or make the reach of the graph smaller.")
     graph = spatial_graph(xy_um, sections, config)
-    found = fit(x, graph, config)
-    log.info("%d domains", found.domain.max() + 1)
+    found = fit_domains(x, graph, config)
+    logger.info("%d domains", found.domain.max() + 1)
     rows = [
         *_partition_scores(x, xy_um, sections, found, config),
         *_factor_controls(x, graph, found, config),
@@ -97,7 +97,7 @@ def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells
     return found, rows
 
 
-def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.object_], found: Fit, config: DomainsConfig) -> Rows:
+def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.object_], found: DomainFit, config: DomainsConfig) -> Rows:
     silhouette, davies_bouldin, drawn = separation(found.smoothed.weights, found.domain, config.seed)
     values = {
         "domains": float(found.domain.max() + 1),
@@ -111,11 +111,11 @@ def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.o
     return [*rows, ("fitted", "silhouette", silhouette, drawn), ("fitted", "davies_bouldin", davies_bouldin, drawn)]
 
 
-def _factor_controls(x: sparse.csr_array, graph: sparse.csr_array, found: Fit, config: DomainsConfig) -> Rows:
+def _factor_controls(x: sparse.csr_array, graph: sparse.csr_array, found: DomainFit, config: DomainsConfig) -> Rows:
     """Score the factors' spatial structure beside two controls: what has been smoothed on a graph is smooth on it."""
     n = x.shape[0]
     order = np.random.default_rng(config.seed).permutation(n)
-    shuffled = smooth(x[order], Factors(found.plain.weights[order], found.plain.programmes), graph, config)
+    shuffled = smooth(x[order], Factors(found.plain.weights[order], found.plain.programs), graph, config)
     variants = {"fitted": found.smoothed, "unsmoothed": found.plain, "permuted": shuffled}
     return [(name, "moran_factors", mean(morans_i(factors.weights, graph)), n) for name, factors in variants.items()]
 
@@ -124,9 +124,9 @@ def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: Domains
     """Score how much of the spatial structure of genes is explained by domains that were found without them, in every second gene."""
     n = x.shape[0]
     odd = np.arange(1, x.shape[1], 2)
-    unseen = sparse.csr_array(x[:, odd[:: len(odd) // MOST_GENES + 1]])
+    unseen = sparse.csr_array(x[:, odd[:: len(odd) // MAX_GENES + 1]])
     order = np.random.default_rng(config.seed).permutation(n)
-    domain = fit(sparse.csr_array(x[:, ::2]), graph, config).domain
+    domain = fit_domains(sparse.csr_array(x[:, ::2]), graph, config).domain
     return [
         ("held_out", "moran_genes", mean(morans_i(unseen, graph)), n),
         ("held_out", "moran_genes_within", mean(morans_i(unseen, graph, domain)), n),

@@ -36,13 +36,13 @@ class Hit:
     genes: tuple[str, ...]
 
 
-def on_panel(library: Iterable[GeneSet], panel: Collection[str], min_size: int, max_size: int) -> list[GeneSet]:
+def sets_on_panel(library: Iterable[GeneSet], panel: Collection[str], min_size: int, max_size: int) -> list[GeneSet]:
     """Reduce sets to the panel, and keep those with `min_size` to `max_size` genes and not all of the panel."""
     reduced = (replace(one, genes=one.genes.intersection(panel)) for one in library)
     return [one for one in reduced if min_size <= len(one.genes) <= max_size and len(one.genes) < len(panel)]
 
 
-def over_represented(sets: Sequence[GeneSet], markers: Sequence[str], panel_size: int) -> list[Hit]:
+def over_representation(sets: Sequence[GeneSet], markers: Sequence[str], panel_size: int) -> list[Hit]:
     """Test for sets that hold more of the markers than chance gives them.
 
     With N genes on the panel, K in the set, n markers and k of them in the set, p = P(X ≥ k) for X ~ Hypergeometric(N, K, n),
@@ -67,7 +67,9 @@ def over_represented(sets: Sequence[GeneSet], markers: Sequence[str], panel_size
     return _hits(sets, fold, p, genes)
 
 
-def ranked(sets: Sequence[GeneSet], scores: Floats, panel: Sequence[str], *, permutations: int, fdr: float, seed: int) -> list[list[Hit]]:
+def rank_enrichment(
+    sets: Sequence[GeneSet], scores: Floats, panel: Sequence[str], *, permutations: int, fdr: float, seed: int
+) -> list[list[Hit]]:
     """Test for sets whose genes lie at the top of each cluster's ranked panel.
 
     The enrichment score is that of GSEA (Subramanian et al. 2005) with weight `WEIGHT`: the running sum over the ranked genes rises at a

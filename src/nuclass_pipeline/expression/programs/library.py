@@ -15,7 +15,7 @@ from typing import NamedTuple
 from nuclass_pipeline.config.programs import GAF_SUFFIXES
 from nuclass_pipeline.errors import UserError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _GO = "http://current.geneontology.org"
 ONTOLOGY_HELP = f"Download {_GO}/ontology/go-basic.obo (Gene Ontology, CC BY 4.0)."
@@ -195,7 +195,7 @@ def propagate(annotations: Iterable[Annotation], ontology: Ontology, panel: Coll
             for above in ontology.lineage(term):
                 found[above][annotation.gene].add(annotation.evidence)
     if unknown:
-        log.warning("%d annotations are to terms that are obsolete or not in the ontology; use files of one release", unknown)
+        logger.warning("%d annotations are to terms that are obsolete or not in the ontology; use files of one release", unknown)
     return [
         GeneSet(term, ontology.terms[term].name, frozenset(genes), {gene: frozenset(codes) for gene, codes in genes.items()})
         for term, genes in sorted(found.items())
@@ -242,7 +242,7 @@ def _stanzas(path: Path, remedy: str) -> Iterator[tuple[int, dict[str, list[str]
             tag, value = _tag(path, number, line, remedy)
             stanza[tag].append(value)
         elif not begun and line.startswith("data-version:"):
-            log.info("%s: %s", path, line)
+            logger.info("%s: %s", path, line)
     if stanza is not None:
         yield begun, stanza
 
@@ -264,7 +264,7 @@ def _lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
     if not path.is_file():
         raise UserError(path, "file", "it does not exist", remedy)
     with path.open("rb") as raw:
-        log.info("%s: sha256 %s", path, hashlib.file_digest(raw, "sha256").hexdigest())
+        logger.info("%s: sha256 %s", path, hashlib.file_digest(raw, "sha256").hexdigest())
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):

@@ -12,7 +12,7 @@ MAX_JACCARD = 0.35
 
 
 @dataclass(frozen=True)
-class Programme:
+class GeneProgram:
     """A named function: its supporting hits, best first, and the terms' worth of support that falls to it.
 
     `slim` is None where the programme has the name of its best term.
@@ -62,7 +62,7 @@ def most_specific(term: str, ontology: Ontology, slim: frozenset[str]) -> dict[s
     return {one: 1 / len(found - above) for one in sorted(found - above)}
 
 
-def by_slim(hits: Sequence[Hit], ontology: Ontology, slim: frozenset[str]) -> list[Programme]:
+def by_slim(hits: Sequence[Hit], ontology: Ontology, slim: frozenset[str]) -> list[GeneProgram]:
     """Gather hits under slim terms; those below none of them are left out.
 
     A programme's weight is the sum of what its terms give it. The best hit decides the order, then the weight.
@@ -71,14 +71,14 @@ def by_slim(hits: Sequence[Hit], ontology: Ontology, slim: frozenset[str]) -> li
     for hit in hits:
         for name, weight in most_specific(hit.gene_set.term, ontology, slim).items():
             found[name].append((hit, weight))
-    programmes = [
-        Programme(name, ontology.terms[name].name, tuple(hit for hit, _ in pairs), sum(weight for _, weight in pairs))
+    programs = [
+        GeneProgram(name, ontology.terms[name].name, tuple(hit for hit, _ in pairs), sum(weight for _, weight in pairs))
         for name, pairs in found.items()
     ]
-    return sorted(programmes, key=lambda one: (*strength(one.hits[0]), -one.weight, one.name))
+    return sorted(programs, key=lambda one: (*strength(one.hits[0]), -one.weight, one.name))
 
 
-def by_genes(hits: Iterable[Hit]) -> list[Programme]:
+def by_genes(hits: Iterable[Hit]) -> list[GeneProgram]:
     """Join each hit, best first, to the first programme whose best hit shares more than `MAX_JACCARD` of the genes, else begin one."""
     groups: list[list[Hit]] = []
     for hit in hits:
@@ -87,7 +87,7 @@ def by_genes(hits: Iterable[Hit]) -> list[Programme]:
             groups.append([hit])
         else:
             home.append(hit)
-    return [Programme(None, group[0].gene_set.name, tuple(group), float(len(group))) for group in groups]
+    return [GeneProgram(None, group[0].gene_set.name, tuple(group), float(len(group))) for group in groups]
 
 
 def _jaccard(one: Hit, other: Hit) -> float:

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from nuclass_pipeline.config.programs import ProgramsConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import match_cells, normalize, read_counts
-from nuclass_pipeline.expression.programs.enrichment import Hit, on_panel, over_represented, ranked, reliable, strength
+from nuclass_pipeline.expression.programs.enrichment import Hit, over_representation, rank_enrichment, reliable, sets_on_panel, strength
 from nuclass_pipeline.expression.programs.library import LIBRARY_HELP, ONTOLOGY_HELP, SLIM_HELP, GeneSet, Ontology, read_library, read_obo
-from nuclass_pipeline.expression.programs.slim import Programme, by_genes, by_slim, slim_terms
+from nuclass_pipeline.expression.programs.slim import GeneProgram, by_genes, by_slim, slim_terms
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CLUSTERS, MARKERS, PROGRAMS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-NO_PROGRAMME = "no reliable programme"
+NO_PROGRAM = "no reliable programme"
 
 
 def find_programs(
@@ -62,11 +62,11 @@ def find_programs(
     cells = read_counts(counts)
     table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, clusters)
     full = read_obo(ontology) if ontology else None
-    sets = on_panel(read_library(library, full, set(cells.var_names)), set(cells.var_names), config.min_size, config.max_size)
+    sets = sets_on_panel(read_library(library, full, set(cells.var_names)), set(cells.var_names), config.min_size, config.max_size)
     if not sets:
         sizes = f"none of its sets has {config.min_size} to {config.max_size} genes of the panel"
         raise UserError(library, "genes", sizes, f"Symbols are compared exactly: is it the panel's species? {LIBRARY_HELP}")
-    log.info("%d sets are eligible on a panel of %d genes", len(sets), cells.n_vars)
+    logger.info("%d sets are eligible on a panel of %d genes", len(sets), cells.n_vars)
     named = table["cluster"].notna().to_numpy()
     groups = table.loc[named, "cluster"].astype(str)
     hits = (
@@ -96,13 +96,13 @@ def _overlaps(path: Path, sets: Sequence[GeneSet], panel: pd.Index, groups: pd.S
     for field, known, place in (("gene", panel, "counts"), ("cluster", groups, "clusters")):
         if unknown := sorted(set(table[field].astype(str)) - set(known)):
             raise UserError(path, field, f"{unknown[0]!r} is not among the {place}", "Remove the file and run again.")
-    return {str(name): over_represented(sets, list(rows["gene"]), len(panel)) for name, rows in table.groupby("cluster")}
+    return {str(name): over_representation(sets, list(rows["gene"]), len(panel)) for name, rows in table.groupby("cluster")}
 
 
 def _rankings(cells: ad.AnnData, groups: pd.Series, sets: Sequence[GeneSet], config: ProgramsConfig) -> dict[str, list[Hit]]:
     """Test the ranked panel of each cluster that can be compared with other cells."""
     names, scores = gene_scores(cells, groups)
-    found = ranked(sets, scores, list(cells.var_names), permutations=config.permutations, fdr=config.fdr, seed=config.seed)
+    found = rank_enrichment(sets, scores, list(cells.var_names), permutations=config.permutations, fdr=config.fdr, seed=config.seed)
     return dict(zip(names, found, strict=True))
 
 
@@ -138,7 +138,7 @@ class _Namer:
         self.config, self.ontology = config, ontology
         self.slim = slim_terms(read_obo(slim, SLIM_HELP)) if slim and ontology else None
         if slim and not ontology:
-            log.warning("%s is not used: finding the slim terms above a term needs programs.ontology. %s", slim, ONTOLOGY_HELP)
+            logger.warning("%s is not used: finding the slim terms above a term needs programs.ontology. %s", slim, ONTOLOGY_HELP)
 
     def rows(self, cluster: str, hits: Sequence[Hit] | None, tests: int) -> list[dict[str, Any]]:
         """Give the rows of a cluster; `hits` is None if it was not tested."""
@@ -147,9 +147,9 @@ class _Namer:
             why = "no marker" if self.config.method == "ora" else "fewer than two cells inside or outside"
             return [common | _none(why)]
         kept = list(reliable(hits, self.config.fdr, self.config.min_overlap))
-        programmes = by_genes(kept) if self.ontology is None or self.slim is None else by_slim(kept, self.ontology, self.slim)
-        if programmes:
-            return [common | _row(rank, one) for rank, one in enumerate(programmes[: self.config.most], start=1)]
+        programs = by_genes(kept) if self.ontology is None or self.slim is None else by_slim(kept, self.ontology, self.slim)
+        if programs:
+            return [common | _row(rank, one) for rank, one in enumerate(programs[: self.config.most], start=1)]
         return [common | _none(f"{len(kept)} terms are reliable, none under a slim term" if kept else _best(hits))]
 
 
@@ -159,23 +159,23 @@ def _best(hits: Sequence[Hit]) -> str:
 
 
 def _none(reason: str) -> dict[str, Any]:
-    return {"rank": 0, "name": NO_PROGRAMME, "size": 0, "weight": 0.0, "reason": reason}
+    return {"rank": 0, "name": NO_PROGRAM, "size": 0, "weight": 0.0, "reason": reason}
 
 
-def _row(rank: int, programme: Programme) -> dict[str, Any]:
-    best = programme.hits[0]
+def _row(rank: int, program: GeneProgram) -> dict[str, Any]:
+    best = program.hits[0]
     return {
         "rank": rank,
-        "name": programme.name,
-        "named_by": "slim" if programme.slim else "term",
-        "slim_id": programme.slim,
+        "name": program.name,
+        "named_by": "slim" if program.slim else "term",
+        "slim_id": program.slim,
         "term_id": best.gene_set.term,
         "statistic": best.statistic,
         "p": best.p,
         "q": best.q,
         "size": len(best.gene_set.genes),
-        "genes": ";".join(programme.genes),
-        "terms": ";".join(hit.gene_set.term for hit in programme.hits),
-        "evidence": ";".join(programme.evidence) or None,
-        "weight": programme.weight,
+        "genes": ";".join(program.genes),
+        "terms": ";".join(hit.gene_set.term for hit in program.hits),
+        "evidence": ";".join(program.evidence) or None,
+        "weight": program.weight,
     }

@@ -8,10 +8,10 @@ import pandas as pd
 
 from nuclass_pipeline.io import require
 from nuclass_pipeline.knowledge.markers import read_markers, write_markers
-from nuclass_pipeline.knowledge.organs import PROFILES, Profiles
+from nuclass_pipeline.knowledge.organs import ORGAN_TYPES, OrganTypes
 from nuclass_pipeline.knowledge.sources.cellmarker import read_cellmarker
 from nuclass_pipeline.knowledge.sources.combine import combine, from_markers
-from nuclass_pipeline.knowledge.sources.panel10x import read_panel
+from nuclass_pipeline.knowledge.sources.panel10x import read_panel_list
 from nuclass_pipeline.knowledge.sources.panglao import read_panglao
 from nuclass_pipeline.knowledge.sources.symbols import read_hgnc
 
@@ -25,7 +25,7 @@ def build_markers(
     cellmarker: Path | None = None,
     panels: Sequence[Path] = (),
     hgnc: Path | None = None,
-    profiles: Profiles = PROFILES,
+    profiles: OrganTypes = ORGAN_TYPES,
 ) -> None:
     """Write a marker table of the own one and other sources, for `labeling.markers` of a run file.
 
@@ -43,6 +43,6 @@ def build_markers(
     symbols = read_hgnc(hgnc) if hgnc else None
     release = f"{own.name} {hashlib.sha256(require(own).read_bytes()).hexdigest()[:12]}"
     tables = [from_markers(read_markers(own), source="own", release=release, symbols=symbols)]
-    readers = [(read_panglao, panglao), (read_cellmarker, cellmarker), *((read_panel, panel) for panel in panels)]
+    readers = [(read_panglao, panglao), (read_cellmarker, cellmarker), *((read_panel_list, panel) for panel in panels)]
     tables += [read(path, organ, profiles=profiles, symbols=symbols) for read, path in readers if path]
     write_markers(combine(pd.concat(tables, ignore_index=True)), output)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.knowledge.organs import PROFILES, Profiles
-from nuclass_pipeline.knowledge.sources.combine import HEAVIEST, tabulate
+from nuclass_pipeline.knowledge.organs import ORGAN_TYPES, OrganTypes
+from nuclass_pipeline.knowledge.sources.combine import MAX_WEIGHT, tabulate
 from nuclass_pipeline.knowledge.sources.files import Origin, read_download
 from nuclass_pipeline.knowledge.sources.symbols import Symbols
 
@@ -17,13 +17,13 @@ CELLMARKER = Origin(
     "Hu et al. 2023, 10.1093/nar/gkac947",
 )
 
-FEWEST_PAPERS = 2
+MIN_PAPERS = 2
 """A marker that one paper reports is not enough."""
 
 _COLUMNS = ("species", "tissue_class", "cell_type", "cell_name", "Symbol", "PMID")
 
 
-def read_cellmarker(path: Path | str, organ: str, *, profiles: Profiles = PROFILES, symbols: Symbols | None = None) -> pd.DataFrame:
+def read_cellmarker(path: Path | str, organ: str, *, profiles: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
     """Read the human markers of an organ's tissues that at least two papers report, as a table `EVIDENCE`.
 
     The type is the column `cell_name`. The column `cell_type` is a disease state (Normal cell, Cancer cell) and never a label. Papers are
@@ -56,14 +56,14 @@ def read_cellmarker(path: Path | str, organ: str, *, profiles: Profiles = PROFIL
             "papers": papers.map(len),
         }
     ).reset_index(names=["gene", "name"])
-    rows = rows[rows["papers"] >= FEWEST_PAPERS]
+    rows = rows[rows["papers"] >= MIN_PAPERS]
     rows = rows.assign(weight=[paper_weight(n) for n in rows["papers"]])
     return tabulate(rows, path, source="CellMarker 2.0", release=release, organ=organ, symbols=symbols)
 
 
 def paper_weight(papers: int) -> float:
     """Weigh a marker by the papers that report it: log2 of their number, so 1 for two, 2 for four, and 3 for eight or more."""
-    return float(min(np.log2(papers), HEAVIEST))
+    return float(min(np.log2(papers), MAX_WEIGHT))
 
 
 def _listed(values: pd.Series) -> str:

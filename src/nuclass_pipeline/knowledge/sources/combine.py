@@ -13,10 +13,10 @@ from nuclass_pipeline.knowledge.markers import Marker
 from nuclass_pipeline.knowledge.sources.symbols import Symbols
 from nuclass_pipeline.schemas import Column, Table
 
-HEAVIEST = 3.0
+MAX_WEIGHT = 3.0
 """Weight of the best marker, in every source."""
 
-EVIDENCE = Table(
+MARKER_SOURCES = Table(
     "evidence",
     (
         Column("gene", "text", "symbol, approved where HGNC was given"),
@@ -56,13 +56,13 @@ def tabulate(rows: pd.DataFrame, path: Path | str, *, source: str, release: str,
     if rows.empty:
         problem = f"no human marker of a tissue of {organ} is left"
         raise UserError(path, "rows", problem, "Check the file, and the tissues of the organ's profile.")
-    frame = rows.reindex(columns=[column.name for column in EVIDENCE.columns]).astype(object)
+    frame = rows.reindex(columns=[column.name for column in MARKER_SOURCES.columns]).astype(object)
     frame = frame.assign(weight=rows["weight"].astype(float), source=source, release=release, organs=organ, positive=True)
     if symbols:
         frame["gene"] = frame["gene"].map({gene: symbols.approved(gene) or gene for gene in frame["gene"].unique()})
     frame["type"] = frame["name"].map({name: HIERARCHY.type_named(name) for name in frame["name"].unique()}).astype(object)
     frame = frame.where(frame.notna(), None).astype({"weight": float, "positive": bool}).reset_index(drop=True)
-    EVIDENCE.check(frame, path)
+    MARKER_SOURCES.check(frame, path)
     return frame
 
 
@@ -84,7 +84,7 @@ def from_markers(markers: Sequence[Marker], *, source: str, release: str, symbol
         }
         for marker in markers
     ]
-    return pd.DataFrame(rows, columns=[column.name for column in EVIDENCE.columns])
+    return pd.DataFrame(rows, columns=[column.name for column in MARKER_SOURCES.columns])
 
 
 def combine(evidence: pd.DataFrame) -> list[Marker]:
@@ -103,7 +103,7 @@ def combine(evidence: pd.DataFrame) -> list[Marker]:
     -------
     Markers by type and gene; weights rounded to three decimals, organs with equal weight together.
     """
-    EVIDENCE.check(evidence, "evidence")
+    MARKER_SOURCES.check(evidence, "evidence")
     heaviest, cited = _collect(evidence[evidence["type"].notna()])
     organs = defaultdict[tuple[str, str, float, str], set[str]](set)
     for (type_, gene, organ), sources in heaviest.items():
@@ -130,7 +130,7 @@ def _collect(evidence: pd.DataFrame) -> tuple[dict[_Key, dict[tuple[str, bool], 
 
 
 def _join(sources: dict[tuple[str, bool], float], positive: bool) -> float:
-    return HEAVIEST * (1 - math.prod(1 - weight / HEAVIEST for (_, sign), weight in sources.items() if sign is positive))
+    return MAX_WEIGHT * (1 - math.prod(1 - weight / MAX_WEIGHT for (_, sign), weight in sources.items() if sign is positive))
 
 
 def _cite(source: str, references: str | None) -> str:

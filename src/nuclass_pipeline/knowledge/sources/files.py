@@ -13,7 +13,7 @@ import pandas as pd
 
 from nuclass_pipeline.errors import UserError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
@@ -59,7 +59,7 @@ def read_download(path: Path | str, origin: Origin, columns: Sequence[str] = ())
         raise UserError(path, "file", "it does not exist", origin.remedy)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    log.info("%s: %s, sha256 %s; licence: %s; cite %s", origin.name, path, digest, origin.licence, origin.cite)
+    logger.info("%s: %s, sha256 %s; licence: %s; cite %s", origin.name, path, digest, origin.licence, origin.cite)
     frame = _parse(path, origin).fillna("").astype(str)
     frame = frame.apply(lambda column: column.str.strip())
     require_columns(frame, path, origin, columns)

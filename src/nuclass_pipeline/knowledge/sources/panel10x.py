@@ -7,8 +7,8 @@ import pandas as pd
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
-from nuclass_pipeline.knowledge.organs import PROFILES, Profiles
-from nuclass_pipeline.knowledge.sources.combine import HEAVIEST, tabulate
+from nuclass_pipeline.knowledge.organs import ORGAN_TYPES, OrganTypes
+from nuclass_pipeline.knowledge.sources.combine import MAX_WEIGHT, tabulate
 from nuclass_pipeline.knowledge.sources.files import Origin, read_download, require_columns
 from nuclass_pipeline.knowledge.sources.symbols import Symbols
 
@@ -21,7 +21,7 @@ _CELL_TYPES = ("Annotation", "Cell types", "cell_type")
 _SEPARATOR = re.compile(r";|,(?! )")
 
 
-def read_panel(path: Path | str, organ: str, *, profiles: Profiles = PROFILES, symbols: Symbols | None = None) -> pd.DataFrame:
+def read_panel_list(path: Path | str, organ: str, *, profiles: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
     """Read the annotation of a panel as a table `EVIDENCE`.
 
     A gene's weight of 3 is shared by the types that are named for it, so a gene named for many says little for each. Where the list names
@@ -52,7 +52,7 @@ def read_panel(path: Path | str, organ: str, *, profiles: Profiles = PROFILES, s
     ]
     table = pd.DataFrame(rows, columns=["gene", "name", "tissue"])
     meant = table["name"].map({name: HIERARCHY.type_named(name) for name in set(table["name"])})
-    table["weight"] = HEAVIEST / meant.groupby(table["gene"]).transform("nunique").clip(lower=1)
+    table["weight"] = MAX_WEIGHT / meant.groupby(table["gene"]).transform("nunique").clip(lower=1)
     return tabulate(table, path, source="10x panel", release=release, organ=organ, symbols=symbols)
 
 

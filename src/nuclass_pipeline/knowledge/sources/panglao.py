@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nuclass_pipeline.knowledge.organs import PROFILES, Profiles
-from nuclass_pipeline.knowledge.sources.combine import HEAVIEST, tabulate
+from nuclass_pipeline.knowledge.organs import ORGAN_TYPES, OrganTypes
+from nuclass_pipeline.knowledge.sources.combine import MAX_WEIGHT, tabulate
 from nuclass_pipeline.knowledge.sources.files import Origin, read_download, to_numbers
 from nuclass_pipeline.knowledge.sources.symbols import Symbols
 
@@ -32,7 +32,7 @@ _COLUMNS = (
 )
 
 
-def read_panglao(path: Path | str, organ: str, *, profiles: Profiles = PROFILES, symbols: Symbols | None = None) -> pd.DataFrame:
+def read_panglao(path: Path | str, organ: str, *, profiles: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
     """Read the canonical human markers of an organ's tissues as a table `EVIDENCE`.
 
     The nicknames are not read: one gene's nickname is another's symbol. Every row counts, so a gene keeps all its cell types.
@@ -62,7 +62,7 @@ def read_panglao(path: Path | str, organ: str, *, profiles: Profiles = PROFILES,
             "gene": frame["official gene symbol"],
             "name": frame["cell type"],
             "tissue": frame["organ"],
-            "weight": marker_weight(sensitivity, specificity, ubiquitousness),
+            "weight": panglao_weight(sensitivity, specificity, ubiquitousness),
         }
     )
     return tabulate(rows, path, source="PanglaoDB", release=release, organ=organ, symbols=symbols)
@@ -74,11 +74,11 @@ def canonical_human(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[human & frame["canonical marker"].isin(["1", "1.0"])]
 
 
-def marker_weight(sensitivity: Floats, specificity: Floats, ubiquitousness: Floats) -> Floats:
+def panglao_weight(sensitivity: Floats, specificity: Floats, ubiquitousness: Floats) -> Floats:
     """Weigh markers from 1, known but never seen, to 3, seen in all cells of the type and in no other.
 
     1 + 2 s (1 − f) (1 − u), with the share s of the type's cells that show the gene, the share f of other cells that do (PanglaoDB's
     "specificity", small for a specific gene) and the share u of all clusters that do. A marker that was not measured weighs 1.
     """
     gain = sensitivity * (1 - specificity) * (1 - ubiquitousness)
-    return np.asarray(1 + (HEAVIEST - 1) * np.nan_to_num(gain, nan=0.0))
+    return np.asarray(1 + (MAX_WEIGHT - 1) * np.nan_to_num(gain, nan=0.0))

@@ -8,7 +8,7 @@ from pathlib import Path
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.knowledge.sources.files import Origin, read_download
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 HGNC = Origin(
     "hgnc_complete_set.txt of the HGNC",
@@ -73,7 +73,7 @@ class Symbols:
             ("unknown to HGNC", [gene for gene in genes if not self.candidates(gene)]),
         ):
             if listed:
-                log.info("%d of %d symbols %s: %s", len(listed), len(genes), told, ", ".join(listed[:10]))
+                logger.info("%d of %d symbols %s: %s", len(listed), len(genes), told, ", ".join(listed[:10]))
         return settled
 
 

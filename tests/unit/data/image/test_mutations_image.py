@@ -286,7 +286,7 @@ def test_broken_metadata(slide, case):
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_a_colour_is_missing(slide, share):
+def test_a_color_is_missing(slide, share):
     planes = np.moveaxis(PIXELS, -1, 0).copy()
     options = {"photometric": "minisblack", "ome": True, "metadata": {"axes": "CYX"}, "tile": (256, 256), "compression": "zlib"}
     tifffile.imwrite(slide["image"], planes, **options)

@@ -69,7 +69,7 @@ def test_a_context_window_costs_less_than_500_bytes(slide):
     assert (folder / "patches_1024x1024.h5").stat().st_size / CELLS_N <= 500
 
 
-def test_materialised_patches_have_the_same_pixels(slide, tmp_path):
+def test_materialized_patches_have_the_same_pixels(slide, tmp_path):
     folder, _, xy_px = slide
     ids = [f"c{i}" for i in range(20)]
     write_patches(tmp_path / "real.h5", folder / "image.h5", ids, ImagePixel(xy_px[:20]), 224, ImageConfig(materialize=True))

@@ -136,7 +136,7 @@ def test_the_pyramid_is_read_at_the_level_that_suffices(tmp_path):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 5), (40, 2)])
 @pytest.mark.parametrize("scale", [1.5, 0.4])
-def test_a_plain_colour_stays_however_small_the_image(tmp_path, shape, scale):
+def test_a_plain_color_stays_however_small_the_image(tmp_path, shape, scale):
     pixels = np.full((*shape, 3), (7, 100, 250), dtype=np.uint8)
     bands = resampled(write_tiff(tmp_path / "he.tif", pixels, tile=None), scale, 16)
     assert (np.concatenate(bands) == (7, 100, 250)).all()
@@ -151,9 +151,9 @@ def test_weights_sum_to_one_and_balance_at_the_middle_of_the_pixel(pixels, step)
     assert (axis.start >= 0).all()
     position = axis.start[:, None] + np.arange(axis.taps)
     assert not axis.weights[position >= source_px].any()
-    centre = (np.arange(pixels) + 0.5) * step
-    inner = (centre > 3 * max(1, step)) & (centre < source_px - 3 * max(1, step))
-    assert ((position + 0.5) * axis.weights).sum(axis=1)[inner] == pytest.approx(centre[inner], abs=0.05 * max(1, step))
+    center = (np.arange(pixels) + 0.5) * step
+    inner = (center > 3 * max(1, step)) & (center < source_px - 3 * max(1, step))
+    assert ((position + 0.5) * axis.weights).sum(axis=1)[inner] == pytest.approx(center[inner], abs=0.05 * max(1, step))
 
 
 def test_the_kernel_interpolates():

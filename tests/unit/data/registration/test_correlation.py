@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from nuclass_pipeline.data.registration.correlation import LEAST_CELLS, Agreement, Fit, Region, compare, compare_regions, sharpen
+from nuclass_pipeline.data.registration.correlation import (
+    MIN_REGION_CELLS,
+    RegionFit,
+    RegistrationFit,
+    ShiftFit,
+    correlate_regions,
+    correlate_shifts,
+    sharpen,
+)
 from nuclass_pipeline.units import ImagePixel
 
 SIDE_UM = 400
@@ -20,30 +28,30 @@ def texture(xy_um):
 @pytest.mark.parametrize("shift", [(0, 0), (1, 0), (-3, 2), (7.5, -4), (0, 20), (-14, 14)])
 def test_a_known_shift_is_recovered_within_a_micron(shift):
     xy = nuclei()
-    fit = compare(texture(xy), ImagePixel(xy - shift), search_um=30)
+    fit = correlate_shifts(texture(xy), ImagePixel(xy - shift), search_um=30)
     assert fit.shift_um == pytest.approx(shift, abs=1.0)
     assert fit.agreement_best > 0.5
     assert fit.agreement <= fit.agreement_best
 
 
 def test_unrelated_nuclei_do_not_agree():
-    fit = compare(texture(nuclei(seed=1)), ImagePixel(nuclei(seed=2)), search_um=30)
+    fit = correlate_shifts(texture(nuclei(seed=1)), ImagePixel(nuclei(seed=2)), search_um=30)
     assert fit.agreement_best < 0.2
     assert not fit.is_clear
 
 
 def fit(distance_um, best=0.6, chance=0.1):
-    return Fit((distance_um * 0.6, distance_um * 0.8), 0.2, best, chance)
+    return ShiftFit((distance_um * 0.6, distance_um * 0.8), 0.2, best, chance)
 
 
 def region(distance_um, best=0.6, chance=0.1):
-    return Region((0.0, 0.0), (300.0, 300.0), 400, fit(distance_um, best, chance))
+    return RegionFit((0.0, 0.0), (300.0, 300.0), 400, fit(distance_um, best, chance))
 
 
 def test_the_verdict_weighs_agreement_against_chance():
     wholes = {"good": fit(1), "shifted": fit(6), "unclear": fit(1, chance=0.3)}
-    assert {name: Agreement(whole, ()).verdict(5) for name, whole in wholes.items()} == {name: name for name in wholes}
-    assert Agreement(fit(0, best=0.05, chance=0.01), ()).verdict(5) == "unclear"
+    assert {name: RegistrationFit(whole, ()).verdict(5) for name, whole in wholes.items()} == {name: name for name in wholes}
+    assert RegistrationFit(fit(0, best=0.05, chance=0.01), ()).verdict(5) == "unclear"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +65,7 @@ def test_the_verdict_weighs_agreement_against_chance():
     ],
 )
 def test_more_than_a_fifth_of_the_clear_regions_must_be_off_and_two_or_more(regions, verdict):
-    assert Agreement(fit(1), tuple(regions)).verdict(5) == verdict
+    assert RegistrationFit(fit(1), tuple(regions)).verdict(5) == verdict
 
 
 @pytest.mark.parametrize(
@@ -72,12 +80,12 @@ def test_regions_share_the_cells_and_leave_out_those_with_few():
     dense, sparse = rng.uniform((0, 0), (600, 600), (2000, 2)), rng.uniform((600, 0), (1200, 600), (100, 2))
     xy = np.concatenate([dense, sparse])
     dots, *_ = np.histogram2d(xy[:, 1], xy[:, 0], bins=(600, 1200), range=((0, 600), (0, 1200)))
-    regions = compare_regions(sharpen(gaussian_filter(dots, 2.5).astype(np.float32)), ImagePixel(xy), 30)
+    regions = correlate_regions(sharpen(gaussian_filter(dots, 2.5).astype(np.float32)), ImagePixel(xy), 30)
     assert len(regions) == 4
     for part in regions:
-        assert part.cells == part.holds(xy).sum() >= LEAST_CELLS
+        assert part.cells == part.holds(xy).sum() >= MIN_REGION_CELLS
         assert part.high_um[0] <= 601
         assert part.fit.is_clear
         assert part.fit.distance_um < 1
     assert 1990 <= sum(part.cells for part in regions) <= 2000
-    assert compare_regions(texture(nuclei(LEAST_CELLS - 1)), ImagePixel(nuclei(LEAST_CELLS - 1)), 30) == ()
+    assert correlate_regions(texture(nuclei(MIN_REGION_CELLS - 1)), ImagePixel(nuclei(MIN_REGION_CELLS - 1)), 30) == ()

@@ -6,9 +6,9 @@ from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import Fit
-from nuclass_pipeline.data.registration.nuclei_check import Opinion, ask_nuclei, fullest_squares
-from nuclass_pipeline.data.registration.stage import second_opinion
+from nuclass_pipeline.data.registration.correlation import ShiftFit
+from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck, check_nuclei, fullest_squares
+from nuclass_pipeline.data.registration.stage import run_nuclei_check
 from nuclass_pipeline.data.segmentation.methods import make_segmenter
 from nuclass_pipeline.data.xenium.read import read_cell_table
 from nuclass_pipeline.phantom import make_slide
@@ -35,7 +35,7 @@ def test_the_nuclei_find_a_planted_shift(phantom, shift_um):
     moved = Alignment(matrix, 0.2125)
     needed_um = ((sound.to_he(centroids) - moved.to_he(centroids)) * sound.mpp_he).mean(axis=0)
     with HeImage(image) as he:
-        opinion = ask_nuclei(he, moved, centroids, make_segmenter(SegmentationConfig(), sound.mpp_he, gpu=False), 6, CONFIG.search_um)
+        opinion = check_nuclei(he, moved, centroids, make_segmenter(SegmentationConfig(), sound.mpp_he, gpu=False), 6, CONFIG.search_um)
     assert opinion.windows == 6
     assert opinion.nuclei > 500
     assert opinion.fit.is_clear
@@ -47,27 +47,28 @@ def test_cells_of_another_slide_are_not_clear(phantom):
     high = centroids.max(axis=0)
     other = Micron(np.random.default_rng(1).uniform(0, high, centroids.shape))
     with HeImage(image) as he:
-        opinion = second_opinion(he, mapping, other, CONFIG, SegmentationConfig(), gpu=False)
+        opinion = run_nuclei_check(he, mapping, other, CONFIG, SegmentationConfig(), gpu=False)
     assert not opinion.fit.is_clear
-    assert not opinion.contradicts(Fit((30.0, 30.0), 0.5, 0.5, 0.1), 5)
+    assert not opinion.contradicts(ShiftFit((30.0, 30.0), 0.5, 0.5, 0.1), 5)
 
 
 def test_an_image_without_nuclei_has_no_opinion(tmp_path):
     tifffile.imwrite(tmp_path / "he.tif", np.full((600, 600, 3), 240, np.uint8), photometric="rgb", tile=(256, 256))
     xy_um = Micron(np.random.default_rng(0).uniform(0, 120, (50, 2)))
     with HeImage(tmp_path / "he.tif") as he:
-        opinion = second_opinion(he, Alignment(np.eye(3), 0.2125), xy_um, CONFIG, SegmentationConfig(), gpu=False)
+        opinion = run_nuclei_check(he, Alignment(np.eye(3), 0.2125), xy_um, CONFIG, SegmentationConfig(), gpu=False)
         assert (
-            second_opinion(he, Alignment(np.eye(3), 0.2125), xy_um, RegistrationConfig(windows=0), SegmentationConfig(), gpu=False) is None
+            run_nuclei_check(he, Alignment(np.eye(3), 0.2125), xy_um, RegistrationConfig(windows=0), SegmentationConfig(), gpu=False)
+            is None
         )
     assert (opinion.windows, opinion.nuclei, opinion.fit.is_clear) == (1, 0, False)
 
 
 def test_two_opinions_contradict_only_if_the_second_is_clear_and_far_from_the_first():
     def second(x_um, y_um, chance=0.1):
-        return Opinion(6, 900, Fit((x_um, y_um), 0.2, 0.5, chance))
+        return NucleiCheck(6, 900, ShiftFit((x_um, y_um), 0.2, 0.5, chance))
 
-    first = Fit((1.0, 0.0), 0.4, 0.5, 0.1)
+    first = ShiftFit((1.0, 0.0), 0.4, 0.5, 0.1)
     assert not second(3.0, 3.0).contradicts(first, 5)
     assert second(5.0, 4.0).contradicts(first, 5)
     assert not second(5.0, 4.0, chance=0.3).contradicts(first, 5)

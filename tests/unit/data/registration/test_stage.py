@@ -12,8 +12,8 @@ from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import Fit, measure
-from nuclass_pipeline.data.registration.nuclei_check import Opinion
+from nuclass_pipeline.data.registration.correlation import ShiftFit, fit_registration
+from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck
 from nuclass_pipeline.data.registration.stage import FAILED, PICTURE_UM, register_image
 from nuclass_pipeline.data.xenium.read import read_cells
 from nuclass_pipeline.errors import UserError
@@ -96,8 +96,8 @@ def test_tissue_that_lies_on_tissue_by_chance_is_not_good(slide):
 
 
 def test_nuclei_that_lie_elsewhere_make_a_good_slide_unclear(slide, monkeypatch, caplog):
-    nuclei = Opinion(4, 500, Fit((6.0, 0.0), 0.1, 0.6, 0.1))
-    monkeypatch.setattr("nuclass_pipeline.data.registration.stage.ask_nuclei", lambda *_: nuclei)
+    nuclei = NucleiCheck(4, 500, ShiftFit((6.0, 0.0), 0.1, 0.6, 0.1))
+    monkeypatch.setattr("nuclass_pipeline.data.registration.stage.check_nuclei", lambda *_: nuclei)
     register_image(**slide)
     record = read_json(slide["registration"])
     assert (record["verdict"], record["nuclei"]["shift_um"]) == ("unclear", [6.0, 0.0])
@@ -154,7 +154,7 @@ def planted(slide, change):
     sound, xy_um = read_alignment(slide["alignment"], 0.2125), centroids(slide)
     changed = Alignment(change @ sound.matrix, 0.2125)
     with HeImage(slide["image"]) as he:
-        agreement = measure(he, changed, xy_um, slide["config"])
+        agreement = fit_registration(he, changed, xy_um, slide["config"])
     return agreement, (sound.to_he(xy_um) - changed.to_he(xy_um)) * changed.mpp_he, changed.to_image(xy_um, 1.0)
 
 

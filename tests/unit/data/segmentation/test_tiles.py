@@ -21,11 +21,11 @@ HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.07, 0.99, 0.11])
 
 
-def paint(centres_um, radii_um, side_um, mpp=MPP, eosin=0.15):
+def paint(centers_um, radii_um, side_um, mpp=MPP, eosin=0.15):
     """Discs of haematoxylin on eosin by the law of Beer and Lambert; the middle of the image's first pixel lies at half a pixel."""
     axis = (np.arange(round(side_um / mpp)) + 0.5) * mpp
     inside = np.zeros((len(axis), len(axis)), dtype=bool)
-    for (x, y), radius in zip(centres_um, np.broadcast_to(radii_um, len(centres_um)), strict=True):
+    for (x, y), radius in zip(centers_um, np.broadcast_to(radii_um, len(centers_um)), strict=True):
         inside |= (axis[None] - x) ** 2 + (axis[:, None] - y) ** 2 <= radius**2
     density = inside[..., None] * 0.8 * HAEMATOXYLIN + eosin * EOSIN
     noise = np.random.default_rng(0).normal(0, 2, (*inside.shape, 3))
@@ -60,12 +60,12 @@ def assert_same(tiled, whole):
 
 @pytest.mark.parametrize("mpp", [0.2, 0.25, 0.5])
 def test_isolated_discs_are_all_found_at_their_place_with_their_area(mpp):
-    centres = scattered(60, 150, 13)
+    centers = scattered(60, 150, 13)
     radii = np.random.default_rng(1).uniform(2.5, 5, 60)
-    nuclei = segment(paint(centres, radii, 150, mpp), mpp=mpp)
+    nuclei = segment(paint(centers, radii, 150, mpp), mpp=mpp)
     assert len(nuclei) == 60
     assert np.diff(nuclei["y_px"]).min() > -3
-    nearest = cdist(nuclei[["x_px", "y_px"]].to_numpy() * mpp, centres)
+    nearest = cdist(nuclei[["x_px", "y_px"]].to_numpy() * mpp, centers)
     assert nearest.min(axis=1).max() < 0.15
     truth = np.pi * radii[nearest.argmin(axis=1)] ** 2
     assert nuclei["area_um2"].to_numpy() == pytest.approx(truth, rel=0.1)
@@ -97,11 +97,11 @@ def test_specks_and_blots_are_no_nuclei():
 
 @pytest.mark.parametrize("tile_px", [300, 353, 411])
 def test_tiles_that_cut_nuclei_find_what_the_whole_image_holds(tile_px):
-    centres = scattered(400, 240, 7.4)
-    pixels = paint(centres, np.random.default_rng(3).uniform(2.5, 4, 400), 240)
+    centers = scattered(400, 240, 7.4)
+    pixels = paint(centers, np.random.default_rng(3).uniform(2.5, 4, 400), 240)
     step = tile_px - 200
     seams = np.arange(step, 960, step) * MPP
-    assert (np.abs(centres[:, :1] - seams).min(axis=1) < 2.5).sum() > 20
+    assert (np.abs(centers[:, :1] - seams).min(axis=1) < 2.5).sum() > 20
     whole = segment(pixels, tile_px=4096)
     assert len(whole) == 400
     tiled = segment(pixels, tile_px=tile_px, overlap_px=200)

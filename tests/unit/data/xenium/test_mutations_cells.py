@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from nuclass_pipeline.data.xenium.cells import MAY_BE_EMPTY, NUMBERS, REQUIRED
+from nuclass_pipeline.data.xenium.cells import MAY_BE_EMPTY, NUMBERS, REQUIRED_CELL_COLUMNS
 from nuclass_pipeline.data.xenium.matrix import COUNTERS
 from tests.unit.data.xenium.test_mutations import IDS, assert_bundle_refused, in_zip, make_bundle, sound_table, spoilt, without
 
@@ -41,10 +41,10 @@ def told(value):
 
 
 TABLES = {
-    **{f"no {name}": (lambda f, name=name: f.drop(columns=name), name, "the column is missing") for name in REQUIRED},
-    **{f"{name} in capitals": (call(name, name.upper()), name, "the column is missing") for name in REQUIRED},
-    **{f"{name} in plural": (call(name, f"{name}s"), name, "the column is missing") for name in REQUIRED},
-    **{f"{name} with blanks": (call(name, f" {name}"), name, "the column is missing") for name in REQUIRED},
+    **{f"no {name}": (lambda f, name=name: f.drop(columns=name), name, "the column is missing") for name in REQUIRED_CELL_COLUMNS},
+    **{f"{name} in capitals": (call(name, name.upper()), name, "the column is missing") for name in REQUIRED_CELL_COLUMNS},
+    **{f"{name} in plural": (call(name, f"{name}s"), name, "the column is missing") for name in REQUIRED_CELL_COLUMNS},
+    **{f"{name} with blanks": (call(name, f" {name}"), name, "the column is missing") for name in REQUIRED_CELL_COLUMNS},
     **{f"{name} is empty": (put(name, np.nan), name, told("nan")) for name in NUMBERS if name not in MAY_BE_EMPTY},
     **{f"{name} is infinite": (put(name, np.inf), name, told("inf")) for name in NUMBERS},
     **{f"{name} is text": (put(name, "many"), name, told("many")) for name in NUMBERS},

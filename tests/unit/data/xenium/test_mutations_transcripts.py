@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nuclass_pipeline.data.xenium.transcripts import REQUIRED
+from nuclass_pipeline.data.xenium.transcripts import REQUIRED_TRANSCRIPT_COLUMNS
 from tests.unit.data.xenium.test_mutations import COUNTS, FEATURES, IDS, assert_bundle_refused, make_bundle
 from tests.unit.data.xenium.test_mutations import UNREADABLE as DAMAGES
 
@@ -60,8 +60,14 @@ def ids(rename):
 
 MORE, NONE = "more gene transcripts than transcript_counts of cells.parquet in", "no gene transcript with qv ≥ 20 is in a cell of"
 TABLES = {
-    **{f"no {name}": (lambda f, name=name: f.drop(columns=name), name, "the column is missing; found") for name in REQUIRED},
-    **{f"{name} in capitals": (lambda f, name=name: f.rename(columns={name: name.upper()}), name, "is missing") for name in REQUIRED},
+    **{
+        f"no {name}": (lambda f, name=name: f.drop(columns=name), name, "the column is missing; found")
+        for name in REQUIRED_TRANSCRIPT_COLUMNS
+    },
+    **{
+        f"{name} in capitals": (lambda f, name=name: f.rename(columns={name: name.upper()}), name, "is missing")
+        for name in REQUIRED_TRANSCRIPT_COLUMNS
+    },
     "no row": (lambda f: f.iloc[:0], "file", "has no transcript"),
     "qv is NaN": (put("qv", np.nan), "qv", ""),
     "qv is infinite": (put("qv", np.inf), "qv", "inf is no finite number"),

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.data.xenium.cells import READERS as CELL_FILES
+from nuclass_pipeline.data.xenium.cells import CELL_READERS as CELL_FILES
 from nuclass_pipeline.data.xenium.cells import read_cell_file
-from nuclass_pipeline.data.xenium.matrix import READERS as MATRIX_FILES
+from nuclass_pipeline.data.xenium.matrix import MATRIX_READERS as MATRIX_FILES
 from nuclass_pipeline.data.xenium.matrix import count_kinds, read_matrix
 from nuclass_pipeline.data.xenium.read import read_cell_table, read_cells
 from nuclass_pipeline.errors import UserError

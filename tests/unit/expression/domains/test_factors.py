@@ -34,20 +34,20 @@ def test_log_rates_have_the_published_values():
     assert (found[2] == 0).all()
 
 
-def test_factors_are_those_of_nmf_with_programmes_of_unit_length():
+def test_factors_are_those_of_nmf_with_programs_of_unit_length():
     x, _ = draw()
     found = factorize(x, 3, seed=0)
     model = NMF(3, init="nndsvda", max_iter=500, random_state=0)
     product = model.fit_transform(x) @ model.components_
-    assert found.weights @ found.programmes == pytest.approx(product)
-    assert np.linalg.norm(found.programmes, axis=1) == pytest.approx(np.ones(3))
-    assert min(found.weights.min(), found.programmes.min()) >= 0
+    assert found.weights @ found.programs == pytest.approx(product)
+    assert np.linalg.norm(found.programs, axis=1) == pytest.approx(np.ones(3))
+    assert min(found.weights.min(), found.programs.min()) >= 0
     assert np.abs(product - x.toarray()).mean() < 0.1 * x.toarray().mean()
 
 
 def test_more_factors_than_genes_are_not_found(caplog):
     with caplog.at_level(logging.WARNING):
-        assert factorize(draw()[0], 30, seed=0).programmes.shape == (20, 20)
+        assert factorize(draw()[0], 30, seed=0).programs.shape == (20, 20)
     assert "30 factors wanted, 20 possible" in caplog.text
 
 
@@ -59,16 +59,16 @@ def test_the_graph_objective_never_rises(seed, penalty, rank):
     objective = np.array(found.objective)
     assert len(objective) > 1
     assert (np.diff(objective) <= 1e-9 * objective[0]).all()
-    assert min(found.weights.min(), found.programmes.min()) >= 0
+    assert min(found.weights.min(), found.programs.min()) >= 0
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.05, 2.0])
 def test_the_graph_objective_is_misfit_plus_penalty(penalty):
     x, graph = draw()
     found = factorize_on_graph(x, graph, penalty, factorize(x, 3, seed=0))
-    misfit = ((x.toarray() - found.weights @ found.programmes) ** 2).sum()
+    misfit = ((x.toarray() - found.weights @ found.programs) ** 2).sum()
     assert found.objective[-1] == pytest.approx(misfit + penalty * roughness(found.weights, graph))
-    assert np.linalg.norm(found.programmes, axis=1) == pytest.approx(np.ones(3))
+    assert np.linalg.norm(found.programs, axis=1) == pytest.approx(np.ones(3))
 
 
 def test_a_penalty_buys_smoothness_and_cannot_be_had_by_shrinking():

@@ -86,5 +86,5 @@ def test_diffusion_keeps_constants_and_clips_what_is_negative(toy):
     assert (diffuse(np.full((60, 2), -1.0), graph, 0.6, 2) == 0).all()
 
 
-def test_crowding_is_the_mean_number_of_neighbours(toy):
+def test_crowding_is_the_mean_number_of_neighbors(toy):
     assert crowding(*toy, 80) == pytest.approx(brute(*toy, 80).sum() / 60)

@@ -7,17 +7,17 @@ from sklearn.metrics import adjusted_rand_score
 from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.expression.domains.factors import log_rates
 from nuclass_pipeline.expression.domains.graphs import diffuse, spatial_graph
-from nuclass_pipeline.expression.domains.hsnmf import Fit, fit
+from nuclass_pipeline.expression.domains.hsnmf import DomainFit, fit_domains
 from tests.unit.expression.domains.planted_tissue import MAJORITY, plant
 
 
-def found_in(tissue, **settings) -> Fit:
+def found_in(tissue, **settings) -> DomainFit:
     config = DomainsConfig(**settings)
-    return fit(log_rates(tissue.counts), spatial_graph(tissue.xy_um, np.zeros(len(tissue.type)), config), config)
+    return fit_domains(log_rates(tissue.counts), spatial_graph(tissue.xy_um, np.zeros(len(tissue.type)), config), config)
 
 
 @pytest.fixture(scope="module")
-def domains(tissue) -> Fit:
+def domains(tissue) -> DomainFit:
     return found_in(tissue)
 
 
@@ -58,4 +58,4 @@ def test_the_same_seed_gives_the_same_domains_and_the_steps_are_the_published_on
     assert (again.smoothed.weights == domains.smoothed.weights).all()
     graph = spatial_graph(tissue.xy_um, np.zeros(10_240), DomainsConfig())
     assert domains.smoothed.weights == pytest.approx(diffuse(domains.plain.weights, graph, 0.6, 2))
-    assert (domains.smoothed.programmes == domains.plain.programmes).all()
+    assert (domains.smoothed.programs == domains.plain.programs).all()

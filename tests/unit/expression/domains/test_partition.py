@@ -9,7 +9,7 @@ from scipy import sparse
 from nuclass_pipeline.config.domains import DomainsConfig
 from nuclass_pipeline.expression.clustering import leiden
 from nuclass_pipeline.expression.domains.graphs import spatial_graph
-from nuclass_pipeline.expression.domains.partition import feature_graph, mix
+from nuclass_pipeline.expression.domains.partition import blend_graphs, feature_graph
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_the_blend_is_symmetric_and_as_defined(toy):
     spatial = spatial_graph(*toy, DomainsConfig())
     feature = np.triu(rng.random((60, 60)) * (rng.random((60, 60)) < 0.2), 1)
     feature += feature.T
-    found = mix(spatial, sparse.csr_array(feature), 0.3).toarray()
+    found = blend_graphs(spatial, sparse.csr_array(feature), 0.3).toarray()
     blend = unit_rows(0.3 * unit_rows(spatial.toarray()) + 0.7 * unit_rows(feature))
     assert not np.allclose(blend, blend.T)
     assert found == pytest.approx(blend + blend.T)
@@ -48,7 +48,7 @@ def test_the_blend_is_symmetric_and_as_defined(toy):
 def test_the_blend_ends_in_either_graph(toy, alpha, chosen):
     graphs = [spatial_graph(*toy, DomainsConfig()), spatial_graph(*toy, DomainsConfig(mode="contact"))]
     alone = unit_rows(graphs[chosen].toarray())
-    assert mix(graphs[0], graphs[1], alpha).toarray() == pytest.approx(alone + alone.T)
+    assert blend_graphs(graphs[0], graphs[1], alpha).toarray() == pytest.approx(alone + alone.T)
 
 
 def test_groups_are_found_named_by_size_and_repeatable(blobs):

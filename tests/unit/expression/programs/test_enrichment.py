@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from nuclass_pipeline.expression.programs.enrichment import WEIGHT, on_panel, over_represented, ranked, reliable, strength
+from nuclass_pipeline.expression.programs.enrichment import WEIGHT, over_representation, rank_enrichment, reliable, sets_on_panel, strength
 from nuclass_pipeline.expression.programs.library import GeneSet
 
 PANEL = [f"P{i:03d}" for i in range(480)]
@@ -39,7 +39,7 @@ def overlapping(k, size):
 
 def in_order(sets, scores, genes, **changes):
     arguments = {"permutations": 4000, "fdr": FDR, "seed": 0} | changes
-    return ranked(sets, np.atleast_2d(np.asarray(scores, dtype=float)), genes, **arguments)
+    return rank_enrichment(sets, np.atleast_2d(np.asarray(scores, dtype=float)), genes, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def in_order(sets, scores, genes, **changes):
 )
 def test_twenty_markers_of_480_genes(k, size, published):
     """Published p values to their last digit; the last is GSEApy 1.3.1's."""
-    (hit,) = over_represented([overlapping(k, size)], MARKERS, 480)
+    (hit,) = over_representation([overlapping(k, size)], MARKERS, 480)
     last_digit = 10.0 ** Decimal(published).as_tuple().exponent
     assert hit.p == pytest.approx(float(published), rel=0, abs=last_digit / 2)
     assert hit.p == pytest.approx(hypergeom.sf(k - 1, 480, size, 20), rel=1e-12)
@@ -77,7 +77,7 @@ def test_p_is_the_exact_count_of_draws(data):
     genes = [f"g{i}" for i in range(n)]
     one = a_set(genes[:k] + genes[drawn : drawn + size - k])
     exact = Fraction(sum(comb(size, i) * comb(n - size, drawn - i) for i in range(k, min(size, drawn) + 1)), comb(n, drawn))
-    assert over_represented([one], genes[:drawn], n)[0].p == pytest.approx(float(exact), rel=1e-9)
+    assert over_representation([one], genes[:drawn], n)[0].p == pytest.approx(float(exact), rel=1e-9)
 
 
 def test_gseapy_agrees():
@@ -85,27 +85,27 @@ def test_gseapy_agrees():
     for k, size in ((7, 12), (5, 9), (3, 3), (4, 6)):
         one = overlapping(k, size)
         table = gseapy.enrich(MARKERS, gene_sets={"s": sorted(one.genes)}, background=PANEL, outdir=None).results
-        assert over_represented([one], MARKERS, 480)[0].p == pytest.approx(float(table["P-value"].iloc[0]), rel=1e-9)
+        assert over_representation([one], MARKERS, 480)[0].p == pytest.approx(float(table["P-value"].iloc[0]), rel=1e-9)
 
 
 def test_q_counts_every_eligible_set_whether_hit_or_not():
     missed = [a_set(PANEL[50 + i : 60 + i], f"missed {i}") for i in range(99)]
-    hits = over_represented([overlapping(5, 9), *missed], MARKERS, 480)
+    hits = over_representation([overlapping(5, 9), *missed], MARKERS, 480)
     assert hits[0].q == pytest.approx(100 * hits[0].p)
     assert hits[0].q == pytest.approx(100 * 8.4424e-6, rel=1e-4)
     assert {hit.q for hit in hits[1:]} == {1.0}
 
 
 def test_q_is_that_of_benjamini_and_hochberg():
-    hits = over_represented([overlapping(k, size) for k, size in ((7, 12), (5, 9), (3, 9), (2, 7), (0, 8))], MARKERS, 480)
+    hits = over_representation([overlapping(k, size) for k, size in ((7, 12), (5, 9), (3, 9), (2, 7), (0, 8))], MARKERS, 480)
     p = [hit.p for hit in hits]
     assert [hit.q for hit in hits] == pytest.approx([min(p[j] * 5 / (j + 1) for j in range(i, 5)) for i in range(5)])
 
 
 def test_eligible_sets_have_five_genes_on_the_panel_and_not_all():
     library = [a_set([*PANEL[:n], "elsewhere"], str(n)) for n in (4, 5, 200, 201)]
-    assert [(one.term, len(one.genes)) for one in on_panel(library, set(PANEL), 5, 200)] == [("5", 5), ("200", 200)]
-    assert not on_panel([a_set(PANEL[:6])], set(PANEL[:6]), 5, 200)
+    assert [(one.term, len(one.genes)) for one in sets_on_panel(library, set(PANEL), 5, 200)] == [("5", 5), ("200", 200)]
+    assert not sets_on_panel([a_set(PANEL[:6])], set(PANEL[:6]), 5, 200)
 
 
 def plain_score(scores, genes, members):
@@ -188,7 +188,7 @@ def silent(clusters):
     return np.mean([not list(reliable(hits, FDR, OVERLAP)) for hits in clusters])
 
 
-def test_shuffled_gene_names_give_no_programme():
+def test_shuffled_gene_names_give_no_program():
     """Heavy-tailed scores, a third of the genes up: only their names are meaningless."""
     rng = np.random.default_rng(2)
     genes = [f"g{i:03d}" for i in range(300)]
@@ -196,29 +196,29 @@ def test_shuffled_gene_names_give_no_programme():
     assert silent(in_order(modules(rng, genes), scores, genes)) >= 0.95
 
 
-def test_shuffled_markers_give_no_programme():
+def test_shuffled_markers_give_no_program():
     rng = np.random.default_rng(3)
     sets = modules(rng, PANEL)
-    assert silent(over_represented(sets, list(rng.choice(PANEL, 20, replace=False)), 480) for _ in range(400)) >= 0.95
+    assert silent(over_representation(sets, list(rng.choice(PANEL, 20, replace=False)), 480) for _ in range(400)) >= 0.95
 
 
 @pytest.mark.parametrize("method", ["ranked", "ora"])
-def test_a_planted_programme_is_first(method):
+def test_a_planted_program_is_first(method):
     rng = np.random.default_rng(4)
     sets = modules(rng, PANEL)
     for planted in sets[:120:6]:
         up = np.isin(PANEL, sorted(planted.genes))
         scores = rng.normal(size=480) + np.where(up, rng.uniform(4, 8, 480), 0)
         markers = [PANEL[i] for i in np.argsort(-scores)[:20]]
-        hits = in_order(sets, scores, PANEL)[0] if method == "ranked" else over_represented(sets, markers, 480)
+        hits = in_order(sets, scores, PANEL)[0] if method == "ranked" else over_representation(sets, markers, 480)
         assert next(reliable(hits, FDR, OVERLAP)).gene_set == planted
         assert min(hits, key=strength).gene_set == planted
 
 
 def test_nothing_to_test():
-    assert over_represented([], MARKERS, 480) == []
+    assert over_representation([], MARKERS, 480) == []
     assert in_order([], np.zeros((2, 5)), list("abcde")) == [[], []]
-    (hit,) = over_represented([overlapping(0, 6)], [], 480)
+    (hit,) = over_representation([overlapping(0, 6)], [], 480)
     assert (hit.p, hit.statistic, hit.genes) == (1.0, 0.0, ())
     (hit,) = in_order([a_set("ab")], np.zeros(5), list("abcde"))[0]
     assert not list(reliable([hit], FDR, 1))

@@ -130,7 +130,7 @@ def test_not_annotations_are_left_out(tmp_path, ontology, qualifier):
     assert sets["GO:0000003"].genes == sets["GO:0000001"].genes == {"CD3D"}
 
 
-def test_a_function_counts_for_the_process_it_is_part_of_and_is_no_programme_itself(tmp_path, ontology):
+def test_a_function_counts_for_the_process_it_is_part_of_and_is_no_program_itself(tmp_path, ontology):
     assert set(annotated(tmp_path, ontology, gaf_line(term="GO:0000006"))) == {"GO:0000001", "GO:0000002"}
 
 

@@ -71,7 +71,7 @@ def test_the_root_and_other_aspects_are_no_slim_terms():
     assert slim_terms(Ontology(terms)) == {"a"}
 
 
-def test_programmes_gather_their_terms():
+def test_programs_gather_their_terms():
     hits = [
         hit("t_cell", 1e-6, ("C", "A", "B"), evidence={"A": frozenset({"IDA"}), "Z": frozenset({"ND"})}),
         hit("leukocyte", 1e-4, ("A", "D", "B"), evidence={"D": frozenset({"IEA", "TAS"})}),
@@ -85,12 +85,12 @@ def test_programmes_gather_their_terms():
     assert (signal.slim, signal.weight, signal.genes) == ("signal", 0.5, ("C", "A", "B"))
 
 
-def test_weights_of_programmes_add_up_to_the_terms_under_the_slim():
+def test_weights_of_programs_add_up_to_the_terms_under_the_slim():
     hits = [hit(term, 1e-3 + i / 1e6) for i, term in enumerate(("synapse", "t_cell", "immune", "other"))]
     assert sum(one.weight for one in by_slim(hits, ontology(), SLIM)) == pytest.approx(3)
 
 
-def test_terms_carried_by_the_same_genes_are_one_programme():
+def test_terms_carried_by_the_same_genes_are_one_program():
     hits = [hit("a", 1e-5, "ABCD"), hit("b", 1e-4, "ABE"), hit("c", 1e-3, "ABEFG"), hit("d", 1e-2, "BEFG")]
     first, second = by_genes(hits)
     assert [one.gene_set.term for one in first.hits] == ["a", "b"]

@@ -13,12 +13,12 @@ from nuclass_pipeline.config.programs import ProgramsConfig
 from nuclass_pipeline.config.study import ClusteringConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.markers import rank_markers
-from nuclass_pipeline.expression.programs.stage import NO_PROGRAMME, find_programs
+from nuclass_pipeline.expression.programs.stage import NO_PROGRAM, find_programs
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CLUSTERS, PROGRAMS
-from tests.unit.planted_types import PROGRAMMES
+from tests.unit.planted_types import PLANTED_GENES
 
-IDS = {name: f"GO:{i:07d}" for i, name in enumerate(PROGRAMMES, start=10)}
+IDS = {name: f"GO:{i:07d}" for i, name in enumerate(PLANTED_GENES, start=10)}
 FAST = {"permutations": 1000}
 
 
@@ -56,18 +56,18 @@ def library(tmp_path):
     """Give the planted programmes and 40 sets of genes that mean nothing."""
     rng = np.random.default_rng(0)
     others = {f"chance {i} (GO:{i:07d})": rng.choice([f"OTHER{j}" for j in range(60)], 8, replace=False) for i in range(100, 140)}
-    return library_of(tmp_path, {f"{name} ({IDS[name]})": genes.split() for name, genes in PROGRAMMES.items()} | others)
+    return library_of(tmp_path, {f"{name} ({IDS[name]})": genes.split() for name, genes in PLANTED_GENES.items()} | others)
 
 
 @pytest.mark.parametrize("method", ["ranked", "ora"])
-def test_the_planted_programme_of_each_type_is_first(tmp_path, cells, library, method):
+def test_the_planted_program_of_each_type_is_first(tmp_path, cells, library, method):
     table = run(tmp_path, cells, cells.obs["truth"].to_numpy(str), library, method=method)
-    assert sorted(table["cluster"].unique()) == sorted(PROGRAMMES)
+    assert sorted(table["cluster"].unique()) == sorted(PLANTED_GENES)
     best = table[table["rank"] == 1].set_index("cluster")
     for name, row in best.iterrows():
         assert (row["name"], row["term_id"], row["named_by"]) == (name, IDS[name], "term")
-        assert len(set(row["genes"].split(";")) & set(PROGRAMMES[name].split())) >= 6
-        assert row["size"] == len(PROGRAMMES[name].split())
+        assert len(set(row["genes"].split(";")) & set(PLANTED_GENES[name].split())) >= 6
+        assert row["size"] == len(PLANTED_GENES[name].split())
         assert row["statistic"] > 1.5
         assert 0 < row["p"] <= row["q"] <= 0.05
     assert set(table["m"]) == {47}
@@ -77,9 +77,9 @@ def test_the_planted_programme_of_each_type_is_first(tmp_path, cells, library, m
 
 @pytest.mark.parametrize("names", [range(7), range(1, 8), ["10", "2", "1", "T cells", "é", "0.0", "nan?"]])
 def test_clusters_may_have_any_names(tmp_path, cells, library, names):
-    called = dict(zip(PROGRAMMES, map(str, names), strict=True))
+    called = dict(zip(PLANTED_GENES, map(str, names), strict=True))
     table = run(tmp_path, cells, cells.obs["truth"].map(called).to_numpy(str), library)
-    assert dict(table[table["rank"] == 1][["cluster", "name"]].to_numpy()) == {called[name]: name for name in PROGRAMMES}
+    assert dict(table[table["rank"] == 1][["cluster", "name"]].to_numpy()) == {called[name]: name for name in PLANTED_GENES}
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path, cells, library):
@@ -87,13 +87,13 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, cells, library):
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
-def test_random_groups_of_real_looking_cells_have_no_programme(tmp_path, cells, library):
+def test_random_groups_of_real_looking_cells_have_no_program(tmp_path, cells, library):
     """Genes of one type rise and fall together here, which random sets of genes do not."""
     silent = []
     for seed in range(4):
         groups = np.random.default_rng(seed).integers(0, 10, cells.n_obs).astype(str)
         table = run(tmp_path, cells, groups, library)
-        silent += [set(rows["name"]) == {NO_PROGRAMME} for _, rows in table.groupby("cluster")]
+        silent += [set(rows["name"]) == {NO_PROGRAM} for _, rows in table.groupby("cluster")]
     assert len(silent) == 40
     assert np.mean(silent) >= 0.95
 
@@ -102,8 +102,8 @@ def test_random_groups_of_real_looking_cells_have_no_programme(tmp_path, cells, 
 def test_an_abstention_is_one_row_that_says_why(tmp_path, cells, method):
     library = library_of(tmp_path, {f"chance {i}": [f"OTHER{j}" for j in range(i, i + 8)] for i in range(20)})
     table = run(tmp_path, cells, cells.obs["truth"].to_numpy(str), library, method=method)
-    assert list(table["cluster"]) == sorted(PROGRAMMES, key=lambda name: (len(name), name))
-    assert set(table["name"]) == {NO_PROGRAMME}
+    assert list(table["cluster"]) == sorted(PLANTED_GENES, key=lambda name: (len(name), name))
+    assert set(table["name"]) == {NO_PROGRAM}
     assert set(table["rank"]) == {0}
     assert set(table["m"]) == {20}
     assert table["reason"].str.match(r"the best set is chance \d+: q \S+, \d+ genes|no marker").all()
@@ -116,7 +116,7 @@ def test_a_cluster_of_one_cell_is_told(tmp_path, cells, library):
     names[0], names[1] = "alone", None
     for method, why in (("ranked", "fewer than two cells inside or outside"), ("ora", "no marker")):
         table = run(tmp_path, cells, names, library, method=method).set_index("cluster")
-        assert table.loc["alone", ["name", "reason"]].tolist() == [NO_PROGRAMME, why]
+        assert table.loc["alone", ["name", "reason"]].tolist() == [NO_PROGRAM, why]
         assert "None" not in table.index
 
 
@@ -125,7 +125,7 @@ def obo(path, parents):
         "GO:0000001": "process",
         "GO:0000002": "immune process",
         "GO:0000003": "cell signalling",
-        **{IDS[name]: name for name in PROGRAMMES},
+        **{IDS[name]: name for name in PLANTED_GENES},
     }
     path.write_text(
         "\n".join(
@@ -141,11 +141,11 @@ def ontologies(tmp_path):
     """Give an ontology where T cells are immune and signalling, B cells and macrophages immune, and a slim of those two."""
     slim = {"GO:0000001": (), "GO:0000002": ("GO:0000001",), "GO:0000003": ("GO:0000001",)}
     below = {"T_Cell": ("GO:0000002", "GO:0000003"), "B_Cell": ("GO:0000002",), "Macrophage": ("GO:0000002",)}
-    full = slim | {IDS[name]: below.get(name, ("GO:0000001",)) for name in PROGRAMMES}
+    full = slim | {IDS[name]: below.get(name, ("GO:0000001",)) for name in PLANTED_GENES}
     return {"ontology": obo(tmp_path / "go.obo", full), "slim": obo(tmp_path / "slim.obo", slim)}
 
 
-def test_programmes_take_the_names_of_the_slim(tmp_path, cells, library, ontologies):
+def test_programs_take_the_names_of_the_slim(tmp_path, cells, library, ontologies):
     table = run(tmp_path, cells, cells.obs["truth"].to_numpy(str), library, **ontologies)
     rows = table[table["cluster"] == "T_Cell"]
     assert sorted(zip(rows["name"], rows["slim_id"], rows["weight"], strict=True)) == [
@@ -155,7 +155,7 @@ def test_programmes_take_the_names_of_the_slim(tmp_path, cells, library, ontolog
     assert set(rows["named_by"]) == {"slim"}
     assert set(rows["terms"]) == {IDS["T_Cell"]}
     beyond = table[table["cluster"] == "Fibroblast"].iloc[0]
-    assert (beyond["name"], beyond["rank"]) == (NO_PROGRAMME, 0)
+    assert (beyond["name"], beyond["rank"]) == (NO_PROGRAM, 0)
     assert beyond["reason"] == "1 terms are reliable, none under a slim term"
 
 
@@ -169,7 +169,7 @@ def test_a_slim_without_ontology_leaves_terms_their_names(tmp_path, cells, libra
 def test_annotations_bring_their_evidence(tmp_path, cells, ontologies):
     lines = [
         "\t".join(["U", "P", gene, "NOT|x" if gene == "CD3E" else "", IDS[name], "r", code, "", "P", *[""] * 8])
-        for name, genes in PROGRAMMES.items()
+        for name, genes in PLANTED_GENES.items()
         for gene, code in zip(genes.split(), ["IDA", "IEA"] * 6, strict=False)
     ]
     path = tmp_path / "a.gaf"
@@ -180,12 +180,12 @@ def test_annotations_bring_their_evidence(tmp_path, cells, ontologies):
     assert best.loc["T_Cell", "size"] == 11
     assert "CD3E" not in best.loc["T_Cell", "genes"].split(";")
     # the seven types, immune process, cell signalling and process itself
-    assert set(table["m"]) == {len(PROGRAMMES) + 3}
+    assert set(table["m"]) == {len(PLANTED_GENES) + 3}
 
 
-def test_no_more_programmes_than_asked(tmp_path, cells):
-    genes = PROGRAMMES["T_Cell"].split()
-    library = library_of(tmp_path, {"one": genes[:6], "two": genes[6:], "other": PROGRAMMES["B_Cell"].split()})
+def test_no_more_programs_than_asked(tmp_path, cells):
+    genes = PLANTED_GENES["T_Cell"].split()
+    library = library_of(tmp_path, {"one": genes[:6], "two": genes[6:], "other": PLANTED_GENES["B_Cell"].split()})
     groups = np.where(cells.obs["truth"] == "T_Cell", "T", "rest")
     for most in (1, 2):
         table = run(tmp_path, cells, groups, library, most=most)
@@ -197,7 +197,7 @@ def test_mistakes_are_told(tmp_path, cells, library):
     mouse = library_of(tmp_path, {"T": ["Cd3d", "Cd3e", "Cd3g", "Trac", "Cd2"]})
     with pytest.raises(UserError, match=r"none of its sets has 5 to 200 genes of the panel.*is it the panel's species"):
         run(tmp_path, cells, truth, mouse)
-    run(tmp_path, cells, truth, library_of(tmp_path, {"T": PROGRAMMES["T_Cell"].split()}))
+    run(tmp_path, cells, truth, library_of(tmp_path, {"T": PLANTED_GENES["T_Cell"].split()}))
     paths = {name: tmp_path / f"{name}.parquet" for name in ("clusters", "markers", "programs")} | {"counts": tmp_path / "counts.h5ad"}
     for field, value in (("gene", "TP53"), ("cluster", "7")):
         markers = pd.read_parquet(paths["markers"])
@@ -255,4 +255,4 @@ def test_real_cells(tmp_path, breast, method, told):
         assert genes <= set(best.loc[lineage, "genes"].split(";"))
         assert str(best.loc[lineage, "term_id"]).startswith("GO:")
     assert set(table["m"]) == {296}
-    assert best.loc["Dendritic", "name"] == NO_PROGRAMME
+    assert best.loc["Dendritic", "name"] == NO_PROGRAM

@@ -4,9 +4,9 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuclass_pipeline.knowledge.markers import Marker, on_panel, read_markers, write_markers
+from nuclass_pipeline.knowledge.markers import Marker, read_markers, restrict_to_panel, write_markers
 from nuclass_pipeline.knowledge.sources.build import build_markers
-from nuclass_pipeline.knowledge.sources.combine import EVIDENCE, combine, from_markers
+from nuclass_pipeline.knowledge.sources.combine import MARKER_SOURCES, combine, from_markers
 from nuclass_pipeline.knowledge.sources.symbols import Symbols
 from nuclass_pipeline.vocabulary import ORGANS
 
@@ -14,7 +14,7 @@ from nuclass_pipeline.vocabulary import ORGANS
 def _table(*rows):
     columns = ["gene", "type", "source", "weight", "positive", "organs"]
     frame = pd.DataFrame(list(rows), columns=columns).assign(name="x", release="x", references="PMID:1")
-    return frame.reindex(columns=[column.name for column in EVIDENCE.columns]).astype({"tissue": object, "state": object})
+    return frame.reindex(columns=[column.name for column in MARKER_SOURCES.columns]).astype({"tissue": object, "state": object})
 
 
 def test_sources_add_up_as_independent_hints():
@@ -79,7 +79,7 @@ def test_the_own_table_alone_comes_back_as_it_was(markers_tsv, tmp_path):
     again = read_markers(tmp_path / "markers.tsv")
     genes = sorted({marker.gene for marker in own})
     for organ in ORGANS:
-        before, after = (on_panel(markers, organ, genes) for markers in (own, again))
+        before, after = (restrict_to_panel(markers, organ, genes) for markers in (own, again))
         assert before.types == after.types
         assert (before.weights == after.weights).all()
     assert again == combined

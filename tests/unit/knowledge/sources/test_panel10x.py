@@ -4,15 +4,15 @@ import pandas as pd
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.knowledge.markers import on_panel, read_markers
-from nuclass_pipeline.knowledge.sources.panel10x import read_panel
+from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
+from nuclass_pipeline.knowledge.sources.panel10x import read_panel_list
 from nuclass_pipeline.vocabulary import ORGANS
 
 
 def _read(tmp_path, text, organ="kidney"):
     path = tmp_path / "panel.csv"
     path.write_text(text)
-    table = read_panel(path, organ)
+    table = read_panel_list(path, organ)
     return list(table[["gene", "name", "type", "tissue", "weight"]].itertuples(index=False, name=None))
 
 
@@ -74,7 +74,7 @@ def test_the_marker_table_knows_the_panels(real_data, markers_tsv, panel, organ)
         pytest.skip("the panels are not there")
     genes = pd.read_csv(path).iloc[:, 0].tolist()
     size, least = COVERAGE[panel, organ]
-    known = (on_panel(read_markers(markers_tsv), organ, genes).weights != 0).any(axis=1)
+    known = (restrict_to_panel(read_markers(markers_tsv), organ, genes).weights != 0).any(axis=1)
     assert len(known) == size
     assert known.mean() >= least
 
@@ -86,7 +86,7 @@ def test_every_panel_file_is_read(real_data, panel):
     path = real_data / f"markers/panels_10x/{panel}.csv"
     if not path.is_file():
         pytest.skip("the panels are not there")
-    tables = [read_panel(path, organ) for organ in ORGANS]
+    tables = [read_panel_list(path, organ) for organ in ORGANS]
     for table in tables:
         assert table["type"].notna().sum() >= 50
         assert {"T_Cell", "Macrophage", "Fibroblast"} & set(table["type"].dropna())
@@ -97,5 +97,5 @@ def test_the_two_layouts_of_the_multi_tissue_panel_agree(real_data):
     paths = [real_data / f"markers/panels_10x/{name}.csv" for name in ("hMulti", "Xenium_hMulti_v1_metadata.original")]
     if not all(path.is_file() for path in paths):
         pytest.skip("the panels are not there")
-    one, two = (set(zip(table["gene"], table["type"], strict=True)) for table in (read_panel(path, "liver") for path in paths))
+    one, two = (set(zip(table["gene"], table["type"], strict=True)) for table in (read_panel_list(path, "liver") for path in paths))
     assert len(one & two) / len(one | two) > 0.95

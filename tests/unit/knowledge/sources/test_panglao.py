@@ -7,7 +7,7 @@ import pytest
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.knowledge.sources.files import read_download
-from nuclass_pipeline.knowledge.sources.panglao import PANGLAO, canonical_human, marker_weight, read_panglao
+from nuclass_pipeline.knowledge.sources.panglao import PANGLAO, canonical_human, panglao_weight, read_panglao
 
 HEADER = "species\tofficial gene symbol\tcell type\tnicknames\tubiquitousness index\tcanonical marker\torgan"
 HEADER += "\tsensitivity_human\tspecificity_human\n"
@@ -56,10 +56,10 @@ def test_nicknames_are_no_genes(tmp_path):
 
 def test_weights_grow_with_sensitivity_and_fall_with_what_other_cells_show():
     some = np.array([0.0, 0.3, 1.0])
-    assert marker_weight(some, np.zeros(3), np.zeros(3)).tolist() == pytest.approx([1, 1.6, 3])
-    assert marker_weight(np.ones(3), some, np.zeros(3)).tolist() == pytest.approx([3, 2.4, 1])
-    assert marker_weight(np.ones(3), np.zeros(3), some).tolist() == pytest.approx([3, 2.4, 1])
-    assert marker_weight(np.array([np.nan]), np.array([0.5]), np.array([0.5])).tolist() == [1]
+    assert panglao_weight(some, np.zeros(3), np.zeros(3)).tolist() == pytest.approx([1, 1.6, 3])
+    assert panglao_weight(np.ones(3), some, np.zeros(3)).tolist() == pytest.approx([3, 2.4, 1])
+    assert panglao_weight(np.ones(3), np.zeros(3), some).tolist() == pytest.approx([3, 2.4, 1])
+    assert panglao_weight(np.array([np.nan]), np.array([0.5]), np.array([0.5])).tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.knowledge.markers import on_panel, read_markers
+from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
 from nuclass_pipeline.knowledge.sources.symbols import Symbols, read_hgnc
 
 HEADER = "hgnc_id\tsymbol\tname\tprev_symbol\talias_symbol\n"
@@ -57,7 +57,7 @@ def test_exact_resolution(symbols, symbol, approved):
 def test_a_gene_is_never_taken_for_one_that_looks_alike(symbols, markers_tsv):
     assert symbols.candidates("ACE2") == {"ACE2"}
     assert symbols.candidates("BACE") == frozenset()
-    panel = on_panel(read_markers(markers_tsv), "lung", ["ADH7", "F11R", "PML", "BACE2", "CD3", "CD3DX", "cd3d"])
+    panel = restrict_to_panel(read_markers(markers_tsv), "lung", ["ADH7", "F11R", "PML", "BACE2", "CD3", "CD3DX", "cd3d"])
     assert not panel.weights.size
 
 
