@@ -2,9 +2,14 @@
 
 from snakemake.utils import min_version
 
-from nuclass_pipeline import config as settings
+from nuclass_pipeline.config.compute import by_attempt
+from nuclass_pipeline.config.models import MODELS
+from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.figures import list_figures
+from nuclass_pipeline.layout import SYNTHETIC_TRUTH, UNPACKED_MANIFEST, files, for_model
 from nuclass_pipeline.provenance import code_version
+from nuclass_pipeline.tables import list_tables
 
 min_version("9.27")
 
@@ -19,26 +24,27 @@ if not workflow.configfiles:
 
 
 try:
-    cfg = settings.load(config, root=workflow.basedir, file=workflow.configfiles[-1])
+    run = load_run(config, root=workflow.basedir, file=workflow.configfiles[-1])
+    FIGURES, TABLES = list_figures(run), list_tables(run)
 except UserError as error:
     raise SystemExit(f"error: {error}") from None
 
 
 pathvars:
-    results=f"results/{cfg.config.run}",
-    logs=f"logs/{cfg.config.run}",
-    benchmarks=f"benchmarks/{cfg.config.run}",
+    results=f"results/{run.config.run}",
+    logs=f"logs/{run.config.run}",
+    benchmarks=f"benchmarks/{run.config.run}",
 
 
 wildcard_constraints:
-    slide=cfg.pattern(),
-    model="local|global|gate",
+    slide=run.pattern(),
+    model="|".join(MODELS),
     seed=r"\d+",
 
 
 for name in (
-    "bundles slides segmentation labels domains programs review patches models features"
-    " evaluation cohort figures attribution classification label_report tables report"
+    "bundles slides images patches expression labels models features"
+    " predictions evaluation summaries figures targets"
 ).split():
 
     include: f"workflow/rules/{name}.smk"
@@ -51,4 +57,4 @@ rule all:
         rules.classification.input,
         rules.figures.input,
         rules.tables.input,
-        rules.build_report.output,
+        files.report,

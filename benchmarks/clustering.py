@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from stage import measure
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.expression.clustering import cluster_cells
 from nuclass_pipeline.expression.markers import rank_markers
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from sklearn.metrics import adjusted_rand_score
 from stage import measure
 
-from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.config.expression import DomainsConfig
 from nuclass_pipeline.expression.domains.factors import log_rates
 from nuclass_pipeline.expression.domains.graphs import spatial_graph
 from nuclass_pipeline.expression.domains.hsnmf import fit_domains

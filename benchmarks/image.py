@@ -20,7 +20,7 @@ import numpy as np
 import tifffile
 from stage import measure
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.pyramid import CHUNK_PX, build_image
 from nuclass_pipeline.data.image.slide import READ_AHEAD
 from nuclass_pipeline.io import write_json

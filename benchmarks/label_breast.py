@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
+from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.labeling.published import score_counts
 
 ROOT = Path(__file__).parents[1]

@@ -23,7 +23,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from skimage.filters import threshold_otsu
 
-from nuclass_pipeline.data.segmentation.methods import AREA_UM2, cellpose_nuclei, haematoxylin_od, watershed_nuclei
+from nuclass_pipeline.data.segmentation.cellpose import cellpose_nuclei
+from nuclass_pipeline.data.segmentation.watershed import AREA_UM2, haematoxylin_od, watershed_nuclei
 
 DATA = Path(os.environ.get("NUCLASS_TEST_DATA", Path(__file__).parents[2] / "shared/data")) / "he_nucls"
 MPP = 0.2

@@ -24,12 +24,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from nuclass_pipeline.config.compute import Compute
-from nuclass_pipeline.config.models import BackboneConfig, LocalConfig, OptimConfig
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
+from nuclass_pipeline.config.models import BackboneConfig, LocalConfig, LocalOptimConfig
 from nuclass_pipeline.data.image.patches import open_patches
 from nuclass_pipeline.data.image.trio import import_trio
 from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.io import read_table, write_json, write_table
+from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.models.local import restore_local
 from nuclass_pipeline.schemas import LABELS, SPLIT
 from nuclass_pipeline.train.cell_task import as_float
@@ -54,7 +55,7 @@ def make_trio(image: Path, folder: Path) -> None:
     nuclei = nuclei[nuclei["label"].isin(CLASSES)].reset_index(drop=True)
     places = nuclei[["x", "y"]].to_numpy() * scale
     ids = [f"{image.stem}-{row}" for row in nuclei.index]
-    for side in (CONFIG.local_px, CONFIG.context_px):
+    for side in (LOCAL_PX, CONTEXT_PX):
         with h5py.File(folder / f"patches_{side}x{side}.h5", "w") as file:
             file["keys"] = ids
             shape = (len(ids), side, side, 3)
@@ -104,7 +105,7 @@ def predict_local(checkpoint: Path, target: Path) -> np.ndarray:
 
 def histograms(target: Path) -> np.ndarray:
     """Return an 8-bin histogram per colour of the nucleus's surroundings, (N, 24)."""
-    low = (CONFIG.local_px - NUCLEUS_PX) // 2
+    low = (LOCAL_PX - NUCLEUS_PX) // 2
     with open_patches(target / "patches_224x224.h5") as file:
         crops = [file["images"][row][low:-low, low:-low] for row in range(len(file["keys"]))]
     return np.array([np.concatenate([np.histogram(crop[..., c], bins=8, range=(0, 256))[0] for c in range(3)]) for crop in crops])
@@ -116,7 +117,7 @@ def run_fold(targets: list[Path], held: set[str], epochs: int, folder: Path) -> 
     for number, target in enumerate(train):
         assign(target, "val" if number % 4 == 0 else "train")
     rate = {"lr_backbone": 2e-3, "lr_head": 2e-3, "layer_decay": 1, "weight_decay": 0.02, "warmup_steps": 10, "schedule": "cosine"}
-    optim = OptimConfig(**rate, batch_size=32, accumulate=1, max_epochs=epochs)
+    optim = LocalOptimConfig(**rate, batch_size=32, accumulate=1, max_epochs=epochs)
     config = LocalConfig(
         backbone=BackboneConfig(name="tiny-resnet", image_px=112),
         optim=optim.model_copy(update={"checks_per_epoch": 1, "patience": epochs}),

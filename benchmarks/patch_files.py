@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.patches import write_patches
 from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.units import ImagePixel

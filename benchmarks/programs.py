@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from nuclass_pipeline.config.programs import ProgramsConfig
+from nuclass_pipeline.config.expression import ProgramsConfig
 from nuclass_pipeline.expression.programs.enrichment import Hit, over_representation, rank_enrichment, reliable, sets_on_panel
 from nuclass_pipeline.expression.programs.library import GeneSet, read_gmt
 from nuclass_pipeline.expression.programs.stage import gene_scores

@@ -15,8 +15,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from nuclass_pipeline.config import load
-from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.registration.correlation import fit_registration
@@ -82,7 +82,7 @@ def show(console: Console, trials: list[Trial], key: str, limit_um: float) -> No
 
 
 def main() -> None:
-    run = load(yaml.safe_load((ROOT / RUN_FILE).read_text()), root=ROOT, file=RUN_FILE)
+    run = load_run(yaml.safe_load((ROOT / RUN_FILE).read_text()), root=ROOT, file=RUN_FILE)
     config, start, trials = run.config, time.perf_counter(), []
     for slide, seed in config.synthetic.seeds.items():
         with tempfile.TemporaryDirectory() as name:

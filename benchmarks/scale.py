@@ -21,7 +21,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from stage import measure
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.data.xenium.matrix import COUNTERS
 from nuclass_pipeline.data.xenium.read import read_cells
 from nuclass_pipeline.data.xenium.transcripts import count_transcripts

@@ -58,7 +58,7 @@ def check(
     markers: Annotated[Path, typer.Option(help="marker table")] = Path("config/markers.tsv"),
 ) -> None:
     """Say whether a Xenium bundle and its H&E can be trusted; exit code 1 if there is a problem."""
-    from nuclass_pipeline.config.study import RegistrationConfig
+    from nuclass_pipeline.config.image import RegistrationConfig
     from nuclass_pipeline.data.check import check_bundle
 
     known = _genes_for_types(organ, markers) if organ else None
@@ -109,7 +109,8 @@ def score_labels(
     seed: Annotated[int, typer.Option(help="seed of the principal components and of the cells mixed to calibrate confidence")] = 0,
 ) -> None:
     """Label published cells by the shipped defaults and compare with their labels, lineage by lineage."""
-    from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
+    from nuclass_pipeline.config.expression import ClusteringConfig
+    from nuclass_pipeline.config.labeling import LabelingConfig
     from nuclass_pipeline.io import write_json
     from nuclass_pipeline.labeling.published import score_counts
 

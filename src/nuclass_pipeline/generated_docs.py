@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from nuclass_pipeline.config import Config
+from nuclass_pipeline.config.run import Config
+from nuclass_pipeline.layout import RESULTS
 from nuclass_pipeline.provenance import code_hash, code_version
 from nuclass_pipeline.schemas import TABLES
 
@@ -58,34 +59,17 @@ def _stages() -> str:
     return "".join(f"{module}\t{code_version(module)}\t{code_hash(module)}\n" for module in PINNED)
 
 
+def _tree() -> Iterator[str]:
+    width = max(len(file.path) for file in RESULTS.values()) + 2
+    yield from ("```", "results/<run>/")
+    yield from (f"  {file.path:{width}}{file.meaning}" for file in RESULTS.values())
+    yield "```"
+
+
 def _outputs() -> str:
-    lines = ["# Outputs", NOTE, "", TREE, ""]
+    lines = ["# Outputs", NOTE, "", *_tree(), ""]
     for table in TABLES:
         lines += [f"## {table.name}", "", "| column | kind | meaning |", "|---|---|---|"]
         lines += [f"| `{c.name}` | {c.kind}{', may be empty' if c.optional else ''} | {c.meaning} |" for c in table.columns]
         lines += ([f"\nFurther columns: {table.extra}."] if table.extra else []) + [""]
     return "\n".join(lines) + "\n"
-
-
-TREE = """```
-results/<run>/
-  config.yaml manifest.json                 the run file as checked; versions, commit, machine, hashes of the inputs
-  slides/<slide>/
-    cells.parquet counts.h5ad               cells, and gene counts in the same order
-    registration.json image.h5              where the H&E lies; the H&E at the target pixel size
-    clusters.parquet markers.parquet        expression clusters and their markers
-    clustering.json                         the resolutions tried, and how stable each was
-    domains.parquet domain_scores.parquet   neighbourhoods, and how distinct they are
-    labels.parquet split.parquet            label or Unresolved per cell; part per cell
-    nuclei.parquet nuclei.png               of an H&E without Xenium: outlines of its nuclei, and a picture of them
-    proposals.tsv                           a label proposed for each cluster with its evidence, for review
-    ablation.parquet                        by `snakemake ablation`: proposals with less evidence and by other annotators
-    label_report.pdf label_report.png       maps, markers, composition and abstentions of the labels
-    patches_224x224.h5 patches_1024x1024.h5 annotations.json
-    features/<encoder>.1024.h5              context features of a frozen encoder
-    features/paths.seed-<n>.h5              both paths' features and probabilities
-  models/<model>/seed-<n>/{best.ckpt, history.parquet}
-  predictions/<model>/seed-<n>/<slide>.parquet
-  metrics/*.parquet                         tidy scores; with predictions/ enough to redraw everything
-  figures/*.pdf *.png   tables/*.tsv *.tex   report.html
-```"""

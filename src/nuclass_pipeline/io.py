@@ -3,10 +3,15 @@
 import json
 import os
 import socket
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from lzma import LZMAError
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +19,27 @@ import pyarrow.parquet as pq
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.schemas import Table
+
+if TYPE_CHECKING:
+    import h5py
+
+READ_ERRORS = (
+    OSError,
+    LookupError,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    LZMAError,
+)
+"""What readers of foreign files raise where a file is broken, or not laid out as expected."""
 
 
 @contextmanager
@@ -77,8 +103,28 @@ def read_parquet(path: Path | str, columns: list[str] | None = None) -> pd.DataF
             )
         frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
     except (pa.ArrowException, OSError) as error:
-        raise UserError(path, "file", f"not a readable Parquet file ({_first_line(error)})", "Copy or make the file again.") from error
+        raise UserError(path, "file", f"not a readable Parquet file ({first_line(error)})", "Copy or make the file again.") from error
     return frame
+
+
+def open_h5(path: Path | str, remedy: str = "Remove it and run again.", **options: Any) -> "h5py.File":
+    """Open an HDF5 file for reading; a missing or broken one is a `UserError`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    remedy
+        What the user should do about a broken file.
+    **options
+        Further arguments of `h5py.File`.
+    """
+    import h5py
+
+    try:
+        return h5py.File(require(path), "r", **options)
+    except OSError as error:
+        raise UserError(path, "file", f"not a readable HDF5 file ({first_line(error)})", remedy) from error
 
 
 def require(path: Path | str) -> Path:
@@ -101,8 +147,9 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(path, "file", f"not valid JSON ({_first_line(error)})", "Copy or make the file again.") from error
+        raise UserError(path, "file", f"not valid JSON ({first_line(error)})", "Copy or make the file again.") from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -21,12 +21,16 @@ PACKAGE = Path(__file__).parent
 LIBRARIES = ("torch", "timm", "lightning", "scanpy", "anndata", "numpy", "h5py", "snakemake")
 
 
-@cache
-def code_version(module: str) -> str:
-    """Return a module's pinned `STAGE_VERSION`, or else a hash of its code and of what it imports from the package.
+def code_version(*modules: str) -> str:
+    """Return the version of each module: its pinned `STAGE_VERSION`, or else a hash of its code and of what it imports from the package.
 
     Comments and docstrings do not count. A stage whose rerun costs GPU days pins its version.
     """
+    return " ".join(_version(module) for module in modules)
+
+
+@cache
+def _version(module: str) -> str:
     for node in _tree(module).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "STAGE_VERSION":
             return f"v{ast.literal_eval(node.value)}"

@@ -1,7 +1,8 @@
 """What a workflow script needs around its one call into the package."""
 
+import importlib
 import logging
-import random
+import operator
 import sys
 import time
 from collections.abc import Iterator
@@ -55,15 +56,10 @@ def paths(files: Any) -> dict[str, Any]:
     return {name: [Path(file) for file in value] if isinstance(value, list) else Path(value) for name, value in files.items()}
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy's legacy generator and torch, and ask torch for deterministic kernels."""
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+def load_entry(entry: str) -> Any:
+    """Import what a registry names as `module:object` in the package, such as `labeling.evidence:Rules.learn`."""
+    module, _, path = entry.partition(":")
+    return operator.attrgetter(path)(importlib.import_module(f"nuclass_pipeline.{module}"))
 
 
 def pick_device(gpu: int) -> str:

@@ -7,7 +7,7 @@ import anndata as ad
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import LABELS
 from nuclass_pipeline.vocabulary import CLASSES
@@ -28,7 +28,7 @@ def markers_tsv() -> Path:
 @pytest.fixture(scope="session")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with `counts.h5ad` and its `clusters.parquet`."""
-    from nuclass_pipeline.config.study import ClusteringConfig
+    from nuclass_pipeline.config.expression import ClusteringConfig
     from nuclass_pipeline.expression.clustering import cluster_cells
 
     folder = tmp_path_factory.mktemp("slide")

@@ -3,7 +3,7 @@ import copy
 import pytest
 import yaml
 
-from nuclass_pipeline.config import load
+from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.config.slides import read_slides
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.vocabulary import CLASSES, PAPER_CLASSES, UNRESOLVED, read_label_map
@@ -26,20 +26,21 @@ def edited(raw, path, value):
 
 
 def test_demo_and_paper_are_valid(demo):
-    run = load(demo, root=ROOT)
-    assert run.slides_of(role="train") == ["demo-lung-1", "demo-pancreas-1"]
-    assert run.context_file.endswith("patches_1024x1024.h5")
-    paper = load(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT)
+    run = load_run(demo, root=ROOT)
+    assert run.training_slides == ["demo-lung-1", "demo-pancreas-1"]
+    assert run.context_source.endswith("patches_1024x1024.h5")
+    paper = load_run(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT)
     assert len(paper.slides) == 11
     assert {slide.organ for slide in paper.slides.values()} == {"breast", "colon", "heart", "kidney", "liver", "lung", "ovary", "pancreas"}
-    assert paper.context_file.endswith("features/dinov3-vitl16.1024.h5")
+    assert paper.context_source.endswith("features/dinov3-vitl16.1024.h5")
 
 
 def test_the_paper_run_states_the_defaults():
-    paper = load(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT).config
+    paper = load_run(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT).config
     assert paper.local.optim == type(paper.local.optim)()
     assert paper.global_.optim == type(paper.global_)().optim
     assert paper.gate == type(paper.gate)()
+    assert type(paper.gate)(optim={"patience": 5}).optim.lr_head == paper.gate.optim.lr_head
     assert paper.study.classes == PAPER_CLASSES
     assert (paper.local.label_smoothing, paper.global_.label_smoothing) == (0.1, 0.05)
     assert (paper.global_.alpha_initial, paper.global_.alpha_final, paper.global_.alpha_epochs) == (0.25, 1.0, 2)
@@ -60,7 +61,7 @@ def test_the_paper_run_states_the_defaults():
         ("study", {"train": ["demo-lung-1"], "heldout": ["demo-lung-he"]}, "study.heldout: slide demo-lung-he is an H&E alone"),
         ("segmentation.method", "otsu", "segmentation.method: 'otsu'"),
         ("study.train", ["demo-lung-9"], "slide 'demo-lung-9' is not in config/slides.tsv, did you mean 'demo-lung-"),
-        ("split.guard_um", 100, "less than half a context window (128 µm)"),
+        ("split.buffer_um", 100, "less than half a context window (128 µm)"),
         ("split.fractions", {"train": 0.5, "gate": 0.2, "val": 0.2}, "add up to 0.9"),
         ("synthetic.seeds", {}, "synthetic.seeds.demo-lung-1: the slide is synthetic and has no seed"),
         ("run", "My Run", "run: 'My Run'"),
@@ -69,46 +70,46 @@ def test_the_paper_run_states_the_defaults():
 )
 def test_a_mistake_is_one_line_that_names_the_key(demo, path, value, message):
     with pytest.raises(UserError) as refusal:
-        load(edited(demo, path, value), root=ROOT, file="config/demo.yaml")
+        load_run(edited(demo, path, value), root=ROOT, file="config/demo.yaml")
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_yaml_exponents_without_a_point_are_numbers_all_the_same(demo):
-    assert load(edited(demo, "local.optim.lr_head", yaml.safe_load("1e-4")), root=ROOT).config.local.optim.lr_head == 1e-4
+    assert load_run(edited(demo, "local.optim.lr_head", yaml.safe_load("1e-4")), root=ROOT).config.local.optim.lr_head == 1e-4
 
 
 def test_files_of_ones_own_must_be_there_unless_the_run_is_an_archive(demo, tmp_path):
     (tmp_path / "slides.tsv").write_text(HEADER + "a\txenium\tlung\touts\the.tif\t\t\t\t\t\n" + "b\ttrio\tlung\ttrio\t\t\t\t\t\t\n")
     raw = edited(edited(edited(demo, "slides", "slides.tsv"), "study", {"train": ["a"], "heldout": ["b"]}), "synthetic", {})
     with pytest.raises(UserError, match=r"slides\.tsv: a, bundle: outs/experiment\.xenium does not exist"):
-        load(raw, root=tmp_path)
+        load_run(raw, root=tmp_path)
     for name in ("outs/experiment.xenium", "trio/annotations.json"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"a, image: he\.tif does not exist"):
-        load(raw, root=tmp_path)
+        load_run(raw, root=tmp_path)
     (tmp_path / "results/demo/metrics").mkdir(parents=True)
-    assert load(raw, root=tmp_path).slides_of("trio") == ["b"]
+    assert load_run(raw, root=tmp_path).slides_of("trio") == ["b"]
 
 
 def test_an_image_alone_may_be_that_of_a_slide_that_is_still_to_be_made(demo, tmp_path):
     """The demo classifies the H&E of one of its own slides, which no run has made yet."""
-    assert load(demo, root=ROOT).slides_of("image", role="predict") == ["demo-lung-he"]
+    assert load_run(demo, root=ROOT).unscored_slides == ["demo-lung-he"]
     (tmp_path / "slides.tsv").write_text("slide\tkind\torgan\timage\tbundle\na\timage\tlung\the.tif\t\nb\ttrio\tlung\t\ttrio\n")
     (tmp_path / "trio").mkdir()
     (tmp_path / "trio/annotations.json").touch()
     raw = edited(edited(demo, "slides", "slides.tsv"), "study", {"train": ["b"], "heldout": ["c"], "predict": ["a"]})
     (tmp_path / "slides.tsv").write_text((tmp_path / "slides.tsv").read_text() + "c\ttrio\tlung\t\ttrio\n")
     with pytest.raises(UserError, match=r"a, image: he\.tif does not exist"):
-        load(raw, root=tmp_path)
+        load_run(raw, root=tmp_path)
     (tmp_path / "he.tif").touch()
-    run = load(raw, root=tmp_path)
+    run = load_run(raw, root=tmp_path)
     assert (run.role("a"), run.slides["a"].mpp, run.slides["a"].first_file) == ("predict", None, "")
 
 
 def test_the_sheet_names_what_is_public(demo):
-    paper = load(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT)
+    paper = load_run(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), root=ROOT)
     sheet = read_slides(ROOT / "config/slides.tsv")
     public = [slide for slide in sheet.values() if slide.kind == "xenium"]
     assert len(public) == 24
@@ -147,7 +148,7 @@ HEADER = "slide\tkind\torgan\tbundle\timage\talignment\tbundle_url\timage_url\ta
 def test_a_mistake_in_the_sheet_names_line_and_column(demo, tmp_path, sheet, message):
     (tmp_path / "slides.tsv").write_text(sheet)
     with pytest.raises(UserError) as refusal:
-        load(edited(demo, "slides", "slides.tsv"), root=tmp_path)
+        load_run(edited(demo, "slides", "slides.tsv"), root=tmp_path)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -178,3 +179,10 @@ def test_a_wrong_label_map_is_refused(tmp_path):
     path.write_text("raw\tclass\treason\nX\tT_Cell\t\nX\tB_Cell\t\n")
     with pytest.raises(UserError, match="two meanings"):
         read_label_map(path)
+
+
+def test_a_language_annotator_needs_a_model(demo):
+    with pytest.raises(UserError, match=r"proposals: annotator llm-score needs proposals\.model: name the folder"):
+        load_run(demo | {"proposals": {"annotator": "llm-score"}}, root=ROOT)
+    proposals = {"annotator": "llm-score", "model": "m"}
+    assert load_run(demo | {"proposals": proposals}, root=ROOT).config.proposals.model == "m"

@@ -14,12 +14,12 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGE", root)
     yield root
     provenance._tree.cache_clear()
-    provenance.code_version.cache_clear()
+    provenance._version.cache_clear()
 
 
 def version():
     provenance._tree.cache_clear()
-    provenance.code_version.cache_clear()
+    provenance._version.cache_clear()
     return provenance.code_version("stage")
 
 

@@ -14,7 +14,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.data.alignment import read_registration
 from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.io import read_table

@@ -1,21 +1,75 @@
-"""Bundles that come as archives.
+"""Bundles: make, download or unpack them.
 
-INPUTS   config/slides.tsv: a bundle that is a .zip, .tar or .tar.gz
-OUTPUTS  resources/unpacked/{slide}/, whole once it holds experiment.xenium
+INPUTS   config/slides.tsv: synthetic slides, download addresses, archives
+OUTPUTS  resources/synthetic/{slide}/{outs/experiment.xenium, {slide}_he_image.ome.tif, {slide}_he_imagealignment.csv, truth.parquet}
+         resources/xenium/{slide}/{outs/experiment.xenium, {slide}_he_image.ome.tif, {slide}_he_imagealignment.csv}
+         resources/unpacked/{slide}/experiment.xenium
 """
+
+
+rule make_slide:
+    output:
+        manifest="resources/synthetic/{slide}/outs/experiment.xenium",
+        image="resources/synthetic/{slide}/{slide}_he_image.ome.tif",
+        alignment="resources/synthetic/{slide}/{slide}_he_imagealignment.csv",
+        truth=SYNTHETIC_TRUTH,
+    log:
+        "<logs>/make_slide/{slide}.log",
+    benchmark:
+        "<benchmarks>/make_slide/{slide}.tsv"
+    wildcard_constraints:
+        slide=run.pattern("synthetic"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        organ=lambda w: run.slides[w.slide].organ,
+        seed=lambda w: run.config.synthetic.seeds[w.slide],
+        config={k: v for k, v in run.section("synthetic").items() if k != "seeds"},
+        code=code_version("phantom"),
+    message:
+        "Making the synthetic slide {wildcards.slide}."
+    script:
+        "../scripts/make_slide.py"
+
+
+rule fetch_slide:
+    output:
+        manifest="resources/xenium/{slide}/outs/experiment.xenium",
+        image="resources/xenium/{slide}/{slide}_he_image.ome.tif",
+        alignment="resources/xenium/{slide}/{slide}_he_imagealignment.csv",
+    log:
+        "<logs>/fetch_slide/{slide}.log",
+    benchmark:
+        "<benchmarks>/fetch_slide/{slide}.tsv"
+    wildcard_constraints:
+        slide=run.downloads,
+    retries: 3
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=720,
+    params:
+        urls=lambda w: run.slides[w.slide].urls,
+        lock="config/locks/{slide}.tsv",
+    message:
+        "Downloading {wildcards.slide}."
+    script:
+        "../scripts/fetch_slide.py"
 
 
 rule unpack_bundle:
     input:
-        archive=lambda w: cfg.slides[w.slide].bundle,
+        archive=lambda w: run.slides[w.slide].bundle,
     output:
-        manifest="resources/unpacked/{slide}/experiment.xenium",
+        manifest=UNPACKED_MANIFEST,
     log:
         "<logs>/unpack_bundle/{slide}.log",
     benchmark:
         "<benchmarks>/unpack_bundle/{slide}.tsv"
     wildcard_constraints:
-        slide=cfg.archives,
+        slide=run.archives,
     threads: 1
     resources:
         mem_mb=1000,

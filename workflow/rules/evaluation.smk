@@ -1,22 +1,17 @@
 """Evaluation: calibrate on validation cells, score held-out slides, compare the paths.
 
-INPUTS   predictions/{model}/seed-{seed}/{slide}.parquet
+INPUTS   predictions/{local,global,gate}/seed-{seed}/{slide}.parquet
 OUTPUTS  metrics/{calibration,heldout,reliability,complementarity}.parquet
 """
-
-HELDOUT = cfg.slides_of(role="heldout")
-MEASURED = cfg.slides_of("xenium", "synthetic")
-ORGANS = {slide: cfg.slides[slide].organ for slide in cfg.slides}
-PREDICTIONS = "<results>/predictions/{model}/seed-{seed}/{slide}.parquet"
-MODELS = ["local", "global", "gate"]
-SEEDS = list(cfg.config.seeds)
 
 
 rule calibrate_models:
     input:
-        predictions=expand(PREDICTIONS, model=MODELS, seed=SEEDS, slide=TRAIN),
+        predictions=expand(
+            files.predictions, model=MODELS, seed=run.seeds, slide=run.training_slides
+        ),
     output:
-        output="<results>/metrics/calibration.parquet",
+        calibration=files.calibration_metrics,
     log:
         "<logs>/calibrate_models.log",
     benchmark:
@@ -26,8 +21,13 @@ rule calibrate_models:
         mem_mb=4000,
         runtime=30,
     params:
-        names={"models": MODELS, "seeds": SEEDS, "slides": TRAIN, "run": cfg.config.run},
-        config=cfg.section("evaluation"),
+        names={
+            "models": list(MODELS),
+            "seeds": run.seeds,
+            "slides": run.training_slides,
+            "run": run.config.run,
+        },
+        config=run.section("evaluation"),
         code=code_version("evaluate.calibration"),
     message:
         "Calibrating the models on validation cells."
@@ -37,11 +37,13 @@ rule calibrate_models:
 
 rule score_predictions:
     input:
-        predictions=expand(PREDICTIONS, model=MODELS, seed=SEEDS, slide=HELDOUT),
-        calibration=rules.calibrate_models.output.output,
+        predictions=expand(
+            files.predictions, model=MODELS, seed=run.seeds, slide=run.heldout_slides
+        ),
+        calibration=files.calibration_metrics,
     output:
-        output="<results>/metrics/heldout.parquet",
-        reliability="<results>/metrics/reliability.parquet",
+        heldout=files.heldout_metrics,
+        reliability=files.reliability_metrics,
     log:
         "<logs>/score_predictions.log",
     benchmark:
@@ -52,13 +54,13 @@ rule score_predictions:
         runtime=30,
     params:
         names={
-            "models": MODELS,
-            "seeds": SEEDS,
-            "slides": HELDOUT,
-            "organs": ORGANS,
-            "run": cfg.config.run,
+            "models": list(MODELS),
+            "seeds": run.seeds,
+            "slides": run.heldout_slides,
+            "organs": run.organs,
+            "run": run.config.run,
         },
-        config=cfg.section("evaluation"),
+        config=run.section("evaluation"),
         code=code_version("evaluate.heldout"),
     message:
         "Scoring the held-out slides."
@@ -70,7 +72,7 @@ rule compare_paths:
     input:
         predictions=rules.score_predictions.input.predictions,
     output:
-        output="<results>/metrics/complementarity.parquet",
+        complementarity=files.complementarity_metrics,
     log:
         "<logs>/compare_paths.log",
     benchmark:
@@ -81,12 +83,12 @@ rule compare_paths:
         runtime=30,
     params:
         names={
-            "seeds": SEEDS,
-            "slides": HELDOUT,
-            "organs": ORGANS,
-            "run": cfg.config.run,
+            "seeds": run.seeds,
+            "slides": run.heldout_slides,
+            "organs": run.organs,
+            "run": run.config.run,
         },
-        config=cfg.section("evaluation"),
+        config=run.section("evaluation"),
         code=code_version("evaluate.comparison"),
     message:
         "Comparing the paths with the gate."

@@ -1,31 +1,31 @@
-"""Features: what frozen networks say of a slide, computed once, and the predictions that follow.
+"""Features: what frozen networks compute from a slide, once.
 
-INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_*.h5}, models/{local,global}/seed-{seed}/best.ckpt
-OUTPUTS  slides/{slide}/features/*.h5, predictions/{model}/seed-{seed}/{slide}.parquet
+INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_224x224.h5, patches_1024x1024.h5}, models/{local,global}/seed-{seed}/best.ckpt
+OUTPUTS  slides/{slide}/features/{{encoder}.1024.h5, cells.seed-{seed}.h5}
 """
 
 
 rule embed_context:
     input:
-        patches="<results>/slides/{slide}/patches_1024x1024.h5",
+        patches=files.context_patches,
     output:
-        features="<results>/slides/{slide}/features/{encoder}.1024.h5",
+        features=files.context_features,
     log:
         "<logs>/embed_context/{slide}.{encoder}.log",
     benchmark:
         "<benchmarks>/embed_context/{slide}.{encoder}.tsv"
     wildcard_constraints:
-        encoder=cfg.config.global_.context.name,
-    threads: cfg.config.compute.threads
+        encoder=run.config.global_.context.name,
+    threads: run.config.compute.threads
     resources:
-        gpu=cfg.config.compute.gpu,
-        precision=cfg.config.compute.precision,
-        workers=cfg.config.compute.workers,
-        cache_gb=cfg.config.compute.cache_gb,
-        mem_mb=lambda w, attempt: 16000 * attempt,
-        runtime=60 * cfg.config.compute.hours,
+        gpu=run.config.compute.gpu,
+        precision=run.config.compute.precision,
+        workers=run.config.compute.workers,
+        cache_gb=run.config.compute.cache_gb,
+        mem_mb=by_attempt(16000),
+        runtime=60 * run.config.compute.hours,
     params:
-        config=cfg.section("global_", "context"),
+        config=run.section("global_", "context"),
         code=code_version("train.features"),
     message:
         "Computing the {wildcards.encoder} features of {wildcards.slide}."
@@ -35,58 +35,30 @@ rule embed_context:
 
 rule embed_cells:
     input:
-        patches="<results>/slides/{slide}/patches_224x224.h5",
-        contexts=cfg.context_file,
-        labels="<results>/slides/{slide}/labels.parquet",
-        split="<results>/slides/{slide}/split.parquet",
-        local="<results>/models/local/seed-{seed}/best.ckpt",
-        global_="<results>/models/global/seed-{seed}/best.ckpt",
+        patches=files.local_patches,
+        contexts=run.context_source,
+        labels=files.labels,
+        split=files.split,
+        local=for_model(files.checkpoint, "local"),
+        global_=for_model(files.checkpoint, "global"),
     output:
-        features="<results>/slides/{slide}/features/paths.seed-{seed}.h5",
+        features=files.cell_features,
     log:
         "<logs>/embed_cells/{slide}.seed-{seed}.log",
     benchmark:
         "<benchmarks>/embed_cells/{slide}.seed-{seed}.tsv"
-    threads: cfg.config.compute.threads
+    threads: run.config.compute.threads
     resources:
-        gpu=cfg.config.compute.gpu,
-        precision=cfg.config.compute.precision,
-        workers=cfg.config.compute.workers,
-        cache_gb=cfg.config.compute.cache_gb,
-        mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=60 * cfg.config.compute.hours,
+        gpu=run.config.compute.gpu,
+        precision=run.config.compute.precision,
+        workers=run.config.compute.workers,
+        cache_gb=run.config.compute.cache_gb,
+        mem_mb=by_attempt(4000),
+        runtime=60 * run.config.compute.hours,
     params:
-        organ=lambda w: cfg.slides[w.slide].organ,
+        organ=lambda w: run.slides[w.slide].organ,
         code=code_version("train.features"),
     message:
         "Running both paths on {wildcards.slide}, seed {wildcards.seed}."
     script:
         "../scripts/embed_cells.py"
-
-
-rule predict_slide:
-    input:
-        features="<results>/slides/{slide}/features/paths.seed-{seed}.h5",
-        checkpoint=rules.train_gate.output.checkpoint,
-        cells="<results>/slides/{slide}/cells.parquet",
-        labels="<results>/slides/{slide}/labels.parquet",
-        split="<results>/slides/{slide}/split.parquet",
-        patches="<results>/slides/{slide}/patches_1024x1024.h5",
-    output:
-        local="<results>/predictions/local/seed-{seed}/{slide}.parquet",
-        global_="<results>/predictions/global/seed-{seed}/{slide}.parquet",
-        gate="<results>/predictions/gate/seed-{seed}/{slide}.parquet",
-    log:
-        "<logs>/predict_slide/{slide}.seed-{seed}.log",
-    benchmark:
-        "<benchmarks>/predict_slide/{slide}.seed-{seed}.tsv"
-    threads: 1
-    resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=60,
-    params:
-        code=code_version("evaluate.predict"),
-    message:
-        "Predicting {wildcards.slide}, seed {wildcards.seed}."
-    script:
-        "../scripts/predict_slide.py"

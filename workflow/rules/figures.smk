@@ -1,112 +1,94 @@
-"""Figures: one rule each, fed by metrics/ and predictions/ alone.
+"""Figures and tables: one rule each, from the lists in figures/__init__.py and tables/__init__.py; targets by their numbers in the paper.
 
-INPUTS   metrics/*.parquet, predictions/{model}/seed-{seed}/{slide}.parquet
-OUTPUTS  figures/*.pdf, figures/*.png
+INPUTS   metrics/*.parquet, predictions/{model}/seed-{seed}/{slide}.parquet; slides/{slide}/{cells,clusters,markers,labels}.parquet
+OUTPUTS  figures/{figure}.{pdf,png}, tables/{table}.{tsv,tex}, slides/{slide}/label_report.{pdf,png}
 """
 
-SHOWN = {
-    "local": expand(PREDICTIONS, model="local", seed=SEEDS[0], slide=HELDOUT),
-    "global_": expand(PREDICTIONS, model="global", seed=SEEDS[0], slide=HELDOUT),
-    "gate": expand(PREDICTIONS, model="gate", seed=SEEDS[0], slide=HELDOUT),
-}
+for name, figure in FIGURES.items():
+
+    rule:
+        name:
+            f"figure_{name}"
+        input:
+            **figure.inputs,
+        output:
+            pdf=report(
+                files.figure.format(figure=name),
+                category="Figures",
+                caption=f"../report/{name}.rst",
+            ),
+            png=files.figure_png.format(figure=name),
+        log:
+            f"<logs>/figure_{name}.log",
+        benchmark:
+            f"<benchmarks>/figure_{name}.tsv"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=15,
+        params:
+            options=figure.options,
+            code=code_version(f"figures.{name}"),
+        message:
+            f"Drawing the figure {name}."
+        script:
+            "../scripts/draw_figure.py"
 
 
-rule draw_figure:
+rule figure_labels:
+    input:
+        cells=files.cells,
+        clusters=files.clusters,
+        markers=files.markers,
+        labels=files.labels,
+    output:
+        pdf=report(
+            files.label_report,
+            category="Labels",
+            caption="../report/labels.rst",
+            labels={"slide": "{slide}"},
+        ),
+        png=files.label_report_png,
     log:
-        "<logs>/draw_figure.log",
+        "<logs>/figure_labels/{slide}.log",
+    benchmark:
+        "<benchmarks>/figure_labels/{slide}.tsv"
+    wildcard_constraints:
+        slide=run.pattern("xenium", "synthetic"),
     threads: 1
     resources:
         mem_mb=2000,
         runtime=15,
     params:
-        options={},
+        options=lambda w: {"slide": w.slide},
+        code=code_version("figures.labels"),
     message:
-        "Drawing {rule}."
+        "Drawing the labels of {wildcards.slide}."
     script:
         "../scripts/draw_figure.py"
 
 
-use rule draw_figure as figure_composition with:
-    input:
-        cohort=rules.summarize_cohort.output.output,
-    output:
-        pdf=report(
-            "<results>/figures/composition.pdf",
-            category="Figures",
-            caption="../report/composition.rst",
-        ),
-        png="<results>/figures/composition.png",
-    log:
-        "<logs>/figure_composition.log",
-    params:
-        options={},
-        code=code_version("figures.composition"),
+for name, inputs in TABLES.items():
 
-
-use rule draw_figure as figure_registration with:
-    input:
-        registration=rules.summarize_registration.output.output,
-    output:
-        pdf=report(
-            "<results>/figures/registration.pdf",
-            category="Figures",
-            caption="../report/registration.rst",
-        ),
-        png="<results>/figures/registration.png",
-    log:
-        "<logs>/figure_registration.log",
-    params:
-        options={},
-        code=code_version("figures.registration"),
-
-
-use rule draw_figure as figure_confusion with:
-    input:
-        **SHOWN,
-    output:
-        pdf=report(
-            "<results>/figures/confusion.pdf",
-            category="Figures",
-            caption="../report/confusion.rst",
-        ),
-        png="<results>/figures/confusion.png",
-    log:
-        "<logs>/figure_confusion.log",
-    params:
-        options={},
-        code=code_version("figures.confusion"),
-
-
-use rule draw_figure as figure_reliability with:
-    input:
-        reliability=rules.score_predictions.output.reliability,
-        heldout=rules.score_predictions.output.output,
-    output:
-        pdf=report(
-            "<results>/figures/reliability.pdf",
-            category="Figures",
-            caption="../report/reliability.rst",
-        ),
-        png="<results>/figures/reliability.png",
-    log:
-        "<logs>/figure_reliability.log",
-    params:
-        options={},
-        code=code_version("figures.reliability"),
-
-
-use rule draw_figure as figure_complementarity with:
-    input:
-        complementarity=rules.compare_paths.output.output,
-    output:
-        pdf=report(
-            "<results>/figures/complementarity.pdf",
-            category="Figures",
-            caption="../report/complementarity.rst",
-        ),
-        png="<results>/figures/complementarity.png",
-    log:
-        "<logs>/figure_complementarity.log",
-    params:
-        options={},
-        code=code_version("figures.complementarity"),
+    rule:
+        name:
+            f"table_{name}"
+        input:
+            **inputs,
+        output:
+            tsv=files.table.format(table=name),
+            tex=files.table_tex.format(table=name),
+        log:
+            f"<logs>/table_{name}.log",
+        benchmark:
+            f"<benchmarks>/table_{name}.tsv"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=15,
+        params:
+            code=code_version(f"tables.{name}"),
+        message:
+            f"Writing the table {name}."
+        script:
+            "../scripts/write_table.py"

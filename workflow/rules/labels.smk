@@ -1,89 +1,117 @@
-"""Labels: from counts to clusters, markers, and a label or Unresolved for every cell.
+"""Labels: a label or Unresolved for every cell; a proposed label for every cluster; the split of the labelled cells.
 
-INPUTS   slides/{slide}/{cells.parquet, counts.h5ad}, config/markers.tsv; config/annotation/{slide}.tsv or .csv with config/labels.tsv, where there is one
-OUTPUTS  slides/{slide}/{clusters.parquet, clustering.json, markers.parquet, labels.parquet}, metrics/labels.parquet
+INPUTS   slides/{slide}/{cells.parquet, counts.h5ad, clusters.parquet, markers.parquet, programs.parquet}, config/markers.tsv
+         config/annotation/{slide}.tsv, or {slide}.csv with config/labels.tsv; resources/synthetic/{slide}/truth.parquet
+OUTPUTS  slides/{slide}/{labels.parquet, proposals.tsv, ablation.parquet, split.parquet}
 """
-
-CLUSTERING_GPU = (
-    cfg.config.compute.gpu if cfg.config.clustering.backend == "rapids" else 0
-)
-
-
-rule cluster_cells:
-    input:
-        counts="<results>/slides/{slide}/counts.h5ad",
-    output:
-        clusters="<results>/slides/{slide}/clusters.parquet",
-        stability="<results>/slides/{slide}/clustering.json",
-    log:
-        "<logs>/cluster_cells/{slide}.log",
-    benchmark:
-        "<benchmarks>/cluster_cells/{slide}.tsv"
-    threads: 1
-    resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=120,
-        gpu=CLUSTERING_GPU,
-    params:
-        config=cfg.section("clustering"),
-        code=code_version("expression.clustering"),
-    message:
-        "Clustering the cells of {wildcards.slide}."
-    script:
-        "../scripts/cluster_cells.py"
-
-
-rule rank_markers:
-    input:
-        counts="<results>/slides/{slide}/counts.h5ad",
-        clusters=rules.cluster_cells.output.clusters,
-        cells="<results>/slides/{slide}/cells.parquet",
-    output:
-        markers="<results>/slides/{slide}/markers.parquet",
-    log:
-        "<logs>/rank_markers/{slide}.log",
-    benchmark:
-        "<benchmarks>/rank_markers/{slide}.tsv"
-    threads: 1
-    resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=60,
-    params:
-        config=cfg.section("clustering"),
-        code=code_version("expression.markers"),
-    message:
-        "Ranking the markers of {wildcards.slide}'s clusters."
-    script:
-        "../scripts/rank_markers.py"
 
 
 rule label_cells:
     input:
-        counts="<results>/slides/{slide}/counts.h5ad",
-        clusters=rules.cluster_cells.output.clusters,
-        knowledge=cfg.config.labeling.markers,
-        edits=lambda w: cfg.annotation(w.slide, "tsv"),
-        provided=lambda w: cfg.annotation(w.slide, "csv"),
-        label_map=lambda w: cfg.config.labels if cfg.annotation(w.slide, "csv") else [],
+        counts=files.counts,
+        clusters=files.clusters,
+        knowledge=run.config.labeling.markers,
+        edits=lambda w: run.annotation(w.slide, "tsv"),
+        provided=lambda w: run.annotation(w.slide, "csv"),
+        label_map=lambda w: run.config.labels if run.annotation(w.slide, "csv") else [],
     output:
-        labels="<results>/slides/{slide}/labels.parquet",
+        labels=files.labels,
     log:
         "<logs>/label_cells/{slide}.log",
     benchmark:
         "<benchmarks>/label_cells/{slide}.tsv"
     wildcard_constraints:
-        slide=cfg.pattern("xenium", "synthetic"),
+        slide=run.pattern("xenium", "synthetic"),
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
+        mem_mb=by_attempt(4000),
         runtime=60,
     params:
-        organ=lambda w: cfg.slides[w.slide].organ,
-        classes=list(cfg.config.study.classes),
-        # Not the whole section: who proposes labels of clusters must not make cells anew.
-        config=cfg.config.labeling.model_dump(include={"annotator", "min_confidence"}),
-        code=code_version("labeling.stage"),
+        organ=lambda w: run.slides[w.slide].organ,
+        classes=list(run.config.study.classes),
+        config=run.section("labeling"),
+        code=code_version("labeling.stage", run.annotator_module),
     message:
         "Labelling the cells of {wildcards.slide}."
     script:
         "../scripts/label_cells.py"
+
+
+rule propose_labels:
+    input:
+        counts=files.counts,
+        clusters=files.clusters,
+        markers=files.markers,
+        labels=files.labels,
+        knowledge=run.config.labeling.markers,
+        programs=files.programs if run.config.programs.library else [],
+    output:
+        proposals=files.proposals,
+    log:
+        "<logs>/propose_labels/{slide}.log",
+    benchmark:
+        "<benchmarks>/propose_labels/{slide}.tsv"
+    wildcard_constraints:
+        slide=run.pattern("xenium", "synthetic"),
+    threads: run.config.compute.threads if run.proposes_by_model else 1
+    resources:
+        mem_mb=by_attempt(12000 if run.proposes_by_model else 4000),
+        runtime=120 if run.proposes_by_model else 30,
+    params:
+        organ=lambda w: run.slides[w.slide].organ,
+        config=run.section("proposals"),
+        code=code_version("proposals.propose"),
+    message:
+        "Proposing labels of {wildcards.slide}'s clusters."
+    script:
+        "../scripts/propose_labels.py"
+
+
+rule compare_annotators:
+    input:
+        **rules.propose_labels.input,
+        truth=lambda w: SYNTHETIC_TRUTH if w.slide in run.slides_with_truth else [],
+    output:
+        ablation=files.ablation,
+    log:
+        "<logs>/compare_annotators/{slide}.log",
+    benchmark:
+        "<benchmarks>/compare_annotators/{slide}.tsv"
+    wildcard_constraints:
+        slide=run.pattern("xenium", "synthetic"),
+    threads: run.config.compute.threads if run.config.proposals.model else 1
+    resources:
+        mem_mb=by_attempt(12000 if run.config.proposals.model else 4000),
+        runtime=1440 if run.config.proposals.model else 30,
+    params:
+        organ=lambda w: run.slides[w.slide].organ,
+        config=run.section("proposals"),
+        code=code_version("proposals.ablation"),
+    message:
+        "Comparing annotators and evidence on {wildcards.slide}'s clusters."
+    script:
+        "../scripts/compare_annotators.py"
+
+
+rule split_cells:
+    input:
+        cells=files.cells,
+        labels=files.labels,
+    output:
+        split=files.split,
+    log:
+        "<logs>/split_cells/{slide}.log",
+    benchmark:
+        "<benchmarks>/split_cells/{slide}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        role=lambda w: run.role(w.slide),
+        config=run.section("split"),
+        code=code_version("data.splits"),
+    message:
+        "Splitting the cells of {wildcards.slide}."
+    script:
+        "../scripts/split_cells.py"

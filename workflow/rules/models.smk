@@ -1,36 +1,35 @@
-"""Models: train the two paths on part `train`, the gate on part `gate`.
+"""Models: the two paths, trained on subset `train` of the split; the gate, trained on subset `gate`.
 
-INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_224x224.h5, patches_1024x1024.h5, features/*.h5}
+INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_224x224.h5, patches_1024x1024.h5}
+         slides/{slide}/features/{{encoder}.1024.h5, cells.seed-{seed}.h5}
 OUTPUTS  models/{local,global,gate}/seed-{seed}/{best.ckpt, history.parquet}
 """
-
-TRAIN = cfg.slides_of(role="train")
 
 
 rule train_local:
     input:
-        patches=expand("<results>/slides/{slide}/patches_224x224.h5", slide=TRAIN),
-        labels=expand("<results>/slides/{slide}/labels.parquet", slide=TRAIN),
-        splits=expand("<results>/slides/{slide}/split.parquet", slide=TRAIN),
+        patches=expand(files.local_patches, slide=run.training_slides),
+        labels=expand(files.labels, slide=run.training_slides),
+        splits=expand(files.split, slide=run.training_slides),
     output:
-        checkpoint="<results>/models/local/seed-{seed}/best.ckpt",
-        history="<results>/models/local/seed-{seed}/history.parquet",
+        checkpoint=for_model(files.checkpoint, "local"),
+        history=for_model(files.history, "local"),
     log:
         "<logs>/train_local/seed-{seed}.log",
     benchmark:
         "<benchmarks>/train_local/seed-{seed}.tsv"
-    threads: cfg.config.compute.threads
+    threads: run.config.compute.threads
     resources:
-        gpu=cfg.config.compute.gpu,
-        precision=cfg.config.compute.precision,
-        workers=cfg.config.compute.workers,
-        cache_gb=cfg.config.compute.cache_gb,
-        mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=60 * cfg.config.compute.hours,
+        gpu=run.config.compute.gpu,
+        precision=run.config.compute.precision,
+        workers=run.config.compute.workers,
+        cache_gb=run.config.compute.cache_gb,
+        mem_mb=by_attempt(4000),
+        runtime=60 * run.config.compute.hours,
     params:
-        organs=[cfg.slides[slide].organ for slide in TRAIN],
-        classes=list(cfg.config.study.classes),
-        config=cfg.section("local"),
+        organs=[run.organs[slide] for slide in run.training_slides],
+        classes=list(run.config.study.classes),
+        config=run.section("local"),
         code=code_version("train.local"),
     message:
         "Training the local path, seed {wildcards.seed}."
@@ -41,28 +40,28 @@ rule train_local:
 rule train_global:
     input:
         patches=rules.train_local.input.patches,
-        contexts=expand(cfg.context_file, slide=TRAIN),
+        contexts=expand(run.context_source, slide=run.training_slides),
         labels=rules.train_local.input.labels,
         splits=rules.train_local.input.splits,
-        local=rules.train_local.output.checkpoint,
+        local=for_model(files.checkpoint, "local"),
     output:
-        checkpoint="<results>/models/global/seed-{seed}/best.ckpt",
-        history="<results>/models/global/seed-{seed}/history.parquet",
+        checkpoint=for_model(files.checkpoint, "global"),
+        history=for_model(files.history, "global"),
     log:
         "<logs>/train_global/seed-{seed}.log",
     benchmark:
         "<benchmarks>/train_global/seed-{seed}.tsv"
-    threads: cfg.config.compute.threads
+    threads: run.config.compute.threads
     resources:
-        gpu=cfg.config.compute.gpu,
-        precision=cfg.config.compute.precision,
-        workers=cfg.config.compute.workers,
-        cache_gb=cfg.config.compute.cache_gb,
-        mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=60 * cfg.config.compute.hours,
+        gpu=run.config.compute.gpu,
+        precision=run.config.compute.precision,
+        workers=run.config.compute.workers,
+        cache_gb=run.config.compute.cache_gb,
+        mem_mb=by_attempt(4000),
+        runtime=60 * run.config.compute.hours,
     params:
         organs=rules.train_local.params.organs,
-        config=cfg.section("global_"),
+        config=run.section("global_"),
         code=code_version("train.global_"),
     message:
         "Training the global path, seed {wildcards.seed}."
@@ -73,23 +72,23 @@ rule train_global:
 rule train_gate:
     input:
         features=expand(
-            "<results>/slides/{slide}/features/paths.seed-{{seed}}.h5", slide=TRAIN
+            files.cell_features, slide=run.training_slides, allow_missing=True
         ),
         labels=rules.train_local.input.labels,
         splits=rules.train_local.input.splits,
     output:
-        checkpoint="<results>/models/gate/seed-{seed}/best.ckpt",
-        history="<results>/models/gate/seed-{seed}/history.parquet",
+        checkpoint=for_model(files.checkpoint, "gate"),
+        history=for_model(files.history, "gate"),
     log:
         "<logs>/train_gate/seed-{seed}.log",
     benchmark:
         "<benchmarks>/train_gate/seed-{seed}.tsv"
     threads: 2
     resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
+        mem_mb=by_attempt(4000),
         runtime=60,
     params:
-        config=cfg.section("gate"),
+        config=run.section("gate"),
         code=code_version("train.gate"),
     message:
         "Training the gate, seed {wildcards.seed}."

@@ -1,82 +1,33 @@
-"""Images, parts and patches: the H&E resampled once, the guarded split, windows around cells.
+"""Patches: windows around cells, or patches made elsewhere.
 
-INPUTS   slides/{slide}/{cells.parquet, labels.parquet, registration.json}, an H&E; or a trio
-OUTPUTS  slides/{slide}/{image.h5, split.parquet, patches_224x224.h5, patches_1024x1024.h5, annotations.json}
+INPUTS   slides/{slide}/{image.h5, registration.json, cells.parquet, labels.parquet}, or annotations.json with two patch files, config/labels.tsv
+OUTPUTS  slides/{slide}/{patches_224x224.h5, patches_1024x1024.h5, annotations.json, cells.parquet, labels.parquet}
 """
-
-
-rule build_image:
-    input:
-        image=lambda w: cfg.slides[w.slide].image,
-        registration="<results>/slides/{slide}/registration.json",
-    output:
-        pyramid="<results>/slides/{slide}/image.h5",
-    log:
-        "<logs>/build_image/{slide}.log",
-    benchmark:
-        "<benchmarks>/build_image/{slide}.tsv"
-    wildcard_constraints:
-        slide=cfg.pattern("xenium", "synthetic", "image"),
-    threads: 4
-    resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
-        runtime=120,
-    params:
-        config=cfg.section("image"),
-        code=code_version("data.image.pyramid"),
-    message:
-        "Resampling the H&E of {wildcards.slide} to {params.config[mpp]} µm/px."
-    script:
-        "../scripts/build_image.py"
-
-
-rule split_cells:
-    input:
-        cells="<results>/slides/{slide}/cells.parquet",
-        labels="<results>/slides/{slide}/labels.parquet",
-    output:
-        split="<results>/slides/{slide}/split.parquet",
-    log:
-        "<logs>/split_cells/{slide}.log",
-    benchmark:
-        "<benchmarks>/split_cells/{slide}.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        role=lambda w: cfg.role(w.slide),
-        config=cfg.section("split"),
-        code=code_version("data.splits"),
-    message:
-        "Splitting the cells of {wildcards.slide}."
-    script:
-        "../scripts/split_cells.py"
 
 
 rule extract_patches:
     input:
-        image="<results>/slides/{slide}/image.h5",
-        registration="<results>/slides/{slide}/registration.json",
-        cells="<results>/slides/{slide}/cells.parquet",
-        labels="<results>/slides/{slide}/labels.parquet",
+        image=files.image,
+        registration=files.registration,
+        cells=files.cells,
+        labels=files.labels,
     output:
-        local="<results>/slides/{slide}/patches_224x224.h5",
-        context="<results>/slides/{slide}/patches_1024x1024.h5",
-        annotations="<results>/slides/{slide}/annotations.json",
+        local=files.local_patches,
+        context=files.context_patches,
+        annotations=files.annotations,
     log:
         "<logs>/extract_patches/{slide}.log",
     benchmark:
         "<benchmarks>/extract_patches/{slide}.tsv"
     wildcard_constraints:
-        slide=cfg.pattern("xenium", "synthetic", "image"),
+        slide=run.pattern("xenium", "synthetic", "image"),
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
+        mem_mb=by_attempt(4000),
         runtime=60,
     params:
-        organ=lambda w: cfg.slides[w.slide].organ,
-        config=cfg.section("image"),
+        organ=lambda w: run.slides[w.slide].organ,
+        config=run.section("image"),
         code=code_version("data.image.patches"),
     message:
         "Cutting the patches of {wildcards.slide}."
@@ -86,29 +37,29 @@ rule extract_patches:
 
 rule import_trio:
     input:
-        annotations=lambda w: f"{cfg.slides[w.slide].bundle}/annotations.json",
-        local_source=lambda w: f"{cfg.slides[w.slide].bundle}/patches_224x224.h5",
-        context_source=lambda w: f"{cfg.slides[w.slide].bundle}/patches_1024x1024.h5",
-        label_map=cfg.config.labels,
+        annotations=lambda w: run.slides[w.slide].trio_files["annotations"],
+        local_source=lambda w: run.slides[w.slide].trio_files["local"],
+        context_source=lambda w: run.slides[w.slide].trio_files["context"],
+        label_map=run.config.labels,
     output:
-        cells="<results>/slides/{slide}/cells.parquet",
-        labels="<results>/slides/{slide}/labels.parquet",
-        local="<results>/slides/{slide}/patches_224x224.h5",
-        context="<results>/slides/{slide}/patches_1024x1024.h5",
+        cells=files.cells,
+        labels=files.labels,
+        local=files.local_patches,
+        context=files.context_patches,
     log:
         "<logs>/import_trio/{slide}.log",
     benchmark:
         "<benchmarks>/import_trio/{slide}.tsv"
     wildcard_constraints:
-        slide=cfg.pattern("trio"),
+        slide=run.pattern("trio"),
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 4000 * attempt,
+        mem_mb=by_attempt(4000),
         runtime=60,
     params:
-        config=cfg.section("image"),
+        config=run.section("image"),
         code=code_version("data.image.trio"),
     message:
-        "Importing the trio {wildcards.slide}."
+        "Importing the patches of {wildcards.slide}."
     script:
         "../scripts/import_trio.py"

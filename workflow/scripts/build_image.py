@@ -1,6 +1,6 @@
 """Rule build_image."""
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.runtime import job, paths
 

@@ -1,6 +1,6 @@
 """Rule calibrate_models."""
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.evaluate.calibration import calibrate_models
 from nuclass_pipeline.runtime import job, paths
 

@@ -1,6 +1,6 @@
 """Rule cluster_cells."""
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.expression.clustering import cluster_cells
 from nuclass_pipeline.runtime import job, paths
 

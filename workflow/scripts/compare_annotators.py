@@ -1,6 +1,6 @@
 """Rule compare_annotators."""
 
-from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.config.labeling import ProposalsConfig
 from nuclass_pipeline.proposals.ablation import compare_annotators
 from nuclass_pipeline.runtime import job, paths
 
@@ -9,6 +9,6 @@ with job(snakemake.log[0], snakemake.threads):
         **{name: file or None for name, file in paths(snakemake.input).items()},
         **paths(snakemake.output),
         organ=snakemake.params.organ,
-        config=LabelingConfig(**snakemake.params.config),
+        config=ProposalsConfig(**snakemake.params.config),
         threads=snakemake.threads,
     )

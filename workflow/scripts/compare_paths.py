@@ -1,6 +1,6 @@
 """Rule compare_paths."""
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.evaluate.comparison import compare_paths
 from nuclass_pipeline.runtime import job, paths
 

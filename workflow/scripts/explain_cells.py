@@ -1,5 +1,6 @@
 """Rule explain_cells."""
 
+from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.evaluate.attribution import explain_cells
 from nuclass_pipeline.runtime import job, paths, pick_device
 
@@ -9,7 +10,7 @@ with job(snakemake.log[0], snakemake.threads):
         **paths(snakemake.output),
         organ=snakemake.params.organ,
         slide=snakemake.wildcards.slide,
-        cells_per_slide=snakemake.params.cells,
         seed=int(snakemake.wildcards.seed),
+        config=AttributionConfig(**snakemake.params.config),
         device=pick_device(snakemake.resources.gpu),
     )

@@ -1,6 +1,6 @@
 """Rule extract_patches."""
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.patches import extract_patches
 from nuclass_pipeline.runtime import job, paths
 

@@ -1,6 +1,6 @@
 """Rule find_domains."""
 
-from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.config.expression import DomainsConfig
 from nuclass_pipeline.expression.domains.stage import find_domains
 from nuclass_pipeline.runtime import job, paths
 

@@ -1,6 +1,6 @@
 """Rule find_programs."""
 
-from nuclass_pipeline.config.programs import ProgramsConfig
+from nuclass_pipeline.config.expression import ProgramsConfig
 from nuclass_pipeline.expression.programs.stage import find_programs
 from nuclass_pipeline.runtime import job, paths
 

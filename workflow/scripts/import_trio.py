@@ -1,6 +1,6 @@
 """Rule import_trio."""
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.trio import import_trio
 from nuclass_pipeline.runtime import job, paths
 

@@ -1,6 +1,6 @@
 """Rule label_cells."""
 
-from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.labeling.stage import label_cells
 from nuclass_pipeline.runtime import job, paths
 

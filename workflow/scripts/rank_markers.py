@@ -1,6 +1,6 @@
 """Rule rank_markers."""
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.runtime import job, paths
 

@@ -1,6 +1,6 @@
 """Rule register_image."""
 
-from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.registration.stage import register_image
 from nuclass_pipeline.runtime import job, paths, pick_device
 

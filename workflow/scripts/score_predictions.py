@@ -1,6 +1,6 @@
 """Rule score_predictions."""
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.evaluate.heldout import score_predictions
 from nuclass_pipeline.runtime import job, paths
 

@@ -1,6 +1,6 @@
 """Rule segment_nuclei."""
 
-from nuclass_pipeline.config.study import SegmentationConfig
+from nuclass_pipeline.config.image import SegmentationConfig
 from nuclass_pipeline.data.segmentation.stage import segment_nuclei
 from nuclass_pipeline.runtime import job, paths, pick_device
 

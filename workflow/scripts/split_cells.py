@@ -1,6 +1,6 @@
 """Rule split_cells."""
 
-from nuclass_pipeline.config.study import SplitConfig
+from nuclass_pipeline.config.evaluation import SplitConfig
 from nuclass_pipeline.data.splits import split_cells
 from nuclass_pipeline.runtime import job, paths
 

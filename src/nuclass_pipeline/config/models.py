@@ -18,29 +18,58 @@ class BackboneConfig(Section):
 
 
 class OptimConfig(Section):
-    """AdamW with layer-wise decay and a linear warm-up to a constant rate."""
+    """AdamW with a linear warm-up."""
 
-    lr_backbone: float = Field(3e-6, gt=0, description="learning rate of the last block")
     lr_head: float = Field(3e-4, gt=0, description="learning rate of all that is not backbone")
-    layer_decay: float = Field(0.85, gt=0, le=1, description="factor per block towards the input")
     weight_decay: float = Field(2e-5, ge=0, description="none on biases, norms and embeddings")
-    warmup_steps: int = Field(1500, ge=0, description="optimiser steps")
+    warmup_steps: int = Field(1500, ge=0, description="optimizer steps")
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="the rate after the warm-up: constant, or a cosine that ends at 0"
     )
     clip_norm: float = Field(1.0, ge=0, description="gradient norm; 0 is off")
     batch_size: int = Field(256, ge=1, description="cells per step on the device")
-    accumulate: int = Field(2, ge=1, description="batches per optimiser step")
+    accumulate: int = Field(2, ge=1, description="batches per optimizer step")
     max_epochs: int = Field(50, ge=1, description="epochs")
     checks_per_epoch: int = Field(4, ge=1, description="validations per epoch")
     patience: int = Field(4, ge=1, description="validations without progress before the end")
 
 
+class LocalOptimConfig(OptimConfig):
+    """AdamW with layer-wise decay of the backbone's rate."""
+
+    lr_backbone: float = Field(3e-6, gt=0, description="learning rate of the last block")
+    layer_decay: float = Field(0.85, gt=0, le=1, description="factor per block towards the input")
+
+
+class GlobalOptimConfig(LocalOptimConfig):
+    """The same for the global path."""
+
+    lr_backbone: float = Field(2e-6, gt=0, description="learning rate of the last block of the local encoder")
+    warmup_steps: int = Field(2000, ge=0, description="optimizer steps")
+    clip_norm: float = Field(0.0, ge=0, description="gradient norm; 0 is off")
+    batch_size: int = Field(128, ge=1, description="cells per step on the device")
+    max_epochs: int = Field(40, ge=1, description="epochs")
+
+
+class GateOptimConfig(OptimConfig):
+    """AdamW for the gate, which has no backbone."""
+
+    lr_head: float = Field(8e-4, gt=0, description="learning rate")
+    weight_decay: float = Field(1e-5, ge=0, description="none on biases and norms")
+    warmup_steps: int = Field(1000, ge=0, description="optimizer steps")
+    clip_norm: float = Field(0.0, ge=0, description="gradient norm; 0 is off")
+    batch_size: int = Field(384, ge=1, description="cells per step")
+    accumulate: int = Field(1, ge=1, description="batches per optimizer step")
+    max_epochs: int = Field(4, ge=1, description="epochs")
+    checks_per_epoch: int = Field(1, ge=1, description="validations per epoch")
+    patience: int = Field(3, ge=1, description="validations without progress before the end")
+
+
 class LocalConfig(Section):
-    """Path local."""
+    """The local path: a crop around the cell, with the organ by FiLM."""
 
     backbone: BackboneConfig = BackboneConfig(name="uni2-h", gradient_checkpointing=True)
-    optim: OptimConfig = OptimConfig()
+    optim: LocalOptimConfig = LocalOptimConfig()
     organ_dim: int = Field(64, ge=1, description="size of the organ embedding")
     dropout: float = Field(0.2, ge=0, lt=1, description="in the head")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="in the cross-entropy")
@@ -51,10 +80,10 @@ class LocalConfig(Section):
 
 
 class GlobalConfig(Section):
-    """Path global."""
+    """The global path: the context window with the local vector."""
 
     context: BackboneConfig = BackboneConfig(name="dinov3-vitl16", image_px=512, freeze=True)
-    optim: OptimConfig = OptimConfig(lr_backbone=2e-6, warmup_steps=2000, clip_norm=0, batch_size=128, max_epochs=40)
+    optim: GlobalOptimConfig = GlobalOptimConfig()
     lr_context: float = Field(1e-6, gt=0, description="learning rate of the context encoder when it is trained")
     projection: int = Field(512, ge=1, description="size of each projected vector")
     dropout: float = Field(0.2, ge=0, lt=1, description="in the head")
@@ -78,12 +107,7 @@ class GateConfig(Section):
     projection: int = Field(128, ge=1, description="size of each branch's projected feature")
     hidden: tuple[int, int] = Field((256, 64), description="layers of the gate")
     dropout: float = Field(0.1, ge=0, lt=1, description="in projections and gate")
-    lr: float = Field(8e-4, gt=0, description="learning rate")
-    weight_decay: float = Field(1e-5, ge=0, description="AdamW")
-    warmup_steps: int = Field(1000, ge=0, description="optimiser steps")
-    batch_size: int = Field(384, ge=1, description="cells per step")
-    max_epochs: int = Field(4, ge=1, description="epochs")
-    patience: int = Field(3, ge=1, description="epochs without progress before the end")
+    optim: GateOptimConfig = GateOptimConfig()
     soft_k: float = Field(10.0, gt=0, description="sharpness of the soft target when both paths are right or wrong")
     conflict_boost: float = Field(2.0, ge=0, description="extra weight where exactly one path is right")
     delta_scale: float = Field(1.0, ge=0, description="extra weight per |p_global(y) − p_local(y)|^delta_gamma")

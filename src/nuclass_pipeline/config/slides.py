@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX, UNPACKED_MANIFEST
 from nuclass_pipeline.vocabulary import ORGANS
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -54,14 +55,28 @@ class Slide(Section):
     @property
     def manifest(self) -> str:
         """Path of the bundle's `experiment.xenium`."""
-        return f"resources/unpacked/{self.slide}/experiment.xenium" if self.archived else f"{self.bundle}/experiment.xenium"
+        return UNPACKED_MANIFEST.format(slide=self.slide) if self.archived else f"{self.bundle}/experiment.xenium"
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Addresses of the bundle, the H&E and the alignment."""
+        return {"bundle_url": self.bundle_url, "image_url": self.image_url, "alignment_url": self.alignment_url}
+
+    @property
+    def trio_files(self) -> dict[str, str]:
+        """Paths of the annotations and the two patch files of a slide of kind `trio`."""
+        return {
+            "annotations": f"{self.bundle}/annotations.json",
+            "local": f"{self.bundle}/patches_{LOCAL_PX}x{LOCAL_PX}.h5",
+            "context": f"{self.bundle}/patches_{CONTEXT_PX}x{CONTEXT_PX}.h5",
+        }
 
     @property
     def first_file(self) -> str:
         """Path of what must be there before anything is run, beside image and alignment; empty for an H&E alone."""
         if self.kind == "image" or self.archived:
             return self.bundle
-        return f"{self.bundle}/annotations.json" if self.kind == "trio" else self.manifest
+        return self.trio_files["annotations"] if self.kind == "trio" else self.manifest
 
 
 def read_slides(path: Path) -> dict[str, Slide]:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from nuclass_pipeline.config.study import ClusteringConfig, RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
+from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, nuclei_of_bundle, write_pair
 from nuclass_pipeline.data.image.resample import resample

@@ -1,7 +1,7 @@
 """Guarded spatial splits: parts of a slide that no window can see across.
 
 A slide is cut across one axis into strips that repeat `train | gate | val`, in the order and along the axis that keep the class mix of the
-parts most alike and lose the fewest cells. Cells between strips are in no part, so cells of different parts are at least `guard_um` apart.
+parts most alike and lose the fewest cells. Cells between strips are in no part, so cells of different parts are at least `buffer_um` apart.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nuclass_pipeline.config.study import SplitConfig
+from nuclass_pipeline.config.evaluation import SplitConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, SPLIT
@@ -68,29 +68,29 @@ def cut(position_um: NDArray[np.float64], labelled: NDArray[np.bool_], order: tu
     repeats = max(1, round(float(np.ptp(reference)) / config.band_um)) if len(reference) else 1
     shares = np.tile([getattr(config.fractions, part) for part in order], repeats) / repeats
     parts = np.full(len(position_um), BUFFER, dtype=object)
-    for part, (start_um, end_um) in zip(order * repeats, _strips(reference, shares, config.guard_um), strict=True):
+    for part, (start_um, end_um) in zip(order * repeats, _strips(reference, shares, config.buffer_um), strict=True):
         parts[(position_um >= start_um) & (position_um <= end_um)] = part
     return parts
 
 
-def _strips(reference_um: NDArray[np.float64], shares: NDArray[np.float64], guard_um: float) -> list[tuple[float, float]]:
+def _strips(reference_um: NDArray[np.float64], shares: NDArray[np.float64], buffer_um: float) -> list[tuple[float, float]]:
     """Return (start, end) of each strip for the largest common multiple of the shares that fits, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
-        fits = _lay(reference_um, middle * shares, guard_um)[-1][1] < reference_um[-1] if len(reference_um) else False
+        fits = _lay(reference_um, middle * shares, buffer_um)[-1][1] < reference_um[-1] if len(reference_um) else False
         low, high = (middle, high) if fits else (low, middle)
-    strips = _lay(reference_um, low * shares, guard_um)
+    strips = _lay(reference_um, low * shares, buffer_um)
     return [*strips[:-1], (strips[-1][0], np.inf)]
 
 
-def _lay(reference_um: NDArray[np.float64], shares: NDArray[np.float64], guard_um: float) -> list[tuple[float, float]]:
+def _lay(reference_um: NDArray[np.float64], shares: NDArray[np.float64], buffer_um: float) -> list[tuple[float, float]]:
     strips = []
     start, below = -np.inf, 0.0
     for share in shares:
         end = float(np.quantile(reference_um, min(1.0, below + share))) if len(reference_um) else 0.0
         strips.append((start, end if below + share < 1 else np.inf))
-        start = end + guard_um
+        start = end + buffer_um
         below = np.searchsorted(reference_um, start) / max(1, len(reference_um))
     return strips
 
@@ -112,5 +112,8 @@ def _require_all_subsets(path: Path, parts: NDArray[np.object_], classes: NDArra
         logger.info("%s: %d labelled cells", part, count)
         if count == 0:
             raise UserError(
-                path, "part", f"no labelled cell is left for {part!r}", f"The slide is too small for split.guard_um = {config.guard_um:g}."
+                path,
+                "part",
+                f"no labelled cell is left for {part!r}",
+                f"The slide is too small for split.buffer_um = {config.buffer_um:g}.",
             )

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require, write_table
@@ -39,10 +40,10 @@ def explain_cells(
     slide: str,
     local: Path,
     global_: Path,
-    cells_per_slide: int,
+    config: AttributionConfig,
     seed: int,
     device: str,
-    output: Path,
+    attribution: Path,
 ) -> None:
     """Write maps of both paths for some validation or held-out cells of a slide, spread over its classes.
 
@@ -52,11 +53,11 @@ def explain_cells(
         Windows, tables, organ and name of the slide; `contexts` holds windows also where the context encoder is frozen.
     local, global_
         Checkpoints.
-    cells_per_slide, seed
+    config, seed
         How many cells, and which.
     device
         Device to run on.
-    output
+    attribution
         What is written.
 
     Raises
@@ -76,10 +77,10 @@ def explain_cells(
     ids, names = (dataset.cells[column].tolist() for column in ("cell_id", "label"))
     rows = [
         {"slide": slide, "cell_id": ids[cell], "label": names[cell], "field_um": side_um, **found}
-        for cell in choose_cells(dataset.cells["label"], cells_per_slide, seed)
+        for cell in choose_cells(dataset.cells["label"], config.cells, seed)
         for side_um, found in zip(sides_um, explainer.explain(dataset[cell]), strict=True)
     ]
-    write_table(pd.DataFrame(rows)[[column.name for column in ATTRIBUTION.columns]], output, ATTRIBUTION)
+    write_table(pd.DataFrame(rows)[[column.name for column in ATTRIBUTION.columns]], attribution, ATTRIBUTION)
 
 
 def choose_cells(labels: "pd.Series[str]", count: int, seed: int) -> list[int]:

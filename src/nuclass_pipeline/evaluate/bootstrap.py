@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from nuclass_pipeline.arrays import Floats, Integers
 
 COVERAGE = 0.95
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.arrays import Floats, Integers
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.bootstrap import Floats, Integers, draw_weights
+from nuclass_pipeline.evaluate.bootstrap import draw_weights
 from nuclass_pipeline.evaluate.metrics import OVERALL, pool, score_overall, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY, ScoredCells, adjust, by_model, read_scored
@@ -55,7 +56,7 @@ def calibrate_models(
     slides: Sequence[str],
     run: str,
     config: EvaluationConfig,
-    output: Path,
+    calibration: Path,
 ) -> None:
     """Fit one temperature per model and seed on the validation cells of the training slides.
 
@@ -69,7 +70,7 @@ def calibrate_models(
         Name of the run.
     config
         Bins and resamples of the scores before and after.
-    output
+    calibration
         Metrics table: `temperature`, and accuracy, ECE, Brier and NLL on the cells it was fitted on, raw and calibrated.
 
     Raises
@@ -87,7 +88,7 @@ def calibrate_models(
         cells = [sum(len(slide.truth) for slide in scored)]
         parts.append(tidy(np.array([[temperature]]), [ALL], ["temperature"], cells, variant="calibrated", **names))
         parts += [_score(scored, value, config).assign(variant=variant, **names) for variant, value in variants(temperature).items()]
-    write_metrics(parts, output, run)
+    write_metrics(parts, calibration, run)
 
 
 def variants(temperature: float) -> dict[str, float]:

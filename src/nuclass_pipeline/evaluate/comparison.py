@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.bootstrap import Floats, divide, draw_weights, sum_blocks, two_sided_p
+from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights, sum_blocks, two_sided_p
 from nuclass_pipeline.evaluate.metrics import accuracy, macro_f1
 from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import ScoredCells, by_model, read_scored
@@ -75,7 +76,7 @@ def compare_paths(
     organs: Mapping[str, str],
     run: str,
     config: EvaluationConfig,
-    output: Path,
+    complementarity: Path,
 ) -> None:
     """Compare the local path, the global path and the gate cell by cell on the held-out slides (open label set).
 
@@ -96,7 +97,7 @@ def compare_paths(
         Name of the run.
     config
         Resamples and seed.
-    output
+    complementarity
         Metrics table.
 
     Raises
@@ -121,7 +122,7 @@ def compare_paths(
                 "label_set": "open",
             }
             parts += [rows.assign(**names) for rows in _rows(sums, models[-1].classes)]
-    write_metrics(parts, output, run)
+    write_metrics(parts, complementarity, run)
 
 
 def _read(paths: Sequence[Path]) -> tuple[ScoredCells, ScoredCells, ScoredCells]:

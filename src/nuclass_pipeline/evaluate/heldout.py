@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.bootstrap import Floats, divide, draw_weights
+from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights
 from nuclass_pipeline.evaluate.calibration import read_temperatures, variants
 from nuclass_pipeline.evaluate.metrics import OVERALL, PER_CLASS, Tally, pool, score_classes, score_overall, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import ALL, MEAN, POOLED, tidy, write_metrics
@@ -42,7 +43,7 @@ def score_predictions(
     calibration: Path,
     run: str,
     config: EvaluationConfig,
-    output: Path,
+    heldout: Path,
     reliability: Path,
 ) -> None:
     """Score held-out predictions: open and closed label set, raw and calibrated, per slide, mean of slides and pooled.
@@ -64,7 +65,7 @@ def score_predictions(
         Name of the run.
     config
         Bins, resamples and seed.
-    output
+    heldout
         Metrics table.
     reliability
         Table of accuracy and confidence by bin of confidence.
@@ -88,7 +89,7 @@ def score_predictions(
                 names |= {"variant": variant, "label_set": label_set}
                 rows += [part.assign(**names) for part in _score(tallies, held.classes, organs)]
                 bins += [_bins(tally, config.bins).assign(slide=slide, **names) for slide, tally in _with_pooled(tallies)]
-    write_metrics(rows, output, run)
+    write_metrics(rows, heldout, run)
     write_table(pd.concat(bins, ignore_index=True).assign(run=run), reliability, RELIABILITY)
 
 

@@ -6,7 +6,8 @@ from operator import add
 
 import numpy as np
 
-from nuclass_pipeline.evaluate.bootstrap import Floats, Integers, divide, sum_blocks
+from nuclass_pipeline.arrays import Floats, Integers
+from nuclass_pipeline.evaluate.bootstrap import divide, sum_blocks
 from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY
 
 OVERALL = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "mcc", "ece", "brier", "nll")

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.evaluate.bootstrap import Floats, interval
+from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.evaluate.bootstrap import interval
 from nuclass_pipeline.io import write_table
 from nuclass_pipeline.schemas import METRICS
 

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.bootstrap import Floats, Integers
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import read_counts, totals
 from nuclass_pipeline.io import whole_files, write_json, write_table

@@ -10,7 +10,7 @@ import scanpy as sc
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.expression.counts import match_cells, normalize, read_counts, sections_of
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, MARKERS

@@ -1,1 +1,53 @@
-"""Figures: one module each, drawn from tables only."""
+"""Figures: one module each, drawn from tables only. The list below says what each reads."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.layout import files
+
+if TYPE_CHECKING:
+    from nuclass_pipeline.config.run import Run
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure is drawn from.
+
+    Attributes
+    ----------
+    inputs
+        Arguments of `draw` in the module of the figure's name: paths, or lists of paths.
+    options
+        Its other arguments, plain values.
+    """
+
+    inputs: dict[str, str | list[str]]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def list_figures(run: "Run") -> dict[str, Figure]:
+    """Return the figures of a run by name, in the order of the report.
+
+    Raises
+    ------
+    UserError
+        If the run file numbers a figure that is not in the list.
+    """
+    heldout, unscored = run.heldout_slides, run.unscored_slides
+    predictions = {name: run.first_seed_predictions(name.strip("_"), heldout) for name in ("local", "global_", "gate")}
+    figures = {
+        "composition": Figure({"cohort": files.cohort_metrics}),
+        "registration": Figure({"registration": files.registration_metrics}),
+        "confusion": Figure({**predictions}),
+        "reliability": Figure({"reliability": files.reliability_metrics, "heldout": files.heldout_metrics}),
+        "complementarity": Figure({"complementarity": files.complementarity_metrics}),
+        "gate_map": Figure({**predictions}, {"slides": heldout}),
+        "attribution": Figure({"attribution": [files.attribution_metrics.format(seed=run.seeds[0], slide=slide) for slide in heldout]}),
+    }
+    if unscored:
+        figures["cell_map"] = Figure({"gate": run.first_seed_predictions("gate", unscored)}, {"slides": unscored})
+    for number, name in run.config.figures.items():
+        if name not in figures:
+            raise UserError("run file", f"figures.{number}", f"there is no figure {name!r}", f"Use one of {', '.join(figures)}.")
+    return figures

@@ -71,7 +71,7 @@ def _macro_f1(truth: pd.Series, found: pd.Series) -> float:
 
 
 def score_labels(
-    *, labels: Sequence[Path], truths: Sequence[Path], slides: Sequence[str], organs: Mapping[str, str], run: str, output: Path
+    *, labels: Sequence[Path], truths: Sequence[Path], slides: Sequence[str], organs: Mapping[str, str], run: str, metrics: Path
 ) -> None:
     """Score the labels of slides whose truth is known.
 
@@ -83,14 +83,14 @@ def score_labels(
         Tables `LABELS` and `TRUTH` of the same cells, in the order of `slides`.
     slides, organs, run
         Written to the rows.
-    output
+    metrics
         Table `METRICS`: model `labels`, variant `rules`, label set `open`.
     """
     files = zip(labels, truths, slides, strict=True)
     parts = [_score(label, truth).assign(slide=slide, organ=organs[slide]) for label, truth, slide in files]
     frame = pd.concat(parts, ignore_index=True).assign(run=run, model="labels", variant="rules", seed=0)
     frame = frame.assign(label="all", label_set="open", ci_low=np.nan, ci_high=np.nan)
-    write_table(frame[[column.name for column in METRICS.columns]], output, METRICS)
+    write_table(frame[[column.name for column in METRICS.columns]], metrics, METRICS)
 
 
 def _score(labels: Path, truth: Path) -> pd.DataFrame:

@@ -15,9 +15,9 @@ from scipy import sparse
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.labeling.confidence import TypeAssignment, assign_types, null_type_support
 from nuclass_pipeline.labeling.evidence import Annotator, CellExpression, choose_seeds, group_members, marker_shares
-from nuclass_pipeline.labeling.neighborhood import Floats
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.labeling.evidence import CellExpression, TypeProbabilities, group_members, marker_shares
-from nuclass_pipeline.labeling.neighborhood import Floats
 
 ENOUGH_SUPPORT = 0.5
 """A type is as good as proven when half of its marker weight is up in its cells; shuffled markers reach 0.1 to 0.4."""

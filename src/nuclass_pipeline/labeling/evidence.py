@@ -1,6 +1,6 @@
 """What ranks the admissible types of each cell. A cell's type is that whose transcripts dominate it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import softmax
 
+from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
 from nuclass_pipeline.expression.counts import normalize
 from nuclass_pipeline.knowledge.markers import Panel
-from nuclass_pipeline.labeling.neighborhood import Floats, Neighborhood
+from nuclass_pipeline.labeling.neighborhood import Neighborhood
+from nuclass_pipeline.runtime import load_entry
 
 OWN_SHARE = 0.3
 """Weight of the cell itself against its neighbours' average: mixed cells differ from their neighbours."""
@@ -113,8 +116,10 @@ def group_members(groups: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:
     return np.eye(code.max() + 1)[code], code
 
 
-ANNOTATORS: dict[str, Callable[[CellExpression], Annotator]] = {"rules": Rules.learn}
-"""What learns an annotator from a slide, by its name in a run file."""
+def fit_annotator(name: str, evidence: CellExpression) -> Annotator:
+    """Fit the annotator of this name in `CELL_ANNOTATORS` to the cells of a slide."""
+    annotator: Annotator = load_entry(CELL_ANNOTATORS[name])(evidence)
+    return annotator
 
 
 def marker_shares(evidence: CellExpression, *, discount: bool = False) -> Floats:

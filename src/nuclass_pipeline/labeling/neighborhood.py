@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-Floats = NDArray[np.float64]
+from nuclass_pipeline.arrays import Floats
 
 NEIGHBORS = 19
 """Neighbours of a cell; with itself at most a tenth of the slide."""

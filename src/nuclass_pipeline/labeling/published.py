@@ -11,7 +11,8 @@ import pandas as pd
 from scipy import sparse
 from sklearn.metrics import f1_score
 
-from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
+from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.clustering import embed
 from nuclass_pipeline.expression.counts import totals
@@ -19,7 +20,7 @@ from nuclass_pipeline.io import require
 from nuclass_pipeline.knowledge.markers import assign, read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, score_labels_table
 from nuclass_pipeline.labeling.calibration import assign_calibrated
-from nuclass_pipeline.labeling.evidence import ANNOTATORS, gather_expression
+from nuclass_pipeline.labeling.evidence import fit_annotator, gather_expression
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def label_lineages(
     evidence = gather_expression(panel, sparse.csr_matrix(kept.X), embedded.obsm["X_pca"].astype(np.float64))
     homes: Mapping[str, str | None] = assign(panel.types, wanted, file=str(file))
     groups = [homes[name] or NONE_OF_THESE for name in panel.types]
-    verdict = assign_calibrated(evidence, ANNOTATORS[labeling.annotator](evidence), groups, labeling.seed)
+    verdict = assign_calibrated(evidence, fit_annotator(labeling.annotator, evidence), groups, labeling.seed)
     frame = pd.DataFrame({"candidate": NONE_OF_THESE, "label": UNRESOLVED, "confidence": 0.0}, index=cells.obs_names)
     frame.loc[passed, "candidate"] = np.asarray(groups, object)[verdict.candidate]
     frame.loc[passed, "confidence"] = verdict.group_confidence

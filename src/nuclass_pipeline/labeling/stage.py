@@ -9,14 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts, totals
 from nuclass_pipeline.io import read_parquet, write_table
 from nuclass_pipeline.knowledge.markers import TYPES, Panel, read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, abstention_reasons
-from nuclass_pipeline.labeling.evidence import ANNOTATORS, gather_expression
-from nuclass_pipeline.labeling.neighborhood import Floats
+from nuclass_pipeline.labeling.evidence import fit_annotator, gather_expression
 from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided
 from nuclass_pipeline.schemas import CLUSTERS, LABELS
 from nuclass_pipeline.vocabulary import UNRESOLVED
@@ -99,7 +99,7 @@ def _without_evidence(table: pd.DataFrame, passed: NDArray[np.bool_]) -> pd.Data
 
 def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig) -> pd.DataFrame:
     evidence = gather_expression(panel, counts, components)
-    verdict = assign_calibrated(evidence, ANNOTATORS[config.annotator](evidence), seed=config.seed)
+    verdict = assign_calibrated(evidence, fit_annotator(config.annotator, evidence), seed=config.seed)
     why = abstention_reasons(verdict, config.min_confidence)
     candidate = np.asarray(panel.types, dtype=object)[verdict.candidate]
     return pd.DataFrame(

@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.io import whole_file
-from nuclass_pipeline.phantom.layout import Floats, Layout
+from nuclass_pipeline.phantom.layout import Layout
 from nuclass_pipeline.phantom.shapes import Shapes, areas_um2, centroids_um, polygons_um
 from nuclass_pipeline.phantom.tissue import Cells
 from nuclass_pipeline.phantom.transcripts import Transcripts

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclass_pipeline.phantom.layout import Floats
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.phantom.shapes import radius_at
 
 Image = NDArray[np.float32]

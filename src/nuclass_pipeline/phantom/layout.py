@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from nuclass_pipeline.arrays import Booleans, Floats
 
 MARGIN_UM = 60.0
 ZONE_UM = 250.0
@@ -94,7 +93,7 @@ class Layout:
     organ: str
     size_um: tuple[float, float]
     islands: Mosaic
-    tumour: Bools
+    tumour: Booleans
     lobes: Mosaic
     outline: tuple[Waves, Waves]
     stream: Waves
@@ -107,7 +106,7 @@ class Layout:
         """Width and height of the image: the tissue with its glass margin, µm."""
         return self.size_um[0] + 2 * MARGIN_UM, self.size_um[1] + 2 * MARGIN_UM
 
-    def regions(self, xy_um: Floats) -> tuple[NDArray[np.int64], Floats, Bools]:
+    def regions(self, xy_um: Floats) -> tuple[NDArray[np.int64], Floats, Booleans]:
         """Give of each point the region code, the distance into the stroma (negative in parenchyma, µm), and whether it lies by a nest."""
         island, distance = self.islands.reach(xy_um)
         tumour = self.tumour[island]
@@ -116,7 +115,7 @@ class Layout:
         region = np.where((depth > 0) | cleft, STROMA, np.where(tumour, NEST, NORMAL))
         return np.where(self.edge(xy_um) > 0, region, GLASS), depth, tumour
 
-    def clear(self, xy_um: Floats) -> Bools:
+    def clear(self, xy_um: Floats) -> Booleans:
         """Say of each point whether it lies so much nearer to islands of one kind that its surroundings leave no doubt."""
         distance, index = nearest(self.islands.centers_um, self.islands.warped(xy_um), 8)
         kind = self.tumour[index]
@@ -165,7 +164,7 @@ def _pair(rng: np.random.Generator, amplitude_um: float, wavelengths_um: tuple[f
     return Waves.draw(rng, amplitude_um, wavelengths_um), Waves.draw(rng, amplitude_um, wavelengths_um)
 
 
-def _islands(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Floats, Bools]:
+def _islands(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Floats, Booleans]:
     """Lay islands on a jittered hexagonal lattice, nests together in one zone and normal ones in the next."""
     zones, tumour = _zones(rng, size_um)
     columns, rows = (max(2, round(side / ISLAND_SPACING_UM)) for side in size_um)
@@ -176,7 +175,7 @@ def _islands(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Fl
     return centers + MARGIN_UM, tumour[nearest(zones, centers, 1)[1][:, 0]]
 
 
-def _zones(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Floats, Bools]:
+def _zones(rng: np.random.Generator, size_um: tuple[float, float]) -> tuple[Floats, Booleans]:
     """Lay zones like bricks, kinds alternating both ways, so that every strip of the slide crosses both kinds."""
     columns, rows = (max(2, round(side / ZONE_UM)) if i == 0 else max(1, round(side / ZONE_UM)) for i, side in enumerate(size_um))
     first = int(rng.integers(2))

@@ -6,9 +6,9 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-
 # Share of a cell's transcripts that are its programme; the rest is spread over the whole panel.
+from nuclass_pipeline.arrays import Floats
+
 SPECIFIC = 0.55
 
 # Transcripts of a cell of the class, the typical cell being 1.

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.phantom.classes import LOOKS
-from nuclass_pipeline.phantom.layout import Floats
 from nuclass_pipeline.phantom.tissue import Cells
 
 ANGLES = 72

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.phantom.classes import LOOKS
-from nuclass_pipeline.phantom.layout import MARGIN_UM, NEST, NORMAL, STROMA, Discs, Floats, Layout
+from nuclass_pipeline.phantom.layout import MARGIN_UM, NEST, NORMAL, STROMA, Discs, Layout
 
 # About half a local crop: most cells deeper in the stroma than this see no parenchyma in theirs.
 DEEP_UM = 27.0

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclass_pipeline.phantom.layout import Floats, nearest
+from nuclass_pipeline.arrays import Floats, Integers
+from nuclass_pipeline.phantom.layout import nearest
 from nuclass_pipeline.phantom.programs import expected_counts
 from nuclass_pipeline.phantom.shapes import Shapes, radius_at
 from nuclass_pipeline.phantom.tissue import Cells
@@ -14,7 +15,6 @@ from nuclass_pipeline.phantom.tissue import Cells
 if TYPE_CHECKING:
     from nuclass_pipeline.config.synthetic import SyntheticConfig
 
-Ints = NDArray[np.int64]
 GOOD_QV = 20.0
 # Only RNA that leaks during permeabilisation travels; the rest stays where it was.
 _LEAKING = 0.36
@@ -28,15 +28,15 @@ _GRID = 64.0
 class Transcripts:
     """One row per transcript: feature, place (µm), quality, cell (-1 is none), distance to the nearest nucleus (µm)."""
 
-    feature: Ints
+    feature: Integers
     xyz_um: NDArray[np.float32]
     qv: NDArray[np.float32]
-    cell: Ints
+    cell: Integers
     in_nucleus: NDArray[np.bool_]
     nucleus_distance_um: NDArray[np.float32]
-    origin: Ints
+    origin: Integers
 
-    def take(self, rows: Ints) -> "Transcripts":
+    def take(self, rows: Integers) -> "Transcripts":
         """Give the transcripts `rows` points at."""
         return Transcripts(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
@@ -95,7 +95,7 @@ def starve(rng: np.random.Generator, drawn: Transcripts, genes: int, n_cells: in
     return drawn.take(np.flatnonzero((drawn.cell < 0) | (rank < keep_at_most[drawn.cell])))
 
 
-def assign(xy_um: Floats, cells: Cells, shapes: Shapes) -> tuple[Ints, NDArray[np.bool_], NDArray[np.float32]]:
+def assign(xy_um: Floats, cells: Cells, shapes: Shapes) -> tuple[Integers, NDArray[np.bool_], NDArray[np.float32]]:
     """Give each point to the cell around it with the nearest nucleus.
 
     Returns
@@ -116,7 +116,7 @@ def assign(xy_um: Floats, cells: Cells, shapes: Shapes) -> tuple[Ints, NDArray[n
     return best, (best >= 0) & (gap < 0), _snap(np.maximum(least, 0))
 
 
-def _places(rng: np.random.Generator, cells: Cells, shapes: Shapes, origin: Ints, diffusion_um: float) -> Floats:
+def _places(rng: np.random.Generator, cells: Cells, shapes: Shapes, origin: Integers, diffusion_um: float) -> Floats:
     """Put half of a cell's transcripts into its nucleus, the rest round it, and let some leak away."""
     theta = rng.uniform(0, 2 * np.pi, len(origin))
     nucleus, cell = radius_at(shapes.nucleus_um, origin, theta), radius_at(shapes.cell_um, origin, theta)

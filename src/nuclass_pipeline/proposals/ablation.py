@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.config.labeling import ProposalsConfig
 from nuclass_pipeline.expression.counts import match_cells
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
@@ -52,7 +52,7 @@ class AnnotatorVariant:
 
 
 def compare_annotators(
-    *, truth: Path | None = None, config: LabelingConfig, threads: int, comparison: Path, **files: Unpack[ProposalFiles]
+    *, truth: Path | None = None, config: ProposalsConfig, threads: int, ablation: Path, **files: Unpack[ProposalFiles]
 ) -> None:
     """Propose the labels of a slide's clusters with less evidence and by other annotators, and count what that changes.
 
@@ -61,10 +61,10 @@ def compare_annotators(
     truth
         Table `TRUTH` of the same cells, if there is one; poor cells are left out, as in `score_labels`.
     config
-        A `model` makes the language model take part, whatever `cluster_annotator` says.
+        A `model` makes the language model take part, whatever `annotator` says.
     threads
         Threads for it.
-    comparison
+    ablation
         Table `ABLATION`.
     files
         As for `propose_labels`.
@@ -78,7 +78,7 @@ def compare_annotators(
         truth=_true_labels(truth, known.cells) if truth else {},
         variants=annotator_variants(model),
     )
-    write_table(frame, comparison, ABLATION)
+    write_table(frame, ablation, ABLATION)
 
 
 def annotator_variants(model: Model | None) -> tuple[AnnotatorVariant, ...]:

@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.proposals.evidence import ClusterEvidence
 from nuclass_pipeline.runtime import limit_threads
 
 logger = logging.getLogger(__name__)
 
-Floats = NDArray[np.float64]
 
 SYMBOLS = string.ascii_uppercase + string.digits + string.ascii_lowercase
 """What options are called, as far as the tokenizer has a token for it."""

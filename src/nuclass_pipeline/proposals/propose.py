@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict, Unpack, cast
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.config.study import LabelingConfig
+from nuclass_pipeline.config.labeling import ProposalsConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts
 from nuclass_pipeline.io import read_table, whole_file
 from nuclass_pipeline.knowledge.markers import Panel, admissible, read_markers, restrict_to_panel
@@ -113,13 +113,13 @@ def read_evidence(**files: Unpack[ProposalFiles]) -> SlideInputs:
     )
 
 
-def propose_labels(*, config: LabelingConfig, threads: int, proposals: Path, **files: Unpack[ProposalFiles]) -> None:
+def propose_labels(*, config: ProposalsConfig, threads: int, proposals: Path, **files: Unpack[ProposalFiles]) -> None:
     """Propose a label for each cluster of a slide, the largest cluster first.
 
     Parameters
     ----------
     config
-        `cluster_annotator`, and the `model` if it needs one.
+        `annotator`, and the `model` if it needs one.
     threads
         Threads for a language model.
     proposals
@@ -155,8 +155,8 @@ def _compositions(clusters: pd.Series, labels: pd.Series) -> dict[str, dict[str,
     return {str(name): {str(label): float(share) for label, share in row.items() if share > 0} for name, row in shares.iterrows()}
 
 
-def _annotator(config: LabelingConfig, threads: int) -> tuple[ClusterAnnotator, Writer | None]:
-    if config.cluster_annotator == "rules":
+def _annotator(config: ProposalsConfig, threads: int) -> tuple[ClusterAnnotator, Writer | None]:
+    if config.annotator == "rules":
         return RulesAnnotator(), None
     model = LanguageModel(str(config.model), threads)
     return LanguageAnnotator(cast(Reader, model)), model

@@ -22,7 +22,7 @@ def build_report(
     figures: Sequence[Path],
     tables: Sequence[Path],
     captions: Sequence[Path],
-    output: Path,
+    report: Path,
     heldout: Path | None = None,
     manifest: Path | None = None,
     config: Path | None = None,
@@ -39,7 +39,7 @@ def build_report(
         PNG figures and TSV tables in the order of the page.
     captions
         Texts; the one for `confusion.png` or `cohort.tsv` is `confusion.rst` or `cohort.rst`, and `workflow.rst` opens the page.
-    output
+    report
         HTML file.
     heldout
         Metrics of the held-out slides, for the headline scores.
@@ -69,7 +69,7 @@ def build_report(
         config=require(config).read_text(encoding="utf-8") if config else "",
         benchmarks=_grid(summarize_benchmarks(benchmarks)) if benchmarks else None,
     )
-    with whole_file(output) as partial:
+    with whole_file(report) as partial:
         partial.write_text(page, encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ def summarize_cohort(
     organs: Mapping[str, str],
     roles: Mapping[str, str],
     run: str,
-    output: Path,
+    cohort: Path,
 ) -> None:
     """Count cells by slide, part of the split and class; Unresolved is counted as a class.
 
@@ -33,7 +33,7 @@ def summarize_cohort(
         Organ, and train or heldout, of each slide.
     run
         Name of the run.
-    output
+    cohort
         Cohort table. The part `all` counts every cell of the slide, also those that the split leaves out.
 
     Raises
@@ -46,7 +46,7 @@ def summarize_cohort(
         for label, split, slide in zip(labels, splits, slides, strict=True)
     ]
     frame = pd.concat(counts, ignore_index=True).assign(run=run)
-    write_table(frame[[column.name for column in COHORT.columns]], output, COHORT)
+    write_table(frame[[column.name for column in COHORT.columns]], cohort, COHORT)
 
 
 def _count(labels: Path, split: Path) -> pd.DataFrame:

@@ -23,12 +23,12 @@ DOT_PX = 3
 
 
 def summarize_registration(
-    *, registrations: Sequence[Path], images: Sequence[Path], cells: Sequence[Path], organs: Mapping[str, str], output: Path
+    *, registrations: Sequence[Path], images: Sequence[Path], cells: Sequence[Path], organs: Mapping[str, str], registration: Path
 ) -> None:
     """Write one `REGISTRATION` row per slide; the files stand in the order of the slides in `organs`."""
     files = zip(organs.items(), registrations, images, cells, strict=True)
     rows = [_row(slide, organ, *paths) for (slide, organ), *paths in files]
-    write_table(pd.DataFrame(rows, columns=[column.name for column in REGISTRATION.columns]), output, REGISTRATION)
+    write_table(pd.DataFrame(rows, columns=[column.name for column in REGISTRATION.columns]), registration, REGISTRATION)
 
 
 def _row(slide: str, organ: str, registration: Path, image: Path, cells: Path) -> dict[str, Any]:

@@ -1,1 +1,27 @@
-"""Tables: one module each, built from metrics only."""
+"""Tables: one module each, built from tidy metrics. The list below says what each reads."""
+
+from typing import TYPE_CHECKING
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.layout import files
+
+if TYPE_CHECKING:
+    from nuclass_pipeline.config.run import Run
+
+
+def list_tables(run: "Run") -> dict[str, dict[str, str]]:
+    """Return the tables of a run by name, in the order of the report, each with the arguments of `build` in its module.
+
+    Raises
+    ------
+    UserError
+        If the run file numbers a table that is not in the list.
+    """
+    tables: dict[str, dict[str, str]] = {
+        "cohort": {"cohort": files.cohort_metrics},
+        "heldout": {"heldout": files.heldout_metrics},
+    }
+    for number, name in run.config.tables.items():
+        if name not in tables:
+            raise UserError("run file", f"tables.{number}", f"there is no table {name!r}", f"Use one of {', '.join(tables)}.")
+    return tables

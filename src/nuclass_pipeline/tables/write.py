@@ -40,7 +40,7 @@ def write_table_files(*, name: str, inputs: Mapping[str, Any], outputs: Sequence
     with whole_files(*outputs) as partials:
         for partial in partials:
             if partial.suffix == ".tex":
-                text = to_latex(frame, getattr(module, "BEST", {}), getattr(module, "GROUP", None))
+                text = to_latex(frame, getattr(module, "BEST", {}), getattr(module, "GROUPED_BY", None))
             else:
                 text = frame.to_csv(sep="\t", index=False)
             partial.write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nuclass_pipeline.config.models import GateConfig, OptimConfig
+from nuclass_pipeline.config.models import GateConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
@@ -56,12 +56,12 @@ class GateTask(TrainingTask):
     model: Gate
 
     def __init__(self, model: Gate, classes: int, config: GateConfig, seed: int) -> None:
-        super().__init__(model, classes=classes, optim=_optim(config), seed=seed)
+        super().__init__(model, classes=classes, optim=config.optim, seed=seed)
         self.config = config
 
     def rates(self) -> list[ParamGroup]:
         """Train all of the gate at one rate."""
-        return [ParamGroup(list(self.model.parameters()), self.config.lr)]
+        return [ParamGroup(list(self.model.parameters()), self.config.optim.lr_head)]
 
     def training_loss(self, batch: PathOutputs) -> Tensor:
         """Return the sum of the gate's four terms."""
@@ -109,9 +109,9 @@ def train_gate(
         raise UserError(odd.path, "meta", f"made by other models than {slides[0].path}", "Make all features with the same checkpoints.")
     train, validation = (PathOutputsDataset(read_path_outputs(slides, labels, splits, part)) for part in ("gate", "val"))
     model = Gate(taught.dims["local"], taught.dims["global"], config)
-    loaders = (make_loader(train, config.batch_size, 0, shuffle_seed=seed), make_loader(validation, config.batch_size, 0))
+    loaders = (make_loader(train, config.optim.batch_size, 0, shuffle_seed=seed), make_loader(validation, config.optim.batch_size, 0))
     with tempfile.TemporaryDirectory() as scratch:
-        plan = FitSettings(_optim(config), "cpu", "32-true", Path(scratch), "gate")
+        plan = FitSettings(config.optim, "cpu", "32-true", Path(scratch), "gate")
         best = fit_model(GateTask(model, len(taught.classes), config, seed), *loaders, plan)
     save_best(model, taught.model_copy(update={"kind": "gate", "gate": config, "seed": seed}), best, checkpoint, history)
 
@@ -164,9 +164,3 @@ def read_path_outputs(slides: Sequence[FeatureFile], labels: Sequence[Path], spl
     if not len(opinions.label):
         raise UserError(splits[0], "part", f"no labelled cell in part {part}", "Check the labels and the split.")
     return opinions
-
-
-def _optim(config: GateConfig) -> OptimConfig:
-    names = ("weight_decay", "warmup_steps", "batch_size", "max_epochs", "patience")
-    shared = {name: getattr(config, name) for name in names}
-    return OptimConfig(**shared, lr_head=config.lr, accumulate=1, checks_per_epoch=1, clip_norm=0)

@@ -8,7 +8,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.patches import extract_patches, open_patches
 from nuclass_pipeline.data.image.pyramid import build_image
@@ -151,7 +151,7 @@ def cut(folder):
     assert alignment.rotation_deg == pytest.approx(30)
     write_json({"matrix": alignment.matrix.tolist(), "xenium_mpp": 0.2125, "residual_um": 0.0}, folder / "registration.json")
     inputs = {"image": folder / "image.h5", "registration": folder / "registration.json"}
-    build_image(image=folder / "he.tif", registration=inputs["registration"], config=ImageConfig(), pyramid=inputs["image"])
+    build_image(he=folder / "he.tif", registration=inputs["registration"], config=ImageConfig(), image=inputs["image"])
     tables = {name: folder / f"{name}.parquet" for name in ("cells", "labels")}
     outputs = {"local": folder / "local.h5", "context": folder / "context.h5", "annotations": folder / "annotations.json"}
     extract_patches(slide="s", organ="lung", config=ImageConfig(), **inputs, **tables, **outputs)

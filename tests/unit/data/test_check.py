@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from nuclass_pipeline.config.study import RegistrationConfig
+from nuclass_pipeline.config.image import RegistrationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.check import DOT_COLOR, PANEL_PX, check_bundle
 from nuclass_pipeline.errors import UserError

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from nuclass_pipeline.config.study import Fractions, SplitConfig
+from nuclass_pipeline.config.evaluation import Fractions, SplitConfig
 from nuclass_pipeline.data.splits import SUBSETS, assign_subsets, split_cells
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
@@ -18,18 +18,18 @@ def cells(count, width, height, seed):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), guard_um=st.floats(0, 200), width=st.floats(800, 9000))
-def test_parts_are_at_least_a_guard_apart(seed, guard_um, width):
+@given(seed=st.integers(0, 1000), buffer_um=st.floats(0, 200), width=st.floats(800, 9000))
+def test_parts_are_at_least_a_guard_apart(seed, buffer_um, width):
     xy_um, classes = cells(1500, width, 700, seed)
-    parts = assign_subsets(xy_um, classes, SplitConfig(guard_um=guard_um, band_um=2000))
+    parts = assign_subsets(xy_um, classes, SplitConfig(buffer_um=buffer_um, band_um=2000))
     for first, second in (("train", "gate"), ("train", "val"), ("gate", "val")):
         distances = cdist(xy_um[parts == first], xy_um[parts == second], "chebyshev")
-        assert distances.size == 0 or distances.min() >= guard_um
+        assert distances.size == 0 or distances.min() >= buffer_um
 
 
 def test_shares_of_labelled_cells_follow_the_fractions_without_a_guard():
     xy_um, classes = cells(20000, 8000, 3000, 1)
-    config = SplitConfig(guard_um=0, fractions=Fractions(train=0.5, gate=0.2, val=0.3))
+    config = SplitConfig(buffer_um=0, fractions=Fractions(train=0.5, gate=0.2, val=0.3))
     labelled = classes != "Unresolved"
     parts = assign_subsets(xy_um, classes, config)[labelled]
     assert [round(float((parts == part).mean()), 2) for part in SUBSETS] == [0.5, 0.2, 0.3]

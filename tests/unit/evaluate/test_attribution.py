@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.config.models import BackboneConfig, GlobalConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, grad_cam
@@ -87,7 +88,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         "split": tmp_path / "split.parquet",
         "local": tmp_path / "local.ckpt",
         "global_": tmp_path / "global.ckpt",
-        "output": tmp_path / "attribution.parquet",
+        "attribution": tmp_path / "attribution.parquet",
         "organ": "lung",
         "slide": "s",
         "seed": 0,
@@ -96,7 +97,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_both_paths_are_explained(files: dict[str, Any]) -> None:
-    explain_cells(**files, cells_per_slide=3)
+    explain_cells(**files, config=AttributionConfig(cells=3))
     table = read_table(files["output"], ATTRIBUTION)
     assert len(table) == 6
     assert table["cell_id"].nunique() == 3
@@ -121,4 +122,4 @@ def test_features_cannot_be_explained(files: dict[str, Any]) -> None:
         file.move("keys", "cell_id")
         del file["images"]
     with pytest.raises(UserError, match="images: the dataset is missing"):
-        explain_cells(**files, cells_per_slide=3)
+        explain_cells(**files, config=AttributionConfig(cells=3))

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.calibration import calibrate_models, fit_temperature, read_temperatures
 from nuclass_pipeline.evaluate.predictions import adjust, by_model
@@ -15,7 +15,7 @@ CONFIG = EvaluationConfig(bootstrap=50)
 
 
 def _calibrate(path: Path, output: Path, slide: str = "a") -> None:
-    calibrate_models(predictions=[path], models=["gate"], seeds=[0], slides=[slide], run="r", config=CONFIG, output=output)
+    calibrate_models(predictions=[path], models=["gate"], seeds=[0], slides=[slide], run="r", config=CONFIG, calibration=output)
 
 
 @pytest.mark.parametrize("planted", [0.6, 1.0, 2.5])

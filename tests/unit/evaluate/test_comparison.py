@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights, two_sided_p
 from nuclass_pipeline.evaluate.comparison import MODELS, compare_paths, pair
@@ -28,7 +28,7 @@ def _write(root: Path, predicted: dict[str, list[int]], labels: list[str] = LABE
 def _compare(root: Path, files: list[Path], slides: list[str], bootstrap: int = 200) -> pd.DataFrame:
     organs = dict.fromkeys(slides, "lung")
     config = EvaluationConfig(bootstrap=bootstrap)
-    compare_paths(predictions=files, seeds=[0], slides=slides, organs=organs, run="r", config=config, output=root / "c.parquet")
+    compare_paths(predictions=files, seeds=[0], slides=slides, organs=organs, run="r", config=config, complementarity=root / "c.parquet")
     return read_table(root / "c.parquet", METRICS).set_index(["slide", "model", "label", "metric"]).sort_index()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from nuclass_pipeline.config.study import EvaluationConfig
+from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights, interval
 from nuclass_pipeline.evaluate.heldout import score_predictions
@@ -39,7 +39,7 @@ def _score(root: Path, files: list[Path], slides: list[str], temperature: float 
         calibration=root / "calibration.parquet",
         run="r",
         config=EvaluationConfig(bootstrap=bootstrap),
-        output=root / "heldout.parquet",
+        heldout=root / "heldout.parquet",
         reliability=root / "reliability.parquet",
     )
     return read_table(root / "heldout.parquet", METRICS).set_index(KEY)
@@ -233,6 +233,6 @@ def test_a_model_without_a_temperature_is_refused(tmp_path: Path) -> None:
             calibration=tmp_path / "calibration.parquet",
             run="r",
             config=EvaluationConfig(bootstrap=0),
-            output=tmp_path / "heldout.parquet",
+            heldout=tmp_path / "heldout.parquet",
             reliability=tmp_path / "reliability.parquet",
         )

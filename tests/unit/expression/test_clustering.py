@@ -15,7 +15,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import kneighbors_graph
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.clustering import LeidenPartition, cluster_cells, most_stable, partitions
 from nuclass_pipeline.io import read_json, read_table

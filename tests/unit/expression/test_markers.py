@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from scipy.stats import mannwhitneyu, ttest_rel
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import normalize
 from nuclass_pipeline.expression.markers import PRIOR, pseudobulk, rank_markers

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.data.xenium.read import read_cells
 from nuclass_pipeline.expression.clustering import cluster_cells
 from nuclass_pipeline.io import read_table

@@ -248,7 +248,7 @@ def test_the_report_shows_the_page_of_each_slide_under_one_heading(tmp_path: Pat
         Image.new("RGB", (8, 8)).save(page)
     captions = sorted((ROOT / "workflow/report").glob("*.rst"))
     for name, shown in (("with", pages), ("without", [])):
-        build_report(heading="x", figures=[], tables=[], captions=captions, output=tmp_path / f"{name}.html", label_reports=shown)
+        build_report(heading="x", figures=[], tables=[], captions=captions, report=tmp_path / f"{name}.html", label_reports=shown)
     html = (tmp_path / "with.html").read_text()
     places = [html.index(text) for text in ('<h2 id="labels">', '<figure id="labels-lung-1">', '<figure id="labels-lung-2">')]
     assert places == sorted(places)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from nuclass_pipeline.config import load
+from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.labeling.overrides import cluster_digests
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
@@ -175,18 +175,11 @@ def demo(tmp_path):
 
 def test_a_run_finds_what_a_person_wrote(demo):
     raw, folder = demo
-    assert load(raw, root=folder).annotation("demo-lung-1", "tsv") == []
+    assert load_run(raw, root=folder).annotation("demo-lung-1", "tsv") == []
     (folder / "config/annotation/demo-lung-1.tsv").write_text(HEAD)
-    run = load(raw, root=folder)
+    run = load_run(raw, root=folder)
     assert run.annotation("demo-lung-1", "tsv") == "config/annotation/demo-lung-1.tsv"
     assert run.annotation("demo-lung-1", "csv") == run.annotation("demo-lung-2", "tsv") == []
     (folder / "config/annotation/demo-lung-1.csv").write_text("cell_id,label\n")
     with pytest.raises(UserError, match=r"demo-lung-1 also has config/annotation/demo-lung-1\.tsv"):
-        load(raw, root=folder)
-
-
-def test_a_language_annotator_needs_a_model(demo):
-    raw, folder = demo
-    with pytest.raises(UserError, match=r"labeling: cluster_annotator llm-score needs labeling\.model: name the folder"):
-        load(raw | {"labeling": {"cluster_annotator": "llm-score"}}, root=folder)
-    assert load(raw | {"labeling": {"cluster_annotator": "llm-score", "model": "m"}}, root=folder).config.labeling.model == "m"
+        load_run(raw, root=folder)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
+from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.labeling.published import score_counts
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, score_labels, score_labels_table
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, METRICS, TRUTH
@@ -152,7 +152,7 @@ def test_scores_become_metrics(truth, labels, tmp_path):
         slides=["s"],
         organs={"s": "lung"},
         run="r",
-        output=tmp_path / "metrics.parquet",
+        metrics=tmp_path / "metrics.parquet",
     )
     found = read_table(tmp_path / "metrics.parquet", METRICS).set_index("metric")
     assert found["value"]["accuracy"] > 0.99

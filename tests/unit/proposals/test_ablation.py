@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
+from nuclass_pipeline.config.labeling import ProposalsConfig
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.proposals.ablation import (
@@ -210,7 +211,7 @@ def tables(slide, label, tmp_path_factory):
     truth = pd.DataFrame({"cell_id": planted.index, "label": planted["truth"].astype(str), "niche": "x", "poor": planted["poor"]})
     write_table(truth.sample(frac=1, random_state=0), folder / "truth.parquet", TRUTH)
     more = {name: folder / f"{name}.parquet" for name in ("markers", "labels", "truth")}
-    return files | more | {"organ": "lung", "config": LabelingConfig(), "threads": 1}
+    return files | more | {"organ": "lung", "config": ProposalsConfig(), "threads": 1}
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def stage(tables, markers_tsv, tmp_path):
     """Give a function that runs the stage, with other arguments where they are given."""
 
     def run(**other):
-        compare_annotators(**(tables | {"knowledge": markers_tsv} | other), comparison=tmp_path / "ablation.parquet")
+        compare_annotators(**(tables | {"knowledge": markers_tsv} | other), ablation=tmp_path / "ablation.parquet")
         return read_table(tmp_path / "ablation.parquet", ABLATION)
 
     return run
@@ -255,7 +256,7 @@ def test_the_truth_of_a_cluster_is_that_of_its_cells_that_are_not_poor(stage, ta
 
 
 def test_a_language_model_takes_part_if_the_run_file_names_one(stage, tmp_path):
-    config = LabelingConfig(model=str(write_model(tmp_path / "model")))
+    config = ProposalsConfig(model=str(write_model(tmp_path / "model")))
     found = stage(config=config)
     assert found.groupby(["annotator", "answer"]).size().to_dict() == {
         ("llm-score", "constrained"): 6,

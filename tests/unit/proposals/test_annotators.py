@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.io import write_table
 from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel

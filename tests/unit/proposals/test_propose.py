@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import ClusteringConfig, LabelingConfig
+from nuclass_pipeline.config.expression import ClusteringConfig
+from nuclass_pipeline.config.labeling import ProposalsConfig
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.knowledge.markers import admissible
@@ -44,7 +45,7 @@ def proposals(folder, counts, knowledge, out, config=None, **more):
         **more,
         knowledge=knowledge,
         organ="lung",
-        config=config or LabelingConfig(),
+        config=config or ProposalsConfig(),
         threads=1,
         proposals=out / "proposals.tsv",
     )
@@ -142,7 +143,7 @@ def test_a_slide_without_clusters_has_no_proposals(review, slide, markers_tsv, t
 
 
 def test_a_language_model_proposes_admissible_labels_only(review, slide, markers_tsv, tmp_path):
-    config = LabelingConfig(cluster_annotator="llm-score", model=str(write_model(tmp_path / "model")))
+    config = ProposalsConfig(annotator="llm-score", model=str(write_model(tmp_path / "model")))
     found = proposals(review, slide / "counts.h5ad", markers_tsv, tmp_path, config)
     assert len(found) == len(PLANTED_GENES)
     assert set(found["proposal"]) <= set(admissible("lung"))

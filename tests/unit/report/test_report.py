@@ -59,7 +59,7 @@ def _inputs(root: Path) -> dict[str, Any]:
         "manifest": root / "manifest.json",
         "config": root / "config.yaml",
         "benchmarks": sorted((root / "benchmarks").rglob("*.tsv"), reverse=True),
-        "output": root / "report.html",
+        "report": root / "report.html",
     }
 
 
@@ -135,7 +135,7 @@ def test_benchmarks_are_summed_by_rule(tmp_path: Path) -> None:
 
 def test_a_report_of_figures_alone(tmp_path: Path) -> None:
     inputs = _inputs(tmp_path)
-    wanted = {name: inputs[name] for name in ("heading", "figures", "captions", "output")}
+    wanted = {name: inputs[name] for name in ("heading", "figures", "captions", "report")}
     build_report(**wanted, tables=[])
     html = (tmp_path / "report.html").read_text()
     assert "Tables" not in html
@@ -146,7 +146,7 @@ def test_a_figure_without_a_caption_is_an_error(tmp_path: Path) -> None:
     inputs = _inputs(tmp_path) | {"captions": []}
     with pytest.raises(UserError, match=r"there is no confusion\.rst"):
         build_report(**inputs)
-    assert not inputs["output"].exists()
+    assert not inputs["report"].exists()
 
 
 def test_every_figure_and_table_has_a_caption() -> None:

@@ -40,7 +40,7 @@ def _summarize(root: Path, files: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
         organs={"a": "lung", "b": "ovary"},
         roles={"a": "train", "b": "heldout"},
         run="r",
-        output=root / "cohort.parquet",
+        cohort=root / "cohort.parquet",
     )
     return read_table(root / "cohort.parquet", COHORT)
 

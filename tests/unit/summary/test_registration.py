@@ -31,7 +31,7 @@ def test_each_slide_gets_its_numbers_and_a_picture_with_its_cells(tmp_path):
         key: [tmp_path / slide / name for slide in ("a", "b")]
         for key, name in (("registrations", "registration.json"), ("images", "image.h5"), ("cells", "cells.parquet"))
     }
-    summarize_registration(**files, organs={"a": "lung", "b": "colon"}, output=tmp_path / "registration.parquet")
+    summarize_registration(**files, organs={"a": "lung", "b": "colon"}, registration=tmp_path / "registration.parquet")
     table = read_table(tmp_path / "registration.parquet", REGISTRATION)
     assert table["organ"].tolist() == ["lung", "colon"]
     assert table[["shift_x_um", "shift_y_um", "agreement_best"]].to_numpy().tolist() == [[1, -2, 0.5]] * 2

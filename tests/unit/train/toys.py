@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 
 from nuclass_pipeline.config.compute import Compute
-from nuclass_pipeline.config.models import BackboneConfig, GateConfig, GlobalConfig, LocalConfig, OptimConfig
+from nuclass_pipeline.config.models import (
+    BackboneConfig,
+    GateConfig,
+    GateOptimConfig,
+    GlobalConfig,
+    GlobalOptimConfig,
+    LocalConfig,
+    LocalOptimConfig,
+)
 
 CLASSES = ("Acinar", "Ductal", "Macrophage", "T_Cell")
 COLORS = np.array([[200, 60, 60], [60, 60, 200]])
@@ -57,12 +65,12 @@ def write_slide(folder: Path, cells: int, seed: int, side: int = 32, wide: int =
     return files
 
 
-def optim(**changes: Any) -> OptimConfig:
+def optim(kind: type[LocalOptimConfig] = LocalOptimConfig, **changes: Any) -> LocalOptimConfig:
     base = {
         "lr_backbone": 1e-3, "lr_head": 1e-3, "layer_decay": 1.0, "warmup_steps": 2, "batch_size": 32,
         "accumulate": 1, "max_epochs": 3, "checks_per_epoch": 1,
     }  # fmt: skip
-    return OptimConfig(**{**base, **changes})
+    return kind(**{**base, **changes})
 
 
 def local_config(**changes: Any) -> LocalConfig:
@@ -77,12 +85,18 @@ def local_config(**changes: Any) -> LocalConfig:
 
 
 def global_config(**changes: Any) -> GlobalConfig:
-    base = {"context": BackboneConfig(name="tiny-resnet", image_px=32), "optim": optim(), "lr_context": 1e-3, "projection": 32}
+    base = {
+        "context": BackboneConfig(name="tiny-resnet", image_px=32),
+        "optim": optim(GlobalOptimConfig),
+        "lr_context": 1e-3,
+        "projection": 32,
+    }
     return GlobalConfig(**{**base, **changes})
 
 
 def gate_config(**changes: Any) -> GateConfig:
-    return GateConfig(**{"warmup_steps": 2, "batch_size": 32, "max_epochs": 10, "lr": 2e-3, "projection": 16, "hidden": (16, 8), **changes})
+    optim = GateOptimConfig(lr_head=2e-3, warmup_steps=2, batch_size=32, max_epochs=10)
+    return GateConfig(**{"optim": optim, "projection": 16, "hidden": (16, 8), **changes})
 
 
 def training_files(slides: list[dict[str, Any]]) -> dict[str, Any]:

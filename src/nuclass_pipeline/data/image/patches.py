@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import read_registration
 from nuclass_pipeline.data.image.windows import cut_window, open_image, overlap
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, require, whole_file, whole_files, write_json
+from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.schemas import CELLS, LABELS
 from nuclass_pipeline.units import ImagePixel, Micron
 
@@ -47,8 +48,8 @@ def extract_patches(
     ids = table["cell_id"].tolist()
     classes = read_table(labels, LABELS).set_index("cell_id")["label"]
     with whole_files(local, context, annotations) as (local_partial, context_partial, annotations_partial):
-        write_patches(local_partial, image, ids, xy_px, config.local_px, config)
-        padded = write_patches(context_partial, image, ids, xy_px, config.context_px, config)
+        write_patches(local_partial, image, ids, xy_px, LOCAL_PX, config)
+        padded = write_patches(context_partial, image, ids, xy_px, CONTEXT_PX, config)
         write_json(_annotations(slide, organ, table, xy_px, classes, padded, config.mpp), annotations_partial)
 
 

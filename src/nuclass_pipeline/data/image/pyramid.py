@@ -13,7 +13,7 @@ import imagecodecs
 import numba
 import numpy as np
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import read_registration
 from nuclass_pipeline.data.image.resample import resample, resampled_shape
 from nuclass_pipeline.data.image.slide import RGB, HeImage
@@ -30,7 +30,7 @@ STORED_RAW = 1
 """HDF5's mask of the filters that a chunk went without."""
 
 
-def build_image(*, image: Path, registration: Path, config: ImageConfig, pyramid: Path, threads: int = 1) -> None:
+def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Path, threads: int = 1) -> None:
     """Resample the H&E to `config.mpp` and write its pyramid; the pixels do not hang on the number of threads.
 
     The image keeps the orientation of the H&E: turning it would blur every nucleus, while cells can be turned exactly.
@@ -38,14 +38,14 @@ def build_image(*, image: Path, registration: Path, config: ImageConfig, pyramid
     alignment, _ = read_registration(registration)
     scale = alignment.mpp_he / config.mpp
     with (
-        HeImage(image) as he,
+        HeImage(he) as slide,
         ThreadPoolExecutor(threads) as pool,
-        whole_file(pyramid) as partial_file,
+        whole_file(image) as partial_file,
         h5py.File(partial_file, "w", libver="v110") as file,
     ):
-        height, width = resampled_shape(he, scale)
+        height, width = resampled_shape(slide, scale)
         finest = create_level(file, 0, height, width, config.mpp, pool)
-        for number, band in enumerate(resample(he, scale, CHUNK_PX, threads), start=1):
+        for number, band in enumerate(resample(slide, scale, CHUNK_PX, threads), start=1):
             finest.add(band)
             if number % 16 == 0:
                 logger.info("row %d of %d", number * CHUNK_PX, height)

@@ -1,7 +1,6 @@
 """H&E images as they come: OME-TIFF, plain TIFF or SVS, read by region and never whole."""
 
 import math
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require
+from nuclass_pipeline.io import READ_ERRORS, require
 
 RGB = NDArray[np.uint8]
 OTHER_COLORS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB)
@@ -21,8 +20,6 @@ READ_AHEAD = 8 * 2**20
 """Bytes of compressed tiles that are read at once; decoded they are some twenty times as many."""
 BAND_PX = 512
 """Least rows of a band: of low strips many are taken together."""
-BROKEN = (OSError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, struct.error)
-"""What readers of TIFF raise where a file is broken."""
 
 
 class HeImage:
@@ -42,7 +39,7 @@ class HeImage:
             self._tiff = tifffile.TiffFile(self.path)
             self._series = self._tiff.series[0]
             self._levels = [_as_array(zarr.open(level.aszarr(), mode="r")) for level in self._series.levels]
-        except BROKEN as error:
+        except READ_ERRORS as error:
             raise UserError(path, "file", f"not a readable TIFF ({error})", "Copy the H&E again.") from error
         self._check_length()
         self._axes = self._check_axes()
@@ -73,7 +70,7 @@ class HeImage:
         index = tuple(window.get(axis, slice(0, 3) if axis in "SC" else 0) for axis in self._axes)
         try:
             region = np.asarray(self._levels[level][index])
-        except BROKEN as error:
+        except READ_ERRORS as error:
             raise self._undecodable(top, error) from error
         return np.ascontiguousarray(region if self._axes[-1] in "SC" else np.moveaxis(region, 0, -1), dtype=np.uint8)
 
@@ -106,7 +103,7 @@ class HeImage:
         while filled < len(place) * width:
             try:
                 tile, (_, _, row, left, _), (_, length, columns, _) = next(segments)
-            except BROKEN as error:
+            except READ_ERRORS as error:
                 raise self._undecodable(top + filled // (tile_px * width) * tile_px, error) from error
             part = place[row - top : row - top + length, left : left + columns]
             part[...] = self._series.keyframe.nodata if tile is None else tile[0, : part.shape[0], : part.shape[1], :3]
@@ -143,7 +140,7 @@ class HeImage:
     def _embedded_mpp(self) -> float | None:
         try:
             mpp = _claimed_mpp(self._tiff)
-        except (SyntaxError, *BROKEN) as error:
+        except (SyntaxError, *READ_ERRORS) as error:
             problem = f"the pixel size in it cannot be read ({error})"
             raise UserError(self.path, "ImageDescription", problem, "Write the H&E again.") from error
         if mpp is not None and not math.isfinite(mpp):

@@ -13,10 +13,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.patches import write_keys
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, require, whole_file, whole_files, write_table
+from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.schemas import CELLS, LABELS
 from nuclass_pipeline.vocabulary import LINEAGES, UNRESOLVED, read_label_map
 
@@ -55,8 +56,8 @@ def import_trio(
     with whole_files(cells, labels, local, context) as (cells_partial, labels_partial, local_partial, context_partial):
         write_table(_cell_table(annotations, records, config.mpp), cells_partial, CELLS)
         write_table(_label_table(list(records), aligned.labels), labels_partial, LABELS)
-        link_patches(local_source, local_partial, list(records), config.local_px, config)
-        link_patches(context_source, context_partial, list(records), config.context_px, config)
+        link_patches(local_source, local_partial, list(records), LOCAL_PX, config)
+        link_patches(context_source, context_partial, list(records), CONTEXT_PX, config)
 
 
 def _values(path: Path, records: dict[str, Any], field: str) -> list[Any]:

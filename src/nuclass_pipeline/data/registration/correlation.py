@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter
 
-from nuclass_pipeline.config.study import RegistrationConfig
+from nuclass_pipeline.config.image import RegistrationConfig
 from nuclass_pipeline.data.alignment import Alignment
 from nuclass_pipeline.data.image.resample import resample
 from nuclass_pipeline.data.image.slide import HeImage

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.pictures import densest_square, draw_detail, nuclei_of_bundle, write_pair
 from nuclass_pipeline.data.image.slide import HeImage

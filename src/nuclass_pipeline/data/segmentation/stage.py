@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from nuclass_pipeline.config.study import SegmentationConfig
+from nuclass_pipeline.config.image import SegmentationConfig
 from nuclass_pipeline.data.alignment import MAX_MPP, MIN_MPP, Alignment
 from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark, mark_outlines, write_pair
 from nuclass_pipeline.data.image.slide import HeImage

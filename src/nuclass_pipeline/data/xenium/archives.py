@@ -25,7 +25,17 @@ UNPACK_BLOCK = 1 << 22
 MAX_COMPRESSION_RATIO = 200
 """Unpacked bytes per byte of the archive; a bundle's tables and images are compressed already and give 1 to 10."""
 DISTRUST = "Do not use this archive."
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, BadGzipFile, EOFError, LZMAError, RuntimeError, ValueError, struct.error, zlib.error)
+BROKEN_ARCHIVE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    BadGzipFile,
+    EOFError,
+    LZMAError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def unpack_bundle(*, archive: Path, manifest: Path) -> None:
                 _unpack_members(_zip_members(bundle, archive), archive, manifest)
         else:
             raise zipfile.BadZipFile("neither zip nor tar, or without its end")
-    except BROKEN as error:
+    except BROKEN_ARCHIVE as error:
         raise UserError(archive, "file", f"not a readable archive, or cut off ({error})", "Remove it and get it again.") from error
     except OSError as error:
         raise UserError(archive, "file", f"cannot be unpacked ({error})", "Mend that and run again; whole files are kept.") from error

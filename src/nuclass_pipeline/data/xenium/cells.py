@@ -8,8 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nuclass_pipeline.data.xenium.matrix import COUNTERS, READABLE, decode_ids, open_zarr, whole_array
+from nuclass_pipeline.data.xenium.matrix import COUNTERS, decode_ids, open_zarr, whole_array
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import READ_ERRORS
 
 REQUIRED_CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid", "transcript_counts")
 MAY_BE_EMPTY = ("cell_area", "nucleus_area", "nucleus_count")
@@ -72,7 +73,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         columns = _wanted(path, pq.read_schema(path).names)
         # The index that another program may have saved with the table would hide the ids.
         frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
-    except (pa.ArrowException, *READABLE) as error:
+    except (pa.ArrowException, *READ_ERRORS) as error:
         raise UserError(path, "file", f"not a readable Parquet file ({error})", "Copy the file again.") from error
     return frame
 
@@ -83,7 +84,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         columns = _wanted(path, pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist())
         # Read whole, because rows that are too long pass where columns are chosen.
         return pd.read_csv(path, dtype={"cell_id": str})[columns]
-    except READABLE as error:
+    except READ_ERRORS as error:
         raise UserError(path, "file", f"not a readable CSV ({error})", "Copy the file again.") from error
 
 
@@ -93,7 +94,7 @@ def _read_zarr(path: Path) -> pd.DataFrame:
             summary = pd.DataFrame(whole_array(group, "cell_summary"), columns=list(group["cell_summary"].attrs["column_names"]))
             ids = decode_ids(whole_array(group, "cell_id"))
             frame = summary.rename(columns=SUMMARY).assign(cell_id=ids)
-    except READABLE as error:
+    except READ_ERRORS as error:
         raise UserError(path, "file", f"not a readable Zarr of cells ({error})", "Copy the file again.") from error
     frame = frame[_wanted(path, frame.columns.tolist(), REQUIRED_CELL_COLUMNS[:3])]
     if "nucleus_count" in frame and np.isfinite(frame["nucleus_count"]).all():

@@ -9,8 +9,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from nuclass_pipeline.data.xenium.matrix import READABLE
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import READ_ERRORS
 
 BATCH_ROWS, BUFFER_BYTES, BLOCK_BYTES = 2**18, 2**20, 2**24
 COPY_AGAIN = "Copy the file again, or take it out of the bundle, which may lack it."
@@ -39,7 +39,7 @@ def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str]) 
         # Without a buffer of its own, each column of a row group is held whole, and a file may be one row group.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=_wanted(path, file.schema_arrow.names, required, optional))
-    except (pa.ArrowException, *READABLE) as error:
+    except (pa.ArrowException, *READ_ERRORS) as error:
         raise UserError(path, "file", f"not a readable Parquet file ({error})", COPY_AGAIN) from error
 
 
@@ -52,7 +52,7 @@ def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str]) -> I
         as_text = pacsv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, pa.string()))
         with pacsv.open_csv(path, read_options=blocks, convert_options=as_text) as batches:
             yield from batches
-    except (pa.ArrowException, *READABLE) as error:
+    except (pa.ArrowException, *READ_ERRORS) as error:
         raise UserError(path, "file", f"not a readable CSV ({error})", COPY_AGAIN) from error
 
 

@@ -2,10 +2,8 @@
 
 import gzip
 import io
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import READ_ERRORS
 
 
 @dataclass(frozen=True)
@@ -30,24 +29,6 @@ class Matrix:
     counts: sparse.csr_matrix
     cell_ids: NDArray[np.str_]
     features: pd.DataFrame
-
-
-READABLE = (
-    OSError,
-    LookupError,
-    ArithmeticError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-    EOFError,
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What readers of foreign files raise where one is broken, or not laid out as expected."""
 
 
 def read_matrix(bundle: Path) -> Matrix:
@@ -61,7 +42,7 @@ def read_matrix(bundle: Path) -> Matrix:
     path = matrix_file(bundle)
     try:
         matrix = MATRIX_READERS[path.name](path)
-    except READABLE as error:
+    except READ_ERRORS as error:
         problem = f"not a readable cell–feature matrix ({str(error) or type(error).__name__})"
         raise UserError(path, "file", problem, "Copy the file again.") from error
     _check(path, matrix)
@@ -131,7 +112,7 @@ def read_mtx(path: Path) -> Matrix:
     stream = io.BytesIO(gzip.decompress(members[wanted[0]]))
     try:
         matrix = sparse.csr_matrix(scipy.io.mmread(stream).T)
-    except READABLE as error:
+    except READ_ERRORS as error:
         # The parser, which the traceback keeps, seeks in the stream when it is freed, and a closed stream then ends the interpreter.
         raise ValueError(str(error)) from error.with_traceback(None)
     return Matrix(matrix, np.array(barcodes.decode().split()), table)

@@ -4,13 +4,13 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import NMF
 
+from nuclass_pipeline.arrays import Floats
+
 logger = logging.getLogger(__name__)
 
-Floats = NDArray[np.float64]
 
 MAX_ROUNDS = 500
 """Rounds after which a factorisation stops, converged or not."""

@@ -1,13 +1,12 @@
 """Which cells are near each other, as sparse matrices with one block per section, and averaging over them."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from nuclass_pipeline.config.domains import DomainsConfig
-
-Floats = NDArray[np.float64]
+from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.config.expression import DomainsConfig
 
 
 def near(xy_um: Floats, sections: ArrayLike, radius_um: float) -> sparse.csr_array:

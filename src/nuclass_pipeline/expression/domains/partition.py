@@ -3,13 +3,11 @@
 import anndata as ad
 import numpy as np
 import scanpy as sc
-from numpy.typing import NDArray
 from scipy import sparse
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.expression.clustering import EXACT_CELLS
 from nuclass_pipeline.expression.domains.graphs import normalize_rows
-
-Floats = NDArray[np.float64]
 
 
 def feature_graph(weights: Floats, neighbors: int, seed: int) -> sparse.csr_array:

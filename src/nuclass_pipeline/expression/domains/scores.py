@@ -4,16 +4,15 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.expression.clustering import Codes
 from nuclass_pipeline.expression.domains.factors import Factors
 from nuclass_pipeline.expression.domains.graphs import normalize_rows
-
-Floats = NDArray[np.float64]
 
 SAMPLE = 10_000
 """Cells for the scores that compare all pairs."""

@@ -8,12 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.config.expression import DomainsConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.clustering import MIN_CELLS
 from nuclass_pipeline.expression.counts import match_cells, read_counts, sections_of, totals
 from nuclass_pipeline.expression.domains.factors import Factors, log_rates
-from nuclass_pipeline.expression.domains.graphs import Floats, crowding, near, spatial_graph
+from nuclass_pipeline.expression.domains.graphs import crowding, near, spatial_graph
 from nuclass_pipeline.expression.domains.hsnmf import DomainFit, fit_domains, smooth
 from nuclass_pipeline.expression.domains.scores import adjacency, chaos, explained_variance, marker_scores, mean, morans_i, separation
 from nuclass_pipeline.io import read_table, whole_files, write_table

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, hypergeom, norm
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.expression.markers import MAX_P
 from nuclass_pipeline.expression.programs.library import GeneSet
 
-Floats = NDArray[np.float64]
 Positions = NDArray[np.intp] | NDArray[np.uint16]
 
 WEIGHT = 0.5

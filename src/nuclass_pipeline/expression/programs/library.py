@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-from nuclass_pipeline.config.programs import GAF_SUFFIXES
+from nuclass_pipeline.config.expression import GAF_SUFFIXES
 from nuclass_pipeline.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import pandas as pd
 import scanpy as sc
 from numpy.typing import NDArray
 
-from nuclass_pipeline.config.programs import ProgramsConfig
+from nuclass_pipeline.config.expression import ProgramsConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import match_cells, normalize, read_counts
 from nuclass_pipeline.expression.programs.enrichment import Hit, over_representation, rank_enrichment, reliable, sets_on_panel, strength

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.knowledge.organs import ORGAN_TYPES, OrganTypes
 from nuclass_pipeline.knowledge.sources.combine import MAX_WEIGHT, tabulate
 from nuclass_pipeline.knowledge.sources.files import Origin, read_download, to_numbers
 from nuclass_pipeline.knowledge.sources.symbols import Symbols
-
-Floats = NDArray[np.float64]
 
 PANGLAO = Origin(
     "PanglaoDB_markers_27_Mar_2020.tsv.gz",

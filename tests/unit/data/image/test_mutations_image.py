@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
-from nuclass_pipeline.config.study import ImageConfig, RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.image import ImageConfig, RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.data.registration.stage import register_image
 from nuclass_pipeline.io import read_json, write_table

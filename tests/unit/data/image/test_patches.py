@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.patches import extract_patches, open_patches, write_patches
 from nuclass_pipeline.data.image.trio import import_trio
 from nuclass_pipeline.data.image.windows import cut_window

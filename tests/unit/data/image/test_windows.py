@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nuclass_pipeline.config.study import ImageConfig
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.image.windows import cut_window, open_image
@@ -53,10 +53,10 @@ def test_image_has_the_target_pixel_size_and_a_mean_pyramid(tmp_path):
     pixels[300:340, 500:580] = (100, 60, 140)
     config = ImageConfig()
     build_image(
-        image=write_tiff(tmp_path / "he.tif", pixels),
+        he=write_tiff(tmp_path / "he.tif", pixels),
         registration=write_registration(tmp_path / "registration.json", 0.5),
         config=config,
-        pyramid=tmp_path / "image.h5",
+        image=tmp_path / "image.h5",
     )
     with open_image(tmp_path / "image.h5") as file:
         level = file["level_0"][...]
@@ -73,7 +73,7 @@ def test_every_level_holds_the_means_of_the_finer_one(tmp_path, height, width):
     """Also where sides are odd, lower than a chunk, or a single pixel."""
     path = write_tiff(tmp_path / "he.tif", np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
     registration = write_registration(tmp_path / "registration.json", 0.25)
-    build_image(image=path, registration=registration, config=ImageConfig(), pyramid=tmp_path / "image.h5", threads=3)
+    build_image(he=path, registration=registration, config=ImageConfig(), image=tmp_path / "image.h5", threads=3)
     with open_image(tmp_path / "image.h5") as file:
         assert (file["level_0"][...] == tifffile.imread(path)).all()
         assert max(file[f"level_{len(file) - 1}"].shape) <= 512 < max(file[f"level_{len(file) - 2}"].shape)
@@ -92,7 +92,7 @@ def test_chunks_that_do_not_shrink_are_stored_as_they_are(tmp_path):
     pixels[256:] = 243
     registration = write_registration(tmp_path / "registration.json", 0.25)
     path = write_tiff(tmp_path / "he.tif", pixels)
-    build_image(image=path, registration=registration, config=ImageConfig(), pyramid=tmp_path / "image.h5")
+    build_image(he=path, registration=registration, config=ImageConfig(), image=tmp_path / "image.h5")
     with open_image(tmp_path / "image.h5") as file:
         chunks = [file["level_0"].id.get_chunk_info(number) for number in range(2)]
         assert [chunk.filter_mask for chunk in chunks] == [1, 0]
@@ -126,7 +126,7 @@ def test_a_truncated_image_is_one_line_and_leaves_nothing(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     registration = write_registration(tmp_path / "registration.json", 0.25)
     with pytest.raises(UserError, match=r"he\.tif"):
-        build_image(image=path, registration=registration, config=ImageConfig(), pyramid=tmp_path / "image.h5")
+        build_image(he=path, registration=registration, config=ImageConfig(), image=tmp_path / "image.h5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["he.tif", "registration.json"]
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage

@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from nuclass_pipeline.config.study import RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX

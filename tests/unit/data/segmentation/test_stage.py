@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 from scipy.spatial import KDTree
 
-from nuclass_pipeline.config.study import ImageConfig, SegmentationConfig
+from nuclass_pipeline.config.image import ImageConfig, SegmentationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.alignment import read_alignment, read_registration
 from nuclass_pipeline.data.image.pictures import DOT_COLOR
@@ -54,7 +54,7 @@ def phantom(tmp_path_factory):
     make_slide(organ="pancreas", seed=4, config=SyntheticConfig(cells=900), truth=folder / "truth.parquet", **files)
     mapping = read_alignment(files["alignment"], 0.2125)
     measure_image(image=files["image"], mpp=mapping.mpp_he, registration=folder / "registration.json")
-    build_image(image=files["image"], registration=folder / "registration.json", config=ImageConfig(), pyramid=folder / "image.h5")
+    build_image(he=files["image"], registration=folder / "registration.json", config=ImageConfig(), image=folder / "image.h5")
     cells = read_cell_table(folder / "outs")
     xy_um = mapping.to_he(Micron(cells[["x_centroid", "y_centroid"]].to_numpy(dtype=float))) * mapping.mpp_he
     return folder / "image.h5", xy_um
@@ -101,9 +101,7 @@ def test_the_picture_shows_centroids_and_outlines(phantom, tmp_path):
 
 def test_an_image_without_a_nucleus_is_one_line_and_leaves_nothing(tmp_path):
     measure_image(image=write_he(tmp_path / "he.ome.tif", 0.25), registration=tmp_path / "registration.json")
-    build_image(
-        image=tmp_path / "he.ome.tif", registration=tmp_path / "registration.json", config=ImageConfig(), pyramid=tmp_path / "image.h5"
-    )
+    build_image(he=tmp_path / "he.ome.tif", registration=tmp_path / "registration.json", config=ImageConfig(), image=tmp_path / "image.h5")
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match=r"image\.h5: level_0: no nucleus is found by watershed\. .*segmentation\.threshold_od"):
         segment_nuclei(image=tmp_path / "image.h5", config=SegmentationConfig(), gpu=False, **outputs(tmp_path / "out"))

@@ -13,8 +13,8 @@ from scipy.ndimage import label
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from nuclass_pipeline.data.segmentation.methods import watershed_nuclei
 from nuclass_pipeline.data.segmentation.tiles import _solid, outline, polygon_area, segment_image, tile_grid
+from nuclass_pipeline.data.segmentation.watershed import watershed_nuclei
 
 MPP = 0.25
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])

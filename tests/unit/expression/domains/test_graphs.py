@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
-from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.config.expression import DomainsConfig
 from nuclass_pipeline.expression.domains.graphs import crowding, diffuse, near, normalize_rows, spatial_graph, transition
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.config.expression import DomainsConfig
 from nuclass_pipeline.expression.domains.factors import log_rates
 from nuclass_pipeline.expression.domains.graphs import diffuse, spatial_graph
 from nuclass_pipeline.expression.domains.hsnmf import DomainFit, fit_domains

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 
-from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.config.expression import DomainsConfig
 from nuclass_pipeline.expression.domains.factors import Factors
 from nuclass_pipeline.expression.domains.graphs import near, spatial_graph
 from nuclass_pipeline.expression.domains.scores import SAMPLE, adjacency, chaos, explained_variance, marker_scores, morans_i, separation

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from sklearn.metrics import adjusted_rand_score
 
-from nuclass_pipeline.config.domains import DomainsConfig
+from nuclass_pipeline.config.expression import DomainsConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.domains.stage import find_domains
 from nuclass_pipeline.io import read_table

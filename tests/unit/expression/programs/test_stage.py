@@ -9,8 +9,7 @@ import pytest
 from pydantic import ValidationError
 from scipy import sparse
 
-from nuclass_pipeline.config.programs import ProgramsConfig
-from nuclass_pipeline.config.study import ClusteringConfig
+from nuclass_pipeline.config.expression import ClusteringConfig, ProgramsConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.expression.programs.stage import NO_PROGRAM, find_programs

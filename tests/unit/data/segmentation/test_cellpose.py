@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nuclass_pipeline.data.segmentation.methods import cellpose_nuclei
+from nuclass_pipeline.data.segmentation.cellpose import cellpose_nuclei
 from nuclass_pipeline.errors import UserError
 
 TILE = np.full((200, 240, 3), 230, np.uint8)

@@ -1,0 +1,54 @@
+"""The H&E: how it is resampled, how its registration is checked, how its nuclei are found."""
+
+from dataclasses import dataclass
+
+from pydantic import Field, field_validator
+
+from nuclass_pipeline.config.base import Section
+
+
+class ImageConfig(Section):
+    """The resampled H&E and the windows cut from it."""
+
+    mpp: float = Field(0.25, gt=0, description="pixel size of image.h5, µm")
+    fill: int = Field(255, ge=0, le=255, description="value outside the slide; 255 is white, as empty glass")
+    materialize: bool = Field(False, description="write real copies of the patches instead of virtual windows")
+
+
+class RegistrationConfig(Section):
+    """When the H&E may be trusted to lie on the cells."""
+
+    max_shift_um: float = Field(5.0, gt=0, description="largest residual shift between haematoxylin and nuclei, µm")
+    search_um: float = Field(30.0, gt=0, description="largest shift looked for, µm")
+    windows: int = Field(12, ge=0, description="squares in which the nuclei of the H&E are found as a second opinion; 0 does without")
+
+
+@dataclass(frozen=True)
+class SegmenterSpec:
+    """A segmentation method: what makes it, as `module:function` in the package, and whether it runs on the GPU where there is one."""
+
+    factory: str
+    uses_gpu: bool = False
+
+
+SEGMENTERS = {
+    "watershed": SegmenterSpec("data.segmentation.watershed:watershed_segmenter"),
+    "cellpose": SegmenterSpec("data.segmentation.cellpose:cellpose_segmenter", uses_gpu=True),
+}
+"""The registry: name in `segmentation.method` → where the method is."""
+
+
+class SegmentationConfig(Section):
+    """How nuclei are found on an H&E: all of a slide of kind image, and a sample of a Xenium slide to check its registration."""
+
+    method: str = Field("watershed", description="watershed needs no weights; cellpose is slow without a GPU")
+    weights: str = Field("resources/weights/cellpose/cpsam_v2", description="weights of Cellpose 4")
+    threshold_od: float = Field(0.16, gt=0, description="watershed: least optical density of haematoxylin in a nucleus")
+    tile_px: int = Field(2048, ge=512, description="side of the tiles that are segmented one by one, px of image.h5")
+
+    @field_validator("method")
+    @classmethod
+    def _method_is_registered(cls, method: str) -> str:
+        if method not in SEGMENTERS:
+            raise ValueError(f"unknown method; use one of {', '.join(SEGMENTERS)}")
+        return method

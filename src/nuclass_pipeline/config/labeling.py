@@ -1,0 +1,43 @@
+"""Labels of cells, and proposals of labels for clusters."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nuclass_pipeline.config.base import Section
+
+CELL_ANNOTATORS = {"rules": "labeling.evidence:Rules.learn"}
+"""The registry: name in `labeling.annotator` → what fits the annotator to a slide, as `module:function` in the package."""
+
+
+class LabelingConfig(Section):
+    """How marker evidence becomes the label of a cell."""
+
+    annotator: str = Field("rules", description="what ranks the admissible labels of a cell; the names are in CELL_ANNOTATORS")
+    markers: str = Field("config/markers.tsv", description="marker table")
+    annotation: str = Field("config/annotation", description="folder of <slide>.tsv, a person's edits, or <slide>.csv, provided labels")
+    min_confidence: float = Field(0.815, ge=0, le=1, description="least probability of a label; below it a cell is Unresolved")
+    seed: int = Field(0, ge=0, description="seed of the simulated doublets that calibrate the confidence")
+
+    @field_validator("annotator")
+    @classmethod
+    def _annotator_is_registered(cls, annotator: str) -> str:
+        if annotator not in CELL_ANNOTATORS:
+            raise ValueError(f"unknown annotator; use one of {', '.join(CELL_ANNOTATORS)}")
+        return annotator
+
+
+class ProposalsConfig(Section):
+    """Which annotator proposes labels of clusters; a person reviews the proposals, and no cell is labelled by them."""
+
+    annotator: Literal["rules", "llm-score"] = Field("rules", description="rules, or llm-score: a local language model")
+    model: str | None = Field(None, description="folder of a causal language model, for llm-score")
+
+    @model_validator(mode="after")
+    def _a_language_annotator_has_a_model(self) -> "ProposalsConfig":
+        if self.annotator == "llm-score" and not self.model:
+            raise ValueError(
+                "annotator llm-score needs proposals.model: name the folder of a causal language model there, "
+                "or set proposals.annotator to rules"
+            )
+        return self

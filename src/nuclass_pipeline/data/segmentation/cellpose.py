@@ -1,0 +1,73 @@
+"""Nuclei by Cellpose 4 with weights on disk; nothing is ever downloaded."""
+
+from importlib import import_module
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclass_pipeline.config.image import SegmentationConfig
+from nuclass_pipeline.data.image.slide import RGB
+from nuclass_pipeline.data.segmentation.tiles import Segmenter
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import first_line
+
+CELLPOSE_REMEDY = (
+    "hf download mouseland/cellpose-sam cpsam_v2 --local-dir resources/weights/cellpose "
+    "(BSD-3-Clause; trained on data under CC-BY-NC) and give the path of the file."
+)
+
+
+def cellpose_segmenter(config: SegmentationConfig, mpp: float, *, gpu: bool) -> Segmenter:
+    """Make the segmenter `cellpose`; it takes tiles of any pixel size as they are."""
+    return cellpose_nuclei(config.weights, gpu=gpu)
+
+
+def cellpose_nuclei(weights: Path | str, *, gpu: bool) -> Segmenter:
+    """Make a segmenter from Cellpose 4 and weights on disk; nothing is ever downloaded.
+
+    Cellpose-SAM is made for nuclei of 7.5 to 120 px: at 0.25 µm/px, all nuclei of an H&E.
+
+    Raises
+    ------
+    UserError
+        If the weights are missing or not those of Cellpose 4, or the package is not installed.
+    """
+    names = _tensors(Path(weights))
+    try:
+        models = import_module("cellpose.models")
+    except ModuleNotFoundError as error:
+        raise UserError("run file", "segmentation.method", f"cellpose: {error}", "pip install 'nuclass-pipeline[cellpose]'") from error
+    try:
+        model = models.CellposeModel(pretrained_model=str(weights), gpu=gpu, use_bfloat16=gpu)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise UserError(weights, "weights", f"Cellpose cannot load them ({first_line(error)})", CELLPOSE_REMEDY) from error
+    # Cellpose leaves tensors that the file lacks at random values.
+    if missing := sorted(name for name in model.net.state_dict() if name.startswith(("encoder.", "out.")) and name not in names):
+        raise UserError(weights, "weights", f"{len(missing)} tensors are missing, first {missing[0]}", CELLPOSE_REMEDY)
+
+    def segment(tile: RGB) -> NDArray[np.int32]:
+        return np.asarray(model.eval(tile)[0], dtype=np.int32)
+
+    return segment
+
+
+def _tensors(weights: Path) -> set[str]:
+    """Return the names of the tensors in a file of weights.
+
+    Cellpose downloads its default weights where the path names no file, so it must never see such a path.
+    """
+    if not weights.is_file():
+        raise UserError(weights, "weights", "a folder, not a file" if weights.is_dir() else "there is no such file", CELLPOSE_REMEDY)
+    import torch
+
+    try:
+        state: Any = torch.load(weights, map_location="cpu", mmap=True, weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError) as error:
+        problem = f"{weights.stat().st_size} bytes that are not weights of PyTorch ({first_line(error)})"
+        raise UserError(weights, "weights", problem, CELLPOSE_REMEDY) from error
+    if not isinstance(state, dict) or "W2" not in {str(name).removeprefix("module.") for name in state}:
+        raise UserError(weights, "weights", "not weights of Cellpose 4: the tensor W2 is missing", CELLPOSE_REMEDY)
+    return {str(name).removeprefix("module.") for name in state}

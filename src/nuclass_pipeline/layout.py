@@ -1,0 +1,72 @@
+"""Where every file of a run lies: rules, stages and docs/outputs.md take the paths from here."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+LOCAL_PX, CONTEXT_PX = 224, 1024
+"""Sides of the local crop and of the context window, px of `image.h5`."""
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """One output below `results/<run>/`: its path, with wildcards in braces, and what it holds."""
+
+    path: str
+    meaning: str
+
+
+RESULTS: dict[str, ResultFile] = {
+    "run_file": ResultFile("config.yaml", "the run file as checked, with all defaults"),
+    "manifest": ResultFile("manifest.json", "versions, commit, machine, hashes of the inputs"),
+    "cells": ResultFile("slides/{slide}/cells.parquet", "cells: centroids, areas, transcripts"),
+    "counts": ResultFile("slides/{slide}/counts.h5ad", "gene counts, rows in the order of cells.parquet"),
+    "registration": ResultFile("slides/{slide}/registration.json", "where the H&E lies, and how well it fits the nuclei"),
+    "image": ResultFile("slides/{slide}/image.h5", "the H&E at the target pixel size, as a pyramid"),
+    "clusters": ResultFile("slides/{slide}/clusters.parquet", "expression clusters, principal components, map"),
+    "clustering": ResultFile("slides/{slide}/clustering.json", "the resolutions tried, and how stable each was"),
+    "markers": ResultFile("slides/{slide}/markers.parquet", "markers of each cluster"),
+    "domains": ResultFile("slides/{slide}/domains.parquet", "spatial domains"),
+    "domain_scores": ResultFile("slides/{slide}/domain_scores.parquet", "how distinct the domains are"),
+    "programs": ResultFile("slides/{slide}/programs.parquet", "gene programs of each cluster, if the run file names a library"),
+    "labels": ResultFile("slides/{slide}/labels.parquet", "label or Unresolved per cell, with its evidence"),
+    "proposals": ResultFile("slides/{slide}/proposals.tsv", "a proposed label per cluster with its evidence, for review"),
+    "ablation": ResultFile("slides/{slide}/ablation.parquet", "proposals with less evidence and by other annotators; target `ablation`"),
+    "label_report": ResultFile("slides/{slide}/label_report.pdf", "maps, markers, composition and abstentions of the labels"),
+    "label_report_png": ResultFile("slides/{slide}/label_report.png", "the same as a picture"),
+    "nuclei": ResultFile("slides/{slide}/nuclei.parquet", "outlines of the nuclei of an H&E without Xenium"),
+    "nuclei_png": ResultFile("slides/{slide}/nuclei.png", "a picture of those outlines"),
+    "split": ResultFile("slides/{slide}/split.parquet", "part of the split, and bootstrap block, per cell"),
+    "local_patches": ResultFile(f"slides/{{slide}}/patches_{LOCAL_PX}x{LOCAL_PX}.h5", "local crops"),
+    "context_patches": ResultFile(f"slides/{{slide}}/patches_{CONTEXT_PX}x{CONTEXT_PX}.h5", "context windows"),
+    "annotations": ResultFile("slides/{slide}/annotations.json", "cells and classes of the patches, for other programs"),
+    "context_features": ResultFile(f"slides/{{slide}}/features/{{encoder}}.{CONTEXT_PX}.h5", "context features of a frozen encoder"),
+    "cell_features": ResultFile("slides/{slide}/features/cells.seed-{seed}.h5", "features and probabilities of both paths"),
+    "checkpoint": ResultFile("models/{model}/seed-{seed}/best.ckpt", "weights with the best validation macro-F1"),
+    "history": ResultFile("models/{model}/seed-{seed}/history.parquet", "loss and macro-F1 of every validation"),
+    "predictions": ResultFile("predictions/{model}/seed-{seed}/{slide}.parquet", "probabilities of every class per cell"),
+    "calibration_metrics": ResultFile("metrics/calibration.parquet", "temperatures, and scores on validation cells"),
+    "heldout_metrics": ResultFile("metrics/heldout.parquet", "scores on the held-out slides"),
+    "reliability_metrics": ResultFile("metrics/reliability.parquet", "accuracy by confidence"),
+    "complementarity_metrics": ResultFile("metrics/complementarity.parquet", "what each path gets right, and the gate's gain"),
+    "cohort_metrics": ResultFile("metrics/cohort.parquet", "cells by slide, part and class"),
+    "registration_metrics": ResultFile("metrics/registration.parquet", "fit of each H&E, with a thumbnail"),
+    "label_metrics": ResultFile("metrics/labels.parquet", "accuracy of the labels of synthetic slides"),
+    "attribution_metrics": ResultFile("metrics/attribution/seed-{seed}/{slide}.parquet", "where the paths look, for a few cells"),
+    "figure": ResultFile("figures/{figure}.pdf", "figures"),
+    "figure_png": ResultFile("figures/{figure}.png", "the same as pictures"),
+    "table": ResultFile("tables/{table}.tsv", "tables, all digits kept"),
+    "table_tex": ResultFile("tables/{table}.tex", "the same for LaTeX, rounded"),
+    "report": ResultFile("report.html", "everything on one page"),
+}
+
+files = SimpleNamespace(**{name: f"<results>/{file.path}" for name, file in RESULTS.items()})
+"""The paths as rules write them: `files.cells` is `<results>/slides/{slide}/cells.parquet`."""
+
+
+def for_model(path: str, model: str) -> str:
+    """Return a path of `files` for one model, its other wildcards as they are."""
+    return path.replace("{model}", model)
+
+
+UNPACKED_MANIFEST = "resources/unpacked/{slide}/experiment.xenium"
+SYNTHETIC_TRUTH = "resources/synthetic/{slide}/truth.parquet"

@@ -1,0 +1,63 @@
+"""Predictions: the classes of all cells, and where the paths look for a few of them.
+
+INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, patches_224x224.h5, patches_1024x1024.h5, features/cells.seed-{seed}.h5}
+         models/{local,global,gate}/seed-{seed}/best.ckpt
+OUTPUTS  predictions/{local,global,gate}/seed-{seed}/{slide}.parquet, metrics/attribution/seed-{seed}/{slide}.parquet
+"""
+
+
+rule predict_slide:
+    input:
+        features=files.cell_features,
+        checkpoint=for_model(files.checkpoint, "gate"),
+        cells=files.cells,
+        labels=files.labels,
+        split=files.split,
+        patches=files.context_patches,
+    output:
+        local=for_model(files.predictions, "local"),
+        global_=for_model(files.predictions, "global"),
+        gate=for_model(files.predictions, "gate"),
+    log:
+        "<logs>/predict_slide/{slide}.seed-{seed}.log",
+    benchmark:
+        "<benchmarks>/predict_slide/{slide}.seed-{seed}.tsv"
+    threads: 1
+    resources:
+        mem_mb=by_attempt(4000),
+        runtime=60,
+    params:
+        code=code_version("evaluate.predict"),
+    message:
+        "Predicting {wildcards.slide}, seed {wildcards.seed}."
+    script:
+        "../scripts/predict_slide.py"
+
+
+rule explain_cells:
+    input:
+        patches=files.local_patches,
+        contexts=files.context_patches,
+        labels=files.labels,
+        split=files.split,
+        local=for_model(files.checkpoint, "local"),
+        global_=for_model(files.checkpoint, "global"),
+    output:
+        attribution=files.attribution_metrics,
+    log:
+        "<logs>/explain_cells/{slide}.seed-{seed}.log",
+    benchmark:
+        "<benchmarks>/explain_cells/{slide}.seed-{seed}.tsv"
+    threads: 2
+    resources:
+        gpu=run.config.compute.gpu,
+        mem_mb=by_attempt(8000),
+        runtime=60,
+    params:
+        organ=lambda w: run.slides[w.slide].organ,
+        config=run.section("attribution"),
+        code=code_version("evaluate.attribution"),
+    message:
+        "Explaining cells of {wildcards.slide}, seed {wildcards.seed}."
+    script:
+        "../scripts/explain_cells.py"

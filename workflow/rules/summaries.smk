@@ -1,0 +1,108 @@
+"""Summaries: what the slides hold, how they are registered, how good their labels are, how the run was made.
+
+INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, registration.json, image.h5}, resources/synthetic/{slide}/truth.parquet
+         config/{slides.tsv, labels.tsv, markers.tsv}
+OUTPUTS  metrics/{cohort,registration,labels}.parquet, config.yaml, manifest.json
+"""
+
+
+rule summarize_cohort:
+    input:
+        labels=expand(files.labels, slide=run.cohort_slides),
+        splits=expand(files.split, slide=run.cohort_slides),
+    output:
+        cohort=files.cohort_metrics,
+    log:
+        "<logs>/summarize_cohort.log",
+    benchmark:
+        "<benchmarks>/summarize_cohort.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        names={
+            "slides": run.cohort_slides,
+            "organs": run.organs,
+            "roles": {slide: run.role(slide) for slide in run.cohort_slides},
+            "run": run.config.run,
+        },
+        code=code_version("summary.cohort"),
+    message:
+        "Counting the cohort."
+    script:
+        "../scripts/summarize_cohort.py"
+
+
+rule summarize_registration:
+    input:
+        registrations=expand(files.registration, slide=run.slides_with_xenium),
+        images=expand(files.image, slide=run.slides_with_xenium),
+        cells=expand(files.cells, slide=run.slides_with_xenium),
+    output:
+        registration=files.registration_metrics,
+    log:
+        "<logs>/summarize_registration.log",
+    benchmark:
+        "<benchmarks>/summarize_registration.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        organs={slide: run.organs[slide] for slide in run.slides_with_xenium},
+        code=code_version("summary.registration"),
+    message:
+        "Collecting the registration of all slides."
+    script:
+        "../scripts/summarize_registration.py"
+
+
+rule score_labels:
+    input:
+        labels=expand(files.labels, slide=run.slides_with_truth),
+        truths=expand(SYNTHETIC_TRUTH, slide=run.slides_with_truth),
+    output:
+        metrics=files.label_metrics,
+    log:
+        "<logs>/score_labels.log",
+    benchmark:
+        "<benchmarks>/score_labels.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        names={
+            "slides": run.slides_with_truth,
+            "organs": run.organs,
+            "run": run.config.run,
+        },
+        code=code_version("labeling.accuracy"),
+    message:
+        "Scoring labels against the known truth."
+    script:
+        "../scripts/score_labels.py"
+
+
+rule record_run:
+    input:
+        inputs=[run.config.slides, run.config.labels, run.config.labeling.markers],
+    output:
+        config_file=files.run_file,
+        manifest=files.manifest,
+    log:
+        "<logs>/record_run.log",
+    benchmark:
+        "<benchmarks>/record_run.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        config=run.config.model_dump(mode="json", by_alias=True),
+        code=code_version("provenance"),
+    message:
+        "Recording the run."
+    script:
+        "../scripts/record_run.py"
