@@ -1,8 +1,8 @@
 """A bundle's outlines of nuclei and cells: those that lie in a window, whatever release wrote them.
 
-A polygon is a run of rows with one cell and, since 2.0, one label, because a cell may have several nuclei; its first vertex is repeated
-at its end. Releases before 3.0 write 13 vertices, later ones up to 25. Polygons are simplified: their areas are not those of the cell
-table.
+A polygon is a run of rows with one cell and, since 2.0, one label, because a cell may have several nuclei. Its first vertex is repeated
+at its end. Releases before 3.0 write 13 vertices, later ones up to 25. Polygons are simplified, so their areas differ from those of the
+cell table.
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,17 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.data.xenium.columns import COPY_AGAIN, encode_text, find_table, finite_numbers, read_batches
 from nuclass_pipeline.errors import UserError
 
-Outline = tuple[str, NDArray[np.float64]]
+Outline = tuple[str, Floats]
 """Cell, and its closed polygon (vertices, 2) as x, y in µm."""
 REQUIRED_BOUNDARY_COLUMNS = ("cell_id", "vertex_x", "vertex_y")
+# Far above any cell, because a vertex that is dropped here opens its polygon; it only bounds the memory that a window takes.
 REACH_UM = 300.0
-"""No cell is larger, so what reaches into a window lies within this of it."""
+"""Distance from the window beyond which vertices are dropped at once, µm."""
 
 
 def read_outlines(
@@ -38,10 +39,15 @@ def read_outlines(
     low_um, high_um
         Corners (x, y) of the window in the Xenium frame, µm; they may be infinite.
 
+    Returns
+    -------
+    list of Outline, or None
+        Cell and closed polygon (vertices, 2); a cell with several nuclei occurs several times.
+
     Raises
     ------
     UserError
-        If the file is broken, a column is missing, a value is none, or a polygon is not closed.
+        If the file is broken, a column is missing, a value is empty or not a finite number, or a polygon is not closed.
     """
     path = find_table(bundle, f"{what}_boundaries")
     if path is None:
@@ -59,22 +65,24 @@ def read_outlines(
         ids += names
     polygons = list(_polygons(ids, np.concatenate(keys), np.concatenate(vertices))) if keys else []
     reaching = [(name, polygon) for name, polygon in polygons if ((polygon >= low) & (polygon < high)).all(axis=1).any()]
+    # Only these, because polygons outside the window may have lost vertices beyond REACH_UM.
     for name, polygon in reaching:
         if len(polygon) < 4 or (polygon[0] != polygon[-1]).any():
             raise UserError(path, "vertex_x", f"the outline of cell {name} is not closed", COPY_AGAIN)
     return reaching
 
 
-def _labels(path: Path, batch: pa.RecordBatch) -> NDArray[np.float64]:
+def _labels(path: Path, batch: pa.RecordBatch) -> Floats:
     return finite_numbers(path, batch, "label_id") if "label_id" in batch.schema.names else np.zeros(batch.num_rows)
 
 
-def _polygons(ids: list[str], keys: NDArray[np.float64], vertices: NDArray[np.float64]) -> Iterator[Outline]:
-    """Part rows where the cell or the label changes, and where a polygon has closed; a cell that two batches share is one."""
+def _polygons(ids: list[str], keys: Floats, vertices: Floats) -> Iterator[Outline]:
+    # By name, because a cell that two batches share has a number in each.
     names = np.array(ids, dtype=object)[keys[:, 0].astype(int)] if len(keys) else np.empty(0, object)
     changes = np.flatnonzero((names[1:] != names[:-1]) | (keys[1:, 1] != keys[:-1, 1])) + 1
     for start, end in pairwise([0, *changes.tolist(), len(names)]):
         first = start
+        # Ended where it closes too, because early builds of 2.0 write a cell's nuclei without labels.
         for row in range(start, end):
             if row == end - 1 or (row > first and (vertices[row] == vertices[first]).all()):
                 yield names[first], vertices[first : row + 1]

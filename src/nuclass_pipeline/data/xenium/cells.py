@@ -1,16 +1,14 @@
-"""The bundle's own cell table in each of the encodings it may hold: Parquet, CSV, Zarr in a zip."""
+"""The bundle's own cell table in each of the encodings it may have: Parquet, CSV, Zarr in a zip."""
 
-from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from nuclass_pipeline.data.xenium.columns import choose_columns, read_whole, refuse_broken
 from nuclass_pipeline.data.xenium.matrix import COUNTERS, decode_ids, open_zarr, whole_array
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS
 
 REQUIRED_CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid", "transcript_counts")
 MAY_BE_EMPTY = ("cell_area", "nucleus_area", "nucleus_count")
@@ -27,27 +25,43 @@ SUMMARY = {
     "nucleus_count": "nucleus_count",
 }
 """Columns of the Zarr's `cell_summary` → of the table."""
+COPY_CELLS = "Copy the bundle's own cell table again."
 
 
-def read_cell_file(path: Path) -> pd.DataFrame:
-    """Read the columns `WANTED`, as far as they are there, with ids as text; the Zarr has no counts.
+@dataclass(frozen=True)
+class CellTable:
+    """A cell table and where it comes from.
+
+    Attributes
+    ----------
+    path
+        File that it was read from, in the folder of the bundle.
+    frame
+        One row per cell with the columns `WANTED`, as far as the file has them: ids as text, centroids in µm, areas in µm², counts.
+    """
+
+    path: Path
+    frame: pd.DataFrame
+
+
+def read_cell_file(path: Path) -> CellTable:
+    """Read the columns `WANTED` that a file has, with ids as text; the Zarr has no counts.
 
     Raises
     ------
     UserError
-        If the file is broken, a column is missing or repeated, an id is empty or repeated, or a value is no number or no count.
+        If the file is broken, a column is missing or repeated, or an id is empty or repeated. If a value is not a number or not a count.
     """
     frame = CELL_READERS[path.name](path)
     if frame.empty:
         raise UserError(path, "cell_id", "the table has no cell", "Use a bundle with cells.")
     frame["cell_id"] = _ids(path, frame["cell_id"])
-    if frame["cell_id"].duplicated().any():
-        raise UserError(
-            path, "cell_id", f"{frame.loc[frame['cell_id'].duplicated(), 'cell_id'].iloc[0]!r} occurs twice", "Ids must be unique."
-        )
+    repeated = frame.loc[frame["cell_id"].duplicated(), "cell_id"]
+    if len(repeated):
+        raise UserError(path, "cell_id", f"{repeated.iloc[0]!r} occurs twice", COPY_CELLS)
     for name in frame.columns.intersection(list(NUMBERS)):
         frame[name] = _numbers(path, frame, name)
-    return frame
+    return CellTable(path, frame)
 
 
 def cell_file(bundle: Path) -> Path:
@@ -58,7 +72,7 @@ def cell_file(bundle: Path) -> Path:
             bundle,
             "cells.parquet",
             "neither it nor cells.csv.gz is there, nor cells.csv or cells.zarr.zip",
-            "Is this the output folder of a Xenium run?",
+            "Use the whole output folder of a Xenium run.",
         )
     return path
 
@@ -68,35 +82,17 @@ def text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        columns = _wanted(path, pq.read_schema(path).names)
-        # The index that another program may have saved with the table would hide the ids.
-        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
-    except (pa.ArrowException, *READ_ERRORS) as error:
-        raise UserError(path, "file", f"not a readable Parquet file ({error})", "Copy the file again.") from error
-    return frame
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        # Read as a row, because a header read as such renames a column that occurs twice.
-        columns = _wanted(path, pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist())
-        # Read whole, because rows that are too long pass where columns are chosen.
-        return pd.read_csv(path, dtype={"cell_id": str})[columns]
-    except READ_ERRORS as error:
-        raise UserError(path, "file", f"not a readable CSV ({error})", "Copy the file again.") from error
+def _read_table(path: Path) -> pd.DataFrame:
+    return read_whole(path, REQUIRED_CELL_COLUMNS, WANTED, COPY_CELLS)
 
 
 def _read_zarr(path: Path) -> pd.DataFrame:
-    try:
-        with open_zarr(path) as group:
-            summary = pd.DataFrame(whole_array(group, "cell_summary"), columns=list(group["cell_summary"].attrs["column_names"]))
-            ids = decode_ids(whole_array(group, "cell_id"))
-            frame = summary.rename(columns=SUMMARY).assign(cell_id=ids)
-    except READ_ERRORS as error:
-        raise UserError(path, "file", f"not a readable Zarr of cells ({error})", "Copy the file again.") from error
-    frame = frame[_wanted(path, frame.columns.tolist(), REQUIRED_CELL_COLUMNS[:3])]
+    with refuse_broken(path, "Zarr of cells", COPY_CELLS), open_zarr(path) as group:
+        summary = pd.DataFrame(whole_array(group, "cell_summary"), columns=list(group["cell_summary"].attrs["column_names"]))
+        frame = summary.rename(columns=SUMMARY).assign(cell_id=decode_ids(whole_array(group, "cell_id")))
+    # Without transcript_counts, because the summary of the Zarr has no counts; they are summed from the matrix later.
+    frame = frame[choose_columns(path, frame.columns.tolist(), REQUIRED_CELL_COLUMNS[:3], WANTED, COPY_CELLS)]
+    # The Zarr holds one array of floats with 0 where there is no nucleus; the other encodings write integers and an empty area.
     if "nucleus_count" in frame and np.isfinite(frame["nucleus_count"]).all():
         frame["nucleus_count"] = frame["nucleus_count"].astype(np.int64)
     if "nucleus_area" in frame:
@@ -104,22 +100,11 @@ def _read_zarr(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _wanted(path: Path, names: list[str], required: Collection[str] = REQUIRED_CELL_COLUMNS) -> list[str]:
-    for name in required:
-        if name not in names:
-            raise UserError(path, name, f"the column is missing; found {', '.join(map(str, names))}", "Use the bundle's own cell table.")
-    wanted = [name for name in WANTED if name in names]
-    for name in wanted:
-        if names.count(name) > 1:
-            raise UserError(path, name, f"the column occurs {names.count(name)} times", "Use the bundle's own cell table.")
-    return wanted
-
-
 def _ids(path: Path, column: pd.Series) -> list[str]:
     try:
         ids = [text(value) for value in column]
     except UnicodeDecodeError as error:
-        raise UserError(path, "cell_id", f"is no text ({error})", "Copy the file again.") from error
+        raise UserError(path, "cell_id", f"is not text ({error})", COPY_CELLS) from error
     empty = column.isna().to_numpy() | np.array([not value.strip() for value in ids])
     if empty.any():
         raise UserError(path, "cell_id", f"is empty in row {int(np.argmax(empty)) + 1}", "Copy the file again, or drop the row.")
@@ -131,16 +116,17 @@ def _numbers(path: Path, frame: pd.DataFrame, name: str) -> pd.Series:
     values = numbers.to_numpy(dtype=np.float64)
     empty = frame[name].isna().to_numpy() & (name in MAY_BE_EMPTY)
     wrong = {
-        "is no finite number": ~(np.isfinite(values) | empty),
+        "is not a finite number": ~(np.isfinite(values) | empty),
         "is negative": (values < 0) & (name not in MAY_BE_NEGATIVE),
-        "is no count": ((np.trunc(values) != values) | (values > MAX_COUNT)) & (name in COUNTERS),
+        "is not a count": ((np.trunc(values) != values) | (values > MAX_COUNT)) & (name in COUNTERS),
     }
     for problem, rows in wrong.items():
         if rows.any():
+            # The value as it is in the file, because `numbers` holds NaN for whatever is not a number.
             found, cell = frame[name].iloc[int(np.argmax(rows))], frame["cell_id"].iloc[int(np.argmax(rows))]
             raise UserError(path, name, f"{str(found)!r} for cell {cell} {problem}", "Copy the file again, or drop the cell.")
     return numbers
 
 
-CELL_READERS = {"cells.parquet": _read_parquet, "cells.csv.gz": _read_csv, "cells.csv": _read_csv, "cells.zarr.zip": _read_zarr}
+CELL_READERS = {"cells.parquet": _read_table, "cells.csv.gz": _read_table, "cells.csv": _read_table, "cells.zarr.zip": _read_zarr}
 """Encodings in the order of preference."""

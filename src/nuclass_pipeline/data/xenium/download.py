@@ -1,4 +1,4 @@
-"""Download a public slide: resumable, held to a lock file, with progress in the log."""
+"""Download a public slide: resumable, checked against a lock file, with progress in the log."""
 
 import hashlib
 import io
@@ -21,11 +21,12 @@ logger = logging.getLogger(__name__)
 DOWNLOAD_BLOCK = 1 << 22
 TIMEOUT_S = 60
 STEP_PERCENT, STEP_BYTES = 5, 100_000_000
-"""How often the log tells the progress, where the size is known and where it is not."""
+"""Steps between two log lines, where the size is known and where it is not."""
 SCHEMES = ("http://", "https://", "ftp://", "file://")
 LOCK_COLUMNS = ["slide", "url", "bytes", "sha256"]
 IDENTITY = "1,0,0\n0,1,0\n0,0,1\n"
-AGAIN = "Run the same command again to go on."
+"""Alignment of an H&E that is already in Xenium pixels, as 10x publishes some without an alignment file."""
+AGAIN = "Run the same command again to continue."
 
 
 class Record(NamedTuple):
@@ -36,13 +37,31 @@ class Record(NamedTuple):
 
 
 def fetch_slide(*, bundle_url: str, image_url: str, alignment_url: str, manifest: Path, image: Path, alignment: Path, lock: Path) -> None:
-    """Download the bundle, the H&E and its alignment; an H&E without one is already in Xenium pixels.
+    """Download the bundle, the H&E and its alignment.
 
-    The files get their names when all are there: Snakemake removes the outputs of a job that fails, and what has come
-    would have to come again. The manifest is put in place last of its bundle, so a bundle with a manifest is whole.
+    Parameters
+    ----------
+    bundle_url
+        Archive of the Xenium output.
+    image_url
+        H&E image.
+    alignment_url
+        Alignment of the H&E; empty for an H&E that is already in Xenium pixels.
+    manifest
+        Path that `experiment.xenium` gets; it is put in place last of its bundle, so a bundle with a manifest is complete.
+    image, alignment
+        Files to write.
+    lock
+        Lock file of the slide.
+
+    Raises
+    ------
+    UserError
+        If a download or the unpacking fails.
     """
     for url in filter(None, (bundle_url, image_url, alignment_url)):
         _check_url(url)
+    # Under other names until all are there, because Snakemake removes the outputs of a failed job, which would then be downloaded again.
     fetched_archive, fetched_image, fetched_alignment = (
         path.with_name(f"{path.name}.fetched") for path in (manifest.parent, image, alignment)
     )
@@ -60,13 +79,15 @@ def fetch_slide(*, bundle_url: str, image_url: str, alignment_url: str, manifest
 
 
 def download(url: str, path: Path, lock: Path) -> None:
-    """Download `url` to `path`, going on where an earlier try broke off, and hold it to its row of `lock`, or make the row.
+    """Download `url` to `path`, resume an earlier try, and check the file against its row of `lock`.
+
+    A URL without a row gets one. If size or SHA-256 differ from the row, the bytes are removed, so the next try starts again.
 
     Raises
     ------
     UserError
-        If the URL is none, the server refuses, the connection breaks, the disk is too small, the lock file is broken, or
-        size or SHA-256 are not what it says; then the bytes are removed, so that the next try starts anew.
+        If the URL is not one, the server refuses, the connection breaks or the disk is too small. If the lock file is broken, or size or
+        SHA-256 differ from it.
     """
     _check_url(url)
     locked = read_lock(lock)
@@ -78,6 +99,7 @@ def download(url: str, path: Path, lock: Path) -> None:
     try:
         found = _receive(part, locked.get(url), lock)
     except urllib.error.HTTPError as error:
+        # Not 429, "too many requests", because that passes by itself.
         lasting = 400 <= error.code < 500 and error.code != 429
         raise UserError(url, "download", f"{error}", "Check the URL in the slide sheet." if lasting else AGAIN) from error
     except (OSError, HTTPException, ValueError) as error:
@@ -89,12 +111,12 @@ def download(url: str, path: Path, lock: Path) -> None:
 
 
 def read_lock(lock: Path) -> dict[str, Record]:
-    """Return what a slide's files are known to be, by URL; nothing if there is no lock file yet.
+    """Return the recorded size and hash of a slide's files by URL; nothing if there is no lock file yet.
 
     Raises
     ------
     UserError
-        If the columns or a row are not as `download` writes them, or a URL stands twice.
+        If the columns or a row are not as `download` writes them, or a URL occurs twice.
     """
     if not lock.exists():
         return {}
@@ -104,9 +126,9 @@ def read_lock(lock: Path) -> dict[str, Record]:
     locked: dict[str, Record] = {}
     for number, row in enumerate(rows, start=2):
         if len(row) != len(LOCK_COLUMNS) or not re.fullmatch("[0-9]+", row[2]) or not re.fullmatch("[0-9a-f]{64}", row[3]):
-            raise UserError(lock, f"line {number}", "is no slide, URL, number of bytes and SHA-256", "Restore the row, or remove it.")
+            raise UserError(lock, f"line {number}", "is not a slide, URL, number of bytes and SHA-256", "Restore the row, or remove it.")
         if row[1] in locked:
-            raise UserError(lock, f"line {number}", f"{row[1]} stands in two rows", "Keep one.")
+            raise UserError(lock, f"line {number}", f"{row[1]} occurs in two rows", "Remove one of them.")
         locked[row[1]] = Record(int(row[2]), row[3])
     return locked
 
@@ -117,7 +139,8 @@ def _write_lock(lock: Path, records: dict[str, Record]) -> None:
         with whole_file(lock) as partial:
             partial.write_text("".join("\t".join(row) + "\n" for row in rows))
     except OSError as error:
-        raise UserError(lock, "file", f"cannot be written ({error})", "Mend that and run again; nothing is lost.") from error
+        remedy = "Make its folder writable and run the same command again; the download is kept."
+        raise UserError(lock, "file", f"cannot be written ({error})", remedy) from error
 
 
 def _check_url(url: str) -> None:
@@ -126,7 +149,7 @@ def _check_url(url: str) -> None:
             url or "slide sheet",
             "URL",
             f"{url!r} does not start with {', '.join(SCHEMES)}",
-            "Correct it in the slide sheet; for files of your own leave all its URLs empty.",
+            "Correct it in the slide sheet; leave all URLs of the row empty to use your own files.",
         )
 
 
@@ -137,7 +160,7 @@ def _record(path: Path) -> Record:
 
 @dataclass(frozen=True)
 class _Part:
-    """What has come of a URL so far, and beside it of which version of which file it is the beginning."""
+    """The bytes of a URL that have been received so far, in `path`, and a note beside them of the URL and its version."""
 
     url: str
     path: Path
@@ -147,6 +170,7 @@ class _Part:
         return self.path.with_name(f"{self.path.name}.json")
 
     def begin(self, validator: str) -> None:
+        # Old bytes go before the note changes, because a kill in between would pair them with the new version.
         self.forget()
         write_json({"url": self.url, "validator": validator}, self._note)
 
@@ -155,13 +179,23 @@ class _Part:
         self._note.unlink(missing_ok=True)
 
     def validator(self) -> str:
-        """Return the version's ETag or date; nothing where the part cannot be gone on with."""
+        """Return the ETag or date of the version; nothing where the part cannot be resumed."""
         note = read_json(self._note) if self._note.exists() and self.path.exists() else {}
         return str(note["validator"]) if note.get("url") == self.url else ""
 
 
 class _Body(NamedTuple):
-    """A server's answer: its bytes follow on the first `start`, and make `size` with them, where the server tells."""
+    """A server's answer.
+
+    Attributes
+    ----------
+    stream
+        Bytes of the file from `start` on.
+    start
+        Bytes that need not be sent again; 0 for the whole file.
+    size
+        Size of the whole file, where the server reports it.
+    """
 
     stream: IO[bytes]
     start: int
@@ -169,28 +203,29 @@ class _Body(NamedTuple):
 
 
 def _receive(part: _Part, locked: Record | None, lock: Path) -> Record:
-    """Bring the part to its end and return its size and hash, the same as those locked."""
+    """Receive the rest of the part and return its size and hash; they equal those in the lock file, if it has any."""
     validator = part.validator()
     start, digest = 0, hashlib.sha256()
     if validator:
-        # Before the server is asked: it would not wait for the hash of 50 GB.
+        # Before the request, because the server would not wait while 50 GB are hashed.
         start = part.path.stat().st_size
         with part.path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256")
     body = _open(part, start, validator)
     digest = digest if body.start else hashlib.sha256()
     with body.stream:
-        _hold_to_lock(part, "size", body.size, locked and locked.bytes, lock)
+        # Before the body is read, because a changed size shows at once what a hash shows only after hours.
+        _check_lock(part, "size", body.size, locked and locked.bytes, lock)
         check_room(part.path.parent, (body.size or (locked.bytes if locked else 0)) - body.start)
         done = _copy(body, part.path, digest)
     if body.size is not None and done != body.size:
         raise UserError(part.url, "download", f"broke off after {done:,} of {body.size:,} bytes", AGAIN)
-    _hold_to_lock(part, "size", done, locked and locked.bytes, lock)
-    _hold_to_lock(part, "sha256", digest.hexdigest(), locked and locked.sha256, lock)
+    _check_lock(part, "size", done, locked and locked.bytes, lock)
+    _check_lock(part, "sha256", digest.hexdigest(), locked and locked.sha256, lock)
     return Record(done, digest.hexdigest())
 
 
-def _hold_to_lock(part: _Part, field: str, found: int | str | None, expected: int | str | None, lock: Path) -> None:
+def _check_lock(part: _Part, field: str, found: int | str | None, expected: int | str | None, lock: Path) -> None:
     if None in (found, expected) or found == expected:
         return
     part.forget()
@@ -198,12 +233,12 @@ def _hold_to_lock(part: _Part, field: str, found: int | str | None, expected: in
         part.url,
         field,
         f"expected {expected}, found {found}",
-        f"If the publisher changed the file, remove its row from {lock} and the slide's folder; else run again.",
+        f"If the publisher changed the file, remove its row from {lock} and the slide's folder. Otherwise run the same command again.",
     )
 
 
 def _open(part: _Part, start: int, validator: str) -> _Body:
-    """Ask for what follows on the first `start` bytes; begin anew where the server cannot, or has another version by now."""
+    """Request the bytes after the first `start`, or the whole file where the server cannot resume or has another version."""
     if start:
         request = urllib.request.Request(part.url, headers={"Range": f"bytes={start}-", "If-Range": validator})
         try:
@@ -211,14 +246,16 @@ def _open(part: _Part, start: int, validator: str) -> _Body:
         except urllib.error.HTTPError as error:
             if error.code != 416:
                 raise
+            # 416 with this size means that the part is complete already, because only the lock file or the rename was missing.
             if error.headers.get("Content-Range") == f"bytes */{start}":
                 return _Body(io.BytesIO(), start, start)
         else:
+            # The range and the version are checked again, because some servers ignore If-Range or send another range.
             span = re.fullmatch(rf"bytes {start}-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             if response.status == 206 and span and _version(response.headers) in ("", validator):
                 return _Body(response, start, int(span[1]) if span[1] != "*" else None)
             response.close()
-        logger.info("%s: the server cannot go on after %d bytes, or the file has changed; starting anew", part.url, start)
+        logger.info("%s: cannot be resumed after %d bytes, or has changed on the server; starting again", part.url, start)
     response = urllib.request.urlopen(part.url, timeout=TIMEOUT_S)
     part.begin(_version(response.headers))
     length = response.headers.get("Content-Length")
@@ -226,22 +263,22 @@ def _open(part: _Part, start: int, validator: str) -> _Body:
 
 
 def _version(headers: Message) -> str:
-    """Return what `If-Range` takes: a strong ETag, else the date of the last change, else nothing."""
+    """Return what `If-Range` takes (RFC 9110, 13.1.5): a strong ETag, else the date of the last change, else nothing."""
     tag = str(headers.get("ETag", ""))
     return tag if tag and not tag.startswith("W/") else str(headers.get("Last-Modified", ""))
 
 
 def _copy(body: _Body, path: Path, digest: "hashlib._Hash") -> int:
-    """Append the body to `path`, or begin it; return the bytes that are there then."""
-    done = told = body.start
+    """Write the body to `path`, after the first `start` bytes; return the size of the file."""
+    done = logged = body.start
     step = max(body.size * STEP_PERCENT // 100, 1) if body.size else STEP_BYTES
     with path.open("ab" if body.start else "wb") as stream:
         while block := body.stream.read(DOWNLOAD_BLOCK):
             stream.write(block)
             digest.update(block)
             done += len(block)
-            if done - told >= step:
-                told = done
+            if done - logged >= step:
+                logged = done
                 share = f"{100 * done // body.size} % of {body.size / 1e9:.2f} GB" if body.size else f"{done / 1e9:.2f} GB, size unknown"
                 logger.info("%s: %s", path.name, share)
     return done

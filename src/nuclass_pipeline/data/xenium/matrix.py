@@ -1,4 +1,4 @@
-"""The cell–feature matrix in each of the encodings a bundle may hold: HDF5, matrix market in a tar, Zarr in a zip."""
+"""The cell–feature matrix in each of the encodings it may have: HDF5, matrix market in a tar, Zarr in a zip."""
 
 import gzip
 import io
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import scipy.io
@@ -18,14 +17,30 @@ import zarr
 from numpy.typing import NDArray
 from scipy import sparse
 
+from nuclass_pipeline.data.xenium.columns import refuse_broken
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS
+from nuclass_pipeline.io import READ_ERRORS, open_h5
+
+COPY_MATRIX = "Copy the bundle's own matrix again."
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Counts (cells, features) in CSR, the cell ids, and features with columns id, name and kind."""
+    """The counts of a bundle.
 
+    Attributes
+    ----------
+    path
+        File or folder that it was read from, in the folder of the bundle.
+    counts
+        Counts (cells, features) in CSR.
+    cell_ids
+        Ids (cells,) as text.
+    features
+        One row per feature, with columns id, name and kind (the feature type, as "Gene Expression").
+    """
+
+    path: Path
     counts: sparse.csr_matrix
     cell_ids: NDArray[np.str_]
     features: pd.DataFrame
@@ -37,65 +52,63 @@ def read_matrix(bundle: Path) -> Matrix:
     Raises
     ------
     UserError
-        If there is none, it is broken, or it holds something else than counts.
+        If there is none, it is broken, or its values are not counts.
     """
     path = matrix_file(bundle)
-    try:
+    with refuse_broken(path, "cell–feature matrix", COPY_MATRIX):
         matrix = MATRIX_READERS[path.name](path)
-    except READ_ERRORS as error:
-        problem = f"not a readable cell–feature matrix ({str(error) or type(error).__name__})"
-        raise UserError(path, "file", problem, "Copy the file again.") from error
-    _check(path, matrix)
+    _check(matrix)
     return matrix
 
 
-def _check(path: Path, matrix: Matrix) -> None:
+def _check(matrix: Matrix) -> None:
     cells, features = matrix.counts.shape
     for field, found, wanted in (("barcodes", len(matrix.cell_ids), cells), ("features", len(matrix.features), features)):
         if found != wanted:
-            raise UserError(path, field, f"are {found}, and the counts are of {wanted}", "Copy the file again.")
+            raise UserError(matrix.path, field, f"{found} found, but the counts have {wanted}", COPY_MATRIX)
     values = matrix.counts.data
     if values.dtype.kind not in "biuf":
-        raise UserError(path, "counts", f"are {values.dtype}", "Use the bundle's own matrix.")
+        raise UserError(matrix.path, "counts", f"are {values.dtype}, not numbers", COPY_MATRIX)
+    # Checked by value, because normalised or logged counts are also numbers, and other programs write them into this layout.
     wrong = values[~np.isfinite(values) | (values < 0) | (values != np.trunc(values))]
     if len(wrong):
-        raise UserError(path, "counts", f"{wrong[0]} is no count; {len(wrong)} of {len(values)} are none", "Use the bundle's own matrix.")
+        raise UserError(matrix.path, "counts", f"{wrong[0]} is not a count; {len(wrong)} of {len(values)} values are not", COPY_MATRIX)
     empty = (matrix.features.isna().any(axis=1) | (matrix.features[["name", "kind"]] == "").any(axis=1)).to_numpy()
     if empty.any():
-        raise UserError(path, "features", f"id, name or type is empty in row {int(np.argmax(empty)) + 1}", "Copy the file again.")
+        raise UserError(matrix.path, "features", f"id, name or type is empty in row {int(np.argmax(empty)) + 1}", COPY_MATRIX)
 
 
 def matrix_file(bundle: Path) -> Path:
     """Return the path of the encoding that is read."""
     path = next((bundle / name for name in MATRIX_READERS if (bundle / name).exists()), None)
     if path is None:
-        raise UserError(
-            bundle, "cell_feature_matrix.h5", f"none of {', '.join(MATRIX_READERS)} is there", "Is this the output folder of a Xenium run?"
-        )
+        remedy = "Use the whole output folder of a Xenium run."
+        raise UserError(bundle, "cell_feature_matrix.h5", f"none of {', '.join(MATRIX_READERS)} is there", remedy)
     return path
 
 
 def read_h5(path: Path) -> Matrix:
     """Read the 10x HDF5 layout, which is CSC of (features, cells) and so CSR of (cells, features)."""
-    with h5py.File(path) as file:
+    with open_h5(path, COPY_MATRIX) as file:
         group = file["matrix"]
         features, cells = (int(n) for n in group["shape"][:])
         counts = _csr(group["data"][:], group["indices"][:], group["indptr"][:], (cells, features))
         names = {column: group[f"features/{key}"].asstr()[:] for column, key in (("id", "id"), ("name", "name"), ("kind", "feature_type"))}
-        return Matrix(counts, group["barcodes"].asstr()[:].astype(str), pd.DataFrame(names))
+        return Matrix(path, counts, group["barcodes"].asstr()[:].astype(str), pd.DataFrame(names))
 
 
 def _csr(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], shape: tuple[int, int]) -> sparse.csr_matrix:
-    """Build a CSR matrix; without the full check an index that is too large would be read beyond the end of memory."""
+    """Build a CSR matrix (rows, columns) from its three arrays; broken ones are a `ValueError`."""
     if indptr[-1:].tolist() != [len(data)]:
         raise ValueError(f"indptr ends at {indptr[-1:]}, and data has {len(data)} values")
     counts = sparse.csr_matrix((data, indices, indptr), shape=shape)
+    # In full, because scipy would follow an index that is too large beyond the end of memory.
     counts.check_format(full_check=True)
     return counts
 
 
 def read_mtx(path: Path) -> Matrix:
-    """Read `matrix.mtx.gz`, `features.tsv.gz` and `barcodes.tsv.gz` from a folder or a tar."""
+    """Read `matrix.mtx.gz`, `features.tsv.gz` and `barcodes.tsv.gz` from a folder or a tar; they hold (features, cells)."""
     wanted = ("matrix.mtx.gz", "features.tsv.gz", "barcodes.tsv.gz")
     if path.is_dir():
         members = {name: (path / name).read_bytes() for name in wanted}
@@ -103,8 +116,9 @@ def read_mtx(path: Path) -> Matrix:
         with tarfile.open(path) as archive:
             members = {}
             for member in archive:
+                # By its last name alone, because members are read and never written, so a name that leads outside does no harm.
                 if (name := Path(member.name).name) in members:
-                    raise ValueError(f"{name} is in it twice")
+                    raise ValueError(f"{name} occurs twice in it")
                 if name in wanted:
                     members[name] = _extract(archive, member)
     features, barcodes = (gzip.decompress(members[name]) for name in wanted[1:])
@@ -113,36 +127,39 @@ def read_mtx(path: Path) -> Matrix:
     try:
         matrix = sparse.csr_matrix(scipy.io.mmread(stream).T)
     except READ_ERRORS as error:
-        # The parser, which the traceback keeps, seeks in the stream when it is freed, and a closed stream then ends the interpreter.
+        # Without the traceback, because it keeps the parser, which seeks in the stream when it is freed: if the stream is closed by
+        # then, the interpreter crashes.
         raise ValueError(str(error)) from error.with_traceback(None)
-    return Matrix(matrix, np.array(barcodes.decode().split()), table)
+    return Matrix(path, matrix, np.array(barcodes.decode().split()), table)
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     stream = archive.extractfile(member)
     if stream is None:
-        raise KeyError(f"{member.name} is no file")
+        raise KeyError(f"{member.name} is not a file")
     return stream.read()
 
 
 @contextmanager
 def open_zarr(path: Path) -> Iterator[Any]:
-    """Open the group in a Zarr in a zip."""
-    zipfile.ZipFile(path).close()  # A store on a broken zip fails when it is closed, and that error would hide the first.
+    """Open the root group of a Zarr in a zip."""
+    # Opened as a zip first, because a store on a broken zip fails again when it is closed, and that error would hide the first.
+    zipfile.ZipFile(path).close()
     with zarr.storage.ZipStore(path, mode="r") as store:
         yield zarr.open_group(store, mode="r")
 
 
 def whole_array(group: Any, name: str) -> NDArray[Any]:
-    """Return an array of a Zarr group; a chunk that is missing is an error, and would else be read as zeros."""
+    """Return an array of a Zarr group; a missing chunk is a `ValueError`."""
     array = group[name]
+    # Counted, because Zarr reads a missing chunk as zeros.
     if array.nchunks_initialized < array.nchunks:
         raise ValueError(f"{name} has {array.nchunks_initialized} of {array.nchunks} chunks")
     return np.asarray(array)
 
 
 def read_zarr(path: Path) -> Matrix:
-    """Read the Explorer's Zarr, CSR of (features, cells), without its closing sums ("Total transcripts", of a kind aggregate_…)."""
+    """Read the Explorer's Zarr, which is CSR of (features, cells)."""
     with open_zarr(path) as root:
         group = root["cell_features"]
         names: dict[str, Any] = dict(group.attrs)
@@ -151,8 +168,9 @@ def read_zarr(path: Path) -> Matrix:
     table = pd.DataFrame(
         {"id": names["feature_ids"], "name": names["feature_keys"], "kind": [KINDS.get(k, k) for k in names["feature_types"]]}
     )
+    # Because release 3.0 appends "Total transcripts", of type aggregate_gene: a sum over all genes that the other encodings lack.
     kept = ~table["kind"].str.startswith("aggregate_", na=False).to_numpy(dtype=bool)
-    return Matrix(sparse.csr_matrix(counts[kept].T), decode_ids(ids), table[kept].reset_index(drop=True))
+    return Matrix(path, sparse.csr_matrix(counts[kept].T), decode_ids(ids), table[kept].reset_index(drop=True))
 
 
 MATRIX_READERS = {
@@ -183,16 +201,20 @@ COUNTERS = {
 
 
 def count_kinds(matrix: Matrix) -> pd.DataFrame:
-    """Sum each cell's counts by the columns of `COUNTERS`; rows in the order of the matrix."""
+    """Return each cell's counts summed by the columns of `COUNTERS` (cells, counters), in the order of the matrix."""
     kinds = matrix.features["kind"]
     members = np.column_stack([kinds.isin(counted).to_numpy(dtype=np.int64) for counted in COUNTERS.values()])
     return pd.DataFrame(matrix.counts @ members, columns=list(COUNTERS)).astype(np.int64)
 
 
 def decode_ids(ids: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.str_]:
-    """Return the Zarr's cell ids as text.
+    """Return the Zarr's cell ids as text (cells,).
 
-    Two numbers make one id: the first as eight hexadecimal digits written a–p, the second after a hyphen. Old releases have one number.
+    Parameters
+    ----------
+    ids
+        Either (cells,), the integer ids of old releases, or (cells, 2), whose two numbers make one id: the first in eight hexadecimal
+        digits written a–p, the second after a hyphen. (178650478, 1) is ``akkfpngo-1``.
     """
     if ids.ndim == 1:
         return ids.astype(str)

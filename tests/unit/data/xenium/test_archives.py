@@ -100,13 +100,13 @@ def test_a_link_that_lies_in_the_folder_is_not_followed_out_of_it(tmp_path, mani
     ("members", "message"),
     [
         ([("readme", b"x")], r"experiment.xenium: is not in the archive"),
-        ([("a/experiment.xenium", b"x"), ("b/experiment.xenium", b"y")], r"stands in 'a' and in 'b'"),
+        ([("a/experiment.xenium", b"x"), ("b/experiment.xenium", b"y")], r"is in 'a' and in 'b'"),
         ([*outs(), ("outs/sub/text.csv/more", b"x")], r"'outs/sub/text.csv': is both a file and a folder"),
-        ([*outs(), ("outs//cells.parquet", b"x")], r"'outs/cells.parquet': stands twice"),
+        ([*outs(), ("outs//cells.parquet", b"x")], r"'outs/cells.parquet': occurs twice"),
     ],
 )
 @pytest.mark.parametrize("kind", MODES)
-def test_an_archive_that_is_no_single_bundle_is_refused(tmp_path, manifest, kind, members, message):
+def test_an_archive_that_is_not_a_single_bundle_is_refused(tmp_path, manifest, kind, members, message):
     with pytest.raises(UserError, match=message):
         unpack_bundle(archive=pack(tmp_path / "archive", members, kind), manifest=manifest)
     assert not manifest.parent.exists()
@@ -116,12 +116,12 @@ def test_an_archive_that_is_no_single_bundle_is_refused(tmp_path, manifest, kind
 def test_a_bomb_is_refused(tmp_path, manifest, kind):
     archive = pack(tmp_path / "archive", [*outs(), ("outs/bomb", bytes(20_000_000))], kind)
     assert archive.stat().st_size < 100_000
-    with pytest.raises(UserError, match=rf"{archive}: 'outs/bomb': brings what is unpacked to 20,\d+,\d+ bytes, over 200 times"):
+    with pytest.raises(UserError, match=rf"{archive}: 'outs/bomb': makes the unpacked files 20,\d+,\d+ bytes, over 200 times"):
         unpack_bundle(archive=archive, manifest=manifest)
     assert not manifest.parent.exists()
 
 
-def test_a_header_that_promises_a_terabyte_is_refused_by_its_word(tmp_path, manifest):
+def test_a_header_that_declares_a_terabyte_is_refused_unread(tmp_path, manifest):
     info = tarfile.TarInfo("outs/huge")
     info.size = 10**12
     archive = tmp_path / "archive"
@@ -135,7 +135,7 @@ def test_a_negative_size_does_not_make_up_for_a_bomb(tmp_path, manifest):
     info.size = -(10**12)
     archive = tmp_path / "archive"
     archive.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(100_000))
-    with pytest.raises(UserError, match="'outs/debt': brings what is unpacked to 1,000,000,000,000 bytes"):
+    with pytest.raises(UserError, match="'outs/debt': makes the unpacked files 1,000,000,000,000 bytes"):
         unpack_bundle(archive=archive, manifest=manifest)
 
 
@@ -152,13 +152,13 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_written(tmp_path, 
 
 
 @pytest.mark.parametrize(("declared", "word"), [(10, "more"), (6000, "fewer")])
-def test_a_member_that_lies_about_its_size_is_refused(tmp_path, manifest, declared, word):
+def test_a_member_with_an_untrue_size_is_refused(tmp_path, manifest, declared, word):
     archive = pack(tmp_path / "archive", outs())
     raw = bytearray(archive.read_bytes())
     entry = raw.rindex(b"outs/cells.parquet") - 46
     assert raw[entry : entry + 4] == b"PK\x01\x02"
     raw[entry + 24 : entry + 28] = declared.to_bytes(4, "little")
-    if word == "more":  # a checksum that is right for one byte over the declared ones, as far as zipfile may look
+    if word == "more":  # a checksum that is right for the declared bytes and one more, because zipfile reads that far
         raw[entry + 16 : entry + 20] = zlib.crc32(NOISE[: declared + 1]).to_bytes(4, "little")
     archive.write_bytes(raw)
     with pytest.raises(UserError, match=rf"'outs/cells.parquet': holds {word} bytes than the {declared:,} it declares"):
@@ -180,7 +180,7 @@ def test_an_archive_cut_anywhere_is_one_line_or_whole(tmp_path, manifest, kind):
         except UserError as error:
             refused += 1
             assert str(error).startswith(f"{archive}: file: not a readable archive, or cut off (")
-            assert str(error).endswith("Remove it and get it again.")
+            assert str(error).endswith("Remove it, then get it again.")
             assert not manifest.exists()
         else:
             assert kind == "tar"
@@ -211,11 +211,11 @@ def test_a_flipped_byte_is_one_line_or_does_no_harm(tmp_path, manifest, kind):
 
 
 @pytest.mark.parametrize("kind", MODES)
-def test_what_an_earlier_try_left_whole_is_not_written_again(tmp_path, manifest, kind):
+def test_complete_files_of_an_earlier_try_are_not_written_again(tmp_path, manifest, kind):
     archive = pack(tmp_path / "archive", outs(), kind)
     blocker = manifest.parent / "sub/text.csv"
     blocker.mkdir(parents=True)
-    with pytest.raises(UserError, match=rf"{archive}: file: cannot be unpacked .*whole files are kept"):
+    with pytest.raises(UserError, match=rf"{archive}: file: cannot be unpacked .*complete files are kept"):
         unpack_bundle(archive=archive, manifest=manifest)
     assert not manifest.exists()
     before = (manifest.parent / "cells.parquet").stat()
@@ -234,7 +234,7 @@ def test_another_file_of_the_same_size_is_written_again(tmp_path, manifest, kind
     assert tree(manifest.parent) == TREE
 
 
-def test_the_manifest_of_an_older_bundle_goes_first_and_the_new_one_comes_last(tmp_path, manifest):
+def test_the_old_manifest_is_removed_first_and_the_new_one_is_written_last(tmp_path, manifest):
     unpack_bundle(archive=pack(tmp_path / "old", outs()), manifest=manifest)
     renewed = pack(tmp_path / "new", outs(TREE | {"cells.parquet": b"renewed"}))
     (manifest.parent / "sub/text.csv").unlink()
@@ -245,7 +245,7 @@ def test_the_manifest_of_an_older_bundle_goes_first_and_the_new_one_comes_last(t
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04", b"\x1f\x8b\x08"])
-def test_no_archive_at_all(tmp_path, manifest, content):
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path, manifest, content):
     (tmp_path / "archive").write_bytes(content)
     with pytest.raises(UserError, match="not a readable archive"):
         unpack_bundle(archive=tmp_path / "archive", manifest=manifest)

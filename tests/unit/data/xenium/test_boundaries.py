@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuclass_pipeline.data.segmentation.tiles import polygon_area
 from nuclass_pipeline.data.xenium.boundaries import read_outlines
 from nuclass_pipeline.data.xenium.matrix import open_zarr
 from nuclass_pipeline.errors import UserError
@@ -48,6 +47,12 @@ def test_both_encodings_agree(real_data, tmp_path, name, what):
     assert np.concatenate([xy for _, xy in one]) == pytest.approx(np.concatenate([xy for _, xy in other]), abs=1e-3)
 
 
+def polygon_area(polygon):
+    """Return the area of a closed polygon (vertices, 2) by the shoelace formula."""
+    (x, y), (x_next, y_next) = polygon[:-1].T, polygon[1:].T
+    return abs((x * y_next - x_next * y).sum()) / 2
+
+
 def test_areas_are_those_of_the_table_but_for_what_was_simplified(real_data):
     """Small nuclei lose more than cells do."""
     table = pd.read_parquet(real_data / ILEUM / "cells.parquet").set_index("cell_id")
@@ -72,7 +77,7 @@ def square(x, y, side=4.0):
 
 
 def rows(polygons):
-    """Give the table of (cell, label, vertices)."""
+    """Return the table of polygons (cell, label, vertices)."""
     lines = [(cell, label, *vertex) for cell, label, vertices in polygons for vertex in vertices]
     return pd.DataFrame(lines, columns=["cell_id", "label_id", "vertex_x", "vertex_y"])
 
@@ -127,9 +132,9 @@ BROKEN = {
     "no ids": (SOUND.drop(columns="cell_id"), "cell_id", "the column is missing"),
     "no x": (SOUND.rename(columns={"vertex_x": "x"}), "vertex_x", "the column is missing"),
     "an empty id": (SOUND.assign(cell_id=SOUND["cell_id"].where(SOUND.index != 3)), "cell_id", "is empty in a row"),
-    "NaN": (SOUND.assign(vertex_y=SOUND["vertex_y"].where(SOUND.index != 3)), "vertex_y", "nan is no finite number"),
-    "infinite": (SOUND.assign(vertex_x=SOUND["vertex_x"].where(SOUND.index != 3, np.inf)), "vertex_x", "inf is no finite number"),
-    "text": (SOUND.astype({"vertex_x": str}).replace({"vertex_x": {"20.0": "far"}}), "vertex_x", "is no number"),
+    "NaN": (SOUND.assign(vertex_y=SOUND["vertex_y"].where(SOUND.index != 3)), "vertex_y", "nan is not a finite number"),
+    "infinite": (SOUND.assign(vertex_x=SOUND["vertex_x"].where(SOUND.index != 3, np.inf)), "vertex_x", "inf is not a finite number"),
+    "text": (SOUND.astype({"vertex_x": str}).replace({"vertex_x": {"20.0": "far"}}), "vertex_x", "is not a number"),
     "not closed": (SOUND.drop(index=4), "vertex_x", "the outline of cell a is not closed"),
     "a line": (SOUND.drop(index=[1, 2, 3]), "vertex_x", "the outline of cell a is not closed"),
 }
@@ -137,21 +142,21 @@ BROKEN = {
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_is_broken_is_one_line(tmp_path, case, suffix):
-    table, field, told = BROKEN[case]
+def test_a_broken_table_is_one_line(tmp_path, case, suffix):
+    table, field, problem = BROKEN[case]
     if suffix == ".csv" and case == "NaN":
-        told = "is no number"
+        problem = "is not a number"
     path = tmp_path / f"nucleus_boundaries{suffix}"
     table.to_parquet(path) if suffix == ".parquet" else table.to_csv(path, index=False)
     with pytest.raises(UserError) as refusal:
         read_outlines(tmp_path, "nucleus", *EVERYWHERE)
     assert (refusal.value.file, refusal.value.field) == (str(path), field)
-    assert told in str(refusal.value)
+    assert problem in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and no more", bytes(range(256))])
-def test_what_is_no_parquet_is_one_line(tmp_path, content):
+def test_a_file_that_is_not_parquet_is_one_line(tmp_path, content):
     (tmp_path / "cell_boundaries.parquet").write_bytes(content)
     with pytest.raises(UserError, match=r"cell_boundaries\.parquet: file: not a readable Parquet file"):
         read_outlines(tmp_path, "cell", *EVERYWHERE)

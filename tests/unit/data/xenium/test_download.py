@@ -21,7 +21,7 @@ HALF = len(CONTENT) // 2
 
 @dataclass
 class Site:
-    """What the server gives, how it behaves, and what it was asked: pairs of path and `Range`."""
+    """What the server sends, how it behaves, and the requests it got: pairs of path and `Range`."""
 
     files: dict[str, bytes]
     ranges: bool = True
@@ -32,7 +32,7 @@ class Site:
     break_after: int | None = None
     error: int | None = None
     shift: int = 0
-    asked: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
     url: str = ""
 
 
@@ -40,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         site = self.server.site
         wanted = self.headers["Range"]
-        site.asked.append((self.path, wanted))
+        site.requests.append((self.path, wanted))
         if site.error or self.path not in site.files:
             self.send_error(site.error or 404)
             return
@@ -85,7 +85,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site(monkeypatch):
-    monkeypatch.setattr("nuclass_pipeline.data.xenium.download.BLOCK", 10_000)
+    monkeypatch.setattr("nuclass_pipeline.data.xenium.download.DOWNLOAD_BLOCK", 10_000)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.site = Site({"/file": CONTENT}, url=f"http://127.0.0.1:{server.server_port}")
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -133,14 +133,14 @@ def test_a_file_arrives_whole_and_is_locked(site, get, tmp_path):
     assert read_lock(tmp_path / "locks/lung-1.tsv") == {f"{site.url}/file": Record(1_024_000, hashlib.sha256(CONTENT).hexdigest())}
 
 
-def test_a_broken_download_goes_on_where_it_broke_off(site, get, tmp_path):
+def test_a_broken_download_is_resumed_where_it_broke_off(site, get, tmp_path):
     message = break_off(site, get)
-    assert message == f"{site.url}/file: download: broke off after 512,000 of 1,024,000 bytes. Run the same command again to go on."
+    assert message == f"{site.url}/file: download: broke off after 512,000 of 1,024,000 bytes. Run the same command again to continue."
     assert on_disk(tmp_path) == ["file.part", "file.part.json"]
     assert not (tmp_path / "locks").exists()
     assert break_off(site, get, 700_000).count("700,000 of 1,024,000")
     assert get() == CONTENT
-    assert site.asked == [("/file", None), ("/file", "bytes=512000-"), ("/file", "bytes=700000-")]
+    assert site.requests == [("/file", None), ("/file", "bytes=512000-"), ("/file", "bytes=700000-")]
     assert on_disk(tmp_path) == ["file"]
     assert (tmp_path / "locks/lung-1.tsv").read_text() == lock_text(site, CONTENT)
 
@@ -155,7 +155,7 @@ def test_a_broken_download_goes_on_where_it_broke_off(site, get, tmp_path):
     ],
     ids=["no ranges", "changed", "changed and If-Range ignored", "another range"],
 )
-def test_what_cannot_be_gone_on_with_is_started_anew(site, get, tmp_path, change):
+def test_a_part_that_cannot_be_resumed_is_downloaded_again(site, get, tmp_path, change):
     break_off(site, get)
     site.files["/file"] = OTHER[::-1]
     for name, value in change.items():
@@ -166,30 +166,33 @@ def test_what_cannot_be_gone_on_with_is_started_anew(site, get, tmp_path, change
 
 
 @pytest.mark.parametrize("tag", ["", 'W/"weak"'])
-def test_a_part_of_an_unknown_version_is_started_anew(site, get, tag):
+def test_a_part_of_an_unknown_version_is_downloaded_again(site, get, tag):
     site.tag = tag
     break_off(site, get)
     site.files["/file"] = OTHER[::-1]
     assert get() == OTHER[::-1]
-    assert site.asked == [("/file", None)] * 2
+    assert site.requests == [("/file", None)] * 2
 
 
-def test_a_part_of_another_url_is_started_anew(site, get, tmp_path):
+def test_a_part_of_another_url_is_downloaded_again(site, get, tmp_path):
     break_off(site, get)
     site.files["/moved"] = OTHER[::-1]
     download(f"{site.url}/moved", tmp_path / "a/file", tmp_path / "locks/lung-1.tsv")
     assert (tmp_path / "a/file").read_bytes() == OTHER[::-1]
-    assert site.asked[1:] == [("/moved", None)]
+    assert site.requests[1:] == [("/moved", None)]
 
 
-def test_a_part_that_is_whole_already_is_put_in_place(site, get, tmp_path):
+def test_a_part_that_is_complete_is_put_in_place(site, get, tmp_path):
     (tmp_path / "locks").write_text("not a folder")
-    with pytest.raises(UserError, match=r"lung-1.tsv: file: cannot be written .*\. Mend that and run again; nothing is lost"):
+    with pytest.raises(
+        UserError,
+        match=r"lung-1.tsv: file: cannot be written .*\. Make its folder writable and run the same command again; the download is kept",
+    ):
         get()
     assert (tmp_path / "a/file.part").read_bytes() == CONTENT
     (tmp_path / "locks").unlink()
     assert get() == CONTENT
-    assert site.asked == [("/file", None), ("/file", "bytes=1024000-")]
+    assert site.requests == [("/file", None), ("/file", "bytes=1024000-")]
     assert on_disk(tmp_path) == ["file"]
 
 
@@ -202,11 +205,11 @@ def test_an_old_part_is_gone_before_a_new_version_is_noted(site, get, tmp_path, 
     assert on_disk(tmp_path) == []
 
 
-def test_a_part_longer_than_the_file_is_started_anew(site, get, tmp_path):
+def test_a_part_longer_than_the_file_is_downloaded_again(site, get, tmp_path):
     break_off(site, get)
     (tmp_path / "a/file.part").write_bytes(CONTENT * 2)
     assert get() == CONTENT
-    assert site.asked[1:] == [("/file", "bytes=2048000-"), ("/file", None)]
+    assert site.requests[1:] == [("/file", "bytes=2048000-"), ("/file", None)]
 
 
 def test_a_damaged_part_is_found_by_the_lock_and_removed(site, get, tmp_path):
@@ -221,7 +224,7 @@ def test_a_damaged_part_is_found_by_the_lock_and_removed(site, get, tmp_path):
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("wrong", "what"), [(OTHER, "sha256"), (CONTENT + b"?", "size"), (CONTENT[:-1], "size")])
-def test_other_bytes_than_the_locked_are_refused(site, get, tmp_path, wrong, what, known):
+def test_bytes_that_differ_from_the_lock_file_are_refused(site, get, tmp_path, wrong, what, known):
     get()
     (tmp_path / "a/file").unlink()
     site.files["/file"], site.length = wrong, known
@@ -231,7 +234,7 @@ def test_other_bytes_than_the_locked_are_refused(site, get, tmp_path, wrong, wha
     lock = tmp_path / "locks/lung-1.tsv"
     assert str(error.value) == (
         f"{site.url}/file: {what}: expected {expected}, found {found}. "
-        f"If the publisher changed the file, remove its row from {lock} and the slide's folder; else run again."
+        f"If the publisher changed the file, remove its row from {lock} and the slide's folder. Otherwise run the same command again."
     )
     assert on_disk(tmp_path) == []
     assert lock.read_text() == lock_text(site, CONTENT)
@@ -240,17 +243,17 @@ def test_other_bytes_than_the_locked_are_refused(site, get, tmp_path, wrong, wha
     assert lock.read_text() == lock_text(site, wrong)
 
 
-def test_a_changed_size_is_refused_before_the_bytes_come(site, get, tmp_path, monkeypatch):
+def test_a_changed_size_is_refused_before_the_body_is_read(site, get, tmp_path, monkeypatch):
     write_lock(site, tmp_path, CONTENT + b"?")
     monkeypatch.setattr("nuclass_pipeline.data.xenium.download._copy", lambda *_: pytest.fail("the body was read"))
     with pytest.raises(UserError, match="size: expected 1024001, found 1024000"):
         get()
 
 
-def test_a_file_that_is_there_is_kept_only_if_it_is_the_locked_one(site, get, tmp_path):
+def test_a_present_file_is_kept_only_if_it_agrees_with_the_lock_file(site, get, tmp_path):
     get()
     assert get() == CONTENT
-    assert len(site.asked) == 1
+    assert len(site.requests) == 1
     (tmp_path / "a/file").write_bytes(OTHER)
     site.error = 500
     with pytest.raises(UserError, match="500"):
@@ -258,11 +261,11 @@ def test_a_file_that_is_there_is_kept_only_if_it_is_the_locked_one(site, get, tm
     assert on_disk(tmp_path) == []
     site.error = None
     assert get() == CONTENT
-    assert len(site.asked) == 3
+    assert len(site.requests) == 3
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_a_size_that_is_not_told_is_not_needed(site, get, tmp_path, caplog, monkeypatch, chunked):
+def test_a_size_that_is_not_reported_is_not_needed(site, get, tmp_path, caplog, monkeypatch, chunked):
     monkeypatch.setattr("nuclass_pipeline.data.xenium.download.STEP_BYTES", 250_000)
     caplog.set_level(logging.INFO)
     site.length, site.chunked = False, chunked
@@ -271,11 +274,11 @@ def test_a_size_that_is_not_told_is_not_needed(site, get, tmp_path, caplog, monk
     assert [record.getMessage() for record in caplog.records] == ["file.part: 0.00 GB, size unknown"] * 4
 
 
-def test_a_chunked_answer_that_breaks_off_is_found_and_gone_on_with(site, get):
+def test_a_chunked_answer_that_breaks_off_is_found_and_resumed(site, get):
     site.chunked = True
     assert "IncompleteRead" in break_off(site, get)
     assert get() == CONTENT
-    assert site.asked[1][1].startswith("bytes=5")
+    assert site.requests[1][1].startswith("bytes=5")
 
 
 def test_a_cut_answer_of_unknown_size_is_caught_by_the_lock(site, get, tmp_path):
@@ -285,7 +288,7 @@ def test_a_cut_answer_of_unknown_size_is_caught_by_the_lock(site, get, tmp_path)
     assert on_disk(tmp_path) == []
 
 
-def test_the_log_tells_each_twentieth(get, caplog):
+def test_the_log_reports_each_twentieth(get, caplog):
     caplog.set_level(logging.INFO)
     get()
     shares = [int(re.search(r"(\d+) %", record.getMessage())[1]) for record in caplog.records]
@@ -298,7 +301,7 @@ def test_the_log_tells_each_twentieth(get, caplog):
 @pytest.mark.parametrize(
     ("code", "remedy"), [(404, "Check the URL in the slide sheet."), (403, "Check the URL"), (429, "Run the same"), (500, "Run the same")]
 )
-def test_a_refusal_is_one_line_and_keeps_what_has_come(site, get, tmp_path, code, remedy):
+def test_a_refusal_is_one_line_and_keeps_the_part(site, get, tmp_path, code, remedy):
     break_off(site, get)
     site.error = code
     with pytest.raises(UserError, match=rf"^{site.url}/file: download: HTTP Error {code}: .*\. {remedy}"):
@@ -315,7 +318,7 @@ def test_a_server_that_is_not_there_is_one_line(site, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["", "/data/outs.zip", "outs.zip", "C:\\outs.zip", "s3://bucket/outs.zip", "data:,x", "http:/x"])
-def test_what_is_no_url_is_one_line(tmp_path, url):
+def test_text_that_is_not_a_url_is_one_line(tmp_path, url):
     with pytest.raises(UserError, match=r"does not start with http://, https://, ftp://, file://\. Correct it in the slide sheet"):
         download(url, tmp_path / "file", tmp_path / "lock.tsv")
 
@@ -333,13 +336,13 @@ def test_a_file_url_is_copied(tmp_path):
 
 
 @pytest.mark.parametrize(("free", "fits"), [(512_000, True), (511_999, False)])
-def test_only_what_is_still_missing_has_to_fit(site, get, tmp_path, monkeypatch, free, fits):
+def test_only_the_missing_bytes_must_fit_on_the_disk(site, get, tmp_path, monkeypatch, free, fits):
     break_off(site, get)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
     if fits:
         assert get() == CONTENT
     else:
-        with pytest.raises(UserError, match=r"disk: 0.0 GB needed, 0.0 GB free. Make room"):
+        with pytest.raises(UserError, match=r"disk: 0.0 GB needed, 0.0 GB free. Free some space"):
             get()
         assert (tmp_path / "a/file.part").stat().st_size == HALF
 
@@ -349,10 +352,10 @@ def test_only_what_is_still_missing_has_to_fit(site, get, tmp_path, monkeypatch,
     [
         ("", "columns: found"),
         ("slide,url,bytes,sha256\n", "columns: found slide,url"),
-        ("slide\turl\tbytes\tsha256\nlung-1\thttp://x\tmany\t" + "0" * 64, "line 2: is no slide"),
-        ("slide\turl\tbytes\tsha256\nlung-1\thttp://x\t1\t0", "line 2: is no slide"),
-        ("slide\turl\tbytes\tsha256\n<<<<<<< HEAD\n", "line 2: is no slide"),
-        ("slide\turl\tbytes\tsha256\n" + ("lung-1\thttp://x\t1\t" + "0" * 64 + "\n") * 2, "line 3: http://x stands in two rows"),
+        ("slide\turl\tbytes\tsha256\nlung-1\thttp://x\tmany\t" + "0" * 64, "line 2: is not a slide"),
+        ("slide\turl\tbytes\tsha256\nlung-1\thttp://x\t1\t0", "line 2: is not a slide"),
+        ("slide\turl\tbytes\tsha256\n<<<<<<< HEAD\n", "line 2: is not a slide"),
+        ("slide\turl\tbytes\tsha256\n" + ("lung-1\thttp://x\t1\t" + "0" * 64 + "\n") * 2, "line 3: http://x occurs in two rows"),
     ],
 )
 def test_a_broken_lock_file_is_one_line(tmp_path, text, message):
@@ -397,22 +400,22 @@ def test_a_slide_without_alignment_gets_the_identity(slide):
     assert len(read_lock(slide["lock"])) == 2
 
 
-def test_a_bundle_that_fails_costs_no_image_that_has_come(site, slide):
+def test_a_bundle_that_fails_leaves_the_downloaded_image(site, slide):
     """Snakemake removes the outputs of a failed job, so none may be in place by then."""
     whole = site.files.pop("/b.zip")
     with pytest.raises(UserError, match="404"):
         fetch_slide(**slide)
     assert not any(slide[name].exists() for name in ("manifest", "image", "alignment"))
-    site.files["/b.zip"], site.asked = whole, []
+    site.files["/b.zip"], site.requests = whole, []
     fetch_slide(**slide)
-    assert site.asked == [("/b.zip", None)]
+    assert site.requests == [("/b.zip", None)]
     assert slide["image"].read_bytes() == CONTENT
 
 
-def test_a_url_that_is_none_is_found_before_anything_comes(site, slide):
+def test_a_wrong_url_is_found_before_any_download(site, slide):
     with pytest.raises(UserError, match=r"^/data/outs.zip: URL: "):
         fetch_slide(**slide | {"bundle_url": "/data/outs.zip"})
-    assert site.asked == []
+    assert site.requests == []
 
 
 def test_the_version_is_remembered_beside_the_part(site, get, tmp_path):

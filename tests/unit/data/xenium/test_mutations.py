@@ -1,6 +1,6 @@
 """Broken bundles: a small sound one that every mutation starts from, and mutations of its manifest and of the real bundle.
 
-The other files of mutations take the bundle and `assert_refused` from here.
+Other tests take the bundle, its writers and `assert_refused` from here.
 """
 
 import gzip
@@ -52,33 +52,41 @@ def sound_table():
     )
 
 
-def write_cells_zarr(path):
-    table, names = sound_table(), ["x_centroid", "y_centroid", "cell_area", "nucleus_area", "nucleus_count"]
+SOUND = sound_table()
+
+
+def zarr_ids(ids):
+    """Return the two numbers of each id, of which the first is its position in `IDS`."""
+    return np.array([[IDS.index(name), 1] for name in ids], dtype=np.uint32)
+
+
+def write_cells_zarr(path, table=SOUND):
+    names = [name for name in ("x_centroid", "y_centroid", "cell_area", "nucleus_area", "nucleus_count") if name in table]
     renamed = {"x_centroid": "cell_centroid_x", "y_centroid": "cell_centroid_y"}
     with zarr.storage.ZipStore(path, mode="w") as store:
         group = zarr.create_group(store)
-        group.create_array("cell_id", data=np.array([[i, 1] for i in range(len(IDS))], dtype=np.uint32))
+        group.create_array("cell_id", data=zarr_ids(table["cell_id"]))
         attributes = {"column_names": [renamed.get(name, name) for name in names]}
         group.create_array("cell_summary", data=table[names].to_numpy(dtype=np.float64), attributes=attributes)
 
 
-def write_h5(path):
-    csr = sparse.csr_matrix(COUNTS)
+def write_h5(path, counts=COUNTS, ids=IDS):
+    csr = sparse.csr_matrix(counts)
     with h5py.File(path, "w") as file:
         group = file.create_group("matrix")
         group.update({"data": csr.data, "indices": csr.indices.astype(np.int64), "indptr": csr.indptr.astype(np.int64)})
-        group.update({"shape": COUNTS.shape[::-1], "barcodes": np.array(IDS, dtype=bytes)})
+        group.update({"shape": counts.shape[::-1], "barcodes": np.array(ids, dtype=bytes)})
         for key, column in (("id", "id"), ("name", "name"), ("feature_type", "kind")):
             group[f"features/{key}"] = FEATURES[column].to_numpy(dtype=bytes)
 
 
-def mtx_members():
+def mtx_members(counts=COUNTS, ids=IDS):
     stream = io.BytesIO()
-    scipy.io.mmwrite(stream, sparse.coo_matrix(COUNTS.T), field="integer")
+    scipy.io.mmwrite(stream, sparse.coo_matrix(counts.T), field="integer")
     texts = {
         "matrix.mtx.gz": stream.getvalue(),
         "features.tsv.gz": FEATURES.to_csv(sep="\t", header=False, index=False).encode(),
-        "barcodes.tsv.gz": "\n".join(IDS).encode(),
+        "barcodes.tsv.gz": "\n".join(ids).encode(),
     }
     return {name: gzip.compress(content) for name, content in texts.items()}
 
@@ -95,8 +103,8 @@ def write_tar(path, members):
             archive.addfile(entry, io.BytesIO(content))
 
 
-def write_matrix_zarr(path):
-    csr = sparse.csr_matrix(COUNTS.T)
+def write_matrix_zarr(path, counts=COUNTS, ids=IDS):
+    csr = sparse.csr_matrix(counts.T)
     kinds = {kind: name for name, kind in KINDS.items()}
     attributes = {
         "feature_ids": list(FEATURES["id"]),
@@ -107,18 +115,19 @@ def write_matrix_zarr(path):
         group = zarr.create_group(store).create_group("cell_features", attributes=attributes)
         for name in ("data", "indices", "indptr"):
             group.create_array(name, data=getattr(csr, name).astype(np.uint32))
-        group.create_array("cell_id", data=np.array([[i, 1] for i in range(len(IDS))], dtype=np.uint32))
+        group.create_array("cell_id", data=zarr_ids(ids))
 
 
 WRITERS = {
-    "cells.parquet": lambda path: sound_table().to_parquet(path),
-    "cells.csv.gz": lambda path: sound_table().to_csv(path, index=False),
-    "cells.csv": lambda path: sound_table().to_csv(path, index=False),
+    "cells.parquet": lambda path, table=SOUND: table.to_parquet(path),
+    "cells.csv.gz": lambda path, table=SOUND: table.to_csv(path, index=False),
+    "cells.csv": lambda path, table=SOUND: table.to_csv(path, index=False),
     "cells.zarr.zip": write_cells_zarr,
     "cell_feature_matrix.h5": write_h5,
-    "cell_feature_matrix.tar.gz": lambda path: write_tar(path, mtx_members()),
+    "cell_feature_matrix.tar.gz": lambda path, *matrix: write_tar(path, mtx_members(*matrix)),
     "cell_feature_matrix.zarr.zip": write_matrix_zarr,
 }
+"""File → what writes it: a table of cells, or counts (cells, features) and ids."""
 
 
 def make_bundle(folder, *files):
@@ -134,25 +143,25 @@ def read(bundle):
     read_cells(manifest=bundle / "experiment.xenium", cells=bundle / "out/cells.parquet", counts=bundle / "out/counts.h5ad")
 
 
-def assert_refused(act, path, field, told, out):
-    """Run `act`; it must name `path`, `field` and `told` in one line, and leave nothing in the folder `out`."""
+def assert_refused(act, path, field, problem, out):
+    """Run `act`; it must name `path`, `field` and `problem` in one line, and leave nothing in the folder `out`."""
     with pytest.raises(UserError) as refusal:
         act()
     error = refusal.value
     assert (error.file, error.field) == (str(path), field)
-    assert told in error.problem
+    assert problem in error.problem
     assert error.remedy
     assert str(error).startswith(f"{path}: {field}: ")
     assert len(str(error).splitlines()) == 1
     assert not list(out.glob("**/*"))
 
 
-def assert_bundle_refused(bundle, file, field, told):
-    assert_refused(lambda: read(bundle), bundle / file, field, told, bundle / "out")
+def assert_bundle_refused(bundle, file, field, problem):
+    assert_refused(lambda: read(bundle), bundle / file, field, problem, bundle / "out")
 
 
 def in_zip(change):
-    """Rewrite the members of a zip by `change`(name, content), which gives None for a member to leave out."""
+    """Rewrite the members of a zip by `change`(name, content), which returns None for a member to leave out."""
 
     def damage(path):
         with zipfile.ZipFile(path) as archive:
@@ -198,7 +207,7 @@ def size(text):
 MANIFESTS = {
     "empty": (b"", "file", "not valid JSON"),
     "cut": (b'{"pixel_size": 0.21', "file", "not valid JSON"),
-    "no JSON": (b"pixel_size = 0.2125", "file", "not valid JSON"),
+    "not JSON": (b"pixel_size = 0.2125", "file", "not valid JSON"),
     "a page of a web server": (b"<html>404</html>", "file", "not valid JSON"),
     "binary": (bytes(range(128, 256)), "file", "not valid JSON"),
     "UTF-16": (size("0.2125").decode().encode("utf-16"), "file", "not valid JSON"),
@@ -227,18 +236,18 @@ MANIFESTS = {
 
 @pytest.mark.parametrize("case", MANIFESTS)
 def test_a_broken_manifest(tmp_path, case):
-    content, field, told = MANIFESTS[case]
+    content, field, problem = MANIFESTS[case]
     bundle = make_bundle(tmp_path / "outs")
     (bundle / "experiment.xenium").write_bytes(content)
-    assert_bundle_refused(bundle, "experiment.xenium", field, told)
+    assert_bundle_refused(bundle, "experiment.xenium", field, problem)
 
 
-@pytest.mark.parametrize(("replace", "told"), [(lambda path: None, "does not exist"), (lambda path: path.mkdir(), "directory")])
-def test_no_manifest(tmp_path, replace, told):
+@pytest.mark.parametrize(("replace", "problem"), [(lambda path: None, "does not exist"), (lambda path: path.mkdir(), "directory")])
+def test_no_manifest(tmp_path, replace, problem):
     bundle = make_bundle(tmp_path / "outs")
     (bundle / "experiment.xenium").unlink()
     replace(bundle / "experiment.xenium")
-    assert_bundle_refused(bundle, "experiment.xenium", "file", told)
+    assert_bundle_refused(bundle, "experiment.xenium", "file", problem)
 
 
 UNREADABLE = {
@@ -250,7 +259,7 @@ UNREADABLE = {
 }
 
 
-# What ends a tar is padding.
+# Harmless, because a tar ends with padding.
 HARMLESS = ("cell_feature_matrix.tar.gz", "the last byte missing")
 UNREADABLE_FILES = [(name, case) for name in WRITERS for case in UNREADABLE if name != "cells.csv" and (name, case) != HARMLESS]
 

@@ -36,7 +36,7 @@ def ids(values):
     return lambda frame: frame.assign(cell_id=values)
 
 
-def told(value):
+def found(value):
     return f"{value!r} for cell {IDS[ROW]} is"
 
 
@@ -45,13 +45,13 @@ TABLES = {
     **{f"{name} in capitals": (call(name, name.upper()), name, "the column is missing") for name in REQUIRED_CELL_COLUMNS},
     **{f"{name} in plural": (call(name, f"{name}s"), name, "the column is missing") for name in REQUIRED_CELL_COLUMNS},
     **{f"{name} with blanks": (call(name, f" {name}"), name, "the column is missing") for name in REQUIRED_CELL_COLUMNS},
-    **{f"{name} is empty": (put(name, np.nan), name, told("nan")) for name in NUMBERS if name not in MAY_BE_EMPTY},
-    **{f"{name} is infinite": (put(name, np.inf), name, told("inf")) for name in NUMBERS},
-    **{f"{name} is text": (put(name, "many"), name, told("many")) for name in NUMBERS},
-    **{f"{name} has a decimal comma": (put(name, "1,5"), name, told("1,5")) for name in NUMBERS},
-    **{f"{name} is negative": (put(name, -3.0), name, told("-3.0") + " negative") for name in (*COUNTERS, *MAY_BE_EMPTY)},
-    **{f"{name} is a fraction": (put(name, 1.5), name, told("1.5") + " no count") for name in COUNTERS},
-    **{f"{name} is huge": (put(name, 2.0**63), name, "is no count") for name in COUNTERS},
+    **{f"{name} is empty": (put(name, np.nan), name, found("nan")) for name in NUMBERS if name not in MAY_BE_EMPTY},
+    **{f"{name} is infinite": (put(name, np.inf), name, found("inf")) for name in NUMBERS},
+    **{f"{name} is text": (put(name, "many"), name, found("many")) for name in NUMBERS},
+    **{f"{name} has a decimal comma": (put(name, "1,5"), name, found("1,5")) for name in NUMBERS},
+    **{f"{name} is negative": (put(name, -3.0), name, found("-3.0") + " negative") for name in (*COUNTERS, *MAY_BE_EMPTY)},
+    **{f"{name} is a fraction": (put(name, 1.5), name, found("1.5") + " not a count") for name in COUNTERS},
+    **{f"{name} is huge": (put(name, 2.0**63), name, "is not a count") for name in COUNTERS},
     "no cell": (lambda f: f.iloc[:0], "cell_id", "the table has no cell"),
     "no column": (lambda f: f[["nucleus_count"]], "cell_id", "found nucleus_count"),
     "an id twice": (put("cell_id", IDS[0]), "cell_id", f"{IDS[0]!r} occurs twice"),
@@ -118,10 +118,10 @@ def csv(change, **options):
 
 UNREADABLE = {
     ("compressed", "cells.parquet"): lambda path: path.write_bytes(gzip.compress(path.read_bytes())),
-    ("metadata are no JSON", "cells.parquet"): columns(lambda table: table.replace_schema_metadata({"pandas": "{"})),
+    ("metadata are not JSON", "cells.parquet"): columns(lambda table: table.replace_schema_metadata({"pandas": "{"})),
     ("not compressed", "cells.csv.gz"): csv(str.encode),
     ("UTF-16", "cells.csv"): csv(lambda text: text.encode("utf-16")),
-    ("a byte that is no text", "cells.csv"): csv(lambda text: text.encode().replace(b"aaaab", b"\xff\xfe")),
+    ("a byte that is not text", "cells.csv"): csv(lambda text: text.encode().replace(b"aaaab", b"\xff\xfe")),
     ("no byte", "cells.csv"): csv(lambda text: b""),
     ("a row too long", "cells.csv"): csv(lambda text: text.replace(IDS[5], IDS[5] + ",7").encode()),
     ("open quote", "cells.csv"): csv(lambda text: text.replace(IDS[3], '"' + IDS[3]).encode()),
@@ -146,14 +146,19 @@ FILES = {
     "cut in a row": ("cells.csv", csv(lambda text: text[: text.index(IDS[7]) + 15].encode()), "y_centroid", "'nan' for cell"),
     "a column twice": ("cells.parquet", columns(lambda t: t.append_column("y_centroid", t["x_centroid"])), "y_centroid", "2 times"),
     "ids twice": ("cells.parquet", columns(lambda t: t.append_column("cell_id", t["cell_id"])), "cell_id", "2 times"),
-    "ids are no text": ("cells.parquet", with_column("cell_id", pa.array([b"\xff%d" % i for i in range(12)])), "cell_id", "is no text"),
-    "centroids are lists": ("cells.parquet", with_column("x_centroid", pa.array([[1.0]] * 12)), "x_centroid", "is no finite number"),
-    "centroids are records": ("cells.parquet", with_column("x_centroid", pa.array([{"x": 1.0}] * 12)), "x_centroid", "is no finite number"),
+    "ids are not text": ("cells.parquet", with_column("cell_id", pa.array([b"\xff%d" % i for i in range(12)])), "cell_id", "is not text"),
+    "centroids are lists": ("cells.parquet", with_column("x_centroid", pa.array([[1.0]] * 12)), "x_centroid", "is not a finite number"),
+    "centroids are records": (
+        "cells.parquet",
+        with_column("x_centroid", pa.array([{"x": 1.0}] * 12)),
+        "x_centroid",
+        "is not a finite number",
+    ),
     "counts below zero wrapped": (
         "cells.parquet",
         with_column("control_probe_counts", pa.array([2**64 - 1] * 12, type=pa.uint64())),
         "control_probe_counts",
-        "is no count",
+        "is not a count",
     ),
 }
 
@@ -215,11 +220,11 @@ ZARRS = {
     "x twice": (text("cell_centroid_y", "cell_centroid_x"), "y_centroid", "the column is missing"),
     "area twice": (text("nucleus_area", "cell_area"), "cell_area", "2 times"),
     **{
-        f"{name} is {value}": (summary(name, value), field, told(str(value)))
+        f"{name} is {value}": (summary(name, value), field, found(str(value)))
         for name, field in (("cell_centroid_x", "x_centroid"), ("cell_centroid_y", "y_centroid"))
         for value in (np.nan, np.inf, -np.inf)
     },
-    **{f"{name} is infinite": (summary(name, np.inf), name, told("inf")) for name in MAY_BE_EMPTY},
+    **{f"{name} is infinite": (summary(name, np.inf), name, found("inf")) for name in MAY_BE_EMPTY},
     **{f"{name} is negative": (summary(name, -3.0), name, "is negative") for name in MAY_BE_EMPTY},
 }
 

@@ -84,7 +84,7 @@ def more(values):
 
 
 CONTROL = int(np.flatnonzero(sparse.csr_matrix(COUNTS).indices >= 5)[0])
-"""A value that counts a control, which no column of the cell table would betray."""
+"""A value that counts a control, which no column of the cell table reveals."""
 DATASETS = ("data", "indices", "indptr", "shape", "barcodes", "features/id", "features/name", "features/feature_type")
 H5_CASES = {
     **{f"no {name}": (drop(name), "file", name.split("/")[-1]) for name in DATASETS},
@@ -116,26 +116,26 @@ H5_CASES = {
     "values in two dimensions": (swap("data", lambda v: v[:, None]), "file", "not a readable"),
     "shape turned": (swap("shape", lambda v: v[::-1]), "file", "index pointer size"),
     "shape of one cell more": (swap("shape", at(1, 13)), "file", "index pointer size"),
-    "shape of one feature more": (swap("shape", at(0, 9)), "features", "are 8, and the counts are of 9"),
+    "shape of one feature more": (swap("shape", at(0, 9)), "features", "8 found, but the counts have 9"),
     "shape of one feature less": (swap("shape", at(0, 7)), "file", "indices must be < 7"),
     "shape of one number": (swap("shape", lambda v: v[:1]), "file", "unpack"),
     "shape of three numbers": (swap("shape", more), "file", "unpack"),
     "shape is negative": (swap("shape", lambda v: -v), "file", "not a readable"),
     "shape is text": (swap("shape", lambda v: np.array([b"a", b"b"])), "file", "not a readable"),
     "transposed": (h5(transposed), "file", "index pointer size"),
-    "a negative count": (swap("data", at(CONTROL, -1)), "counts", f"-1 is no count; 1 of {FILLED}"),
-    "a fraction": (swap("data", at(CONTROL, 0.5, float)), "counts", f"0.5 is no count; 1 of {FILLED}"),
-    "a count is NaN": (swap("data", at(CONTROL, np.nan, float)), "counts", "nan is no count"),
-    "a count is infinite": (swap("data", at(CONTROL, np.inf, float)), "counts", "inf is no count"),
-    "logarithms": (swap("data", np.log1p), "counts", f"{FILLED} of {FILLED} are none"),
+    "a negative count": (swap("data", at(CONTROL, -1)), "counts", f"-1 is not a count; 1 of {FILLED}"),
+    "a fraction": (swap("data", at(CONTROL, 0.5, float)), "counts", f"0.5 is not a count; 1 of {FILLED}"),
+    "a count is NaN": (swap("data", at(CONTROL, np.nan, float)), "counts", "nan is not a count"),
+    "a count is infinite": (swap("data", at(CONTROL, np.inf, float)), "counts", "inf is not a count"),
+    "logarithms": (swap("data", np.log1p), "counts", f"{FILLED} of {FILLED} values are not"),
     "counts are text": (swap("data", lambda v: v.astype("S3")), "counts", "are |S3"),
-    "one barcode less": (swap("barcodes", lambda v: v[:-1]), "barcodes", "are 11, and the counts are of 12"),
-    "one barcode more": (swap("barcodes", lambda v: np.append(v, b"z-1")), "barcodes", "are 13, and the counts are of 12"),
-    "no barcode": (swap("barcodes", lambda v: v[:0]), "barcodes", "are 0, and the counts are of 12"),
+    "one barcode less": (swap("barcodes", lambda v: v[:-1]), "barcodes", "11 found, but the counts have 12"),
+    "one barcode more": (swap("barcodes", lambda v: np.append(v, b"z-1")), "barcodes", "13 found, but the counts have 12"),
+    "no barcode": (swap("barcodes", lambda v: v[:0]), "barcodes", "0 found, but the counts have 12"),
     "a barcode twice": (swap("barcodes", at(1, IDS[0].encode())), "barcodes", f"{IDS[0]!r} occurs twice"),
     "an empty barcode": (swap("barcodes", at(1, b"")), "barcodes", f"cell {IDS[1]} of the cell table is not in it; 1 of 12"),
     "barcodes are numbers": (swap("barcodes", lambda v: np.arange(12)), "file", "not a readable"),
-    "a barcode is no text": (swap("barcodes", at(1, b"\xff\xfe")), "file", "not a readable"),
+    "a barcode is not text": (swap("barcodes", at(1, b"\xff\xfe")), "file", "not a readable"),
     "barcodes of another run": (swap("barcodes", lambda v: np.char.add(v, b"0")), "barcodes", "12 of 12 cells are not"),
     "one feature less": (swap("features/name", lambda v: v[:-1]), "file", "same length"),
     "a nameless gene": (swap("features/name", at(2, b"")), "features", "id, name or type is empty in row 3"),
@@ -148,10 +148,10 @@ H5_CASES = {
 
 @pytest.mark.parametrize("case", H5_CASES)
 def test_a_broken_h5(tmp_path, case):
-    damage, field, told = H5_CASES[case]
+    damage, field, problem = H5_CASES[case]
     bundle = make_bundle(tmp_path / "outs")
     damage(bundle)
-    assert_bundle_refused(bundle, H5, field, told)
+    assert_bundle_refused(bundle, H5, field, problem)
 
 
 def member(name, change):
@@ -200,49 +200,49 @@ MTX_CASES = {
     "sizes are negative": (member(MTX, line(SIZES, f"-8 12 {FILLED}")), "file", "not a readable"),
     "one entry less": (member(MTX, lambda text: text[: text.rstrip().rindex("\n") + 1]), "file", "not a readable"),
     "one entry more": (member(MTX, lambda text: text + "1 1 1\n"), "file", "not a readable"),
-    "header tells fewer entries": (member(MTX, line(SIZES, f"8 12 {FILLED - 1}")), "file", "not a readable"),
-    "header tells more entries": (member(MTX, line(SIZES, f"8 12 {FILLED + 1}")), "file", "not a readable"),
-    "header tells endless entries": (member(MTX, line(SIZES, f"8 12 {10**15}")), "file", "not a readable"),
-    "header tells too many to count": (member(MTX, line(SIZES, f"8 12 {10**40}")), "file", "not a readable"),
-    "header tells fewer features": (member(MTX, line(SIZES, f"7 12 {FILLED}")), "file", "not a readable"),
-    "header tells more features": (member(MTX, line(SIZES, f"9 12 {FILLED}")), "features", "are 8, and the counts are of 9"),
-    "header tells more cells": (member(MTX, line(SIZES, f"8 13 {FILLED}")), "barcodes", "are 12, and the counts are of 13"),
+    "header declares fewer entries": (member(MTX, line(SIZES, f"8 12 {FILLED - 1}")), "file", "not a readable"),
+    "header declares more entries": (member(MTX, line(SIZES, f"8 12 {FILLED + 1}")), "file", "not a readable"),
+    "header declares endless entries": (member(MTX, line(SIZES, f"8 12 {10**15}")), "file", "not a readable"),
+    "header declares too many to count": (member(MTX, line(SIZES, f"8 12 {10**40}")), "file", "not a readable"),
+    "header declares fewer features": (member(MTX, line(SIZES, f"7 12 {FILLED}")), "file", "not a readable"),
+    "header declares more features": (member(MTX, line(SIZES, f"9 12 {FILLED}")), "features", "8 found, but the counts have 9"),
+    "header declares more cells": (member(MTX, line(SIZES, f"8 13 {FILLED}")), "barcodes", "12 found, but the counts have 13"),
     "transposed": (member(MTX, line(SIZES, f"12 8 {FILLED}")), "file", "not a readable"),
     "rows from 0": (member(MTX, line(FIRST, "0 1 1")), "file", "not a readable"),
     "columns from 0": (member(MTX, line(FIRST, "1 0 1")), "file", "not a readable"),
     "a row too large": (member(MTX, line(FIRST, "9 1 1")), "file", "not a readable"),
     "an entry without count": (member(MTX, line(FIRST, "1 1")), "file", "not a readable"),
     "an entry is text": (member(MTX, line(FIRST, "1 1 many")), "file", "not a readable"),
-    "a negative count": (member(MTX, line(-1, "8 12 -2")), "counts", "-2 is no count"),
-    "a fraction": (member(MTX, lambda text: line(-1, "8 12 0.5")(text.replace("integer", "real"))), "counts", "0.5 is no count"),
-    "a count is NaN": (member(MTX, lambda text: line(-1, "8 12 nan")(text.replace("integer", "real"))), "counts", "nan is no count"),
+    "a negative count": (member(MTX, line(-1, "8 12 -2")), "counts", "-2 is not a count"),
+    "a fraction": (member(MTX, lambda text: line(-1, "8 12 0.5")(text.replace("integer", "real"))), "counts", "0.5 is not a count"),
+    "a count is NaN": (member(MTX, lambda text: line(-1, "8 12 nan")(text.replace("integer", "real"))), "counts", "nan is not a count"),
     "a blank line in features": (member(FEATURES, line(0, "")), "features", "is empty in row 1"),
-    "features cut": (member(FEATURES, lambda text: "\n".join(text.splitlines()[:-1])), "features", "are 7"),
+    "features cut": (member(FEATURES, lambda text: "\n".join(text.splitlines()[:-1])), "features", "7 found"),
     "features without type": (member(FEATURES, lambda text: text.replace("\tGene Expression", "")), "features", "empty in row 1"),
     "features by comma": (member(FEATURES, lambda text: text.replace("\t", ",")), "file", "columns"),
-    "features are none": (member(FEATURES, lambda text: ""), "features", "are 0"),
+    "features are empty": (member(FEATURES, lambda text: ""), "features", "0 found"),
     "no gene": (member(FEATURES, lambda text: text.replace("Gene Expression", "Custom")), "features", "no feature of type"),
     "a nameless gene": (member(FEATURES, line(1, "ENSG1\t\tGene Expression")), "features", "empty in row 2"),
-    "one barcode less": (member(BARCODES, lambda text: "\n".join(text.split()[:-1])), "barcodes", "are 11"),
-    "one barcode more": (member(BARCODES, lambda text: text + "\nz-1"), "barcodes", "are 13"),
-    "barcodes are none": (member(BARCODES, lambda text: ""), "barcodes", "are 0"),
+    "one barcode less": (member(BARCODES, lambda text: "\n".join(text.split()[:-1])), "barcodes", "11 found"),
+    "one barcode more": (member(BARCODES, lambda text: text + "\nz-1"), "barcodes", "13 found"),
+    "barcodes are empty": (member(BARCODES, lambda text: ""), "barcodes", "0 found"),
     "a barcode twice": (member(BARCODES, line(1, IDS[0])), "barcodes", "occurs twice"),
-    "barcodes with a header": (member(BARCODES, lambda text: "barcode\n" + text), "barcodes", "are 13"),
-    "barcodes are no text": (lambda m: m | {BARCODES: gzip.compress(b"\xff\xfe")}, "file", "not a readable"),
-    **{f"{name} is a folder": (link(name, "", tarfile.DIRTYPE), "file", "is no file") for name in mtx_members()},
+    "barcodes with a header": (member(BARCODES, lambda text: "barcode\n" + text), "barcodes", "13 found"),
+    "barcodes are not text": (lambda m: m | {BARCODES: gzip.compress(b"\xff\xfe")}, "file", "not a readable"),
+    **{f"{name} is a folder": (link(name, "", tarfile.DIRTYPE), "file", "is not a file") for name in mtx_members()},
     **{f"{name} is a link to a file outside": (link(name, "../../../../etc/passwd"), "file", "not found") for name in mtx_members()},
     **{f"{name} is a link to itself": (link(name, name), "file", "not a readable") for name in mtx_members()},
     **{f"{name} is a hard link to nothing": (link(name, "nowhere", tarfile.LNKTYPE), "file", "not found") for name in mtx_members()},
-    "two matrices": (twice, "file", "is in it twice"),
+    "two matrices": (twice, "file", "occurs twice in it"),
 }
 
 
 @pytest.mark.parametrize("case", MTX_CASES)
 def test_a_broken_tar(tmp_path, case):
-    change, field, told = MTX_CASES[case]
+    change, field, problem = MTX_CASES[case]
     bundle = make_bundle(tmp_path / "outs", "cells.parquet")
     write_tar(bundle / TAR, change(mtx_members()))
-    assert_bundle_refused(bundle, TAR, field, told)
+    assert_bundle_refused(bundle, TAR, field, problem)
 
 
 @pytest.mark.parametrize("name", mtx_members())
@@ -297,10 +297,10 @@ ZARR_CASES = {
 
 @pytest.mark.parametrize("case", ZARR_CASES)
 def test_a_broken_zarr(tmp_path, case):
-    damage, field, told = ZARR_CASES[case]
+    damage, field, problem = ZARR_CASES[case]
     bundle = make_bundle(tmp_path / "outs", "cells.parquet", ZARR)
     damage(bundle / ZARR)
-    assert_bundle_refused(bundle, ZARR, field, told)
+    assert_bundle_refused(bundle, ZARR, field, problem)
 
 
 def test_no_matrix(tmp_path):

@@ -19,7 +19,7 @@ from tests.unit.data.xenium.test_mutations import UNREADABLE as DAMAGES
 
 
 def sound_transcripts():
-    """Give the transcripts of the bundle of the mutations, shuffled, with bad reads and such that lie in no cell."""
+    """Return the transcripts of the bundle of the mutations, shuffled, with bad reads and some outside cells."""
     rng = np.random.default_rng(2)
     cell, feature = np.nonzero(COUNTS)
     repeats = COUNTS[cell, feature]
@@ -70,12 +70,12 @@ TABLES = {
     },
     "no row": (lambda f: f.iloc[:0], "file", "has no transcript"),
     "qv is NaN": (put("qv", np.nan), "qv", ""),
-    "qv is infinite": (put("qv", np.inf), "qv", "inf is no finite number"),
-    "qv is text": (put("qv", "good"), "qv", "is no number (Failed to parse string: 'good'"),
-    "qv has a decimal comma": (put("qv", "31,5"), "qv", "is no number (Failed to parse string: '31,5'"),
+    "qv is infinite": (put("qv", np.inf), "qv", "inf is not a finite number"),
+    "qv is text": (put("qv", "good"), "qv", "is not a number (Failed to parse string: 'good'"),
+    "qv has a decimal comma": (put("qv", "31,5"), "qv", "is not a number (Failed to parse string: '31,5'"),
     "overlap is a share": (put("overlaps_nucleus", 0.5), "overlaps_nucleus", "0.5 is neither 0 nor 1"),
     "overlap is 2": (put("overlaps_nucleus", 2), "overlaps_nucleus", "2 is neither 0 nor 1"),
-    "overlap is text": (put("overlaps_nucleus", "yes"), "overlaps_nucleus", "is no number"),
+    "overlap is text": (put("overlaps_nucleus", "yes"), "overlaps_nucleus", "is not a number"),
     "an empty id": (put("cell_id", None), "cell_id", "is empty in a row"),
     "a blank id": (put("cell_id", " "), "cell_id", "is empty in a row"),
     "an empty name": (put("feature_name", None), "feature_name", "is empty in a row"),
@@ -93,9 +93,9 @@ TABLES = {
 @pytest.mark.parametrize("file", WRITERS)
 @pytest.mark.parametrize("case", TABLES)
 def test_a_broken_table(tmp_path, case, file):
-    change, field, told = TABLES[case]
+    change, field, problem = TABLES[case]
     bundle = bundle_with(tmp_path, change(sound_transcripts()), file)
-    assert_bundle_refused(bundle, file, field, told)
+    assert_bundle_refused(bundle, file, field, problem)
 
 
 @pytest.mark.parametrize("file", WRITERS)
@@ -144,14 +144,14 @@ def csv(change, compress=gzip.compress):
 
 PARQUET, CSV = "transcripts.parquet", "transcripts.csv.gz"
 FILES = {
-    "ids are no text": (PARQUET, with_column("cell_id", lambda n: pa.array([b"\xff"] * n)), "cell_id", "is no text"),
-    "spoilt text": (PARQUET, with_column("cell_id", lambda n: pa.array([b"\xff"] * n).view(pa.string())), "cell_id", "is no text"),
-    "ids are lists": (PARQUET, with_column("cell_id", lambda n: pa.array([["a"]] * n)), "cell_id", "is no text"),
-    "names are records": (PARQUET, with_column("feature_name", lambda n: pa.array([{"x": 1}] * n)), "feature_name", "is no text"),
+    "ids are not text": (PARQUET, with_column("cell_id", lambda n: pa.array([b"\xff"] * n)), "cell_id", "is not text"),
+    "spoilt text": (PARQUET, with_column("cell_id", lambda n: pa.array([b"\xff"] * n).view(pa.string())), "cell_id", "is not text"),
+    "ids are lists": (PARQUET, with_column("cell_id", lambda n: pa.array([["a"]] * n)), "cell_id", "is not text"),
+    "names are records": (PARQUET, with_column("feature_name", lambda n: pa.array([{"x": 1}] * n)), "feature_name", "is not text"),
     "ids without type": (PARQUET, with_column("cell_id", pa.nulls), "cell_id", "is empty in a row"),
     "ids became fractions": (PARQUET, with_column("cell_id", lambda n: pa.array(np.arange(n) + 0.0)), "cell_id", NONE),
-    "qv is a list": (PARQUET, with_column("qv", lambda n: pa.array([[1.0]] * n)), "qv", "is no number"),
-    "qv is a date": (PARQUET, with_column("qv", lambda n: pa.array([1] * n, pa.timestamp("ms"))), "qv", "is no number"),
+    "qv is a list": (PARQUET, with_column("qv", lambda n: pa.array([[1.0]] * n)), "qv", "is not a number"),
+    "qv is a date": (PARQUET, with_column("qv", lambda n: pa.array([1] * n, pa.timestamp("ms"))), "qv", "is not a number"),
     "qv twice": (PARQUET, appended("qv"), "qv", "the column occurs 2 times"),
     "ids twice": (PARQUET, appended("cell_id"), "cell_id", "the column occurs 2 times"),
     "ids twice in CSV": (CSV, csv(lambda text: text.replace("qv", "cell_id", 1).encode()), "qv", "the column is missing"),
@@ -167,7 +167,7 @@ FILES = {
 
 @pytest.mark.parametrize("case", FILES)
 def test_a_broken_file(tmp_path, case):
-    file, damage, field, told = FILES[case]
+    file, damage, field, problem = FILES[case]
     bundle = make_bundle(tmp_path / "outs")
     damage(bundle / file)
-    assert_bundle_refused(bundle, file, field, told)
+    assert_bundle_refused(bundle, file, field, problem)

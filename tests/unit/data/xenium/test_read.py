@@ -12,12 +12,13 @@ import pytest
 import zarr
 from scipy import sparse
 
-from nuclass_pipeline.data.xenium.cells import read_cell_file
+from nuclass_pipeline.data.xenium.cells import CellTable, read_cell_file
 from nuclass_pipeline.data.xenium.matrix import Matrix, count_kinds, decode_ids, read_h5
 from nuclass_pipeline.data.xenium.read import add_counts, read_cell_table, read_cells, read_manifest, write_counts
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import CELLS
+from tests.unit.data.xenium.test_mutations import FEATURES, IDS, WRITERS, make_bundle
 
 
 @pytest.fixture
@@ -233,7 +234,7 @@ def test_a_zarr_cell_without_nucleus_has_no_area(tmp_path):
             "nucleus_count": [2, 0],
         }
     )
-    pd.testing.assert_frame_equal(read_cell_file(tmp_path / "cells.zarr.zip"), expected)
+    pd.testing.assert_frame_equal(read_cell_file(tmp_path / "cells.zarr.zip").frame, expected)
 
 
 def test_the_parquet_is_preferred_to_the_csv_and_that_to_the_zarr(copy, bundle):
@@ -248,7 +249,7 @@ def test_the_parquet_is_preferred_to_the_csv_and_that_to_the_zarr(copy, bundle):
     assert found == [1.0, 2.0, 3.0, pytest.approx(422.654083)]
 
 
-def test_counts_follow_the_order_of_the_table_and_cells_outside_it_are_told(copy, caplog):
+def test_counts_follow_the_order_of_the_table_and_cells_outside_it_are_logged(copy, caplog):
     edit_cells(copy, lambda f: f.iloc[[22, 3, 1]])
     read(copy)
     counts = anndata.read_h5ad(copy / "out/counts.h5ad")
@@ -259,10 +260,38 @@ def test_counts_follow_the_order_of_the_table_and_cells_outside_it_are_told(copy
     assert [record.message for record in caplog.records] == ["20 of 23 cells of the matrix are not in the cell table and are left out."]
 
 
-def test_genes_are_chosen_by_their_type_wherever_they_stand(tmp_path):
+MATRICES = [name for name in WRITERS if "matrix" in name]
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("cells", [name for name in WRITERS if name not in MATRICES])
+def test_shuffled_rows_of_the_matrix_are_put_in_the_order_of_the_cell_table(tmp_path, cells, matrix):
+    """All cells have 20 transcripts, so the comparison of both files cannot find rows that are not aligned."""
+    rng, number = np.random.default_rng(5), np.arange(len(IDS))
+    counts = np.zeros((len(IDS), len(FEATURES)), dtype=np.int64)
+    counts[:, 0], counts[:, 1], counts[:, 5] = number, 20 - number, number**2
+    stored, listed = rng.permutation(number), rng.permutation(number)[:-1]
+    bundle = make_bundle(tmp_path / "outs", cells, matrix)
+    for name in (cells, matrix):
+        (bundle / name).unlink()
+    ids = np.array(IDS)
+    table = pd.DataFrame({"cell_id": ids[listed], "x_centroid": 100.0 + listed, "y_centroid": 7.0 * listed, "transcript_counts": 20})
+    WRITERS[cells](bundle / cells, table)
+    WRITERS[matrix](bundle / matrix, counts[stored], ids[stored].tolist())
+    read(bundle)
+    found, data = read_table(bundle / "out/cells.parquet", CELLS), anndata.read_h5ad(bundle / "out/counts.h5ad")
+    assert data.obs_names.tolist() == found["cell_id"].tolist() == ids[listed].tolist()
+    assert data.X[:, :2].toarray().tolist() == np.column_stack([listed, 20 - listed]).tolist()
+    assert data.obsm["spatial"].tolist() == np.column_stack([100.0 + listed, 7.0 * listed]).tolist()
+    assert found["transcripts"].tolist() == [20] * len(listed)
+    assert found["controls"].tolist() == (listed**2).tolist()
+    assert read_cell_table(bundle)["cell_id"].tolist() == ids[listed].tolist()
+
+
+def test_genes_are_chosen_by_their_type_in_any_order(tmp_path):
     kinds = ["Blank Codeword", "Gene Expression", "Protein Expression", "Gene Expression", "Unassigned Codeword"]
     features = pd.DataFrame({"id": list("vwxyz"), "name": list("abcde"), "kind": kinds})
-    matrix = Matrix(sparse.csr_matrix(np.arange(10).reshape(2, 5)), np.array(["p", "q"]), features)
+    matrix = Matrix(tmp_path / "cell_feature_matrix.h5", sparse.csr_matrix(np.arange(10).reshape(2, 5)), np.array(["p", "q"]), features)
     table = pd.DataFrame({"cell_id": ["p", "q"], "x_centroid": [1.0, 2.0], "y_centroid": [3.0, 4.0]})
     write_counts(matrix, table, tmp_path / "counts.h5ad")
     counts = anndata.read_h5ad(tmp_path / "counts.h5ad")
@@ -275,20 +304,22 @@ def test_genes_are_chosen_by_their_type_wherever_they_stand(tmp_path):
 
 
 @pytest.mark.parametrize(("differing", "refused"), [(0, False), (2, False), (3, True)])
-def test_a_hundredth_of_the_cells_may_differ_in_transcripts(copy, caplog, differing, refused):
+def test_a_hundredth_of_the_cells_may_differ_in_transcripts(tmp_path, caplog, differing, refused):
     ids = np.arange(200).astype(str)
     features = pd.DataFrame({"id": ["g", "c"], "name": ["g", "c"], "kind": ["Gene Expression", "Blank Codeword"]})
-    matrix = Matrix(sparse.csr_matrix(np.array([[5, 2]] * 200)), ids, features)
-    table = pd.DataFrame({"cell_id": ids, "transcript_counts": np.where(np.arange(200) < differing, 4, 5)})
-    told = f"differs from the genes of cell_feature_matrix.h5 in {differing} of 200 cells"
+    matrix = Matrix(tmp_path / "cell_feature_matrix.h5", sparse.csr_matrix(np.array([[5, 2]] * 200)), ids, features)
+    frame = pd.DataFrame({"cell_id": ids, "transcript_counts": np.where(np.arange(200) < differing, 4, 5)})
+    table = CellTable(tmp_path / "cells.parquet", frame)
+    problem = f"differs from the genes of cell_feature_matrix.h5 in {differing} of 200 cells"
     if refused:
-        with pytest.raises(UserError, match=told):
-            add_counts(table, matrix, copy)
+        with pytest.raises(UserError, match=f"^{table.path}: transcript_counts: {problem}"):
+            add_counts(table, matrix)
         return
-    found = add_counts(table, matrix, copy)
-    assert found["transcript_counts"].equals(table["transcript_counts"])
-    assert found["unassigned_codeword_counts"].tolist() == [2] * 200
-    assert [told in record.message for record in caplog.records] == [True] * bool(differing)
+    found = add_counts(table, matrix)
+    assert found.path == table.path
+    assert found.frame["transcript_counts"].equals(frame["transcript_counts"])
+    assert found.frame["unassigned_codeword_counts"].tolist() == [2] * 200
+    assert [problem in record.message for record in caplog.records] == [True] * bool(differing)
 
 
 @pytest.mark.parametrize("name", ["xoa1.0.1_human_breast_rep1", "xoa1.0.2_mouse_brain", "xoa3.0_3.1_ovarian_xeniumranger_relabel"])

@@ -102,7 +102,7 @@ def test_every_folder_has_its_case(real_data):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_whole_bundle_is_refused_for_what_it_lacks(real_data, outputs, name):
+def test_an_incomplete_bundle_is_refused_with_the_missing_file(real_data, outputs, name):
     with pytest.raises(UserError) as refusal:
         read_cells(manifest=real_data / name / "experiment.xenium", **outputs)
     assert REFUSED[name] in str(refusal.value)
@@ -144,7 +144,7 @@ def test_encodings_of_one_bundle_agree(real_data, name):
     bundle, (tables, matrices) = real_data / name, COMPLETE[name]["files"]
     assert [file for file in CELL_FILES if (bundle / file).exists()] == tables
     assert [file for file in MATRIX_FILES if (bundle / file).exists()] == matrices
-    first, *others = (read_cell_file(bundle / file) for file in tables)
+    first, *others = (read_cell_file(bundle / file).frame for file in tables)
     for other in others:
         assert len(other) == COMPLETE[name]["shape"][0]
         pd.testing.assert_frame_equal(first[other.columns], other, check_exact=False, rtol=1e-12, check_dtype=False)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from nuclass_pipeline.data.xenium.cells import CellTable, read_cell_file
 from nuclass_pipeline.data.xenium.columns import find_table, read_batches
 from nuclass_pipeline.data.xenium.matrix import Matrix, read_matrix
 from nuclass_pipeline.data.xenium.read import read_cell_table, read_cells, transcripts_of
@@ -74,12 +75,12 @@ def test_real_files_are_counted(real_data, name):
 
 def test_the_real_bundle_agrees_with_its_table_in_every_cell(real_data, caplog):
     bundle = real_data / "xoa3.0_mouse_ileum_tiny"
-    table, matrix = read_cell_table(bundle), read_matrix(bundle)
-    assert transcripts_of(table, matrix, bundle).counted.tolist() == table["transcript_counts"].tolist()
+    table, matrix = read_cell_file(bundle / "cells.parquet"), read_matrix(bundle)
+    assert transcripts_of(table, matrix).counted.tolist() == table.frame["transcript_counts"].tolist()
     assert not caplog.records
 
 
-def test_a_real_sample_of_the_transcripts_is_read_and_told(real_data, tmp_path, caplog):
+def test_a_real_sample_of_the_transcripts_is_read_and_logged(real_data, tmp_path, caplog):
     bundle = shutil.copytree(real_data / "xoa1.x_human_jurkat_raji_sfe", tmp_path / "outs")
     shutil.copyfile(real_data / "manifests/xoa1.0.2_mouse_brain.experiment.xenium", tmp_path / "experiment.xenium")
     bundle.chmod(0o755)
@@ -87,8 +88,8 @@ def test_a_real_sample_of_the_transcripts_is_read_and_told(real_data, tmp_path, 
     read(bundle)
     cells = pd.read_parquet(bundle / "out/cells.parquet")
     assert cells["nucleus_transcripts"].isna().sum() == len(cells) == 526
-    told = "more gene transcripts than transcript_counts of cells.parquet in 0 of 512 cells, fewer in 526 of 526"
-    assert [told in record.message for record in caplog.records] == [True]
+    problem = "more gene transcripts than transcript_counts of cells.parquet in 0 of 512 cells, fewer in 526 of 526"
+    assert [problem in record.message for record in caplog.records] == [True]
 
 
 def test_csv_and_parquet_of_a_real_bundle_are_counted_alike(real_data, tmp_path):
@@ -219,7 +220,7 @@ def test_the_parquet_is_preferred_to_the_compressed_csv_and_that_to_the_other(tm
     assert [*found, find_table(tmp_path, "transcripts").name] == ["transcripts.csv", "transcripts.csv.gz", "transcripts.parquet"]
 
 
-def test_a_folder_of_that_name_is_no_file(tmp_path):
+def test_a_folder_of_that_name_is_not_a_file(tmp_path):
     (tmp_path / "transcripts.parquet").mkdir()
     assert find_table(tmp_path, "transcripts") is None
 
@@ -249,7 +250,7 @@ def test_read_cells_writes_those_of_the_real_bundle(real_data, tmp_path):
 
 
 @pytest.mark.parametrize("frame", [None, sound_transcripts().drop(columns="overlaps_nucleus")])
-def test_the_column_is_empty_where_nothing_tells_it(tmp_path, caplog, frame):
+def test_the_column_is_empty_where_the_overlap_is_unknown(tmp_path, caplog, frame):
     bundle = make_bundle(tmp_path / "outs") if frame is None else bundle_with(tmp_path, frame)
     read(bundle)
     assert pd.read_parquet(bundle / "out/cells.parquet")["nucleus_transcripts"].isna().all()
@@ -269,16 +270,16 @@ def test_a_region_of_the_transcripts_is_read_and_the_other_cells_stay_empty(tmp_
 @pytest.mark.parametrize(("differing", "refused"), [(0, False), (2, False), (3, True)])
 def test_a_hundredth_of_the_cells_may_have_more(tmp_path, caplog, differing, refused):
     ids = [f"c{i}" for i in range(200)]
-    matrix = Matrix(
-        sparse.csr_matrix(np.full((200, 1), 5)), np.array(ids), pd.DataFrame({"id": ["g"], "name": ["g"], "kind": "Gene Expression"})
-    )
-    make_bundle(tmp_path / "outs")
-    pd.DataFrame({"cell_id": np.repeat(ids, 5), "feature_name": "g", "qv": 40.0}).to_parquet(tmp_path / "outs/transcripts.parquet")
-    table = pd.DataFrame({"cell_id": ids, "transcript_counts": np.where(np.arange(200) < differing, 4, 5)})
-    told = f"more gene transcripts than transcript_counts of cells.parquet in {differing} of 200 cells"
+    features = pd.DataFrame({"id": ["g"], "name": ["g"], "kind": "Gene Expression"})
+    bundle = make_bundle(tmp_path / "outs")
+    matrix = Matrix(bundle / "cell_feature_matrix.h5", sparse.csr_matrix(np.full((200, 1), 5)), np.array(ids), features)
+    pd.DataFrame({"cell_id": np.repeat(ids, 5), "feature_name": "g", "qv": 40.0}).to_parquet(bundle / "transcripts.parquet")
+    frame = pd.DataFrame({"cell_id": ids, "transcript_counts": np.where(np.arange(200) < differing, 4, 5)})
+    table = CellTable(bundle / "cells.parquet", frame)
+    problem = f"more gene transcripts than transcript_counts of cells.parquet in {differing} of 200 cells"
     if refused:
-        with pytest.raises(UserError, match=told):
-            transcripts_of(table, matrix, tmp_path / "outs")
+        with pytest.raises(UserError, match=problem):
+            transcripts_of(table, matrix)
         return
-    assert transcripts_of(table, matrix, tmp_path / "outs").counted.tolist() == [5] * 200
-    assert [told in record.message for record in caplog.records] == [True] * bool(differing)
+    assert transcripts_of(table, matrix).counted.tolist() == [5] * 200
+    assert [problem in record.message for record in caplog.records] == [True] * bool(differing)
