@@ -1,4 +1,4 @@
-"""What the cells of slides are that nobody has labelled: the gate's classes in the tissue, how sure it is of them, and their numbers."""
+"""Slides without labels: the gate's class of each cell in the tissue, the probability of that class, and the counts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,19 +28,19 @@ def draw(*, gate: Path | Sequence[Path], slides: Sequence[str]) -> Figure:
     gate
         The gate's prediction tables of one seed, in the order of `slides`.
     slides
-        Slides that are classified and not scored.
+        Slides that are classified but not scored.
     """
     tables = [read_table(path, PREDICTIONS) for path in as_paths(gate)]
     heights = [max(_MIN_PANEL_IN, _PANEL_IN * min(1.5, span(cells["y_um"]) / span(cells["x_um"]))) for cells in tables]
     figure = new_figure(sum(heights) + 0.5 * len(heights) + 0.5)
     grid = figure.subplots(len(tables), 3, squeeze=False, height_ratios=heights, width_ratios=[1, 1, 0.55])
-    for (classes, sureness, bars), slide, cells in zip(grid, slides, tables, strict=True):
+    for (classes, certainty, bars), slide, cells in zip(grid, slides, tables, strict=True):
         shown = cells.iloc[drawing_order(cells["predicted"])]
         _scatter(classes, shown, c=[COLORS[name] for name in shown["predicted"]])
-        points = _scatter(sureness, shown, c=probability(shown), cmap="cividis", norm=Normalize(0, 1))
+        points = _scatter(certainty, shown, c=probability(shown), cmap="cividis", norm=Normalize(0, 1))
         _count(bars, cells["predicted"])
         classes.set_title(f"{slide}: {len(cells):,} cells", loc="left")
-        sureness.set_title("probability of the class", loc="left", fontweight="normal")
+        certainty.set_title("probability of the class", loc="left", fontweight="normal")
     bar = figure.colorbar(points, ax=list(grid[:, :2].ravel()), location="bottom", shrink=0.4, aspect=30, pad=0.02)
     bar.set_label("probability of the class, not calibrated")
     bar.outline.set_visible(False)
@@ -48,7 +48,7 @@ def draw(*, gate: Path | Sequence[Path], slides: Sequence[str]) -> Figure:
 
 
 def probability(cells: pd.DataFrame) -> "pd.Series[float]":
-    """Return the greatest of each cell's probabilities, uncalibrated."""
+    """Return the highest of each cell's probabilities, not calibrated: (cells,)."""
     greatest: pd.Series[float] = cells.filter(regex="^p_").max(axis=1)
     return greatest
 
@@ -66,6 +66,7 @@ def _count(axes: Axes, predicted: "pd.Series[str]") -> None:
     axes.barh(np.arange(len(names)), counts, height=0.75, color=[COLORS[name] for name in names])
     for row, n in enumerate(counts):
         axes.annotate(f"{n:,}", (n, row), (2, 0), textcoords="offset points", va="center", fontsize=5.5)
+    # Room at the right for the numbers, and for at least six rows, because few bars would be thick otherwise.
     axes.set(xlim=(0, 1.4 * counts.max()), ylim=(max(len(names), 6) - 0.4, -0.6), xticks=[])
     axes.set_yticks(range(len(names)), [short_name(name) for name in names], fontsize=6)
     axes.tick_params(axis="y", length=0)

@@ -1,4 +1,4 @@
-"""Where the paths complement each other: who is right, by class, and what the gate keeps of it."""
+"""Complementarity of the paths: which is right, by class, and how much of that the gate achieves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.figures.style import (
     FAINT,
     INK,
@@ -24,19 +24,20 @@ from nuclass_pipeline.figures.style import (
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS
 
+# Not below, because the number would not fit into the bar.
 _MIN_PRINTED = 0.06
 _HEIGHT = 0.7
 
 
 def draw(*, complementarity: Path, slide: str = "pooled") -> Figure:
-    """Draw, for each class, the shares of cells that both, one or neither path gets right, with the gate and the oracle.
+    """Draw, for each class, the shares of cells that both paths, one or neither get right, with the gate and the oracle.
 
     Parameters
     ----------
     complementarity
-        Metrics table of `compare_paths`; seeds are averaged.
+        Metrics of `compare_paths`; seeds are averaged.
     slide
-        Slide to show, or pooled.
+        Slide to show, or `pooled`.
     """
     rows = read_table(complementarity, METRICS)
     values = rows[rows["slide"] == slide].groupby(["model", "label", "metric"])["value"].mean()
@@ -58,8 +59,8 @@ def draw(*, complementarity: Path, slide: str = "pooled") -> Figure:
     return figure
 
 
-def _places(labels: Sequence[str]) -> NDArray[np.float64]:
-    """Rows from the top; the first, all cells, stands apart."""
+def _places(labels: Sequence[str]) -> Floats:
+    """Return the height of each row, from the top; a gap follows the first, which is all cells."""
     return np.arange(len(labels)) + 0.4 * (np.arange(len(labels)) > 0)
 
 
@@ -87,7 +88,7 @@ def _stack(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> Non
 
 def _marks(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> None:
     gate, oracle = ([values[model, label, "accuracy"] for label in labels] for model in ("gate", "oracle"))
-    # Below the bar, clear of the numbers in it.
+    # Below the bar, because it would hide the numbers in it.
     axes.plot(gate, _places(labels) + 0.46, "^", markersize=4.5, color=MODEL_COLORS["gate"], label="gate accuracy", clip_on=False, zorder=4)
     axes.plot(oracle, _places(labels), "|", markersize=12, color=INK, label="oracle accuracy", clip_on=False, zorder=4)
 

@@ -1,4 +1,4 @@
-"""Which cells the study is made of: nested rings of organs and classes, for training and for held-out slides."""
+"""Composition of the study: rings of organs and of classes, for the training slides and for the held-out slides."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,24 +8,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
-from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.figures.style import COLORS, FAINT, INK, hide_frame, in_order, new_figure, short_name
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import COHORT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
+# Square roots and this minimum, because the paper's figure has both: rare classes stay visible.
 MIN_WEDGE_DEG = 2.0
+"""Smallest angle of a class."""
 _TITLES = {"train": "Training", "heldout": "Held out"}
 _INNER, _MIDDLE, _OUTER, _TEXT = 0.56, 0.93, 1.24, 1.36
-# Narrower wedges are written across.
+# The names of narrower wedges are written across the ring, because they do not fit along it.
 _ALONG_DEG = 30
-# Room that a line of text needs at the radius of the labels, degrees.
+# Height of a line of text at the radius of the labels, degrees. Less, and neighbouring labels overlap.
 _LINE_DEG = 4.6
 
 
 def draw(*, cohort: Path) -> Figure:
-    """Draw the rings; angles grow with the square root of a share, the printed percentages are true.
+    """Draw the rings; angles grow with the square root of a share, and the true percentages are printed.
 
     Parameters
     ----------
@@ -40,8 +42,8 @@ def draw(*, cohort: Path) -> Figure:
     return figure
 
 
-def compress(shares: NDArray[np.float64], whole: float, smallest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide `whole` degrees by the square roots of `shares`, none below its `smallest`.
+def compress(shares: Floats, whole: float, smallest: Floats) -> Floats:
+    """Divide an angle in proportion to the square roots of shares, with a minimum for each part.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def compress(shares: NDArray[np.float64], whole: float, smallest: NDArray[np.flo
     whole
         Degrees to divide; at least the sum of `smallest`.
     smallest
-        (N,) least angle of each.
+        (N,) minimum of each part, degrees.
 
     Returns
     -------
@@ -67,20 +69,30 @@ def compress(shares: NDArray[np.float64], whole: float, smallest: NDArray[np.flo
         fixed |= below
 
 
-def spread(angles: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """Move sorted angles as little as possible (least squares) until neighbours are `gap` degrees apart."""
+def spread(angles: Floats, gap: float) -> Floats:
+    """Move sorted angles as little as possible until neighbours are a gap apart.
+
+    The least-squares solution is an isotonic regression of the angles minus their gaps, by pooling adjacent violators.
+
+    Parameters
+    ----------
+    angles
+        (N,) angles, ascending, degrees.
+    gap
+        Minimum distance of neighbours, degrees.
+    """
     blocks: list[list[float]] = []
     for target in angles - gap * np.arange(len(angles)):
         blocks.append([target])
         while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
             blocks[-2:] = [blocks[-2] + blocks[-1]]
     level = np.concatenate([np.full(len(block), np.mean(block)) for block in blocks])
-    moved: NDArray[np.float64] = level + gap * np.arange(len(angles))
+    moved: Floats = level + gap * np.arange(len(angles))
     return moved
 
 
-def spread_circle(angles: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """Do what `spread` does on a circle, which is cut where the sorted angles leave most room."""
+def spread_circle(angles: Floats, gap: float) -> Floats:
+    """Move angles like `spread`, but on a circle: the widest space between neighbours is cut open first."""
     room = np.diff(angles, append=angles[0] + 360)
     cut = int(room.argmax()) + 1
     opened = np.concatenate([angles[cut:], angles[:cut] + 360])
@@ -129,7 +141,7 @@ def _wedge(start: float, width: float, radii: tuple[float, float], color: str, g
 
 
 def _inside(axes: Axes, angle: float, width: float, text: str) -> None:
-    """Write along the ring; across it where the wedge is too narrow for that."""
+    """Write a name along the ring, or across it where the wedge is narrow."""
     x, y = _point(angle, (_INNER + _MIDDLE) / 2)
     turn = _upright(angle if width < _ALONG_DEG else angle - 90)
     size = float(np.clip(width / 3.5, 4, 5.5))

@@ -1,4 +1,4 @@
-"""What is taken for what: row-normalised confusion of the three models, all held-out cells."""
+"""Confusion of classes: row-normalised matrices of the three models over all held-out cells."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,25 +10,27 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.figures.style import as_paths, hide_frame, in_order, is_dark, new_figure, short_name
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 
 PredictionFiles = Path | Sequence[Path]
+# Not below, because zeros and ones in most fields would hide the confusions that matter.
 _MIN_PRINTED = 0.01
 
 
 def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles) -> Figure:
-    """Draw three matrices side by side (open label set); a row without cells is left out.
+    """Draw three matrices side by side (open label set); labels without cells are left out.
 
     Parameters
     ----------
     local, global_, gate
         Prediction tables of the held-out slides; several seeds are pooled.
     """
-    counts = {name: count(as_paths(paths)) for name, paths in (("local", local), ("global", global_), ("gate", gate))}
+    counts = {name: count(as_paths(paths)) for name, paths in zip(MODELS, (local, global_, gate), strict=True)}
     rows = in_order({name for table in counts.values() for name in table.index})
     columns = in_order({*rows, *(name for table in counts.values() for name in table.columns[table.sum() > 0])})
     figure = new_figure(1.35 + 2.0 * len(rows) / len(columns))
@@ -43,7 +45,7 @@ def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFi
 
 
 def count(paths: Sequence[Path]) -> pd.DataFrame:
-    """Count cells by label (rows) and predicted class (columns); labels that the model does not have are left out."""
+    """Count cells by label (rows) and predicted class (columns); labels that are not classes of the model are left out."""
     frames = [read_table(path, PREDICTIONS) for path in paths]
     classes = [str(name).removeprefix("p_") for name in frames[0] if str(name).startswith("p_")]
     cells = pd.concat([frame[["label", "predicted"]] for frame in frames])
@@ -70,7 +72,7 @@ def _matrix(axes: Axes, table: pd.DataFrame, name: str) -> AxesImage:
     return image
 
 
-def _write_shares(axes: Axes, shares: NDArray[np.float64], image: AxesImage) -> None:
+def _write_shares(axes: Axes, shares: Floats, image: AxesImage) -> None:
     size = min(6.0, 74 / shares.shape[1])
     colors = image.to_rgba(shares)
     for (row, column), share in np.ndenumerate(shares):

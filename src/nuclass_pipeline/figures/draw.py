@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 
-from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.figures.style import RC, save_figure
 
 
@@ -18,19 +16,17 @@ def draw_figure(*, name: str, inputs: Mapping[str, Any], options: Mapping[str, A
     Parameters
     ----------
     name
-        Module of this package.
+        Name of a module of this package. `list_figures` refuses other names in a run file.
     inputs, options
-        Arguments of its `draw`: paths, and plain values.
+        Arguments of the module's `draw`: paths, and plain values.
     outputs
-        Files to write; the suffix decides the format.
+        Files to write; the suffix sets the format.
 
     Raises
     ------
-    UserError
-        If there is no such figure.
+    ModuleNotFoundError
+        If the package has no such module.
     """
-    module = f"{__package__}.{name}"
-    if not name.isidentifier() or find_spec(module) is None:
-        raise UserError("run file", "figures", f"there is no figure {name!r}", "Name a module of nuclass_pipeline.figures.")
+    module = import_module(f"{__package__}.{name}")
     with rc_context(RC):
-        save_figure(import_module(module).draw(**inputs, **options), outputs)
+        save_figure(module.draw(**inputs, **options), outputs)

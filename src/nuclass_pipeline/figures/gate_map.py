@@ -1,4 +1,4 @@
-"""Where the gate looks around: g in the tissue, beside the path that is right."""
+"""The gate in the tissue: the weight g of the global path, and which path is right."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 
 Paths = Path | Sequence[Path]
 _PANEL_IN = 0.46 * WIDTH_IN
-# Both paths right is the background; the cells that set the paths apart are drawn last.
+# From the bottom to the top, because the cells on which the paths differ must not be hidden.
 _LAYERS = ("both", "neither", "local_only", "global_only")
 
 
@@ -58,19 +58,29 @@ def draw(*, local: Paths, global_: Paths, gate: Paths, slides: Sequence[str]) ->
 
 
 def read_outcomes(local: Path, global_: Path, gate: Path) -> pd.DataFrame:
-    """Return the gate's cells with a column `outcome`: both, local_only, global_only, neither; NaN where unlabelled.
+    """Read the gate's cells and add which path is right.
+
+    Parameters
+    ----------
+    local, global_, gate
+        Prediction tables of one slide and seed.
+
+    Returns
+    -------
+    DataFrame
+        Columns cell_id, label, x_um, y_um, g and outcome: both, local_only, global_only or neither, and NaN for unlabelled cells.
 
     Raises
     ------
     UserError
-        If the three files hold other cells.
+        If the three files do not have the same cells.
     """
     cells = read_table(gate, PREDICTIONS, ["cell_id", "label", "x_um", "y_um", "g"])
     right = {}
     for name, path in (("local", local), ("global", global_)):
         other = read_table(path, PREDICTIONS, ["cell_id", "predicted"])
         if not other["cell_id"].equals(cells["cell_id"]):
-            raise UserError(path, "cell_id", "other cells than the gate's", "Predict with all models from the same labels.")
+            raise UserError(path, "cell_id", "its cells differ from the gate's", "Remove the file and run again.")
         right[name] = (other["predicted"] == cells["label"]).to_numpy()
     cases = [right["local"] & right["global"], right["local"], right["global"]]
     outcome = pd.Series(np.select(cases, ["both", "local_only", "global_only"], "neither"))

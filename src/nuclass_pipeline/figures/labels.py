@@ -1,4 +1,4 @@
-"""The labels of one slide on a page: where they lie, how sure they are, which genes made them, and who has none."""
+"""Label report of one slide: maps of labels and confidence, composition, reasons of Unresolved cells, and markers of clusters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +18,11 @@ from nuclass_pipeline.figures.style import COLORS, FAINT, INK, hide_frame, in_or
 from nuclass_pipeline.figures.tissue import drawing_order, marker_area, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, LABELS, MARKERS
-from nuclass_pipeline.vocabulary import UNRESOLVED
+from nuclass_pipeline.vocabulary import UNRESOLVED, natural_key
 
 NO_REASON = "no reason given"
 _MAP_IN = 2.15
+# Not more, because the names of the genes would be smaller than 5 points.
 _MAX_GENES, _MAX_PER_CLUSTER = 60, 4
 _DOTS_IN, _LARGEST_DOT_PT = 5.0, 6.5
 
@@ -32,7 +33,7 @@ def draw(*, cells: Path, clusters: Path, markers: Path, labels: Path, slide: str
     Parameters
     ----------
     cells, clusters, labels
-        Tables of the same cells in the same order; cells without a UMAP place are on the tissue map alone.
+        Tables of the same cells in the same order. Cells without UMAP coordinates are on the tissue map alone.
     markers
         Markers of the clusters; it may be empty.
     slide
@@ -41,7 +42,7 @@ def draw(*, cells: Path, clusters: Path, markers: Path, labels: Path, slide: str
     Raises
     ------
     UserError
-        If there is no cell, the tables hold other cells, or a label is no class.
+        If there is no cell, the tables have different cells, or a label is not a class.
     """
     table, ranked = _join(cells, clusters, labels), read_table(markers, MARKERS)
     rows = _clusters(table)
@@ -59,20 +60,20 @@ def draw(*, cells: Path, clusters: Path, markers: Path, labels: Path, slide: str
 
 
 def _join(cells: Path, clusters: Path, labels: Path) -> pd.DataFrame:
-    """Lay the tables side by side and put a reason beside every cell without a label."""
+    """Join the tables by row and check that their cells are the same."""
     table = read_table(cells, CELLS, ["cell_id", "x_um", "y_um"])
     if table.empty:
-        raise UserError(cells, "cell_id", "there is no cell to show", "Take the slide out of the study.")
+        raise UserError(cells, "cell_id", "there is no cell to show", "Remove the slide from the study.")
     for path, schema, columns in (
         (clusters, CLUSTERS, ["umap_1", "umap_2", "cluster"]),
         (labels, LABELS, ["label", "confidence", "reason"]),
     ):
         other = read_table(path, schema, ["cell_id", *columns])
         if not other["cell_id"].astype(str).equals(table["cell_id"].astype(str)):
-            raise UserError(path, "cell_id", f"other cells than in {cells}", "Remove the file and run again.")
+            raise UserError(path, "cell_id", f"its cells differ from those in {cells}", "Remove the file and run again.")
         table[columns] = other[columns]
     if unknown := sorted(set(table["label"]) - set(COLORS)):
-        raise UserError(labels, "label", f"{unknown[0]!r} is no class", "Map it to a class in config/labels.tsv.")
+        raise UserError(labels, "label", f"{unknown[0]!r} is not a class", "Map it to a class in config/labels.tsv.")
     return table
 
 
@@ -100,9 +101,9 @@ def _maps(part: SubFigure, grid: NDArray[np.object_], table: pd.DataFrame) -> No
 def _scatter(axes: Axes, cells: pd.DataFrame, names: tuple[str, str], **color: Any) -> PathCollection:
     hide_frame(axes)
     if cells.empty:
-        axes.text(0.5, 0.5, "no cell has a place here", transform=axes.transAxes, ha="center", va="center")
+        axes.text(0.5, 0.5, "no cell has coordinates here", transform=axes.transAxes, ha="center", va="center")
     x, y = cells[names[0]], cells[names[1]]
-    # The UMAP fills its panel whatever its shape, but mostly with nothing: smaller points keep the islands apart.
+    # Smaller on the UMAP, because most of its panel is empty and its cells are crowded in islands.
     area = marker_area(span(x), span(y), len(cells), _MAP_IN) if names[0] == "x_um" else 0.3 * marker_area(1, 1, len(cells), _MAP_IN)
     return axes.scatter(x, y, s=area, linewidths=0, rasterized=True, **color)
 
@@ -129,7 +130,7 @@ def _bars(axes: Axes, title: str, counts: dict[str, int], colors: Sequence[str],
     axes.barh(range(len(counts)), list(counts.values()), height=0.75, color=list(colors))
     for row, n in enumerate(counts.values()):
         axes.annotate(f"{n:,} ({100 * n / cells:.1f} %)", (n, row), (2, 0), textcoords="offset points", va="center", fontsize=5.5)
-    # Room at the right for the numbers, and at least ten rows so that few bars are not thick ones.
+    # Room at the right for the numbers, and for at least ten rows, because few bars would be thick otherwise.
     axes.set(xlim=(0, 1.9 * most), ylim=(max(len(counts), 10) - 0.4, -0.6), xticks=[])
     axes.set_yticks(range(len(counts)), list(counts))
     axes.tick_params(axis="y", length=0, labelsize=6)
@@ -137,33 +138,37 @@ def _bars(axes: Axes, title: str, counts: dict[str, int], colors: Sequence[str],
 
 
 def _clusters(table: pd.DataFrame) -> dict[str, str]:
-    """Return cluster → how its row is called, ordered by the label that most of its cells have; Unresolved counts only if all are."""
+    """Return cluster → name of its row, ordered by its most frequent label; Unresolved counts only if all its cells are."""
     named = table.dropna(subset=["cluster"])
     found = []
     for cluster, labels in named["label"].groupby(named["cluster"]):
         counts = labels[labels != UNRESOLVED].value_counts() if (labels != UNRESOLVED).any() else labels.value_counts()
         label = in_order(counts[counts == counts.max()].index)[0]
         found.append(
-            (list(COLORS).index(label), _natural(str(cluster)), str(cluster), f"{short_name(label)} · {cluster} ({len(labels):,})")
+            (list(COLORS).index(label), natural_key(str(cluster)), str(cluster), f"{short_name(label)} · {cluster} ({len(labels):,})")
         )
     return {cluster: name for _, _, cluster, name in sorted(found)}
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
-    return (not name.isdigit(), int(name) if name.isdigit() else 0, name)
-
-
 def top_genes(markers: pd.DataFrame, clusters: Sequence[str]) -> list[str]:
-    """Return the best markers of each cluster in turn, each gene once; the more clusters, the fewer of each."""
+    """Return the best markers of each cluster in turn, each gene once.
+
+    Parameters
+    ----------
+    markers
+        Markers of the clusters.
+    clusters
+        Clusters in the order of the rows. The more there are, the fewer genes each gets.
+    """
     most = int(np.clip(_MAX_GENES // max(len(clusters), 1), 1, _MAX_PER_CLUSTER))
     best = markers[markers["rank"] <= most].sort_values("rank")
     return list(dict.fromkeys(gene for cluster in clusters for gene in best.loc[best["cluster"] == cluster, "gene"]))
 
 
 def _dots(part: SubFigure, markers: pd.DataFrame, rows: dict[str, str]) -> None:
-    """Draw a dot where a gene is a marker of a cluster; elsewhere it is none, and the table has no number."""
+    """Draw a dot where a gene is a marker of a cluster; for all other pairs the table has no values."""
     axes = part.subplots()
-    axes.set_title("Markers of each cluster, beside the label of most of its labelled cells", loc="left")
+    axes.set_title("Markers of each cluster, named by its most frequent label", loc="left")
     genes = top_genes(markers, list(rows))
     if not genes:
         hide_frame(axes)

@@ -1,4 +1,4 @@
-"""Does the H&E lie on the cells: one thumbnail per slide, with what was measured."""
+"""Registration of the H&E: one thumbnail per slide with the measured correlation and shift."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _MAX_COLUMNS = 4
 
 
 def draw(*, registration: Path) -> Figure:
-    """Draw the thumbnails of all slides with agreement, best shift and verdict.
+    """Draw the thumbnails of all slides with correlation, best shift and verdict.
 
     Parameters
     ----------
@@ -48,4 +48,4 @@ def _panel(axes: Axes, row: pd.Series) -> None:
 def _measured(row: pd.Series) -> str:
     shift = f"({row['shift_x_um']:+.1f}, {row['shift_y_um']:+.1f}) µm".replace("-", "−")
     best = "" if pd.isna(row["agreement_best"]) else f", {row['agreement_best']:.2f} shifted"
-    return f"agreement {row['agreement']:.2f}{best}\nbest shift {shift}\n{row['organ']}, {row['mpp_he']:.4f} µm/px"
+    return f"correlation {row['agreement']:.2f}{best}\nbest shift {shift}\n{row['organ']}, {row['mpp_he']:.4f} µm/px"

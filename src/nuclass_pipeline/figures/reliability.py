@@ -1,4 +1,4 @@
-"""Does 80 % confidence mean 80 % right: reliability of each model, raw and calibrated."""
+"""Reliability of each model, raw and calibrated: are 80 % of the cells with 80 % confidence right?"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.figures.style import FAINT, MODEL_COLORS, new_figure
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS, RELIABILITY
@@ -19,13 +20,15 @@ _MARKS: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(*, reliability: Path, heldout: Path, models: Sequence[str] = ("local", "global", "gate")) -> Figure:
-    """Draw accuracy against confidence on all held-out cells (open label set), and below it how many cells each bin holds.
+def draw(*, reliability: Path, heldout: Path, models: Sequence[str] = MODELS) -> Figure:
+    """Draw accuracy against confidence on all held-out cells (open label set), and the share of cells in each bin.
 
     Parameters
     ----------
-    reliability, heldout
-        Reliability table, and metrics of the held-out slides for the ECE; seeds are averaged.
+    reliability
+        Reliability table; seeds are pooled.
+    heldout
+        Metrics of the held-out slides, for the ECE; seeds are averaged.
     models
         Models, one panel each.
     """
@@ -48,11 +51,11 @@ def _pooled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def average_seeds(bins: pd.DataFrame) -> pd.DataFrame:
-    """Join the bins of several seeds: sums of cells, means of confidence and accuracy weighted by cells."""
+    """Join the bins of several seeds: the sum of cells, and the means of confidence and accuracy, weighted by cells."""
     sums = bins.assign(confidence=bins["confidence"] * bins["n"], accuracy=bins["accuracy"] * bins["n"])
     joined = sums.groupby(["bin", "bin_low", "bin_high"], as_index=False)[["confidence", "accuracy", "n"]].sum()
-    filled = joined["n"].where(joined["n"] > 0)
-    return joined.assign(confidence=joined["confidence"] / filled, accuracy=joined["accuracy"] / filled)
+    # An empty bin becomes NaN (0 / 0), because its point must not be drawn.
+    return joined.assign(confidence=joined["confidence"] / joined["n"], accuracy=joined["accuracy"] / joined["n"])
 
 
 def _diagram(axes: Axes, bins: pd.DataFrame, model: str, ece: "pd.Series[float]") -> None:

@@ -1,4 +1,4 @@
-"""The look shared by all figures: fonts, sizes, one colour per class, and how files are saved."""
+"""Style of all figures: fonts, sizes, one colour per class, and how files are saved."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.io import whole_files
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 
@@ -39,11 +39,12 @@ RC: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "savefig.dpi": 300,
-    # Text stays text in the PDF, so that it can be searched and edited.
+    # TrueType, because text in the PDF can then be searched and edited.
     "pdf.fonttype": 42,
 }
 
-# One hue per lineage. Any two differ by ΔE (CIELAB) ≥ 12 also to red- and green-blind eyes; a test keeps it so.
+# One hue per lineage, because a map should show the lineages first. Any two colours differ by ΔE (CIELAB) ≥ 12 for red- and
+# green-blind readers too, which a test checks.
 COLORS: dict[str, str] = {
     "Acinar": "#fdcb0d",
     "B_Cell": "#1dc0ff",
@@ -83,7 +84,7 @@ _SHORT = {
 
 
 def short_name(label: str) -> str:
-    """Return the class as printed: `B_Cell` is "B cell", and TA stands for tumour-associated."""
+    """Return a class as it is printed: `B_Cell` is "B cell", and TA is tumour-associated."""
     first, *rest = label.split("_")
     return _SHORT.get(label) or " ".join([first, *(word.lower() for word in rest)])
 
@@ -100,23 +101,33 @@ def as_paths(value: Path | str | Sequence[Path | str]) -> list[Path]:
 
 
 def new_figure(height_in: float) -> Figure:
-    """Return an empty figure over two columns; it belongs to no window and needs no closing."""
+    """Return an empty figure over two columns of a page."""
+    # Not from pyplot, because its figures stay in memory until they are closed.
     return Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
 
 
 def hide_frame(axes: Axes) -> None:
-    """Leave only what is drawn inside `axes`."""
+    """Remove ticks and frame, and leave what is drawn inside `axes`."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
-def is_dark(color: Sequence[float] | NDArray[np.float64]) -> bool:
-    """Return whether white text reads better than black on this RGB colour (0 to 1), by ITU-R BT.601 luma."""
+def is_dark(color: Sequence[float] | Floats) -> bool:
+    """Return whether white text is easier to read than black on this RGB colour (0 to 1), by ITU-R BT.601 luma."""
     return bool(np.dot(color[:3], [0.299, 0.587, 0.114]) < 0.55)
 
 
 def save_figure(figure: Figure, outputs: Sequence[Path | str]) -> None:
-    """Save `figure` under every name; equal figures make equal files, since no date is written."""
+    """Save `figure` under every name.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    outputs
+        Files to write; the suffix sets the format. If one fails, none is written.
+    """
+    # Without dates and versions, because equal figures must give equal files.
     undated = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
     with whole_files(*outputs) as partials:
         for partial in partials:

@@ -1,9 +1,10 @@
 """Tissue phantoms: seeded Xenium bundles with H&E whose truth is known.
 
-Three facts are built in. Fibroblasts and vessels of tumour and normal stroma look the same, and their surroundings,
-mostly too far for a 56 µm crop, tell them apart. T cells and macrophages, and glands and granular cells, share their
-surroundings, and only the nucleus tells them apart. Glands, granular cells and linings look the same in lung and
-pancreas, and only the organ tells them apart.
+Three facts are built in, so that tests can check that each path contributes (docs/development.md):
+
+1. Fibroblasts and vessels look the same in tumour stroma and in normal stroma. Their surroundings differ, mostly outside a 56 µm crop.
+2. T cells and macrophages share their surroundings, and so do gland cells and granular cells. They differ in the nucleus alone.
+3. Glands, granular cells and linings look nearly the same in lung and in pancreas. Only the organ separates them.
 """
 
 import uuid
@@ -31,7 +32,9 @@ from nuclass_pipeline.schemas import TRUTH
 if TYPE_CHECKING:
     from nuclass_pipeline.config.synthetic import SyntheticConfig
 
+# The default of `clustering.min_transcripts`, because `truth.poor` marks the cells that quality control should remove.
 _MIN_TRANSCRIPTS = 10
+# Above 0, because readers must accept cells without a detected nucleus: real bundles have up to 4 %.
 _UNSEEN_NUCLEI = 0.006
 
 
@@ -43,17 +46,17 @@ def make_slide(*, organ: str, seed: int, config: "SyntheticConfig", manifest: Pa
     organ
         `lung` or `pancreas`.
     seed
-        Seed of the layout, the stain and the cell mix; the same seed gives the same bytes.
+        Seed of the layout, the stain and the cell mix. The same seed gives the same bytes.
     config
         Size of the slide and quality of the data.
     manifest
-        `experiment.xenium`, written last; the other files of the bundle go beside it.
+        `experiment.xenium`, written last. The other files of the bundle are written to the same folder.
     image
         H&E OME-TIFF.
     alignment
         3 × 3 matrix from H&E pixels to morphology pixels of 0.2125 µm.
     truth
-        Parquet table of `schemas.TRUTH`.
+        Parquet table with the columns of `schemas.TRUTH`.
 
     Raises
     ------
@@ -62,6 +65,7 @@ def make_slide(*, organ: str, seed: int, config: "SyntheticConfig", manifest: Pa
     """
     if organ not in GLAND_CLASS:
         raise UserError(manifest, "organ", f"{organ!r} has no phantom", f"Use one of {', '.join(GLAND_CLASS)}.")
+    # One stream for each concern, because a longer draw in one must not change the others.
     streams = np.random.default_rng([seed, list(GLAND_CLASS).index(organ)]).spawn(4)
     bundle = _draw_bundle(streams[0], streams[1], organ, config)
     identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{organ} {seed}")

@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 
-from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.arrays import Booleans, Floats, Integers
 from nuclass_pipeline.io import whole_file
 from nuclass_pipeline.phantom.layout import Layout
 from nuclass_pipeline.phantom.shapes import Shapes, areas_um2, centroids_um, polygons_um
 from nuclass_pipeline.phantom.tissue import Cells
 from nuclass_pipeline.phantom.transcripts import Transcripts
 
+# Much smaller than a slide, because readers must join several fields of view.
 _FOV_UM = 400.0
 _SEGMENTATION = "Segmented by nucleus expansion of 5.0µm"
 _CONTROLS = (
@@ -36,17 +37,29 @@ _COUNT_COLUMNS = (
 
 
 def read_features(panel: list[dict[str, str]]) -> pd.DataFrame:
-    """Give every row of the matrix: id, name, feature_type, category, counter (its column in the cell table) and codeword."""
+    """Return the rows of the matrix: the genes of `panel`, then the control features.
+
+    Parameters
+    ----------
+    panel
+        Rows of `panel.tsv` in feature order.
+
+    Returns
+    -------
+    DataFrame
+        Columns id, name, feature_type, category, counter (the feature's column in the cell table) and codeword.
+    """
     rows = [(gene["ensembl_id"], gene["gene"], "Gene Expression", gene["category"], "transcript_counts") for gene in panel]
     for pattern, n, kind, category, counter in _CONTROLS:
         rows += [(pattern.format(number), pattern.format(number), kind, category, counter) for number in range(1, n + 1)]
     features = pd.DataFrame(rows, columns=["id", "name", "feature_type", "category", "counter"])
-    # A fixed shuffle: codewords of real panels do not follow the gene order.
+    # Shuffled, because codewords of real panels do not follow the order of the genes; seeded, because the panel is the same on all slides.
     return features.assign(codeword=np.random.default_rng(0).permutation(len(features)))
 
 
 def draw_ids(rng: np.random.Generator, n: int) -> NDArray[np.str_]:
-    """Draw cell ids in ascending order: 8 hexadecimal digits written as a to p, and the data set's suffix."""
+    """Draw `n` cell ids in ascending order: 8 hexadecimal digits written as a to p, and the suffix of the data set."""
+    # More than needed, because equal draws collapse in `unique`.
     numbers = np.unique(rng.integers(0, 2**32, 2 * n + 10))
     chosen = np.sort(rng.permutation(numbers)[:n])
     letters = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
@@ -55,19 +68,37 @@ def draw_ids(rng: np.random.Generator, n: int) -> NDArray[np.str_]:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle's tables are made of; rows of `cells` follow `ids`."""
+    """Everything that the files of a bundle are written from.
+
+    Attributes
+    ----------
+    ids
+        (cells,) ids, ascending.
+    cells
+        Cells in the order of `ids`.
+    shapes
+        Outlines in the same order.
+    nucleated
+        (cells,) whether the nucleus was detected.
+    transcripts
+        All transcripts of the slide.
+    features
+        Table of `read_features`; its rows are the rows of the matrix.
+    layout
+        Geometry of the slide.
+    """
 
     ids: NDArray[np.str_]
     cells: Cells
     shapes: Shapes
-    nucleated: NDArray[np.bool_]
+    nucleated: Booleans
     transcripts: Transcripts
     features: pd.DataFrame
     layout: Layout
 
     @property
     def matrix(self) -> csc_matrix:
-        """Counts of features (rows) by cells (columns) from the transcripts that count."""
+        """Counts, (features, cells), of the transcripts that are assigned and well read."""
         counted = self.transcripts.counted
         entries = (np.ones(int(counted.sum()), dtype=np.int32), (self.transcripts.feature[counted], self.transcripts.cell[counted]))
         matrix = csc_matrix(entries, shape=(len(self.features), len(self.ids)), dtype=np.int32)
@@ -76,7 +107,7 @@ class Bundle:
 
 
 def cell_table(bundle: Bundle) -> pd.DataFrame:
-    """Give the table `cells.parquet`; lengths in µm."""
+    """Return the table `cells.parquet`; lengths in µm."""
     matrix, counter = bundle.matrix, bundle.features["counter"].to_numpy()
     center = centroids_um(bundle.cells.xy_um, bundle.shapes.cell_um)
     table = pd.DataFrame({"cell_id": bundle.ids, "x_centroid": center[:, 0], "y_centroid": center[:, 1]})
@@ -91,7 +122,7 @@ def cell_table(bundle: Bundle) -> pd.DataFrame:
 
 
 def transcript_table(bundle: Bundle) -> pd.DataFrame:
-    """Give the table `transcripts.parquet`, a field of view after the other."""
+    """Return the table `transcripts.parquet`, ordered by field of view."""
     column, row = (bundle.transcripts.xyz_um[:, :2] // _FOV_UM).astype(np.int64).T
     fov = row * 1000 + column
     order = np.argsort(fov, kind="stable")
@@ -101,6 +132,7 @@ def transcript_table(bundle: Bundle) -> pd.DataFrame:
     features = bundle.features.iloc[drawn.feature]
     return pd.DataFrame(
         {
+            # Bit 48 is set and the field of view counted from bit 32, because ids of XOA 3 bundles are built so.
             "transcript_id": (np.uint64(1) << np.uint64(48))
             + (fov_index.astype(np.uint64) << np.uint64(32))
             + np.arange(len(fov), dtype=np.uint64),
@@ -120,8 +152,8 @@ def transcript_table(bundle: Bundle) -> pd.DataFrame:
     )
 
 
-def boundary_table(bundle: Bundle, radii_um: Floats, rows: NDArray[np.int64]) -> pd.DataFrame:
-    """Give polygons of `rows`: cell_id, vertex_x, vertex_y (µm) and label_id, which starts at 1."""
+def boundary_table(bundle: Bundle, radii_um: Floats, rows: Integers) -> pd.DataFrame:
+    """Return the polygons of `rows`: cell_id, vertex_x, vertex_y (µm) and label_id, which starts at 1."""
     polygons = polygons_um(bundle.cells.xy_um[rows], radii_um[rows]).astype(np.float32)
     n = polygons.shape[1]
     return pd.DataFrame(
@@ -135,7 +167,7 @@ def boundary_table(bundle: Bundle, radii_um: Floats, rows: NDArray[np.int64]) ->
 
 
 def write_tables(bundle: Bundle, folder: Path) -> None:
-    """Write the four Parquet tables of a bundle."""
+    """Write the four Parquet tables of a bundle: cells, transcripts, and the boundaries of cells and nuclei."""
     every = np.arange(len(bundle.ids))
     tables = {
         "cells": cell_table(bundle),

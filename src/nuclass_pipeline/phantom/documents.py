@@ -15,11 +15,20 @@ from nuclass_pipeline.phantom.frames import XENIUM_MPP
 from nuclass_pipeline.phantom.transcripts import GOOD_QV
 
 PANEL = "Xenium Human Multi-Tissue and Cancer Panel with add-on"
+# Fixed, because equal seeds must give equal bytes.
 _DATE = "2024-01-01T00:00:00"
 
 
 def write_panel(features: pd.DataFrame, path: Path) -> None:
-    """Write `gene_panel.json` with every target that has a probe or is deprecated."""
+    """Write `gene_panel.json` with all genes, negative control probes and deprecated codewords.
+
+    Parameters
+    ----------
+    features
+        Table of `read_features`.
+    path
+        JSON file to write.
+    """
     kinds = {"Gene Expression": "gene", "Negative Control Probe": "negative_control", "Deprecated Codeword": "deprecated_codeword"}
     identity = {"design_id": "demo_v1", "name": PANEL, "version": "1.0.0"}
     genes = int((features["feature_type"] == "Gene Expression").sum())
@@ -51,7 +60,17 @@ def write_panel(features: pd.DataFrame, path: Path) -> None:
 
 
 def experiment(bundle: Bundle, organ: str, identity: uuid.UUID) -> dict[str, Any]:
-    """Give the contents of `experiment.xenium`, keys in the order of XOA 3; every uuid follows from `identity`."""
+    """Return the contents of `experiment.xenium`, keys in the order of XOA 3.
+
+    Parameters
+    ----------
+    bundle
+        The slide.
+    organ
+        Name of the region.
+    identity
+        Identifier from which all other identifiers are computed.
+    """
     uuids = {name: str(uuid.uuid5(identity, name)) for name in ("analysis", "experiment", "cassette", "roi", "well", "calibration")}
     return {
         "major_version": 5,

@@ -1,4 +1,4 @@
-"""Pyramidal OME-TIFF images as Xenium bundles hold them."""
+"""Pyramidal OME-TIFF images, coded as in Xenium bundles."""
 
 import uuid
 from pathlib import Path
@@ -37,8 +37,8 @@ def write_dapi(image: NDArray[np.uint16], path: Path, identity: uuid.UUID) -> No
 
 
 def write_he(image: NDArray[np.uint8], path: Path) -> None:
-    """Write the H&E: JPEG of quality 90, tiles of 512; its header names a wrong pixel size."""
-    # Many published slides carry the morphology image's pixel size here: only the alignment tells the true one.
+    """Write the H&E: JPEG of quality 90, tiles of 512; the pixel size in its header is wrong."""
+    # Wrong on purpose, because many published slides have the morphology image's pixel size here. The alignment gives the true one.
     pixels = _pixels(image, "uint8", "XYCZT", 3)
     ome = (
         f'{_HEAD}><Image ID="Image:0" Name="H&amp;E">{pixels}<Channel ID="Channel:0" SamplesPerPixel="3"/>'
@@ -66,5 +66,6 @@ def _write(image: NDArray[Any], path: Path, ome: str, options: dict[str, Any]) -
 
 def _halve(image: NDArray[Any]) -> NDArray[Any]:
     rows, columns = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+    # In 32 bits, because the sum of four pixels overflows uint16.
     wide = image[:rows, :columns].astype(np.uint32)
     return np.asarray((wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2] + 2) // 4, dtype=image.dtype)

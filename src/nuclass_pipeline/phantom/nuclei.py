@@ -1,4 +1,4 @@
-"""Chromatin of nuclei, the same for haematoxylin and DAPI."""
+"""Chromatin of nuclei, drawn once for both haematoxylin and DAPI."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,8 @@ from nuclass_pipeline.phantom.frames import Frame, Image, Patch, inside, patches
 from nuclass_pipeline.phantom.shapes import Shapes
 from nuclass_pipeline.phantom.tissue import Cells
 
+# Tuned until only the grain, not the mean density, separates the classes that share their surroundings
+# (test_only_the_grain_of_the_nucleus_separates_neighbors).
 _GRAIN_UM: dict[Texture, float] = {"clumped": 0.58, "vesicular": 0.35, "speckled": 0.38, "nucleolar": 0.3, "pleomorphic": 0.5, "fine": 0.3}
 _CONTRAST: dict[Texture, float] = {
     "clumped": 0.46,
@@ -24,7 +26,17 @@ _NUCLEOLI: dict[Texture, tuple[int, int]] = {"nucleolar": (1, 1), "pleomorphic":
 
 @dataclass(frozen=True)
 class Chromatin:
-    """What makes a nucleus individual: its darkness, its nucleoli (angle, share of the radius, size in µm) and its piece of noise."""
+    """Chromatin of one nucleus.
+
+    Attributes
+    ----------
+    darkness
+        Mean optical density.
+    nucleoli
+        Angle (radians), distance from the centre (fraction of the radius) and size (µm) of each nucleolus.
+    origin
+        Top left of its window in the square of noise, as fractions of the free space.
+    """
 
     darkness: float
     nucleoli: tuple[tuple[float, float, float], ...]
@@ -49,7 +61,7 @@ def draw_chromatin(rng: np.random.Generator, cells: Cells) -> list[Chromatin]:
 
 
 def grains(rng: np.random.Generator, mpp: float) -> dict[Texture, Image]:
-    """Make a square of band-limited noise, unit variance, for each texture."""
+    """Compute a (512, 512) square of band-limited noise with unit variance for each texture; `mpp` is the pixel size, µm."""
     made: dict[Texture, Image] = {}
     white = rng.standard_normal((512, 512)).astype(np.float32)
     for texture, size_um in _GRAIN_UM.items():
@@ -61,7 +73,21 @@ def grains(rng: np.random.Generator, mpp: float) -> dict[Texture, Image]:
 def paint_nuclei(
     canvas: Image, cover: Image | None, frame: Frame, cells: Cells, shapes: Shapes, chromatin: list[Chromatin], noise: dict[Texture, Image]
 ) -> None:
-    """Add the optical density of each nucleus to `canvas`, and its coverage (0 to 1) to `cover`."""
+    """Draw all nuclei into images, in place.
+
+    Parameters
+    ----------
+    canvas
+        (rows, columns) optical density.
+    cover
+        (rows, columns) share of each pixel that is nucleus, if it is wanted.
+    frame
+        Pixel grid of both.
+    cells, shapes, chromatin
+        The cells, their outlines and their chromatin.
+    noise
+        Squares of `grains`.
+    """
     reach = shapes.nucleus_um.max(1) + 1.0
     for index, patch in enumerate(patches(frame, cells.xy_um, reach)):
         mask = inside(patch, shapes.nucleus_um[index], 0.45)
@@ -77,7 +103,7 @@ def _density(patch: Patch, radius_um: float, texture: Texture, chromatin: Chroma
     top, left = (int(part * (512 - side)) for part, side in zip(chromatin.origin, (rows, columns), strict=True))
     density = 1 + _CONTRAST[texture] * noise[top : top + rows, left : left + columns]
     if texture in ("vesicular", "pleomorphic", "nucleolar"):
-        # The chromatin of an open nucleus lies along its membrane.
+        # Darker towards the edge, because the chromatin of an open nucleus lies along its membrane.
         density *= 0.88 + 0.30 * np.clip(patch.distance_um / radius_um, 0, 1.2) ** 4
     x, y = patch.distance_um * np.cos(patch.angle_rad), patch.distance_um * np.sin(patch.angle_rad)
     for angle, share, size in chromatin.nucleoli:

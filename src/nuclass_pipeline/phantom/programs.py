@@ -6,12 +6,12 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-# Share of a cell's transcripts that are its programme; the rest is spread over the whole panel.
 from nuclass_pipeline.arrays import Floats
 
 SPECIFIC = 0.55
+"""Share of a cell's transcripts that come from the program of its class; the rest is spread over the whole panel."""
 
-# Transcripts of a cell of the class, the typical cell being 1.
+# Transcripts of a cell relative to a typical cell. Not 1 for every class, because large and active cells hold more RNA.
 _SIZE: dict[str, float] = {
     "Epithelial_Malignant": 1.6,
     "T_Cell": 0.75,
@@ -29,7 +29,7 @@ def read_phantom_panel() -> list[dict[str, str]]:
 
 
 def read_programs() -> dict[str, dict[str, float]]:
-    """Read the genes of each class with their expected transcripts relative to each other."""
+    """Read the program of each class: gene → expected transcripts relative to the other genes of the program."""
     programs: dict[str, dict[str, float]] = {}
     for row in _read("programs.tsv"):
         programs.setdefault(row["class"], {})[row["gene"]] = float(row["weight"])
@@ -42,18 +42,23 @@ def _read(name: str) -> list[dict[str, str]]:
 
 
 def expected_counts(rng: np.random.Generator, labels: NDArray[np.str_], genes: list[str], median: float) -> Floats:
-    """Draw each cell's expected transcripts of each gene, (cells, genes), about `median` in the typical cell.
+    """Draw each cell's expected transcripts of each gene.
 
     Parameters
     ----------
     rng
         Source of randomness.
     labels
-        Class of each cell.
+        (cells,) class of each cell.
     genes
         Panel in feature order.
     median
-        Transcripts of a cell whose class has size 1.
+        Transcripts of a typical cell.
+
+    Returns
+    -------
+    NDArray
+        (cells, genes) expected transcripts.
     """
     background = rng.lognormal(0, 1.0, len(genes))
     background /= background.sum()
@@ -66,5 +71,5 @@ def expected_counts(rng: np.random.Generator, labels: NDArray[np.str_], genes: l
     profiles = SPECIFIC * profiles / profiles.sum(1, keepdims=True) + (1 - SPECIFIC) * background
     size = median * np.array([_SIZE.get(str(name), 1.0) for name in classes])
     total = size[code] * np.exp(rng.normal(0, 0.35, len(labels)))
-    # Gamma rates make the counts negative binomial; shape 1.25 gives a biological variation of 0.9.
+    # Gamma rates, because Poisson counts of them are negative binomial as in real data. Shape 1.25 is a biological variation of 0.9.
     return np.asarray(total[:, None] * profiles[code] * rng.gamma(1.25, 0.8, (len(labels), len(genes))))

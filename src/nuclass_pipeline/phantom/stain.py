@@ -1,4 +1,4 @@
-"""Pictures of the tissue: H&E by Beer–Lambert, and DAPI."""
+"""Images of the tissue: H&E by the Beer–Lambert law, and DAPI."""
 
 from dataclasses import dataclass
 
@@ -14,21 +14,33 @@ from nuclass_pipeline.phantom.shapes import ANGLES, Shapes
 from nuclass_pipeline.phantom.tissue import Cells
 
 WHITE = 245.0
+"""Grey value of glass."""
 BLUR_UM = 0.3
+"""Standard deviation of the optical blur."""
+# Regions and fibres are computed on every fourth pixel, because they are smooth and a pixel costs two tree queries.
 _STEP_PX = 4
 _HAEMATOXYLIN, _EOSIN = (0.60, 0.70, 0.38), (0.20, 0.83, 0.52)
 
 
 @dataclass(frozen=True)
 class Stain:
-    """Strength of both dyes and the optical density each gives to red, green and blue."""
+    """Stain of a slide.
+
+    Attributes
+    ----------
+    strength
+        Factors on the amounts of haematoxylin and eosin.
+    vectors
+        (2, 3) optical density of each dye in red, green and blue, unit length.
+    """
 
     strength: tuple[float, float]
     vectors: NDArray[np.float32]
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Stain":
-        """Vary the strengths by 15 % and tilt the hues so little that no slide's hue gives away its organ."""
+        """Draw strengths within 15 %, and hues that differ by about 1 %."""
+        # Not more, because at 3 % the global path took the hue of a slide for its organ (docs/development.md).
         vectors = np.array([_HAEMATOXYLIN, _EOSIN]) + rng.normal(0, 0.01, (2, 3))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         strength = rng.uniform(0.85, 1.15, 2)
@@ -37,7 +49,15 @@ class Stain:
 
 @dataclass
 class _Field:
-    """Amounts of haematoxylin and eosin, share of tissue and share of nucleus of each pixel."""
+    """Contents of every pixel.
+
+    Attributes
+    ----------
+    haematoxylin, eosin
+        (rows, columns) amounts of the dyes.
+    tissue, nucleus
+        (rows, columns) share of the pixel that is tissue, and nucleus.
+    """
 
     haematoxylin: Image
     eosin: Image
@@ -48,7 +68,22 @@ class _Field:
 def render_he(
     rng: np.random.Generator, layout: Layout, cells: Cells, shapes: Shapes, chromatin: list[Chromatin], frame: Frame
 ) -> NDArray[np.uint8]:
-    """Render the H&E of a slide in its own frame, (rows, columns, 3)."""
+    """Render the H&E of a slide on its own grid.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness of the stain, the fibres and the camera.
+    layout, cells, shapes, chromatin
+        The tissue.
+    frame
+        Pixel grid of the H&E.
+
+    Returns
+    -------
+    NDArray
+        (rows, columns, 3) RGB.
+    """
     stain = Stain.draw(rng)
     field = _ground(rng, layout, frame)
     for discs in layout.discs:
@@ -63,7 +98,7 @@ def render_he(
 def render_dapi(
     rng: np.random.Generator, layout: Layout, cells: Cells, shapes: Shapes, chromatin: list[Chromatin], frame: Frame
 ) -> NDArray[np.uint16]:
-    """Render the DAPI image, (rows, columns)."""
+    """Render the DAPI image: (rows, columns) counts; parameters as in `render_he`."""
     canvas = np.zeros(frame.shape, dtype=np.float32)
     paint_nuclei(canvas, None, frame, cells, shapes, chromatin, grains(rng, frame.mpp))
     canvas = gaussian_filter(canvas, BLUR_UM / frame.mpp)
@@ -71,7 +106,7 @@ def render_dapi(
     haze = _enlarge((layout.edge(xy) > 0).reshape(shape).astype(np.float32), 16, frame.shape)
     canvas *= 2600
     canvas += 60 + 170 * haze
-    # Cameras write whole counts; a coarse step keeps the lossless file small.
+    # Rounded to multiples of 4, because the file is lossless and would be larger otherwise.
     return np.asarray(np.round(canvas / 4) * 4, dtype=np.uint16)
 
 
@@ -82,14 +117,14 @@ def _enlarge(values: Image, step: int, shape: tuple[int, int]) -> Image:
 
 
 def _ground(rng: np.random.Generator, layout: Layout, frame: Frame) -> _Field:
-    """Lay out what is between the cells: fibres, and the ground substance of the parenchyma."""
+    """Draw the tissue between the cells: fibres of the stroma, and the ground substance of the parenchyma."""
     shape, xy = frame.coarse(_STEP_PX)
     region, _, _ = layout.regions(xy)
-    normal_eosin, normal_blue = 0.24, 0.07
-    eosin = np.choose(region, [0.0, 0.0, 0.24, normal_eosin])
-    blue = np.choose(region, [0.0, 0.02, 0.06, normal_blue])
+    # The same values for both organs, because the ground must not give away the organ.
+    eosin = np.choose(region, [0.0, 0.0, 0.24, 0.24])
+    blue = np.choose(region, [0.0, 0.02, 0.06, 0.07])
     along, across = layout.fibres(xy)
-    # Without the blur the coarse grid would show as steps along every border.
+    # Blurred, because the coarse grid would show as steps along every border.
     soft = [gaussian_filter(part.reshape(shape).astype(np.float32), 0.8) for part in (eosin, blue, region == STROMA, region != GLASS)]
     fibre_maps = [part.reshape(shape).astype(np.float32) for part in (along, across)]
     maps = [_enlarge(part, _STEP_PX, frame.shape) for part in (*soft, *fibre_maps)]
@@ -104,7 +139,7 @@ def _ground(rng: np.random.Generator, layout: Layout, frame: Frame) -> _Field:
 
 
 def _fibres(rng: np.random.Generator, along_um: Image, across_um: Image) -> Image:
-    """Draw bundles about 2.5 µm thick and 30 µm long along the stream."""
+    """Draw bundles of fibres, about 2.5 µm thick and 30 µm long, along the stream."""
     white = rng.standard_normal((1024, 256)).astype(np.float32)
     noise = gaussian_filter(white, (1.6, 1.6), mode="wrap") + 0.7 * gaussian_filter(white[::-1], (4, 3), mode="wrap") * 3
     noise /= noise.std()
@@ -112,7 +147,7 @@ def _fibres(rng: np.random.Generator, along_um: Image, across_um: Image) -> Imag
 
 
 def _paint_discs(rng: np.random.Generator, field: _Field, frame: Frame, discs: Discs) -> None:
-    """Open lumens, line them, and put red cells into vessels."""
+    """Cut the holes out of the tissue, draw their rims, and add red blood cells to vessels."""
     theta = 2 * np.pi * np.arange(ANGLES) / ANGLES
     red: list[tuple[float, float]] = []
     for center, radius, kind, patch in zip(
@@ -138,7 +173,7 @@ def _paint_discs(rng: np.random.Generator, field: _Field, frame: Frame, discs: D
 
 
 def _paint_cytoplasm(field: _Field, frame: Frame, cells: Cells, shapes: Shapes) -> None:
-    """Fill each cell up to its border, which stays a little paler."""
+    """Add the cytoplasm of each cell, a little short of the cell's border, so that borders are paler."""
     rows = np.flatnonzero([LOOKS[label].eosin > 0 for label in cells.label])
     reach = np.array([[LOOKS[label].cytoplasm_um] for label in cells.label])
     radii = np.minimum(shapes.cell_um, shapes.nucleus_um + reach)[rows]
@@ -150,7 +185,7 @@ def _paint_cytoplasm(field: _Field, frame: Frame, cells: Cells, shapes: Shapes) 
 
 
 def _develop(rng: np.random.Generator, field: _Field, stain: Stain, blur_px: float) -> NDArray[np.uint8]:
-    """Turn amounts of dye into transmitted light on a camera."""
+    """Compute the camera image from the amounts of dye: blur, Beer–Lambert law, noise."""
     amounts = [
         gaussian_filter(part, blur_px) * strength for part, strength in zip((field.haematoxylin, field.eosin), stain.strength, strict=True)
     ]

@@ -1,15 +1,15 @@
-"""Which cells lie where."""
+"""Cells: their class, niche and place."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.phantom.classes import LOOKS
 from nuclass_pipeline.phantom.layout import MARGIN_UM, NEST, NORMAL, STROMA, Discs, Layout
 
-# About half a local crop: most cells deeper in the stroma than this see no parenchyma in theirs.
+# About half a local crop, because the crops of most cells deeper in the stroma than this must show no parenchyma.
 DEEP_UM = 27.0
 GLAND_CLASS = {"lung": "Epithelial_Airway", "pancreas": "Acinar"}
 GRANULAR_CLASS = {"lung": "Mast_Cell", "pancreas": "Endocrine"}
@@ -18,7 +18,19 @@ LINING_CLASS = {"lung": "Epithelial_Alveolar", "pancreas": "Ductal"}
 
 @dataclass
 class Cells:
-    """Cells in the order of their ids: nucleus centre (µm), class, niche and direction of the nucleus (radians)."""
+    """Cells in the order of their ids.
+
+    Attributes
+    ----------
+    xy_um
+        (N, 2) centre of the nucleus, µm.
+    label
+        (N,) class.
+    niche
+        (N,) tissue compartment.
+    direction_rad
+        (N,) direction of the long axis of the nucleus, radians.
+    """
 
     xy_um: Floats
     label: NDArray[np.str_]
@@ -28,14 +40,26 @@ class Cells:
     def __len__(self) -> int:
         return len(self.xy_um)
 
-    def take(self, order: NDArray[np.int64]) -> "Cells":
-        """Give the cells `order` points at."""
+    def take(self, order: Integers) -> "Cells":
+        """Return the cells of these rows, in this order."""
         return Cells(self.xy_um[order], self.label[order], self.niche[order], self.direction_rad[order])
 
 
 @dataclass
 class _Packing:
-    """Cells and holes accepted so far; none may come into another's keep-out radius."""
+    """Cells and holes accepted so far, as discs that do not overlap.
+
+    Attributes
+    ----------
+    capacity
+        Discs that fit into the arrays.
+    xy, radius
+        (capacity, 2) centres and (capacity,) radii of the discs, µm.
+    used
+        Discs accepted so far.
+    cells
+        x, y, class, niche and direction of the accepted cells.
+    """
 
     capacity: int
     xy: Floats = field(init=False)
@@ -47,7 +71,7 @@ class _Packing:
         self.xy, self.radius = np.empty((self.capacity, 2)), np.empty(self.capacity)
 
     def fits(self, xy: Floats, radius: float) -> bool:
-        """Say whether a disc lies clear of all others."""
+        """Return whether a disc overlaps no other."""
         offset = self.xy[: self.used] - xy
         return bool((np.einsum("ij,ij->i", offset, offset) >= (self.radius[: self.used] + radius) ** 2).all())
 
@@ -68,7 +92,17 @@ class _Packing:
 
 @dataclass(frozen=True)
 class Mix:
-    """Proportions that differ from slide to slide."""
+    """Proportions that differ from slide to slide.
+
+    Attributes
+    ----------
+    fibroblast, endothelial, t_cell, macrophage
+        Weights of the classes in the stroma.
+    granular
+        Share of granular cells in normal islands; the others are gland cells.
+    vessels
+        Factor on the number of capillaries.
+    """
 
     fibroblast: float
     endothelial: float
@@ -79,14 +113,25 @@ class Mix:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Mix":
-        """Vary each typical proportion by up to 30 %."""
+        """Draw each proportion between 0.8 and 1.25 times its typical value."""
         return cls(*(rng.uniform(0.8, 1.25, 6) * [0.70, 0.10, 0.20, 0.20, 0.45, 1.0]))
 
 
 def populate(rng: np.random.Generator, layout: Layout, cells: int) -> Cells:
-    """Place about `cells` cells of all classes of the organ in `layout`, and note its lumens there."""
+    """Place cells of all classes of the organ.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    layout
+        Geometry of the slide; the holes that vessels and lumens make are added to it.
+    cells
+        Number of cells wanted; the result may have a few less.
+    """
     mix, packing = Mix.draw(rng), _Packing(cells * 2 + 2000)
     area = layout.size_um[0] * layout.size_um[1]
+    # Largest structures first, because they need room that scattered cells would take.
     _arterioles(rng, layout, packing)
     _aggregates(rng, layout, packing)
     _vessels(rng, layout, packing, round(area / 7600 * mix.vessels))
@@ -99,13 +144,13 @@ def populate(rng: np.random.Generator, layout: Layout, cells: int) -> Cells:
 
 
 def _scatter(rng: np.random.Generator, layout: Layout, n: int) -> Floats:
-    """Draw points anywhere in the tissue but on its very edge."""
+    """Draw about `n` points in the tissue, at least 3.5 µm from its edge."""
     xy = rng.uniform(0, 1, (n, 2)) * layout.size_um + MARGIN_UM
     return xy[layout.edge(xy) > 3.5]
 
 
 def _sites(rng: np.random.Generator, layout: Layout, packing: _Packing, radius_um: float, depth_um: float, per_zone: int) -> Floats:
-    """Find places deep in the stroma, at most `per_zone` in a zone, and reserve none of them."""
+    """Find places for discs deep in the stroma, at most `per_zone` around an island; none is blocked."""
     xy = _scatter(rng, layout, 6000)
     region, depth, _ = layout.regions(xy)
     inside = (region == STROMA) & (depth > depth_um) & (layout.edge(xy) > radius_um + 4) & layout.clear(xy)
@@ -120,7 +165,7 @@ def _sites(rng: np.random.Generator, layout: Layout, packing: _Packing, radius_u
 
 
 def _ring(rng: np.random.Generator, packing: _Packing, center: Floats, radius_um: float, spacing_um: float, label: str, niche: str) -> None:
-    """Set cells on a circle, their nuclei along it."""
+    """Place cells on a circle, their nuclei along it."""
     n = max(3, round(2 * np.pi * radius_um / spacing_um))
     angles = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(n) / n + rng.normal(0, 0.06, n)
     for angle in angles:
@@ -163,7 +208,7 @@ def _vessels(rng: np.random.Generator, layout: Layout, packing: _Packing, n: int
 def _holes(
     rng: np.random.Generator, layout: Layout, packing: _Packing, radii_um: Floats, gap_um: float, overhang_um: float
 ) -> tuple[Floats, Floats]:
-    """Pack discs of the given radii, largest first, into the normal parenchyma."""
+    """Pack discs of the given radii, sorted from the largest, into normal islands."""
     centers: list[Floats] = []
     kept: list[float] = []
     xy = _scatter(rng, layout, len(radii_um))
@@ -180,6 +225,7 @@ def _holes(
 
 def _lumens(rng: np.random.Generator, layout: Layout, packing: _Packing) -> None:
     centers, radii = _holes(rng, layout, packing, np.sort(rng.uniform(6, 10, 6000))[::-1], 26, -1.0)
+    # All are blocked before the first ring, because a ring must not take the place of another lumen.
     for center, radius in zip(centers, radii, strict=True):
         packing.block(center, radius - 0.5)
     for center, radius in zip(centers, radii, strict=True):
@@ -206,6 +252,7 @@ def _fill_stroma(rng: np.random.Generator, layout: Layout, packing: _Packing, mi
     region, depth, tumour = layout.regions(xy)
     xy, depth, tumour = xy[region == STROMA], depth[region == STROMA], tumour[region == STROMA]
     typed = (depth > DEEP_UM) & layout.clear(xy)
+    # No fibroblasts or vessels in ambiguous places, because their surroundings must show whether the stroma is tumour stroma.
     inner = np.array([mix.fibroblast, mix.endothelial, mix.t_cell, mix.macrophage])
     outer = np.array([0.0, 0.0, mix.t_cell, mix.macrophage])
     angle = layout.direction(xy) + rng.normal(0, 0.22, len(xy))

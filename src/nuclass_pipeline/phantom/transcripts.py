@@ -1,4 +1,4 @@
-"""Where the transcripts lie, how well they were read, and which cell they were given to."""
+"""Transcripts: their places, their quality and the cells they are assigned to."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclass_pipeline.arrays import Floats, Integers
+from nuclass_pipeline.arrays import Booleans, Floats, Integers
 from nuclass_pipeline.phantom.layout import nearest
 from nuclass_pipeline.phantom.programs import expected_counts
 from nuclass_pipeline.phantom.shapes import Shapes, radius_at
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from nuclass_pipeline.config.synthetic import SyntheticConfig
 
 GOOD_QV = 20.0
-# Only RNA that leaks during permeabilisation travels; the rest stays where it was.
+"""Lowest quality of a transcript that Xenium counts."""
+# Not all RNA diffuses, because only what leaks during permeabilisation travels; the rest stays in its cell.
 _LEAKING = 0.36
+# Share of transcripts that end outside all cells. Drawn in addition, because `transcripts_per_cell` is the median of assigned ones.
 _LOST = 0.05
 _CONTROL_RATE = 0.002
 _AMBIENT_RATE = 0.02
@@ -26,23 +28,41 @@ _GRID = 64.0
 
 @dataclass(frozen=True)
 class Transcripts:
-    """One row per transcript: feature, place (µm), quality, cell (-1 is none), distance to the nearest nucleus (µm)."""
+    """Transcripts of a slide; every array has one entry per transcript.
+
+    Attributes
+    ----------
+    feature
+        Row of the feature in the matrix.
+    xyz_um
+        (N, 3) place, µm.
+    qv
+        Quality, Phred-scaled.
+    cell
+        Row of the cell it is assigned to, or -1.
+    in_nucleus
+        Whether it is in the nucleus of that cell.
+    nucleus_distance_um
+        Distance to the nearest nucleus, µm; 0 inside.
+    origin
+        Row of the cell that made it, or -1 for noise.
+    """
 
     feature: Integers
     xyz_um: NDArray[np.float32]
     qv: NDArray[np.float32]
     cell: Integers
-    in_nucleus: NDArray[np.bool_]
+    in_nucleus: Booleans
     nucleus_distance_um: NDArray[np.float32]
     origin: Integers
 
     def take(self, rows: Integers) -> "Transcripts":
-        """Give the transcripts `rows` points at."""
+        """Return the transcripts of these rows, in this order."""
         return Transcripts(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     @property
-    def counted(self) -> NDArray[np.bool_]:
-        """Those that enter the matrix: assigned, and read with qv ≥ 20."""
+    def counted(self) -> Booleans:
+        """Whether each enters the matrix: assigned, and qv ≥ 20."""
         return (self.cell >= 0) & (self.qv >= GOOD_QV)
 
 
@@ -54,11 +74,26 @@ def draw_transcripts(
     controls: int,
     frame_um: tuple[float, float],
     config: "SyntheticConfig",
-    nucleated: NDArray[np.bool_],
+    nucleated: Booleans,
 ) -> Transcripts:
-    """Draw all transcripts of a slide; features are the genes, then `controls` control features.
+    """Draw all transcripts of a slide.
 
-    Cells without a detected nucleus have no nuclear transcripts.
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    cells, shapes
+        The cells and their outlines.
+    genes
+        Panel in feature order.
+    controls
+        Number of control features, which follow the genes.
+    frame_um
+        Width and height of the field; transcripts outside are dropped.
+    config
+        Quality of the data.
+    nucleated
+        (cells,) whether the nucleus was detected; without it no transcript is nuclear.
     """
     total = config.transcripts_per_cell / (1 - _LOST)
     rates = expected_counts(rng, cells.label, genes, total / (1 - config.low_quality_fraction))
@@ -74,16 +109,30 @@ def draw_transcripts(
     xyz = _snap(np.column_stack([xy, rng.normal(17.0, 3.0, len(xy)).clip(8, 30)]))
     low = rng.uniform(size=len(xy)) < config.low_quality_fraction
     qv = np.where(low, rng.uniform(0, GOOD_QV, len(xy)), np.where(rng.uniform(size=len(xy)) < 0.7, 40.0, rng.uniform(GOOD_QV, 40, len(xy))))
-    # Rounding in float32 must not lift a bad read to the threshold.
+    # Limited, because rounding to float32 could lift a bad read to the threshold.
     qv = np.where(low, np.minimum(qv, 19.9), qv).astype(np.float32)
-    cell, in_nucleus, distance = assign(xyz[:, :2].astype(np.float64), cells, shapes)
+    cell, in_nucleus, distance = assign_transcripts(xyz[:, :2].astype(np.float64), cells, shapes)
     drawn = Transcripts(feature, xyz, qv, cell, in_nucleus & nucleated[cell], distance, origin)
     inside = ((xyz[:, :2] > 0) & (xyz[:, :2] < np.array(frame_um, dtype=np.float32))).all(1)
     return drawn.take(np.flatnonzero(inside))
 
 
 def starve(rng: np.random.Generator, drawn: Transcripts, genes: int, n_cells: int, fraction: float) -> Transcripts:
-    """Take transcripts from a share of the cells until fewer than ten gene transcripts count in each."""
+    """Remove transcripts of some cells until each of these keeps fewer than ten of genes.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    drawn
+        Transcripts of the slide.
+    genes
+        Number of genes, which precede the control features.
+    n_cells
+        Number of cells.
+    fraction
+        Share of the cells to starve.
+    """
     poor = rng.permutation(n_cells)[: round(fraction * n_cells)]
     keep_at_most = np.full(n_cells, np.iinfo(np.int64).max)
     keep_at_most[poor] = rng.integers(0, 10, len(poor))
@@ -95,16 +144,24 @@ def starve(rng: np.random.Generator, drawn: Transcripts, genes: int, n_cells: in
     return drawn.take(np.flatnonzero((drawn.cell < 0) | (rank < keep_at_most[drawn.cell])))
 
 
-def assign(xy_um: Floats, cells: Cells, shapes: Shapes) -> tuple[Integers, NDArray[np.bool_], NDArray[np.float32]]:
-    """Give each point to the cell around it with the nearest nucleus.
+def assign_transcripts(xy_um: Floats, cells: Cells, shapes: Shapes) -> tuple[Integers, Booleans, NDArray[np.float32]]:
+    """Assign each point to the cell around it whose nucleus is nearest.
+
+    Parameters
+    ----------
+    xy_um
+        (N, 2) points, µm.
+    cells, shapes
+        The cells and their outlines.
 
     Returns
     -------
     cell, in_nucleus, distance
-        Row of the cell or -1; whether the point lies in that cell's nucleus; distance to the nearest nucleus, µm.
+        (N,) row of the cell or -1; whether the point is in the nucleus of that cell; distance to the nearest nucleus, µm.
     """
     best = np.full(len(xy_um), -1, dtype=np.int64)
     gap, least = np.full(len(xy_um), np.inf), np.full(len(xy_um), np.inf)
+    # Five centres, because the cell around a point is not always that with the nearest centre.
     _, index = nearest(cells.xy_um, xy_um, 5)
     for candidate in index.T:
         offset = xy_um - cells.xy_um[candidate]
@@ -117,7 +174,7 @@ def assign(xy_um: Floats, cells: Cells, shapes: Shapes) -> tuple[Integers, NDArr
 
 
 def _places(rng: np.random.Generator, cells: Cells, shapes: Shapes, origin: Integers, diffusion_um: float) -> Floats:
-    """Put half of a cell's transcripts into its nucleus, the rest round it, and let some leak away."""
+    """Place half of a cell's transcripts in its nucleus, the others around it, and let some diffuse."""
     theta = rng.uniform(0, 2 * np.pi, len(origin))
     nucleus, cell = radius_at(shapes.nucleus_um, origin, theta), radius_at(shapes.cell_um, origin, theta)
     nuclear, share = rng.uniform(size=len(origin)) < 0.5, rng.uniform(size=len(origin))
@@ -128,5 +185,5 @@ def _places(rng: np.random.Generator, cells: Cells, shapes: Shapes, origin: Inte
 
 
 def _snap(values: Floats) -> NDArray[np.float32]:
-    # The instrument reports places in steps of 1/64 µm.
+    # In steps of 1/64 µm, because the instrument reports places so.
     return np.asarray(np.round(values * _GRID) / _GRID, dtype=np.float32)

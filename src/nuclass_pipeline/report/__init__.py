@@ -1,1 +1,1 @@
-"""The report: one HTML file with all results."""
+"""The report: one HTML page with all results."""

@@ -1,4 +1,4 @@
-"""One self-contained page: headline scores, figures, tables, and how they were made."""
+"""One self-contained page: headline scores, figures, tables, and the provenance of the run."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def build_report(
     benchmarks: Sequence[Path] = (),
     label_reports: Sequence[Path] = (),
 ) -> None:
-    """Write the report; pictures are inside, and it needs neither a network nor scripts.
+    """Write the report, a page that needs no other file, no network and no scripts.
 
     Parameters
     ----------
@@ -38,19 +38,19 @@ def build_report(
     figures, tables
         PNG figures and TSV tables in the order of the page.
     captions
-        Texts; the one for `confusion.png` or `cohort.tsv` is `confusion.rst` or `cohort.rst`, and `workflow.rst` opens the page.
+        Text files. The caption of `confusion.png` is `confusion.rst`, that of `cohort.tsv` is `cohort.rst`; `workflow.rst` opens the page.
     report
-        HTML file.
+        HTML file to write.
     heldout
         Metrics of the held-out slides, for the headline scores.
     manifest
-        JSON object that says how the run was made.
+        JSON object with versions, commit, machine and hashes of the run.
     config
-        Run file as run.
+        Run file with all defaults.
     benchmarks
-        Snakemake benchmark files ``<rule>/<wildcards>.tsv``.
+        Benchmark files of Snakemake, ``<rule>/<wildcards>.tsv``.
     label_reports
-        PNG pages ``<slide>/label_report.png``, one per slide; their caption is `labels.rst`.
+        PNG pages ``<slide>/label_report.png``, one per slide, with the caption `labels.rst`.
 
     Raises
     ------
@@ -74,7 +74,18 @@ def build_report(
 
 
 def summarize_benchmarks(benchmarks: Sequence[Path]) -> pd.DataFrame:
-    """Return jobs, total time (minutes) and peak memory (GB) of each rule; the rule is the folder of a file."""
+    """Return the jobs, total time and peak memory of each rule.
+
+    Parameters
+    ----------
+    benchmarks
+        Benchmark files of Snakemake; the name of a file's folder is the rule.
+
+    Returns
+    -------
+    DataFrame
+        Columns rule, jobs, minutes and peak_gb, in the order in which the rules occur.
+    """
     parts = [pd.read_csv(require(path), sep="\t", na_values="-").assign(rule=Path(path).parent.name) for path in benchmarks]
     rows = pd.concat(parts, ignore_index=True)
     sums = rows.groupby("rule", sort=False).agg(jobs=("s", "size"), minutes=("s", "sum"), peak_gb=("max_rss", "max")).reset_index()
@@ -89,7 +100,7 @@ def _template() -> Template:
 
 def _captioned(path: Path, texts: Mapping[str, str]) -> dict[str, str]:
     if path.stem not in texts:
-        raise UserError(path, "caption", f"there is no {path.stem}.rst", "Write it in workflow/report.")
+        raise UserError(path, "caption", f"there is no {path.stem}.rst", "Add it to workflow/report.")
     name = title(path.stem)
     return {"id": path.stem, "name": name[0].upper() + name[1:], "caption": texts[path.stem]}
 
@@ -100,6 +111,7 @@ def _label_page(path: Path, texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _data_uri(path: Path) -> str:
+    # In the page itself, because it must be readable when it is sent or moved alone.
     return f"data:image/png;base64,{base64.b64encode(require(path).read_bytes()).decode('ascii')}"
 
 
@@ -123,7 +135,8 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _grid(frame: pd.DataFrame, best: Any = None, group: str | None = None) -> dict[str, Any]:
-    """Return headings, which of them are numbers, and rows of (text, is best)."""
+    """Return the headings, each with whether its column holds numbers, and the rows, each field with whether it is the best."""
+    # Marked with NUL, because no text of a table can contain it.
     text = lay_out(frame, lambda cell, lead: f"{cell}\0" if lead else cell, best or {}, group)
     rows = [[(cell.rstrip("\0"), cell.endswith("\0")) for cell in row] for row in text.itertuples(index=False)]
     numbers = {title(str(name)) for name in frame.select_dtypes("number")}
@@ -131,7 +144,7 @@ def _grid(frame: pd.DataFrame, best: Any = None, group: str | None = None) -> di
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Flatten nested objects to dotted keys."""
+    """Return nested objects as one, with dotted keys."""
     if not isinstance(value, Mapping):
         return {prefix: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
     flat: dict[str, str] = {}

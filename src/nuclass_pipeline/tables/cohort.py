@@ -1,4 +1,4 @@
-"""The slides of the study."""
+"""Slides of the study: cells, labels, coverage, and subsets of the split."""
 
 from pathlib import Path
 
@@ -8,16 +8,22 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import COHORT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
-_PARTS = ("train", "gate", "val", "guard", "heldout")
+_SUBSETS = ("train", "gate", "val", "guard", "heldout")
 
 
 def build(*, cohort: Path) -> pd.DataFrame:
-    """Return one row per slide: cells, labelled cells, coverage, classes, and cells in each part of the split.
+    """Return one row per slide.
 
     Parameters
     ----------
     cohort
         Cohort table.
+
+    Returns
+    -------
+    DataFrame
+        Columns slide, organ, role, cells, labelled (cells with a label), coverage (their share), classes (with a cell), and the cells in
+        each subset of the split that occurs.
     """
     rows = read_table(cohort, COHORT)
     whole = rows[rows["part"] == "all"]
@@ -25,6 +31,7 @@ def build(*, cohort: Path) -> pd.DataFrame:
     table = whole.groupby("slide", sort=False).agg(organ=("organ", "first"), role=("role", "first"), cells=("cells", "sum"))
     table = table.join(labelled).fillna({"labelled": 0, "classes": 0}).astype({"labelled": int, "classes": int})
     table.insert(4, "coverage", table["labelled"] / table["cells"])
-    parts = rows[rows["part"] != "all"].pivot_table(index="slide", columns="part", values="cells", aggfunc="sum", fill_value=0)
-    parts = parts.reindex(columns=[name for name in _PARTS if name in parts])
-    return table.join(parts).fillna(0).astype(dict.fromkeys(parts.columns, int)).reset_index()
+    # Only the subsets that occur, because a study without training slides should not print columns of zeros.
+    subsets = rows[rows["part"] != "all"].pivot_table(index="slide", columns="part", values="cells", aggfunc="sum", fill_value=0)
+    subsets = subsets.reindex(columns=[name for name in _SUBSETS if name in subsets])
+    return table.join(subsets).fillna(0).astype(dict.fromkeys(subsets.columns, int)).reset_index()

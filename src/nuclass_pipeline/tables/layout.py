@@ -1,11 +1,12 @@
-"""Numbers as they are printed: rounded, with their interval, the best of a group marked."""
+"""Printed form of tables: numbers rounded, with their intervals, and the best of each group marked."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+
+from nuclass_pipeline.arrays import Booleans
 
 Extreme = Literal["max", "min"]
 _ENDS = ("_low", "_high")
@@ -16,7 +17,7 @@ TITLES = {
     "brier": "Brier",
     "val": "validation",
     "heldout": "held out",
-    "guard": "guard band",
+    "guard": "buffer",
     "peak_gb": "peak GB",
 }
 
@@ -27,7 +28,15 @@ def title(column: str) -> str:
 
 
 def printed(value: object, low: object = None, high: object = None) -> str:
-    """Return a cell's text: three decimals for fractions, thousands separated for counts, and the interval if there is one."""
+    """Return the text of a field.
+
+    Parameters
+    ----------
+    value
+        A fraction (printed with three decimals), a count (with thousands separated) or a text.
+    low, high
+        Bounds of its interval, if it has one.
+    """
     if isinstance(value, float | np.floating):
         if np.isnan(value):
             return "–"
@@ -38,23 +47,23 @@ def printed(value: object, low: object = None, high: object = None) -> str:
 
 
 def printed_columns(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that are not bounds of another."""
+    """Return the columns that are not bounds of another column."""
     return [name for name in map(str, frame) if not any(name.endswith(end) and name.removesuffix(end) in frame for end in _ENDS)]
 
 
 def lay_out(frame: pd.DataFrame, mark: Callable[[str, bool], str], best: Mapping[str, Extreme], group: str | None) -> pd.DataFrame:
-    """Return `frame` as text, bounds folded into their column.
+    """Return `frame` as text, each interval in the column of its value.
 
     Parameters
     ----------
     frame
-        Table whose bounds of `x` stand in `x_low` and `x_high`.
+        Table; the bounds of column `x` are in `x_low` and `x_high`.
     mark
-        Given a cell's text and whether it is the best of its group, returns what to print.
+        Function of the text of a field, and of whether it is the best of its group, that returns what to print.
     best
-        Column → `max` or `min`.
+        Column → whether its largest (`max`) or smallest (`min`) value is best.
     group
-        Column whose equal values form a group.
+        Column whose equal values form a group; without it nothing is marked.
     """
     text = {}
     for name in printed_columns(frame):
@@ -65,7 +74,7 @@ def lay_out(frame: pd.DataFrame, mark: Callable[[str, bool], str], best: Mapping
     return pd.DataFrame(text)
 
 
-def _leads(frame: pd.DataFrame, name: str, which: Extreme, group: str) -> NDArray[np.bool_]:
-    """Mark all that look best as printed, so that equal numbers are treated alike."""
+def _leads(frame: pd.DataFrame, name: str, which: Extreme, group: str) -> Booleans:
+    # By the printed digits, because numbers that look equal must be marked alike.
     values = frame[name].round(3)
     return (values == values.groupby(frame[group]).transform(which)).to_numpy(bool)

@@ -1,4 +1,4 @@
-"""The scores in the terminal."""
+"""Scores as a table in the terminal."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from rich.table import Table
 from nuclass_pipeline.tables import heldout as scores
 from nuclass_pipeline.tables.layout import lay_out
 
-# The interval of the ECE would not fit into 80 columns.
+# Without the interval of the ECE, because it would not fit into 80 columns.
 SHOWN = ("macro_f1", "macro_f1_low", "macro_f1_high", "accuracy", "accuracy_low", "accuracy_high", "ece")
 
 

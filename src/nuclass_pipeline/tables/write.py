@@ -2,40 +2,36 @@
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import whole_files
 from nuclass_pipeline.tables.layout import Extreme, lay_out, printed_columns
 
+# LaTeX would read these characters as commands.
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"} | {"–": "--", "~": r"\textasciitilde{}"})
 
 
 def write_table_files(*, name: str, inputs: Mapping[str, Any], outputs: Sequence[Path]) -> None:
-    """Build one table and write it as tab-separated values, all digits kept, or as LaTeX (booktabs), rounded.
+    """Build one table and write it.
 
     Parameters
     ----------
     name
-        Module of this package.
+        Name of a module of this package. `list_tables` refuses other names in a run file.
     inputs
-        Arguments of its `build`: paths.
+        Arguments of the module's `build`: paths.
     outputs
-        Files to write, ending in .tsv or .tex.
+        Files to write: .tsv with all digits, or .tex (booktabs) with rounded numbers.
 
     Raises
     ------
-    UserError
-        If there is no such table.
+    ModuleNotFoundError
+        If the package has no such module.
     """
-    path = f"{__package__}.{name}"
-    if not name.isidentifier() or find_spec(path) is None:
-        raise UserError("run file", "tables", f"there is no table {name!r}", "Name a module of nuclass_pipeline.tables.")
-    module = import_module(path)
+    module = import_module(f"{__package__}.{name}")
     frame = module.build(**inputs)
     with whole_files(*outputs) as partials:
         for partial in partials:
@@ -47,7 +43,17 @@ def write_table_files(*, name: str, inputs: Mapping[str, Any], outputs: Sequence
 
 
 def to_latex(frame: pd.DataFrame, best: Mapping[str, Extreme], group: str | None) -> str:
-    """Return a LaTeX tabular; the best value of each group is bold, and repeated group names are left out."""
+    """Return a LaTeX tabular; the best values of each group are bold, and a group's name is printed once.
+
+    Parameters
+    ----------
+    frame
+        Table.
+    best
+        Column → whether its largest (`max`) or smallest (`min`) value is best.
+    group
+        Column whose equal values form a group.
+    """
     text = lay_out(frame, _mark, best, group).rename(columns=lambda name: name.translate(_SPECIAL))
     if group:
         text[group] = text[group].where(~text[group].duplicated(), "")

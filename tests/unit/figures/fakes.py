@@ -64,7 +64,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def stained(rng: np.random.Generator, side: int, nuclei: int, radius: float) -> np.ndarray:
-    """Pink tissue with violet nuclei: (side, side, 3)."""
+    """Return pink tissue with violet nuclei: (side, side, 3)."""
     y, x = np.mgrid[:side, :side]
     texture = Image.fromarray((255 * rng.random((side, side))).astype(np.uint8)).filter(ImageFilter.GaussianBlur(side / 40))
     pink = np.array([236, 190, 214]) + 0.9 * (np.asarray(texture, float)[..., None] - 127)
@@ -97,7 +97,7 @@ def write_registration(path: Path, slides: int = 5) -> Path:
 
 
 def write_predictions(root: Path, cells: int = 4000, slides: tuple[str, ...] = SLIDES) -> dict[str, list[Path]]:
-    """Paths that are good at different classes in different places, and a gate that mostly knows which to trust."""
+    """Write predictions of paths that are good at different classes in different places, and of a gate that mostly follows the better."""
     paths: dict[str, list[Path]] = {"local": [], "global": [], "gate": []}
     index = {name: i for i, name in enumerate(PAPER_CLASSES)}
     for number, slide in enumerate(slides):

@@ -1,6 +1,5 @@
-"""The label report: what is drawn is what the tables say."""
+"""The label report shows the values of the tables."""
 
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -8,34 +7,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from PIL import Image
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures import labels, tissue
+from nuclass_pipeline.figures import labels
 from nuclass_pipeline.figures.draw import draw_figure
-from nuclass_pipeline.figures.style import COLORS, RC, short_name
+from nuclass_pipeline.figures.style import COLORS, short_name
 from nuclass_pipeline.io import write_table
-from nuclass_pipeline.report.build import build_report
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, LABELS, MARKERS
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
-from tests import ROOT
 
 TYPES = ("T_Cell", "B_Cell", "Epithelial_Malignant")
 REASONS = ("weak support", "lineage only", "lineage only", "conflicting lineages")
 
 
-@pytest.fixture(autouse=True)
-def _house_style() -> Iterator[None]:
-    with rc_context(RC):
-        yield
-
-
 def _slide(cells: int = 600, clusters: int = 3, types: tuple[str, ...] = TYPES) -> dict[str, pd.DataFrame]:
-    """Clusters of one type each; every tenth cell failed quality control, every seventh of the others is Unresolved."""
+    """Return clusters of one type each; every tenth cell failed quality control, every seventh of the others is Unresolved."""
     rng, row = np.random.default_rng(0), np.arange(cells)
     ids = [f"c{i}" for i in row]
     failed, unsure = row % 10 == 0, (row % 10 != 0) & (row % 7 == 0)
@@ -97,7 +86,7 @@ def test_bars_are_the_counts_of_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("panel", "columns"), [("UMAP", ["umap_1", "umap_2"]), ("Tissue", ["x_um", "y_um"])])
-def test_every_cell_is_at_its_place_in_its_color(tmp_path: Path, panel: str, columns: list[str]) -> None:
+def test_every_cell_has_its_coordinates_and_color(tmp_path: Path, panel: str, columns: list[str]) -> None:
     tables = _slide()
     figure = _draw(tables, tmp_path)
     table = tables["labels"].join(tables["cells"][["x_um", "y_um"]]).join(tables["clusters"][["umap_1", "umap_2"]]).dropna(subset=columns)
@@ -111,10 +100,10 @@ def test_every_cell_is_at_its_place_in_its_color(tmp_path: Path, panel: str, col
     assert sure == dict(zip(table[columns[0]], table["confidence"], strict=True))
     assert by_label.get_rasterized()
     grey = [tuple(color) == to_rgba(COLORS[UNRESOLVED]) for color in by_label.get_facecolors()]
-    assert grey == sorted(grey, reverse=True), "Unresolved lies below the others"
+    assert grey == sorted(grey, reverse=True), "Unresolved is drawn below the others"
 
 
-def test_the_tissue_lies_as_in_the_image_beside_a_true_scale_bar(tmp_path: Path) -> None:
+def test_the_tissue_is_oriented_as_in_the_image_and_has_a_scale_bar(tmp_path: Path) -> None:
     for axes in (_panel(figure := _draw(_slide(), tmp_path), "Tissue, label"), _panel(figure, "Tissue, confidence")):
         low, high = axes.get_ylim()
         assert low > high
@@ -125,14 +114,9 @@ def test_the_tissue_lies_as_in_the_image_beside_a_true_scale_bar(tmp_path: Path)
         assert high < bar.get_ydata()[0] < low
 
 
-@pytest.mark.parametrize(("longest", "length"), [(1, 1), (1.99, 1), (2, 2), (499, 200), (500, 500), (3666, 2000), (0.06, 0.05)])
-def test_scale_bars_are_round(longest: float, length: float) -> None:
-    assert tissue.round_length(longest) == pytest.approx(length)
-
-
 def test_dots_are_the_markers_of_the_table(tmp_path: Path) -> None:
     tables = _slide()
-    # A gene of cluster 2 is a weaker marker of cluster 0 too, and the best of cluster 1 is not repeated.
+    # A gene of cluster 2 becomes a weaker marker of cluster 0 too, and must not be repeated.
     tables["markers"].loc[5, ["gene", "log2fc", "fraction_in"]] = ["GENE21", 2.25, 0.3]
     axes = _panel(_draw(tables, tmp_path), "Markers")
     rows = [tick.get_text() for tick in axes.get_yticklabels()]
@@ -194,13 +178,13 @@ def _full() -> dict[str, pd.DataFrame]:
         (_one_cluster, {"no cluster has a marker"}),
         (_nothing_labelled, {"Unresolved · 0 (180)", labels.NO_REASON}),
         (_all_labelled, {"no cell", "T cell · 2 (180)"}),
-        (_nothing_passed, {"no cell has a place here", "no cluster has a marker"}),
+        (_nothing_passed, {"no cell has coordinates here", "no cluster has a marker"}),
         (_one_cell, {"no cluster has a marker"}),
         (_slide, {"poor quality"}),
         (_full, {"Fibroblast, TA", "GENE291"}),
     ],
 )
-def test_odd_slides_make_pages_without_overlaps_or_cuts(tmp_path: Path, make: Any, said: set[str]) -> None:
+def test_unusual_slides_make_pages_without_overlaps_or_cuts(tmp_path: Path, make: Any, said: set[str]) -> None:
     figure = _draw(make(), tmp_path)
     figure.draw_without_rendering()
     texts = [text for axes in figure.axes for text in [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels(), axes._left_title]]
@@ -214,21 +198,13 @@ def test_odd_slides_make_pages_without_overlaps_or_cuts(tmp_path: Path, make: An
     assert max(box.y1 for box in boxes) <= height
 
 
-def test_more_cells_make_smaller_points() -> None:
-    areas = [tissue.marker_area(4000, 2000, cells, 2.15) for cells in (2500, 50_000, 500_000)]
-    assert areas == sorted(areas, reverse=True)
-    assert tissue.marker_area(4000, 2000, 5000, 2.15) == pytest.approx(2 * tissue.marker_area(4000, 2000, 10_000, 2.15))
-    # 10,000 cells share half of a square of 2.15 inches.
-    assert tissue.marker_area(4000, 2000, 10_000, 2.15) == pytest.approx(0.8 * 0.5 * (2.15 * 72) ** 2 / 10_000)
-
-
 def test_no_cells_other_cells_and_other_labels_are_refused(tmp_path: Path) -> None:
     tables = _slide()
-    with pytest.raises(UserError, match=r"labels\.parquet: cell_id: other cells"):
+    with pytest.raises(UserError, match=r"labels\.parquet: cell_id: its cells differ"):
         _draw(tables | {"labels": tables["labels"].iloc[::-1].reset_index(drop=True)}, tmp_path)
     with pytest.raises(UserError, match="there is no cell to show"):
         _draw({name: table.iloc[:0] for name, table in tables.items()}, tmp_path)
-    with pytest.raises(UserError, match="'Platypus' is no class"):
+    with pytest.raises(UserError, match="'Platypus' is not a class"):
         _draw(tables | {"labels": tables["labels"].assign(label="Platypus")}, tmp_path)
 
 
@@ -239,19 +215,3 @@ def test_equal_tables_make_equal_files(tmp_path: Path) -> None:
         draw_figure(name="labels", inputs=inputs, options={"slide": "lung-1"}, outputs=outputs)
     for suffix in ("pdf", "png"):
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
-
-
-def test_the_report_shows_the_page_of_each_slide_under_one_heading(tmp_path: Path) -> None:
-    pages = [tmp_path / slide / "label_report.png" for slide in ("lung-1", "lung-2")]
-    for page in pages:
-        page.parent.mkdir()
-        Image.new("RGB", (8, 8)).save(page)
-    captions = sorted((ROOT / "workflow/report").glob("*.rst"))
-    for name, shown in (("with", pages), ("without", [])):
-        build_report(heading="x", figures=[], tables=[], captions=captions, report=tmp_path / f"{name}.html", label_reports=shown)
-    html = (tmp_path / "with.html").read_text()
-    places = [html.index(text) for text in ('<h2 id="labels">', '<figure id="labels-lung-1">', '<figure id="labels-lung-2">')]
-    assert places == sorted(places)
-    assert html.count('href="#labels"') == 1
-    assert html.count("Unresolved cells lie below the others") == 1
-    assert "labels-" not in (tmp_path / "without.html").read_text()

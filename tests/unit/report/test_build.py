@@ -97,7 +97,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(html: str) -> None:
     assert Image.open(io.BytesIO(base64.b64decode(sources[0].partition(",")[2]))).size == (900, 300)
 
 
-def test_links_lead_somewhere_and_pictures_have_words(html: str) -> None:
+def test_links_have_targets_and_pictures_have_descriptions(html: str) -> None:
     page = _Page()
     page.feed(html)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
@@ -113,7 +113,7 @@ def test_scores_come_first_and_the_best_is_strong(html: str) -> None:
     assert "95 % interval 0.662–0.762" in html
     assert "local 0.600, global 0.550" in html
     assert html.count("<strong>") == 3 * 5
-    # Low ECE is good: the global path has it.
+    # The global path, because a low ECE and a low Brier score are good.
     row = next(line for line in html.splitlines() if "<td>global</td>" in line)
     assert row.count("<strong>0.550") == 2
 
@@ -158,9 +158,25 @@ def test_every_figure_and_table_has_a_caption() -> None:
     assert all(text.endswith(".\n") and len(text) < 500 for text in captions.values())
 
 
+def test_the_report_shows_the_page_of_each_slide_under_one_heading(tmp_path: Path) -> None:
+    pages = [tmp_path / slide / "label_report.png" for slide in ("lung-1", "lung-2")]
+    for page in pages:
+        page.parent.mkdir()
+        Image.new("RGB", (8, 8)).save(page)
+    captions = sorted((ROOT / "workflow/report").glob("*.rst"))
+    for name, shown in (("with", pages), ("without", [])):
+        build_report(heading="x", figures=[], tables=[], captions=captions, report=tmp_path / f"{name}.html", label_reports=shown)
+    html = (tmp_path / "with.html").read_text()
+    places = [html.index(text) for text in ('<h2 id="labels">', '<figure id="labels-lung-1">', '<figure id="labels-lung-2">')]
+    assert places == sorted(places)
+    assert html.count('href="#labels"') == 1
+    assert html.count("Unresolved cells are drawn below the others") == 1
+    assert "labels-" not in (tmp_path / "without.html").read_text()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1200, 420])
-def test_a_browser_lays_the_page_out(tmp_path: Path, width: int) -> None:
+def test_a_browser_renders_the_page(tmp_path: Path, width: int) -> None:
     build_report(**_inputs(tmp_path))
     shot = tmp_path / "shot.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},1600"]
@@ -169,5 +185,5 @@ def test_a_browser_lays_the_page_out(tmp_path: Path, width: int) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=50)
     pixels = np.asarray(Image.open(shot).convert("L"), float)
     assert pixels.shape[1] >= width
-    # The noise of the pictures is in the page, below the navigation and the scores.
+    # Below the navigation and the scores, because the noise of the pictures is there.
     assert pixels[200:].std() > 20

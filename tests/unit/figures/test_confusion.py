@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nuclass_pipeline.figures import confusion
+from nuclass_pipeline.vocabulary import UNRESOLVED
+from tests.unit.figures import fakes
+
+
+def test_confusion_rows_are_shares_of_the_label(tmp_path: Path) -> None:
+    paths = fakes.write_predictions(tmp_path, cells=600, slides=fakes.SLIDES[:2])
+    figure = confusion.draw(local=paths["local"], global_=paths["global"], gate=paths["gate"])
+    frame = pd.concat(map(pd.read_parquet, paths["gate"]))
+    for axes in figure.axes[:3]:
+        np.testing.assert_allclose(axes.images[0].get_array().sum(axis=1), 1)
+    axes = figure.axes[2]
+    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    columns = [tick.get_text() for tick in axes.get_xticklabels()]
+    malignant = frame[frame["label"] == "Epithelial_Malignant"]
+    share = (malignant["predicted"] == "Macrophage").mean()
+    entry = axes.images[0].get_array()[labels.index("Malignant"), columns.index("Macrophage")]
+    assert entry == pytest.approx(share)
+    # Monocyte is on the slide but not a class of the model; Unresolved is not a class.
+    known = frame[~frame["label"].isin(["Monocyte", UNRESOLVED])]
+    assert "Monocyte" not in labels
+    assert "Monocyte" in set(frame["label"])
+    assert axes.get_title(loc="left").endswith(f"{(known['label'] == known['predicted']).mean():.3f}")
