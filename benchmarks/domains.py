@@ -1,10 +1,10 @@
-"""What each mode finds in a planted tissue, and the time and memory of the stage on a large one.
+"""Domains that each mode finds in a planted tissue, and time and memory of the stage on a large one.
 
     python benchmarks/domains.py [cells] [genes]
 
-The tissue has three types in three stripes, in each of which another type has 60 to 70 %. First the agreement (adjusted Rand index)
-with types and stripes in 10,240 cells and 120 genes, mean of three seeds; then the stage with all scores on `cells` (200,000) × `genes`
-(400).
+The tissue has three types in three stripes, in each of which another type has 60 to 70 %. The first table is the adjusted Rand index
+with types and with stripes in 10,240 cells and 120 genes, mean of three seeds. Then the stage runs with all scores on `cells` (200,000)
+× `genes` (400).
 """
 
 import sys
@@ -25,20 +25,20 @@ from nuclass_pipeline.expression.domains.graphs import spatial_graph
 from nuclass_pipeline.expression.domains.hsnmf import fit_domains
 from nuclass_pipeline.expression.domains.stage import find_domains
 
-sys.path.append(str(Path(__file__).parents[1] / "tests/unit/labeling/domains"))
+sys.path.append(str(Path(__file__).parents[1] / "tests/unit/expression/domains"))
 from planted_tissue import Tissue, plant
 
 VARIANTS = {
-    "factors alone, cut by likeness": DomainsConfig(mode="contact", steps=0),
+    "factors alone, graph of likeness": DomainsConfig(mode="contact", steps=0),
     "mode contact": DomainsConfig(mode="contact"),
-    "diffusion of mode domain, cut by likeness": DomainsConfig(alpha=0),
+    "diffusion of mode domain, graph of likeness": DomainsConfig(alpha=0),
     "mode domain": DomainsConfig(),
     "mode domain, graph penalty 0.03": DomainsConfig(graph_penalty=0.03),
 }
 SEEDS = range(3)
 
 
-def agreement(tissue: Tissue, config: DomainsConfig) -> tuple[float, float]:
+def rand_indices(tissue: Tissue, config: DomainsConfig) -> tuple[float, float]:
     graph = spatial_graph(tissue.xy_um, np.zeros(len(tissue.type)), config)
     domain = fit_domains(log_rates(tissue.counts), graph, config).domain
     return adjusted_rand_score(tissue.type, domain), adjusted_rand_score(tissue.stripe, domain)
@@ -61,7 +61,7 @@ def main() -> None:
     table = Table("variant", "ARI, types", "ARI, stripes")
     tissues = [plant(seed) for seed in SEEDS]
     for name, config in VARIANTS.items():
-        table.add_row(name, *(f"{value:.3f}" for value in np.mean([agreement(tissue, config) for tissue in tissues], axis=0)))
+        table.add_row(name, *(f"{value:.3f}" for value in np.mean([rand_indices(tissue, config) for tissue in tissues], axis=0)))
     Console().print(table)
     with tempfile.TemporaryDirectory() as folder:
         tissue = plant(0, cells, genes, depth=150)

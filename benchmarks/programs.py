@@ -1,4 +1,4 @@
-"""Programmes of 8,568 published breast-cancer cells by lineage, and of no signal: `python benchmarks/programs.py`.
+"""Programs of 8,568 published breast-cancer cells by lineage, and of data without signal: `python benchmarks/programs.py`.
 
 Data: Janesick et al. 2023, Xenium FFPE Rep1, in `breast_rep1_labelled` of `NUCLASS_TEST_DATA` (default ../shared/data), and the library
 `markers/go/enrichr.GO_Biological_Process_2021.gmt` beside it. The published lineages serve as clusters.
@@ -14,9 +14,10 @@ import pandas as pd
 from scipy import sparse
 
 from nuclass_pipeline.config.expression import ProgramsConfig
+from nuclass_pipeline.expression.markers import compare_clusters, tabulate_scores
 from nuclass_pipeline.expression.programs.enrichment import Hit, over_representation, rank_enrichment, reliable, sets_on_panel
 from nuclass_pipeline.expression.programs.library import GeneSet, read_gmt
-from nuclass_pipeline.expression.programs.stage import gene_scores
+from nuclass_pipeline.expression.programs.stage import NO_PROGRAM
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ProgramsConfig()
@@ -37,6 +38,12 @@ def kept(hits: list[Hit]) -> list[Hit]:
     return list(reliable(hits, CONFIG.fdr, CONFIG.min_overlap))
 
 
+def score(cells: ad.AnnData, groups: pd.Series) -> tuple[list[str], np.ndarray]:
+    """Return the names of the groups, and z of every gene in each of them, (groups, genes)."""
+    table = tabulate_scores(compare_clusters(cells.copy(), groups), groups, cells.var_names)
+    return table["cluster"].unique().tolist(), table["score"].to_numpy(float).reshape(-1, cells.n_vars)
+
+
 def silent(clusters: list[list[Hit]]) -> str:
     return f"{np.mean([not kept(hits) for hits in clusters]):.3f} of {len(clusters)}"
 
@@ -47,7 +54,7 @@ def show(sets: list[GeneSet], names: list[str], scores: np.ndarray, panel: list[
     print(f"{len(sets)} sets, {len(panel)} genes, {len(names)} clusters: {time.perf_counter() - start:.1f} s")
     for name, hits in zip(names, found, strict=True):
         best = kept(hits)
-        print(f"  {name:14s} {len(best):3d} reliable  {best[0].gene_set.name if best else 'no reliable programme'}")
+        print(f"  {name:14s} {len(best):3d} reliable  {best[0].gene_set.name if best else NO_PROGRAM}")
 
 
 def main() -> None:
@@ -56,15 +63,15 @@ def main() -> None:
     panel, rng = list(cells.var_names), np.random.default_rng(0)
     library = read_gmt(data / "markers/go/enrichr.GO_Biological_Process_2021.gmt")
     sets = sets_on_panel(library, set(panel), CONFIG.min_size, CONFIG.max_size)
-    names, scores = gene_scores(cells.copy(), lineage)
+    names, scores = score(cells, lineage)
     show(sets, names, scores, panel)
     shuffled = np.concatenate([scores[:, rng.permutation(len(panel))] for _ in range(SHUFFLES)])
-    print("no programme, ranked, shuffled gene names:", silent(rank_enrichment(sets, shuffled, panel, **SETTINGS)))
+    print("no program, ranked, shuffled gene names:", silent(rank_enrichment(sets, shuffled, panel, **SETTINGS)))
     markers = [list(rng.choice(panel, MARKERS, replace=False)) for _ in range(400)]
-    print("no programme, ora, shuffled markers:      ", silent([over_representation(sets, some, len(panel)) for some in markers]))
+    print("no program, ora, shuffled markers:      ", silent([over_representation(sets, some, len(panel)) for some in markers]))
     groups = (pd.Series(rng.integers(0, GROUPS, cells.n_obs).astype(str), index=cells.obs_names) for _ in range(GROUPINGS))
-    chance = np.concatenate([gene_scores(cells.copy(), some)[1] for some in groups])
-    print("no programme, ranked, random cells:       ", silent(rank_enrichment(sets, chance, panel, **SETTINGS)))
+    random = np.concatenate([score(cells, some)[1] for some in groups])
+    print("no program, ranked, random cells:       ", silent(rank_enrichment(sets, random, panel, **SETTINGS)))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ rule rank_markers:
         cells=files.cells,
     output:
         markers=files.markers,
+        gene_scores=files.gene_scores,
     log:
         "<logs>/rank_markers/{slide}.log",
     benchmark:
@@ -84,8 +85,7 @@ rule find_domains:
 
 rule find_programs:
     input:
-        counts=files.counts,
-        clusters=files.clusters,
+        gene_scores=files.gene_scores,
         markers=files.markers,
         library=run.config.programs.library or [],
         ontology=run.config.programs.ontology or [],

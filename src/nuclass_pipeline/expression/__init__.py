@@ -1,1 +1,1 @@
-"""What the counts say of a slide: clusters, markers, domains, programs."""
+"""What is computed from the counts of a slide: clusters, markers, domains, programs."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
+from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import read_counts, totals
@@ -24,24 +25,35 @@ from nuclass_pipeline.schemas import CLUSTERS
 
 logger = logging.getLogger(__name__)
 
-Codes = NDArray[np.int64]
+Codes = Integers
+"""Cluster or domain of each cell, (cells,), 0 the largest."""
 
 MIN_CELLS = 10
-"""With fewer cells there is no structure to find: they form one cluster."""
+"""Fewer cells form one cluster, because they have no structure that could be found."""
 
 EXACT_CELLS = 50_000
-"""Up to here exact neighbours are found faster than the approximate search is compiled (half a minute)."""
+"""Most cells with exact neighbours: up to here that search takes less than compiling the approximate one, half a minute."""
 
 PANEL_GENES = 2000
-"""Larger panels are cut to their most variable genes, smaller ones were chosen by hand and are used whole."""
+"""Genes kept of a larger panel, the most variable ones. Smaller panels are used whole, because their genes were chosen by hand."""
 
 TIE = 0.01
-"""Stabilities this close are equal, as three seeds cannot tell them apart; the finer resolution is then taken."""
+"""Largest difference between stabilities that count as equal, because three seeds cannot resolve less. The finer resolution then wins."""
 
 
 @dataclass(frozen=True)
 class LeidenPartition:
-    """Clusters at one resolution, 0 the largest; no stability where there was nothing to choose from."""
+    """Clusters at one resolution.
+
+    Attributes
+    ----------
+    resolution
+        Leiden resolution.
+    cluster
+        Cluster of each cell, (cells,), 0 the largest.
+    stability
+        Mean adjusted Rand index between seeds; None with a single resolution, where there is no choice.
+    """
 
     resolution: float
     cluster: Codes
@@ -54,7 +66,7 @@ def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, sta
     Parameters
     ----------
     counts
-        `counts.h5ad`: raw integer counts, cells × genes.
+        `counts.h5ad`: raw counts, cells × genes.
     config
         Quality control, components, neighbours, resolutions and seed.
     clusters
@@ -62,8 +74,14 @@ def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, sta
         `config.min_transcripts` transcripts keep their row, with an empty cluster.
     stability
         JSON: the number of clusters and the stability at each resolution, and the resolution that was `chosen`.
+
+    Raises
+    ------
+    UserError
+        If `counts` is missing or broken, or `config.backend` is not installed.
     """
     cells = read_counts(counts)
+    # At least one transcript whatever the run file says, because an empty cell has no expression to cluster.
     passed = totals(cells) >= max(config.min_transcripts, 1)
     logger.info("%d of %d cells have at least %d transcripts", passed.sum(), passed.size, config.min_transcripts)
     components, umap, tried = _cluster(cells[passed].copy(), config)
@@ -88,7 +106,7 @@ def _summary(partition: LeidenPartition) -> dict[str, float | None]:
 
 def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.float32], NDArray[np.float32], list[LeidenPartition]]:
     if cells.n_obs < MIN_CELLS:
-        logger.warning("only %d cells pass quality control: they form one cluster", cells.n_obs)
+        logger.warning("only %d cells pass quality control, so they form one cluster", cells.n_obs)
         nowhere = np.zeros((cells.n_obs, 2), np.float32)
         one = LeidenPartition(config.resolutions[0], np.zeros(cells.n_obs, np.int64), None)
         return nowhere, nowhere, [one]
@@ -96,7 +114,7 @@ def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.fl
     neighbors = _clip("neighbors", config.neighbors, cells.n_obs - 1)
     tools, search = _tools(config.backend, cells.n_obs)
     tools.pp.neighbors(cells, n_neighbors=neighbors, use_rep="X_pca", random_state=config.seed, **search)
-    # A spectral start needs a graph much larger than the number of its dimensions.
+    # A random start for few cells, because the spectral one needs a graph much larger than the number of its dimensions.
     start = "spectral" if cells.n_obs > 50 else "random"
     tools.tl.umap(cells, min_dist=0.3, maxiter=200, init_pos=start, random_state=config.seed)
     tried = partitions(cells.obsp["connectivities"], config)
@@ -104,10 +122,8 @@ def _cluster(cells: ad.AnnData, config: ClusteringConfig) -> tuple[NDArray[np.fl
 
 
 def _tools(backend: str, cells: int) -> tuple[ModuleType, dict[str, str]]:
-    """Give the module that finds neighbours and draws the map, and how it is to search.
-
-    Leiden is igraph's with either: it takes the smaller part of the time, and clusters of the two then differ by their graph alone.
-    """
+    """Return the module that finds neighbours and computes the map, and the options of its search."""
+    # Leiden is igraph's with either backend, because it takes the smaller part of the time and clusters then differ by their graph alone.
     if backend == "scanpy":
         return sc, {"transformer": "sklearn" if cells <= EXACT_CELLS else "pynndescent"}
     try:
@@ -118,11 +134,19 @@ def _tools(backend: str, cells: int) -> tuple[ModuleType, dict[str, str]]:
 
 
 def embed(cells: ad.AnnData, config: ClusteringConfig) -> None:
-    """Normalise to the median depth, take logs, choose genes, and find principal components, in place."""
+    """Normalise to the median depth, take logs, select genes and compute principal components, in place.
+
+    Parameters
+    ----------
+    cells
+        Raw counts, cells × genes. Afterwards `X` is normalised and logged, and `obsm["X_pca"]` has the components, (cells, components).
+    config
+        Components and seed.
+    """
     sc.pp.normalize_total(cells)
     sc.pp.log1p(cells)
     genes = None
-    # Among too few cells hardly a gene can be called variable.
+    # From 100 cells on, because dispersions of fewer cells are mostly noise.
     if cells.n_vars > PANEL_GENES and cells.n_obs >= 100:
         sc.pp.highly_variable_genes(cells, n_top_genes=PANEL_GENES, flavor="seurat")
         genes = "highly_variable"
@@ -132,22 +156,26 @@ def embed(cells: ad.AnnData, config: ClusteringConfig) -> None:
 
 def _clip(name: str, wanted: int, most: int) -> int:
     if wanted > most:
-        logger.warning("%s: %d wanted, %d possible with so few cells or genes", name, wanted, most)
+        logger.warning("%s: %d requested, but so few cells or genes allow only %d", name, wanted, most)
     return min(wanted, most)
 
 
 def partitions(graph: sparse.csr_matrix, config: ClusteringConfig) -> list[LeidenPartition]:
-    """Cut the graph by Leiden at each resolution.
+    """Partition the graph by Leiden at each resolution.
 
-    The stability of a resolution is the mean adjusted Rand index between the partitions of `config.repeats` seeds: 1 if the order in which
-    cells are visited does not matter. It is not taken where there is only one resolution.
+    The stability of a resolution is the mean adjusted Rand index between the partitions of `config.repeats` seeds. It is 1 if the order
+    in which cells are visited does not matter. It is not computed if there is only one resolution.
 
     Parameters
     ----------
     graph
         Weights, (cells, cells), symmetric.
     config
-        Resolutions, repeats and the first seed, which names the clusters.
+        Resolutions, repeats and the first seed, whose partition is kept.
+
+    Returns
+    -------
+    One partition per resolution, in the order of `config.resolutions`.
     """
     seeds = range(config.seed, config.seed + (config.repeats if len(config.resolutions) > 1 else 1))
     found = []
@@ -160,22 +188,21 @@ def partitions(graph: sparse.csr_matrix, config: ClusteringConfig) -> list[Leide
 
 
 def leiden(graph: sparse.csr_matrix | sparse.csr_array, resolution: float, seed: int) -> Codes:
-    """Partition by Leiden, two iterations, so as to maximise modularity at `resolution`; 0 is the largest group.
-
-    igraph's modularity with a resolution ranks partitions as leidenalg's RBConfiguration does, and is several times faster.
+    """Return the partition by Leiden (Traag et al. 2019) that maximises modularity at `resolution`, (cells,); 0 is the largest group.
 
     Parameters
     ----------
     graph
         Edge weights, (cells, cells), symmetric.
     resolution
-        Higher makes more groups.
+        Resolution of the modularity; a higher one makes more groups.
     seed
-        Of the order in which cells are moved.
+        Seed of the order in which cells are moved.
     """
     cells = ad.AnnData(obs=pd.DataFrame(index=np.arange(graph.shape[0]).astype(str)))
-    # One triangle: scanpy would add an edge for either.
+    # One triangle only, because scanpy would add an edge for each of the two.
     edges = sparse.csr_matrix(sparse.triu(graph, k=1))
+    # igraph's flavour, because it ranks partitions as leidenalg's RBConfiguration does and is several times faster.
     sc.tl.leiden(
         cells, resolution=resolution, adjacency=edges, flavor="igraph", n_iterations=2, directed=False, random_state=seed, use_weights=True
     )
@@ -187,6 +214,6 @@ def leiden(graph: sparse.csr_matrix | sparse.csr_array, resolution: float, seed:
 
 
 def most_stable(tried: Sequence[LeidenPartition]) -> LeidenPartition:
-    """Choose the most stable partition, and the finest of those within `TIE` of it."""
+    """Return the finest of the partitions whose stability is within `TIE` of the best."""
     best = max(partition.stability or 0.0 for partition in tried)
     return max((partition for partition in tried if (partition.stability or 0.0) >= best - TIE), key=lambda partition: partition.resolution)

@@ -1,5 +1,6 @@
 """Reading and normalising the count matrix of a slide."""
 
+import hashlib
 from pathlib import Path
 
 import anndata as ad
@@ -8,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require
+from nuclass_pipeline.io import first_line, require
 
 
 def read_counts(path: Path | str) -> ad.AnnData:
@@ -18,28 +20,39 @@ def read_counts(path: Path | str) -> ad.AnnData:
     Raises
     ------
     UserError
-        If the file is missing, is no h5ad file, repeats a cell or a gene, or holds anything but counts.
+        If the file is missing, is not an h5ad file, repeats a cell or a gene, or holds anything but counts.
     """
     try:
         cells = ad.read_h5ad(require(path))
     except (OSError, KeyError) as error:
-        raise UserError(path, "file", f"not a readable h5ad file ({error})", "Remove it and run again.") from error
+        raise UserError(path, "file", f"not a readable h5ad file ({first_line(error)})", "Remove it and run again.") from error
     for field, index in (("obs", cells.obs_names), ("var", cells.var_names)):
         if not index.is_unique:
-            raise UserError(path, field, f"{index[index.duplicated()][0]!r} occurs twice", "Names must be unique.")
+            raise UserError(
+                path, field, f"{index[index.duplicated()][0]!r} occurs twice", "Rename one of the two, or remove the file and run again."
+            )
     cells.X = sparse.csr_matrix(cells.X)
-    if cells.X.data.size and (cells.X.data.min() < 0 or np.any(cells.X.data != np.rint(cells.X.data))):
-        raise UserError(path, "X", "holds values that are no counts", "Give raw counts: normalised values cannot be told apart from depth.")
+    wrong = (cells.X.data < 0) | (cells.X.data != np.rint(cells.X.data))
+    if wrong.any():
+        problem = f"holds {cells.X.data[wrong][0]:g}, which is not a count"
+        raise UserError(path, "X", problem, "Store raw counts in X, because the depth of a cell is lost in normalised values.")
     return cells
 
 
-def totals(cells: ad.AnnData) -> NDArray[np.float64]:
-    """Transcripts per cell, shape (cells,)."""
+def totals(cells: ad.AnnData) -> Floats:
+    """Return the transcripts per cell, (cells,)."""
     return np.asarray(cells.X.sum(axis=1), dtype=np.float64).ravel()
 
 
 def normalize(x: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Scale each row to the median of the row sums (rows without counts stay empty)."""
+    """Scale each row to the median of the row sums; rows without counts stay empty.
+
+    Parameters
+    ----------
+    x
+        Raw counts, cells × genes.
+    """
+    # Not scanpy.pp.normalize_total, because labels are computed without importing scanpy, which takes seconds to load.
     depth = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
     target = np.median(depth[depth > 0]) if np.any(depth > 0) else 1.0
     scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
@@ -47,7 +60,16 @@ def normalize(x: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def match_cells(table: pd.DataFrame, names: pd.Index, path: Path | str) -> pd.DataFrame:
-    """Put the rows of `table` in the order of the cells `names`.
+    """Return the rows of `table` in the order of the cells `names`.
+
+    Parameters
+    ----------
+    table
+        Table with a column `cell_id`; cells that are not among `names` are dropped.
+    names
+        Cells of the count matrix.
+    path
+        File of the table, for the error.
 
     Raises
     ------
@@ -60,8 +82,35 @@ def match_cells(table: pd.DataFrame, names: pd.Index, path: Path | str) -> pd.Da
     return table.iloc[rows].reset_index(drop=True)
 
 
+def cluster_digests(clusters: pd.DataFrame) -> dict[str, str]:
+    """Compute a digest of the cells of each cluster.
+
+    Parameters
+    ----------
+    clusters
+        Columns `cell_id` and `cluster`; cells without a cluster do not count.
+
+    Returns
+    -------
+    Cluster → the first 12 hexadecimal digits of SHA-256 over its sorted cell ids, joined by line feeds.
+    """
+    named = clusters.loc[clusters["cluster"].notna(), ["cell_id", "cluster"]].astype(str)
+    return {str(name): _digest(ids) for name, ids in named.groupby("cluster")["cell_id"]}
+
+
+def _digest(ids: pd.Series) -> str:
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:12]
+
+
 def sections_of(place: pd.DataFrame, path: Path | str) -> NDArray[np.object_]:
-    """Give the section of each cell of a table `CELLS`, read from `path`; a slide is one section unless the table has the column.
+    """Return the section of each cell, (cells,); a slide without the column `section` is one section, named by the empty string.
+
+    Parameters
+    ----------
+    place
+        Table `CELLS`.
+    path
+        File of the table, for the error.
 
     Raises
     ------
@@ -72,6 +121,9 @@ def sections_of(place: pd.DataFrame, path: Path | str) -> NDArray[np.object_]:
         return np.full(len(place), "", object)
     if (empty := place["section"].isna()).any():
         raise UserError(
-            path, "section", f"cell {place['cell_id'][empty].iloc[0]!r} has none", "Give each cell its section, or drop the column."
+            path,
+            "section",
+            f"cell {place['cell_id'][empty].iloc[0]!r} has no section",
+            "Fill in the section of every cell, or remove the column.",
         )
     return place["section"].astype(str).to_numpy(object)

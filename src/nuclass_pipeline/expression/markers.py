@@ -7,51 +7,64 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse, stats
 
+from nuclass_pipeline.arrays import Booleans, Floats, Integers
 from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.expression.counts import match_cells, normalize, read_counts, sections_of
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.schemas import CELLS, CLUSTERS, MARKERS
+from nuclass_pipeline.schemas import CELLS, CLUSTERS, GENE_SCORES, MARKERS
+from nuclass_pipeline.vocabulary import natural_key
 
 logger = logging.getLogger(__name__)
 
+# Lower bounds on effect and prevalence, because on a large slide a tiny difference is significant too.
 MIN_LOG2FC, MIN_FRACTION, MIN_EXCESS, MAX_P = 0.5, 0.1, 0.05, 0.05
-"""A marker is up by this much, seen in this share of the cluster's cells, in this much more than of the others, and significant."""
+"""A marker's smallest log2 fold change, share of the cluster's cells and excess over the share of other cells, and its largest p."""
 
+# Three, because a paired t test of two sections has a single degree of freedom and finds nothing.
 MIN_SECTIONS, SECTION_CELLS, SECTION_TRANSCRIPTS = 3, 10, 10
-"""Sections count from this many cells inside and outside of a cluster; of so many sections, genes with this many transcripts are tested."""
+"""Fewest sections for a comparison, cells of a section inside and outside of the cluster, and transcripts of a gene in these sections."""
 
 PRIOR = 2.0
-"""Transcripts added to a sum of average size before logs are taken, in proportion to its size; the default of edgeR."""
+"""Transcripts added to a sum of average depth before logs are taken, in proportion to its depth; the default of edgeR."""
+
+# A hundredth of a transcript per cell: far below what a panel can tell from noise, and it keeps absent genes finite.
+_PSEUDO = 0.01
 
 
-def rank_markers(*, counts: Path, clusters: Path, config: ClusteringConfig, markers: Path, cells: Path | None = None) -> None:
+def rank_markers(
+    *, counts: Path, clusters: Path, config: ClusteringConfig, markers: Path, gene_scores: Path | None = None, cells: Path | None = None
+) -> None:
     """Rank the genes that set each cluster apart.
 
-    One cluster against all other cells, Wilcoxon's rank-sum test with tie correction on log-normalised counts,
-    Benjamini–Hochberg within a cluster over all genes. Ranks follow the z score, which cannot underflow as p values do.
+    Each cluster is compared with all other cells by Wilcoxon's rank-sum test with tie correction on log-normalised counts.
+    p is adjusted by Benjamini–Hochberg over all genes of a cluster. Ranks follow z, because p underflows to 0 on large slides.
     The clusters were found in the same data, so the p values rank genes and prove nothing.
 
-    If the slide has three or more sections, a marker has to be up across them too: a gene is left out if `pseudobulk` finds p > 0.05 or a
-    negative change for it. A gene that qualified over all genes is asked once more, so this p needs no adjustment.
+    With three or more sections, a marker has to be up across them too. A gene is left out if `pseudobulk` finds p > 0.05 or a
+    negative change for it. That p is not adjusted, because it only confirms a gene that already passed over all genes.
 
     Parameters
     ----------
-    counts, clusters
-        Raw counts, and the clusters of the same cells.
+    counts
+        `counts.h5ad`: raw counts, cells × genes.
+    clusters
+        Table `CLUSTERS` of the same cells.
     config
         `markers_per_cluster`: the most markers kept per cluster; fewer where fewer qualify.
     markers
         Table `MARKERS`, clusters in the order of their names.
+    gene_scores
+        Table `GENE_SCORES`: z of every gene in every cluster, clusters in the order of their names and genes in that of the panel.
     cells
-        Table `CELLS` of the same cells. A column `section`, if there is one, tells sections apart that share the slide.
+        Table `CELLS` of the same cells. Its column `section`, if there is one, separates sections that share the slide.
 
     Raises
     ------
     UserError
-        If a cell has no cluster row, or its section is empty.
+        If a cell has no row in `clusters` or `cells`, or its section is empty.
     """
     slide = read_counts(counts)
     table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), slide.obs_names, clusters)
@@ -61,31 +74,35 @@ def rank_markers(*, counts: Path, clusters: Path, config: ClusteringConfig, mark
         sections = sections_of(match_cells(read_table(cells, CELLS), slide.obs_names, cells), cells)
     sections = sections[named]
     slide = slide[named].copy()
-    slide.obs["cluster"] = pd.Categorical(table.loc[named, "cluster"].astype(str))
-    replicates = pseudobulk(slide, slide.obs["cluster"], sections)
-    tested = _replicated(_compare(slide), replicates)
-    write_table(_qualified(tested, config.markers_per_cluster), markers, MARKERS)
+    groups = table.loc[named, "cluster"].astype(str)
+    replicates = pseudobulk(slide, groups, sections)
+    tested = compare_clusters(slide, groups)
+    if gene_scores:
+        write_table(tabulate_scores(tested, groups, slide.var_names), gene_scores, GENE_SCORES)
+    write_table(_qualified(_replicated(tested, replicates), config.markers_per_cluster), markers, MARKERS)
 
 
 def pseudobulk(cells: ad.AnnData, clusters: ArrayLike, sections: ArrayLike) -> pd.DataFrame:
     """Compare each cluster with the rest of the cells across sections, with sections as the replicates.
 
-    Counts are summed within and without the cluster in each section, and their log2 counts per million compared by a paired t test.
-    As in `cpm` of edgeR (Robinson et al. 2010), what is added before logs is in proportion to the depth, so that an absent gene does not
-    change.
+    Counts are summed inside and outside of the cluster in each section. Their log2 counts per million are compared by a paired t test.
+    What is added before logs are taken is in proportion to the depth, as in `cpm` of edgeR (Robinson et al. 2010). An absent gene then
+    does not change.
 
     Parameters
     ----------
     cells
         Raw counts, cells × genes.
-    clusters, sections
-        Of each cell.
+    clusters
+        Cluster of each cell, (cells,).
+    sections
+        Section of each cell, (cells,).
 
     Returns
     -------
-    `cluster`, `gene`, `sections` (their number), `log2fc` (mean over the sections), `t`, `p` and `p_adjusted` (Benjamini–Hochberg within
-    the cluster), for clusters with at least `SECTION_CELLS` cells inside and outside in at least `MIN_SECTIONS` sections, and for genes
-    with at least `SECTION_TRANSCRIPTS` transcripts in these.
+    Columns `cluster`, `gene`, `sections` (their number), `log2fc` (mean over the sections), `t`, `p` and `p_adjusted` (Benjamini–Hochberg
+    within the cluster). Clusters need `SECTION_CELLS` cells inside and outside in `MIN_SECTIONS` sections; genes need
+    `SECTION_TRANSCRIPTS` transcripts in these.
     """
     names, cluster = np.unique(np.asarray(clusters, str), return_inverse=True)
     section = np.unique(np.asarray(sections, str), return_inverse=True)[1]
@@ -100,10 +117,10 @@ def pseudobulk(cells: ad.AnnData, clusters: ArrayLike, sections: ArrayLike) -> p
 
 _PSEUDOBULK = ("cluster", "gene", "sections", "log2fc", "t", "p", "p_adjusted")
 
-Sums = tuple[NDArray[np.float64], NDArray[np.int64]]
+Sums = tuple[Floats, Integers]
 
 
-def _sums(x: sparse.csr_matrix, section: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Sums:
+def _sums(x: sparse.csr_matrix, section: Integers, chosen: Booleans) -> Sums:
     """Add up the counts of the `chosen` cells of each section, (sections, genes), and count these cells."""
     rows = np.flatnonzero(chosen)
     sections = section.max() + 1
@@ -120,7 +137,8 @@ def _paired(inside: Sums, everything: Sums, genes: pd.Index) -> pd.DataFrame:
     mean_depth = float(np.vstack([within, without]).sum(axis=1).mean())
     first, second = _log_cpm(within, mean_depth)[:, seen], _log_cpm(without, mean_depth)[:, seen]
     t, p = stats.ttest_rel(first, second, axis=0)
-    p = np.nan_to_num(p, nan=1.0)  # no difference in any section
+    # The test gives NaN where no section differs, because the differences then have no variance.
+    p = np.nan_to_num(p, nan=1.0)
     return pd.DataFrame(
         {
             "gene": genes[seen].to_numpy(str),
@@ -133,7 +151,7 @@ def _paired(inside: Sums, everything: Sums, genes: pd.Index) -> pd.DataFrame:
     )
 
 
-def _log_cpm(sums: NDArray[np.float64], mean_depth: float) -> NDArray[np.float64]:
+def _log_cpm(sums: Floats, mean_depth: float) -> Floats:
     depth = sums.sum(axis=1, keepdims=True)
     prior = PRIOR * depth / mean_depth
     return np.asarray(np.log2(1e6 * (sums + prior) / (depth + 2 * prior)))
@@ -146,10 +164,23 @@ def _replicated(tested: pd.DataFrame, replicates: pd.DataFrame) -> pd.DataFrame:
     return tested[~refuted]
 
 
-def _compare(cells: ad.AnnData) -> pd.DataFrame:
-    """Test every gene in every cluster that has two cells inside and two outside."""
+def compare_clusters(cells: ad.AnnData, clusters: ArrayLike) -> pd.DataFrame:
+    """Test every gene in every cluster that has two cells inside and two outside.
+
+    Parameters
+    ----------
+    cells
+        Raw counts, cells × genes; normalised and logged in place.
+    clusters
+        Cluster of each cell, (cells,).
+
+    Returns
+    -------
+    The columns of `MARKERS` but `rank`, genes from the highest z to the lowest within a cluster. It is empty if no cluster can be compared.
+    """
+    cells.obs["cluster"] = pd.Categorical(np.asarray(clusters, object))
     sizes = cells.obs["cluster"].value_counts()
-    groups = sorted((str(name) for name, n in sizes.items() if 2 <= n <= cells.n_obs - 2), key=_natural)
+    groups = sorted((str(name) for name, n in sizes.items() if 2 <= n <= cells.n_obs - 2), key=natural_key)
     if not groups:
         logger.warning("no cluster can be compared with others: the marker table is empty")
         return pd.DataFrame({column.name: [] for column in MARKERS.columns}).astype({"cluster": str, "gene": str, "rank": int})
@@ -162,6 +193,7 @@ def _compare(cells: ad.AnnData) -> pd.DataFrame:
 def _group(cells: ad.AnnData, linear: sparse.csr_matrix, name: str) -> pd.DataFrame:
     tested = sc.get.rank_genes_groups_df(cells, name).rename(columns={"names": "gene", "scores": "score", "pvals_adj": "p_adjusted"})
     inside = (cells.obs["cluster"] == name).to_numpy()
+    # Fold changes come from counts, because a mean of logs is not the log of a mean.
     effects = pd.DataFrame(
         {
             "log2fc": np.log2(_mean(linear[inside]) + _PSEUDO) - np.log2(_mean(linear[~inside]) + _PSEUDO),
@@ -174,16 +206,26 @@ def _group(cells: ad.AnnData, linear: sparse.csr_matrix, name: str) -> pd.DataFr
     return frame
 
 
-# A hundredth of a transcript per cell: far below what a panel can tell from noise, and it keeps absent genes finite.
-_PSEUDO = 0.01
-
-
 def _mean(x: sparse.csr_matrix) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
-    return (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+def tabulate_scores(tested: pd.DataFrame, clusters: ArrayLike, genes: pd.Index) -> pd.DataFrame:
+    """Return table `GENE_SCORES`: z of all `genes` in all `clusters`.
+
+    Parameters
+    ----------
+    tested
+        Result of `compare_clusters`.
+    clusters
+        Cluster of each cell, (cells,). Those without a test get rows with an empty score, so that the table names every cluster.
+    genes
+        Genes of the panel, in their order.
+    """
+    names = sorted(np.unique(np.asarray(clusters, str)), key=natural_key)
+    rows = pd.MultiIndex.from_product([np.array(names, object), genes], names=["cluster", "gene"])
+    scores: pd.DataFrame = tested.set_index(["cluster", "gene"])["score"].reindex(rows).astype(np.float32).reset_index()
+    return scores
 
 
 def _qualified(genes: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -192,5 +234,5 @@ def _qualified(genes: pd.DataFrame, most: int) -> pd.DataFrame:
         (genes["log2fc"] >= MIN_LOG2FC) & (genes["fraction_in"] >= MIN_FRACTION) & (excess >= MIN_EXCESS) & (genes["p_adjusted"] <= MAX_P)
     ].copy()
     kept["rank"] = kept.groupby("cluster")["score"].rank(ascending=False, method="first").astype(int)
-    kept = kept[kept["rank"] <= most].sort_values(["cluster", "rank"], key=lambda c: c.map(_natural) if c.name == "cluster" else c)
+    kept = kept[kept["rank"] <= most].sort_values(["cluster", "rank"], key=lambda c: c.map(natural_key) if c.name == "cluster" else c)
     return kept[[column.name for column in MARKERS.columns]].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Clusters follow planted types, cover every cell, and never fail for want of cells."""
+"""Clusters follow planted types, cover every cell, and need no minimum number of cells."""
 
 import sys
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_large_panels_are_cut_to_variable_genes(draw_cells, tmp_path):
 def test_normalized_values_are_refused(draw_cells, tmp_path):
     cells = draw_cells()
     cells.X = cells.X * np.float32(0.5)
-    with pytest.raises(UserError, match="no counts"):
+    with pytest.raises(UserError, match=r"X: holds 0.5, which is not a count. Store raw counts"):
         _cluster(tmp_path, cells)
 
 
@@ -100,7 +100,7 @@ def test_a_cell_that_occurs_twice_is_refused(draw_cells, tmp_path):
 
 @pytest.fixture(scope="module")
 def blobs():
-    """Graph of eight far-apart groups of 60 points in ten dimensions, and the groups."""
+    """Return the graph of eight far-apart groups of 60 points in ten dimensions, and the groups."""
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(8), 60)
     points = (rng.normal(size=(8, 10))[group] * 8 + rng.normal(size=(480, 10))).astype(np.float32)
@@ -171,22 +171,22 @@ def test_rapids_is_named_where_it_is_missing(draw_cells, tmp_path):
     assert not (tmp_path / "clusters.parquet").exists()
 
 
-def test_rapids_is_asked_for_neighbors_and_the_map_only(draw_cells, tmp_path, monkeypatch):
-    """A stand-in with the same calls, which scanpy answers; every other step is as ever."""
-    asked = []
+def test_rapids_computes_neighbors_and_the_map_only(draw_cells, tmp_path, monkeypatch):
+    """A stand-in with the same calls passes them to scanpy; every other step is unchanged."""
+    calls = []
 
     def neighbors(cells, *, n_neighbors, use_rep, random_state, algorithm):
-        asked.append(("neighbors", n_neighbors, use_rep, random_state, algorithm))
+        calls.append(("neighbors", n_neighbors, use_rep, random_state, algorithm))
         sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep=use_rep, transformer="sklearn", random_state=random_state)
 
     def umap(cells, *, min_dist, maxiter, init_pos, random_state):
-        asked.append(("umap", min_dist, maxiter, init_pos, random_state))
+        calls.append(("umap", min_dist, maxiter, init_pos, random_state))
         sc.tl.umap(cells, min_dist=min_dist, maxiter=maxiter, init_pos=init_pos, random_state=random_state)
 
     stand_in = SimpleNamespace(pp=SimpleNamespace(neighbors=neighbors), tl=SimpleNamespace(umap=umap))
     monkeypatch.setitem(sys.modules, "rapids_singlecell", stand_in)
     found = _cluster(tmp_path, draw_cells(), backend="rapids", components=10)
-    assert asked == [("neighbors", 15, "X_pca", 0, "brute"), ("umap", 0.3, 200, "spectral", 0)]
+    assert calls == [("neighbors", 15, "X_pca", 0, "brute"), ("umap", 0.3, 200, "spectral", 0)]
     pd.testing.assert_frame_equal(found, _cluster(tmp_path, draw_cells(), components=10))
 
 

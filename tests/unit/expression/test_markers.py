@@ -5,19 +5,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from scipy.stats import mannwhitneyu, ttest_rel
+from scipy.stats import mannwhitneyu, norm, ttest_rel
 
 from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import normalize
 from nuclass_pipeline.expression.markers import PRIOR, pseudobulk, rank_markers
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.schemas import CELLS, CLUSTERS, MARKERS
+from nuclass_pipeline.schemas import CELLS, CLUSTERS, GENE_SCORES, MARKERS
 from tests.unit.planted_types import PLANTED_GENES
 
 GENES = 60
 UP, LOCAL, ABSENT = slice(0, 3), 3, 4
-"""Genes up in the cluster everywhere, up in section 2 only, and without a transcript."""
+"""Genes that are up in the cluster in every section, up in section 2 only, and without a transcript."""
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,46 @@ def test_the_p_value_is_that_of_scipy(slide, markers):
     assert row["p_adjusted"] >= p
 
 
+def ranked(slide, folder, cluster):
+    """Rank the markers of clusters given for each cell, and return both tables."""
+    clusters = pd.read_parquet(slide / "clusters.parquet").assign(cluster=cluster)
+    write_table(clusters, folder / "clusters.parquet", CLUSTERS)
+    paths = {name: folder / f"{name}.parquet" for name in ("clusters", "markers", "gene_scores")}
+    rank_markers(counts=slide / "counts.h5ad", config=ClusteringConfig(), **paths)
+    return read_table(paths["markers"], MARKERS), read_table(paths["gene_scores"], GENE_SCORES)
+
+
 def test_one_cluster_has_no_markers(slide, tmp_path):
-    clusters = pd.read_parquet(slide / "clusters.parquet")
-    write_table(clusters.assign(cluster="0"), tmp_path / "clusters.parquet", CLUSTERS)
-    paths = {"counts": slide / "counts.h5ad", "clusters": tmp_path / "clusters.parquet", "markers": tmp_path / "markers.parquet"}
-    rank_markers(config=ClusteringConfig(), **paths)
-    assert read_table(tmp_path / "markers.parquet", MARKERS).empty
+    found, scores = ranked(slide, tmp_path, "0")
+    assert found.empty
+    assert scores["score"].isna().all()
+    assert scores["gene"].tolist() == ad.read_h5ad(slide / "counts.h5ad").var_names.tolist()
+
+
+def test_every_gene_has_a_score_in_every_cluster(slide, tmp_path):
+    cells = ad.read_h5ad(slide / "counts.h5ad")
+    cluster = np.where(np.arange(cells.n_obs) % 3 == 0, "10", "2").astype(object)
+    cluster[0], cluster[1] = "alone", None
+    found, scores = ranked(slide, tmp_path, cluster)
+    assert scores["cluster"].tolist() == np.repeat(["2", "10", "alone"], cells.n_vars).tolist()
+    assert scores["gene"].tolist() == [*cells.var_names] * 3
+    assert (scores["score"].isna() == (scores["cluster"] == "alone")).all()
+    assert found["cluster"].is_monotonic_decreasing, "2 comes before 10"
+    merged = found.merge(scores, on=["cluster", "gene"], suffixes=("", "_of_all"))
+    assert len(merged) == len(found)
+    assert (merged["score"] == merged["score_of_all"]).all()
+
+
+def test_a_score_is_the_z_of_the_rank_sum_test(slide, tmp_path):
+    cells = ad.read_h5ad(slide / "counts.h5ad")
+    cluster = np.where(np.arange(cells.n_obs) % 3 == 0, "a", "b")
+    scores = ranked(slide, tmp_path, cluster)[1].set_index(["cluster", "gene"])["score"]
+    linear = normalize(cells.X).toarray()
+    for gene in ("CD3E", "OTHER7"):
+        values = linear[:, cells.var_names.get_loc(gene)]
+        test = mannwhitneyu(values[cluster == "a"], values[cluster == "b"], method="asymptotic", use_continuity=False)
+        assert 2 * norm.sf(abs(scores["a", gene])) == pytest.approx(test.pvalue, rel=1e-4)
+        assert scores["b", gene] == pytest.approx(-scores["a", gene], rel=1e-4)
 
 
 def test_clusters_of_other_cells_are_refused(slide, tmp_path):
@@ -72,7 +106,7 @@ def test_clusters_of_other_cells_are_refused(slide, tmp_path):
 
 @pytest.fixture(scope="module")
 def sections():
-    """Six sections with a cluster `a` of a quarter of the cells, 240 cells in each section; sections differ in depth and composition."""
+    """Return six sections of 240 cells, which differ in depth and composition, with a cluster `a` of a quarter of the cells."""
     rng = np.random.default_rng(0)
     section, cluster = np.repeat(np.arange(6), 240), np.tile(np.repeat(["a", "b", "b", "c"], 60), 6)
     rates = 0.2 * rng.lognormal(0, 0.7, GENES) * rng.lognormal(0, 0.3, (6, GENES))[section]
@@ -111,7 +145,7 @@ def test_pseudobulk_is_a_paired_t_test_of_log_counts_per_million(sections):
     assert np.isclose(row["log2fc"], (log_cpm[0, :, 7] - log_cpm[1, :, 7]).mean())
 
 
-def test_two_sections_are_no_replicates(sections):
+def test_two_sections_are_not_enough_replicates(sections):
     cells, cluster, section = sections
     two = np.isin(section, ["s0", "s1"])
     assert pseudobulk(cells[two], cluster[two], section[two]).empty
@@ -122,7 +156,7 @@ def test_two_sections_are_no_replicates(sections):
     assert set(pseudobulk(cells[kept], cluster[kept], section[kept])["cluster"]) == {"b", "c"}
 
 
-def test_a_gene_that_is_up_in_one_section_only_is_no_marker(sections, tmp_path):
+def test_a_gene_that_is_up_in_one_section_only_is_not_a_marker(sections, tmp_path):
     cells, cluster, section = sections
     paths = {name: tmp_path / f"{name}.parquet" for name in ("clusters", "cells", "markers")} | {"counts": tmp_path / "counts.h5ad"}
     cells.write_h5ad(paths["counts"])
@@ -147,5 +181,5 @@ def test_a_cell_without_section_is_refused(sections, tmp_path):
     table = pd.DataFrame({column.name: 0 for column in CELLS.columns} | {"cell_id": cells.obs_names, "section": section})
     table.loc[5, "section"] = None
     write_table(table, paths["cells"], CELLS)
-    with pytest.raises(UserError, match="section: cell 'cell5' has none"):
+    with pytest.raises(UserError, match="section: cell 'cell5' has no section"):
         rank_markers(config=ClusteringConfig(), markers=tmp_path / "m.parquet", **paths)

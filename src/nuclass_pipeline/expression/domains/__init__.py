@@ -1,1 +1,1 @@
-"""Spatial domains: neighbourhoods of similar programmes, found by hybrid-graph smoothed non-negative matrix factorisation (hSNMF)."""
+"""Spatial domains: neighbourhoods of similar expression, found by hybrid-graph smoothed non-negative matrix factorisation (hSNMF)."""

@@ -11,22 +11,31 @@ from nuclass_pipeline.arrays import Floats
 
 logger = logging.getLogger(__name__)
 
-
 MAX_ROUNDS = 500
 """Rounds after which a factorisation stops, converged or not."""
 
 TOLERANCE = 1e-5
-"""The graph-regularised factorisation has converged when a round lowers its objective by less than this share."""
+"""The graph-regularised factorisation has converged if a round lowers its objective by less than this share."""
 
+# Far below any sum of weights, and keeps divisions by an empty factor finite.
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Factors:
-    """Weights W, (cells, rank), and programmes H, (rank, genes), non-negative; `objective` after each round where it is followed.
+    """Non-negative factors of expression, X ≈ W H.
 
-    W H leaves open which of the two is large. The rows of H have unit length here, so that distances between rows of W are distances in
+    The product leaves the scale of W and H open. The rows of H have unit length here. Distances between rows of W are then distances in
     expression, and no factor counts for more than it explains.
+
+    Attributes
+    ----------
+    weights
+        W, (cells, rank).
+    programs
+        H, (rank, genes), rows of unit length.
+    objective
+        Objective after each round; empty unless `factorize_on_graph` computed the factors.
     """
 
     weights: Floats
@@ -35,7 +44,14 @@ class Factors:
 
 
 def log_rates(counts: sparse.csr_matrix) -> sparse.csr_array:
-    """Give log(1 + counts per 10,000), natural, (cells, genes); cells without transcripts stay empty."""
+    """Return the natural log(1 + counts per 10,000), (cells, genes); cells without transcripts stay empty.
+
+    Parameters
+    ----------
+    counts
+        Raw counts, (cells, genes).
+    """
+    # Per 10,000 and not to the median depth, because hSNMF was published on this scale.
     depth = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     scale = np.divide(1e4, depth, out=np.zeros_like(depth), where=depth > 0)
     return sparse.csr_array(sparse.diags_array(scale) @ counts).log1p()
@@ -49,12 +65,12 @@ def factorize(x: sparse.csr_array, rank: int, seed: int) -> Factors:
     x
         Expression X, (cells, genes), non-negative.
     rank
-        Factors; at most as many as cells and genes are found.
+        Number of factors, at most the number of cells and of genes.
     seed
-        Of the start, a singular value decomposition with its zeros filled by the mean.
+        Seed of the start, a singular value decomposition with its zeros filled by the mean.
     """
     if rank > min(x.shape):
-        logger.warning("%d factors wanted, %d possible with so few cells or genes", rank, min(x.shape))
+        logger.warning("%d factors requested, but so few cells or genes allow only %d", rank, min(x.shape))
     model = NMF(min(rank, *x.shape), init="nndsvda", max_iter=MAX_ROUNDS, random_state=seed)
     weights = model.fit_transform(x)
     logger.info("NMF: %d rounds", model.n_iter_)
@@ -64,8 +80,8 @@ def factorize(x: sparse.csr_array, rank: int, seed: int) -> Factors:
 def factorize_on_graph(x: sparse.csr_array, graph: sparse.csr_array, penalty: float, start: Factors) -> Factors:
     """Minimise ‖X − W H‖² + λ tr(Wᵀ L W), L = D − A, by multiplicative updates, which never raise it.
 
-    Graph-regularised NMF of Cai et al. 2011 (doi 10.1109/TPAMI.2010.231). There the penalty can be had for nothing, by shrinking W and
-    stretching H without end. Here the rows of H have unit length, which adds λ tr(Wᵀ L W)ₖₖ to the denominator of H's update.
+    This is the graph-regularised NMF of Cai et al. 2011 (doi 10.1109/TPAMI.2010.231), with rows of H of unit length. Without that the
+    penalty vanishes if W shrinks and H grows without end. The constraint adds λ (Wᵀ L W)ₖₖ Hₖ to the denominator of H's update.
 
     Parameters
     ----------
@@ -74,15 +90,15 @@ def factorize_on_graph(x: sparse.csr_array, graph: sparse.csr_array, penalty: fl
     graph
         Edge weights A, (cells, cells), symmetric.
     penalty
-        λ, weight of the differences between neighbours.
+        Weight λ of the differences between neighbours.
     start
-        Factors without a graph.
+        Factors of the same X without a graph.
 
     Returns
     -------
     Factors, and the objective after each round.
     """
-    # Multiplication cannot leave zero, and coordinate descent ends in many zeros.
+    # Lifted above zero, because multiplication cannot leave zero and coordinate descent ends in many zeros.
     w, h = _unit_rows(_lift(start.weights), _lift(start.programs))
     degree = np.asarray(graph.sum(axis=1)).reshape(-1, 1)
     squares = float((x.data**2).sum())

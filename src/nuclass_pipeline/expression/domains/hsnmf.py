@@ -13,7 +13,17 @@ from nuclass_pipeline.expression.domains.partition import blend_graphs, feature_
 
 @dataclass(frozen=True)
 class DomainFit:
-    """`plain` factors, which know no place, the `smoothed` ones, and the `domain` of each cell, (cells,), 0 being the largest."""
+    """Factors and domains of a slide.
+
+    Attributes
+    ----------
+    plain
+        Factors of expression alone.
+    smoothed
+        Factors after smoothing over the spatial graph.
+    domain
+        Domain of each cell, (cells,), 0 the largest.
+    """
 
     plain: Factors
     smoothed: Factors
@@ -23,7 +33,8 @@ class DomainFit:
 def fit_domains(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsConfig) -> DomainFit:
     """Find domains, or in mode `contact` groups of cells.
 
-    Mahmud et al. 2026 (arXiv 2602.02638), with two changes: factors are scaled to programmes of unit length, and sections are apart.
+    This is hSNMF (Mahmud et al. 2026, arXiv 2602.02638) with two changes. Factors are scaled to programs of unit length, and cells of
+    different sections are not linked.
 
     Parameters
     ----------
@@ -37,12 +48,25 @@ def fit_domains(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsCon
     plain = factorize(x, config.rank, config.seed)
     smoothed = smooth(x, plain, graph, config)
     likeness = feature_graph(smoothed.weights, config.neighbors, config.seed)
+    # Likeness alone in mode contact, because neighbours of one domain mostly have different cell types.
     cut = likeness if config.mode == "contact" else blend_graphs(graph, likeness, config.alpha)
     return DomainFit(plain, smoothed, leiden(cut, config.resolution, config.seed))
 
 
 def smooth(x: sparse.csr_array, plain: Factors, graph: sparse.csr_array, config: DomainsConfig) -> Factors:
-    """Bring place into the factors of `x`: by diffusion, or with `graph_penalty` by factorising anew on the graph."""
+    """Smooth factors over the graph by diffusion, or with `graph_penalty` by graph-regularised factorisation.
+
+    Parameters
+    ----------
+    x
+        Log rates, (cells, genes).
+    plain
+        Factors of `x`.
+    graph
+        Edge weights, (cells, cells).
+    config
+        Diffusion or penalty.
+    """
     if config.graph_penalty > 0:
         return factorize_on_graph(x, graph, config.graph_penalty, plain)
     return Factors(diffuse(plain.weights, graph, config.beta, config.steps), plain.programs)

@@ -1,4 +1,4 @@
-"""Groups of cells in a graph of likeness, or of likeness and place."""
+"""Graphs that Leiden partitions into domains: of likeness, or of likeness and place."""
 
 import anndata as ad
 import numpy as np
@@ -11,16 +11,16 @@ from nuclass_pipeline.expression.domains.graphs import normalize_rows
 
 
 def feature_graph(weights: Floats, neighbors: int, seed: int) -> sparse.csr_array:
-    """Link cells with similar factor weights, with the connectivities of UMAP as edge weights, (cells, cells), symmetric.
+    """Link cells with similar factor weights; the edge weights are UMAP's connectivities, (cells, cells), symmetric.
 
     Parameters
     ----------
     weights
-        Factor weights, (cells, rank); euclidean distances are taken.
+        Factor weights, (cells, rank), compared by euclidean distance.
     neighbors
-        Nearest cells of each cell, itself counted; at most all cells.
+        Nearest cells of each cell, including itself; at most all cells.
     seed
-        Of the approximate search on large slides.
+        Seed of the approximate search on large slides.
     """
     cells = ad.AnnData(weights.astype(np.float32))
     search = "sklearn" if len(weights) <= EXACT_CELLS else "pynndescent"
@@ -31,15 +31,16 @@ def feature_graph(weights: Floats, neighbors: int, seed: int) -> sparse.csr_arra
 def blend_graphs(spatial: sparse.csr_array, feature: sparse.csr_array, alpha: float) -> sparse.csr_array:
     """Blend place and likeness: A = α A_spatial + (1 − α) A_feature, rows scaled to one before and after, then A + Aᵀ.
 
-    Scaling rows leaves the blend asymmetric; the sum with its transpose is what Leiden makes of it on an undirected graph.
+    Scaling rows leaves the blend asymmetric. The sum with its transpose is what Leiden uses of it on an undirected graph.
 
     Parameters
     ----------
     spatial, feature
-        Edge weights, (cells, cells). A cell without an edge in one of them is placed by the other.
+        Edge weights, (cells, cells). A cell without an edge in one of them is linked by the other alone.
     alpha
-        Weight of place, 0 to 1.
+        Weight α of place, 0 to 1.
     """
     blend = sparse.csr_array(alpha * normalize_rows(spatial) + (1 - alpha) * normalize_rows(feature))
+    # Scaled again, because a cell without an edge in one graph has a row sum of α or 1 − α only.
     blend = normalize_rows(blend)
     return sparse.csr_array(blend + blend.T)

@@ -1,4 +1,4 @@
-"""How compact, distinct and well marked the domains of a slide are, none of it against a truth."""
+"""Scores of domains without a truth: how compact, distinct and well marked they are."""
 
 import anndata as ad
 import numpy as np
@@ -15,26 +15,36 @@ from nuclass_pipeline.expression.domains.factors import Factors
 from nuclass_pipeline.expression.domains.graphs import normalize_rows
 
 SAMPLE = 10_000
-"""Cells for the scores that compare all pairs."""
+"""Cells drawn for the scores that compare all pairs, because time and memory grow with their square."""
 
 TOP_MARKERS = 5
-"""Markers of a domain."""
+"""Markers of a domain, five as in the scores of hSNMF."""
 
+# Dense columns at once, because all genes of a large slide would fill the memory.
 _COLUMNS_AT_ONCE = 64
 
 
 def adjacency(graph: sparse.csr_array, domains: Codes) -> float:
-    """Give the share of edges whose two ends have one domain; NaN without edges."""
+    """Return the share of edges whose two ends have one domain; NaN without edges."""
     edges = sparse.coo_array(graph)
     return float((domains[edges.row] == domains[edges.col]).mean()) if edges.nnz else np.nan
 
 
 def chaos(xy_um: Floats, sections: ArrayLike, domains: Codes) -> float:
-    """Give the mean distance of a cell to the nearest cell of its domain and section; lower is more compact.
+    """Return the mean distance of a cell to the nearest cell of its domain and section; lower is more compact.
 
-    The unit is the root mean square of a section's two standard deviations, one for both axes, so that turning a section changes nothing.
-    Cells that are alone in their domain and section are left out.
+    The unit is the root mean square of a section's two standard deviations. Cells that are alone in their domain and section are left out.
+
+    Parameters
+    ----------
+    xy_um
+        Centroids, (cells, 2), µm.
+    sections
+        Section of each cell, (cells,).
+    domains
+        Domain of each cell, (cells,).
     """
+    # One unit for both axes, because a unit for each would change the score when a section is turned.
     place = pd.DataFrame({"section": np.asarray(sections), "domain": domains})
     unit = np.ones(len(place))
     for cells in place.groupby("section").indices.values():
@@ -47,21 +57,22 @@ def chaos(xy_um: Floats, sections: ArrayLike, domains: Codes) -> float:
 
 
 def morans_i(values: Floats | sparse.csr_array, graph: sparse.csr_array, groups: Codes | None = None) -> Floats:
-    """Give Moran's I of each column with row-standardised weights: (n / Σw) Σ wᵢⱼ zᵢ zⱼ / Σ zᵢ².
+    """Return Moran's I of each column with row-standardised weights: (n / Σw) Σ wᵢⱼ zᵢ zⱼ / Σ zᵢ².
 
     Parameters
     ----------
     values
-        (cells, columns).
+        Values of each cell, (cells, columns).
     graph
         Edge weights, (cells, cells).
     groups
-        z is the distance from the mean of the cell's group, (cells,); from the mean of all cells when left out.
+        Group of each cell, (cells,), from whose mean z is measured; all cells are one group if it is left out.
 
     Returns
     -------
-    (columns,): near 0 without spatial structure, NaN for columns that do not vary.
+    Moran's I, (columns,): near 0 without spatial structure, NaN for columns that do not vary.
     """
+    # Not scanpy.metrics.morans_i, because it needs all columns dense and differs in the last digits (6e-14 on a planted tissue).
     weights = normalize_rows(graph)
     codes = np.zeros(values.shape[0], np.int64) if groups is None else groups
     member = sparse.csr_array((np.ones(len(codes)), (np.arange(len(codes)), codes)))
@@ -78,9 +89,22 @@ def morans_i(values: Floats | sparse.csr_array, graph: sparse.csr_array, groups:
 
 
 def separation(weights: Floats, domains: Codes, seed: int) -> tuple[float, float, int]:
-    """Give silhouette (higher is better) and Davies–Bouldin index (lower) in the space of factor weights, and the cells they rest on.
+    """Return silhouette (higher is better), Davies–Bouldin index (lower is better) and the number of cells that were used.
 
-    At most `SAMPLE` cells are drawn, in proportion from every domain. NaN unless there are two domains, fewer than cells.
+    At most `SAMPLE` cells are drawn, in proportion from every domain.
+
+    Parameters
+    ----------
+    weights
+        Factor weights, (cells, rank).
+    domains
+        Domain of each cell, (cells,).
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    Both scores are NaN unless there are at least two domains, and fewer domains than cells.
     """
     order = np.random.default_rng(seed).permutation(len(domains))
     order = order[np.argsort(domains[order], kind="stable")]
@@ -92,7 +116,16 @@ def separation(weights: Floats, domains: Codes, seed: int) -> tuple[float, float
 
 
 def explained_variance(x: sparse.csr_array, factors: Factors) -> float:
-    """Give 1 − ‖X − W H‖² / ‖X − X̄‖², X̄ being the mean of each gene, without forming W H."""
+    """Return the explained variance 1 − ‖X − W H‖² / ‖X − X̄‖², X̄ being the mean of each gene.
+
+    Parameters
+    ----------
+    x
+        Expression X, (cells, genes).
+    factors
+        W and H.
+    """
+    # The square is expanded, because W H would be a dense matrix of cells × genes.
     w, h = factors.weights, factors.programs
     squares = float((x.data**2).sum())
     misfit = squares - 2 * float(((x @ h.T) * w).sum()) + float(((w.T @ w) * (h @ h.T)).sum())
@@ -101,13 +134,27 @@ def explained_variance(x: sparse.csr_array, factors: Factors) -> float:
 
 
 def marker_scores(x: sparse.csr_array, domains: Codes) -> dict[str, float]:
-    """Score the domains by their `TOP_MARKERS` genes by Wilcoxon's test, one domain against the rest.
+    """Score domains by their markers, the `TOP_MARKERS` genes of Wilcoxon's test of one domain against the rest.
+
+    Parameters
+    ----------
+    x
+        Log rates, (cells, genes).
+    domains
+        Domain of each cell, (cells,). Only domains with two cells inside and two outside are scored.
 
     Returns
     -------
-    `cmc`, mean over domains of the share of their markers that their cells express; `cmc_weighted`, the same over cells; `specificity`,
-    mean over domains of that share minus the same in other cells; `mer`, the share of cells in which another domain's markers have a higher
-    mean. Domains need two cells inside and outside; NaN if fewer than two have.
+    cmc
+        Mean over domains of the share of their markers that their cells express.
+    cmc_weighted
+        The same, domains weighted by their cells.
+    specificity
+        Mean over domains of that share minus the share in other cells.
+    mer
+        Share of cells in which the markers of another domain have a higher mean.
+
+    All are NaN if fewer than two domains can be scored.
     """
     sizes = np.bincount(domains)
     scored = np.flatnonzero((sizes >= 2) & (sizes <= len(domains) - 2))
@@ -119,6 +166,7 @@ def marker_scores(x: sparse.csr_array, domains: Codes) -> dict[str, float]:
     inside, outside = (np.where(mask, seen, 0).sum(axis=0) / mask.sum(axis=0) for mask in (own, ~own))
     cells = own.any(axis=1)
     other = np.where(own, -np.inf, level).max(axis=1)
+    # Higher by more than 1e-6, because equal means of two marker sets may differ by rounding.
     return {
         "cmc": float(inside.mean()),
         "cmc_weighted": float(np.average(inside, weights=sizes[scored])),
@@ -128,7 +176,7 @@ def marker_scores(x: sparse.csr_array, domains: Codes) -> dict[str, float]:
 
 
 def _marker_sets(x: sparse.csr_array, domains: Codes, scored: Codes) -> Floats:
-    """Give the weight of each gene in the mean of each domain's markers, (genes, domains)."""
+    """Return the weight of each gene in the mean of each domain's markers, (genes, domains)."""
     cells = ad.AnnData(sparse.csr_matrix(x))
     cells.obs["domain"] = pd.Categorical(domains.astype(str))
     groups = [str(code) for code in scored]
@@ -142,6 +190,6 @@ def _marker_sets(x: sparse.csr_array, domains: Codes, scored: Codes) -> Floats:
 
 
 def mean(values: Floats) -> float:
-    """Give the mean of what is not NaN; NaN where nothing is."""
+    """Return the mean of the values that are not NaN; NaN if all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else np.nan

@@ -1,4 +1,4 @@
-"""The spatial domains of a slide, and how good they are."""
+"""Spatial domains of a slide, and their scores."""
 
 import logging
 from pathlib import Path
@@ -23,12 +23,13 @@ from nuclass_pipeline.schemas import CELLS, DOMAINS, METRICS
 logger = logging.getLogger(__name__)
 
 MAX_NEIGHBORS = 1000
-"""Mean neighbours of a cell above which coordinates cannot be in µm: the densest lymph node has 300 within 80 µm."""
+"""Most neighbours of a cell, on average. Above it coordinates are not in µm, because the densest lymph node has 300 within 80 µm."""
 
 MAX_GENES = 100
-"""Held-out genes that are scored, spread over the panel: their mean changes little with more, and a panel may have thousands."""
+"""Most held-out genes that are scored, spread over the panel. Not all, because a panel may have thousands and the mean changes little."""
 
 Rows = list[tuple[str, str, float, int]]
+"""Variant, metric, value and number of cells of each score."""
 
 
 def find_domains(
@@ -36,28 +37,27 @@ def find_domains(
 ) -> None:
     """Find the spatial domains of a slide, or groups of cells at the scale of contact.
 
-    A domain is a neighbourhood with a composition of its own. It names no cell's type.
+    A domain is a neighbourhood with a composition of its own. It is not a cell type.
 
     Parameters
     ----------
     counts
         `counts.h5ad`: raw counts, cells × genes.
     cells
-        Table `CELLS` of the same cells. A column `section`, if there is one, tells sections apart that share the slide; otherwise the
-        slide is one section.
+        Table `CELLS` of the same cells. Its column `section`, if there is one, separates sections that share the slide.
     config
-        Mode, graph, factors and resolution.
+        Mode, graph, factors, resolution and seed.
     run, slide, organ
-        Written to the scores.
+        Names that are written into each row of the scores.
     domains
-        Table `DOMAINS`, one row per cell in the order of `counts`; cells without transcripts have no domain.
+        Table `DOMAINS`, one row per cell in the order of `counts`. Cells without transcripts have no domain.
     scores
-        Table `METRICS`: model `domains`; variant `fitted`, or the controls `unsmoothed`, `permuted` and `held_out`.
+        Table `METRICS`: model `domains`, variant `fitted` or one of the controls `unsmoothed`, `permuted` and `held_out`.
 
     Raises
     ------
     UserError
-        If cells lie so close together that their coordinates cannot be in µm, or a section is empty.
+        If a cell has no row in `cells` or no section, or cells lie so close together that their coordinates cannot be in µm.
     """
     table = read_counts(counts)
     place = match_cells(read_table(cells, CELLS), table.obs_names, cells)
@@ -66,7 +66,7 @@ def find_domains(
     weights = np.full((len(passed), config.rank), np.nan, np.float32)
     rows: Rows = []
     if passed.sum() < MIN_CELLS:
-        logger.warning("only %d cells have transcripts: they form one domain", passed.sum())
+        logger.warning("only %d cells have transcripts, so they form one domain", passed.sum())
         frame.loc[passed, "domain"] = "0"
     else:
         x = log_rates(table.X[passed])
@@ -83,10 +83,10 @@ def find_domains(
 def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells: Path) -> tuple[DomainFit, Rows]:
     xy_um = place[["x_um", "y_um"]].to_numpy(np.float64)
     sections = sections_of(place, cells)
-    reach = config.contact_um if config.mode == "contact" else config.radius_um
-    if (crowd := crowding(xy_um, sections, reach)) > MAX_NEIGHBORS:
-        problem = f"a cell has {crowd:.0f} others within {reach:g} µm, on average"
-        raise UserError(cells, "x_um, y_um", problem, "Give centroids in µm, or make the reach of the graph smaller.")
+    key, reach_um = ("contact_um", config.contact_um) if config.mode == "contact" else ("radius_um", config.radius_um)
+    if (crowd := crowding(xy_um, sections, reach_um)) > MAX_NEIGHBORS:
+        problem = f"a cell has {crowd:.0f} others within {reach_um:g} µm, on average"
+        raise UserError(cells, "x_um, y_um", problem, f"Convert the centroids to µm, or lower domains.{key}.")
     graph = spatial_graph(xy_um, sections, config)
     found = fit_domains(x, graph, config)
     logger.info("%d domains", found.domain.max() + 1)
@@ -113,7 +113,8 @@ def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.o
 
 
 def _factor_controls(x: sparse.csr_array, graph: sparse.csr_array, found: DomainFit, config: DomainsConfig) -> Rows:
-    """Score the factors' spatial structure beside two controls: what has been smoothed on a graph is smooth on it."""
+    """Score the spatial structure of the factors and of two controls."""
+    # With controls, because factors that were smoothed over a graph always look spatial on it.
     n = x.shape[0]
     order = np.random.default_rng(config.seed).permutation(n)
     shuffled = smooth(x[order], Factors(found.plain.weights[order], found.plain.programs), graph, config)
@@ -122,7 +123,8 @@ def _factor_controls(x: sparse.csr_array, graph: sparse.csr_array, found: Domain
 
 
 def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsConfig) -> Rows:
-    """Score how much of the spatial structure of genes is explained by domains that were found without them, in every second gene."""
+    """Score the spatial structure of every second gene, before and after domains that were fitted without them are taken off."""
+    # Held-out genes, because the genes that defined the domains would be explained by them in any case.
     n = x.shape[0]
     odd = np.arange(1, x.shape[1], 2)
     unseen = sparse.csr_array(x[:, odd[:: len(odd) // MAX_GENES + 1]])

@@ -1,1 +1,1 @@
-"""Functional programmes: the gene sets that set a cluster apart, or the statement that none does."""
+"""Functional programs: the gene sets that set a cluster apart, or the reason why none is reliable."""

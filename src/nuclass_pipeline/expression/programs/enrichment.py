@@ -16,18 +16,32 @@ from nuclass_pipeline.expression.programs.library import GeneSet
 Positions = NDArray[np.intp] | NDArray[np.uint16]
 
 WEIGHT = 0.5
-"""Power of |score| in the running sum. With 1, the one or two genes with a giant z on a large slide decide alone."""
+"""Power of |z| in the running sum. GSEA's 1 is too much, because one or two genes with a giant z on a large slide would decide alone."""
 
-# Equal scores of different sets differ by rounding, and must count as equal in p.
+# Scores this close are equal in p, because equal scores of different sets differ by rounding.
 _ROUNDING = 1e-9
 
-# Elements worked on at once: a few arrays of this size stay in a core's cache.
+# Elements of a block, because a few arrays of this size stay in a core's cache.
 _CHUNK = 2**17
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One tested set: its statistic, p, q over all sets tested, and the genes that carry it, strongest first."""
+    """One tested set.
+
+    Attributes
+    ----------
+    gene_set
+        The set, reduced to the panel.
+    statistic
+        Fold enrichment (`over_representation`), or normalised enrichment score (`rank_enrichment`).
+    p
+        One-sided p value.
+    q
+        Benjamini–Hochberg over all sets tested.
+    genes
+        Genes that carry it, strongest first.
+    """
 
     gene_set: GeneSet
     statistic: float
@@ -37,16 +51,19 @@ class Hit:
 
 
 def sets_on_panel(library: Iterable[GeneSet], panel: Collection[str], min_size: int, max_size: int) -> list[GeneSet]:
-    """Reduce sets to the panel, and keep those with `min_size` to `max_size` genes and not all of the panel."""
+    """Return the sets reduced to the panel, those with `min_size` to `max_size` genes.
+
+    A set of the whole panel is left out, because there is no gene outside to compare it with.
+    """
     reduced = (replace(one, genes=one.genes.intersection(panel)) for one in library)
     return [one for one in reduced if min_size <= len(one.genes) <= max_size and len(one.genes) < len(panel)]
 
 
 def over_representation(sets: Sequence[GeneSet], markers: Sequence[str], panel_size: int) -> list[Hit]:
-    """Test for sets that hold more of the markers than chance gives them.
+    """Test for sets with more of the markers than expected by chance (over-representation analysis).
 
-    With N genes on the panel, K in the set, n markers and k of them in the set, p = P(X ≥ k) for X ~ Hypergeometric(N, K, n),
-    and the statistic is the fold enrichment (k / n) / (K / N). q is Benjamini–Hochberg over all of `sets`, hit or not.
+    The panel has N genes, K of them in the set; n are markers, k of them in the set. p = P(X ≥ k) for X ~ Hypergeometric(N, K, n).
+    The statistic is the fold enrichment (k / n) / (K / N). q is Benjamini–Hochberg over all of `sets`, hit or not.
 
     Parameters
     ----------
@@ -55,7 +72,11 @@ def over_representation(sets: Sequence[GeneSet], markers: Sequence[str], panel_s
     markers
         Genes of the panel, strongest first, without repeats.
     panel_size
-        N.
+        Number of genes on the panel, N.
+
+    Returns
+    -------
+    One hit per set, in their order.
     """
     if not sets:
         return []
@@ -72,12 +93,12 @@ def rank_enrichment(
 ) -> list[list[Hit]]:
     """Test for sets whose genes lie at the top of each cluster's ranked panel.
 
-    The enrichment score is that of GSEA (Subramanian et al. 2005) with weight `WEIGHT`: the running sum over the ranked genes rises at a
-    member by its share of |score|^weight and falls by 1 / (N − K) elsewhere; its largest deviation from zero is ES. Random sets of K genes
-    give the null.
+    The enrichment score ES is that of GSEA (Subramanian et al. 2005) with weight `WEIGHT`. The running sum over the ranked genes rises at
+    a member by its share of |score|^weight, and falls by 1 / (N − K) elsewhere. ES is its largest deviation from zero. Random sets of K
+    genes are the null.
     p = (1 + #{null ≥ ES}) / (1 + permutations), which is never zero (Phipson & Smyth 2010). The statistic is NES, ES over the mean of the
-    null values of its sign. Sets at the bottom get p near 1: a programme that a cluster lacks is none of its own. q is Benjamini–Hochberg
-    over all of `sets`. A hit's genes are those of its leading edge that are up in the cluster by themselves.
+    null values of its sign. The test is one-sided, because a program that a cluster lacks is not its own: sets at the bottom get p near 1.
+    q is Benjamini–Hochberg over all of `sets`. A hit's genes are those of its leading edge that are up in the cluster by themselves.
 
     Parameters
     ----------
@@ -86,15 +107,17 @@ def rank_enrichment(
     scores
         z of each gene in each cluster, (clusters, genes); equal ones are ranked by gene name.
     panel
-        Names of the genes.
+        Names of the genes, (genes,).
     permutations
-        Random sets per set size; raised to sets / fdr, so that one set alone can reach q ≤ fdr.
-    fdr, seed
-        See above; seed of the random sets, which all clusters share.
+        Fewest random sets per set size; raised to sets / fdr, so that one set alone can reach q ≤ fdr.
+    fdr
+        Highest q of a reliable set.
+    seed
+        Seed of the random sets, which all clusters share.
 
     Returns
     -------
-    For each cluster the sets in the order given.
+    For each cluster one hit per set, in the order of `sets`.
     """
     if not sets:
         return [[] for _ in scores]
@@ -113,7 +136,19 @@ def rank_enrichment(
 
 @dataclass(frozen=True)
 class _Ranking:
-    """The panel of one cluster from the highest score to the lowest."""
+    """The panel of one cluster from the highest score to the lowest.
+
+    Attributes
+    ----------
+    genes
+        Names in that order, (genes,).
+    place
+        Gene → its position in that order.
+    weights
+        |score|^`WEIGHT`, (genes,).
+    up
+        Whether a gene is significantly up by itself, (genes,).
+    """
 
     genes: list[str]
     place: dict[str, int]
@@ -124,6 +159,7 @@ class _Ranking:
     def of(cls, scores: Floats, panel: Sequence[str]) -> "_Ranking":
         order = np.lexsort((np.asarray(panel, dtype=str), -scores))
         genes = [panel[i] for i in order]
+        # Genes are tested by themselves too, because the leading edge of a set may end far down the ranking.
         up = false_discovery_control(norm.sf(scores)) <= MAX_P
         return cls(genes, {gene: i for i, gene in enumerate(genes)}, np.abs(scores[order]) ** WEIGHT, up[order])
 
@@ -159,6 +195,7 @@ def _deviation(after: Floats, before: Floats) -> Floats:
 
 def _draw(n: int, most: int, permutations: int, seed: int) -> NDArray[np.uint16]:
     """Draw ordered random genes, (permutations, most): the first K of a row are a random set of K."""
+    # 16 bits, because no panel has more than 65,535 genes and the table has permutations × genes of the largest set.
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // n)
     rows = (min(step, permutations - i) for i in range(0, permutations, step))
@@ -189,5 +226,5 @@ def reliable(hits: Iterable[Hit], fdr: float, min_overlap: int) -> Iterator[Hit]
 
 
 def strength(hit: Hit) -> tuple[float, float, str]:
-    """Order hits by p, then by the statistic, then by id."""
+    """Return a sort key: p, then the statistic from high to low, then the id."""
     return hit.p, -hit.statistic, hit.gene_set.term

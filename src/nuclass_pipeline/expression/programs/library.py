@@ -14,42 +14,66 @@ from typing import NamedTuple
 
 from nuclass_pipeline.config.expression import GAF_SUFFIXES
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import first_line
 
 logger = logging.getLogger(__name__)
 
 _GO = "http://current.geneontology.org"
 ONTOLOGY_HELP = f"Download {_GO}/ontology/go-basic.obo (Gene Ontology, CC BY 4.0)."
 SLIM_HELP = f"Download {_GO}/ontology/subsets/goslim_generic.obo (Gene Ontology, CC BY 4.0)."
-LIBRARY_HELP = f"Name a GMT file of gene sets, or download {_GO}/annotations/goa_human.gaf.gz (Gene Ontology, CC BY 4.0)."
+LIBRARY_HELP = f"Use a GMT file of gene sets, or download {_GO}/annotations/goa_human.gaf.gz (Gene Ontology, CC BY 4.0)."
 
 PROCESS = "biological_process"
-"""The aspect of GO whose terms are programmes."""
+"""The aspect of GO whose terms are programs."""
 
 _ID = re.compile(r"GO:\d{7}|R-HSA-\d+")
+# Cut from names, because Enrichr's libraries repeat the id there: "T cell activation (GO:0042110)".
 _TRAILING_ID = re.compile(rf"\s*\(?(?:{_ID.pattern})\)?\s*$")
 
 
 @dataclass(frozen=True)
 class GeneSet:
-    """Genes of one term; `evidence` holds the GO evidence codes of each gene where the library gives them."""
+    """Genes of one term.
+
+    Attributes
+    ----------
+    term
+        GO or Reactome id; the name where the library has none.
+    name
+        Name of the term.
+    genes
+        Symbols of its genes.
+    go_codes
+        GO evidence codes of each gene; empty for a GMT file, which has none.
+    """
 
     term: str
     name: str
     genes: frozenset[str]
-    evidence: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    go_codes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 class Annotation(NamedTuple):
-    """One positive statement of a GAF file."""
+    """One positive annotation of a GAF file: the gene's symbol, the term's id and the GO evidence code."""
 
     gene: str
     term: str
-    evidence: str
+    go_code: str
 
 
 @dataclass(frozen=True)
 class Term:
-    """A live term of an ontology; `parents` are those by is_a and by part_of."""
+    """A live term of an ontology.
+
+    Attributes
+    ----------
+    id, name
+        Such as `GO:0042110` and `T cell activation`.
+    namespace
+        Aspect of GO; empty where the file has none.
+    parents
+        Ids of the terms above by is_a or part_of.
+    """
 
     id: str
     name: str
@@ -63,31 +87,32 @@ class Ontology:
     Parameters
     ----------
     terms
-        Every parent must be among them.
+        Live terms; every parent must be among them.
     alternatives
         Secondary id → the id that replaced it.
 
     Raises
     ------
     ValueError
-        If a parent is missing, or terms stand above themselves.
+        If a parent is missing, or a term is its own ancestor.
     """
 
+    # Not obonet and networkx, because an error then could not name the line of the file, and the closure takes no more code than here.
     def __init__(self, terms: Iterable[Term], alternatives: Mapping[str, str] | None = None) -> None:
         self.terms = {term.id: term for term in terms}
         self._alternatives = dict(alternatives or {})
         for term in self.terms.values():
             if unknown := set(term.parents) - set(self.terms):
-                raise ValueError(f"{min(unknown)}, above {term.id}, is no live term of the file")
+                raise ValueError(f"{min(unknown)}, the parent of {term.id}, is obsolete or missing")
         self._above: dict[str, frozenset[str]] = {}
         try:
             for name in TopologicalSorter({term.id: term.parents for term in self.terms.values()}).static_order():
                 self._above[name] = frozenset({name}).union(*(self._above[parent] for parent in self.terms[name].parents))
         except CycleError as error:
-            raise ValueError(f"{' < '.join(error.args[1])} is a circle") from None
+            raise ValueError(f"the terms {' < '.join(error.args[1])} form a circle") from None
 
     def resolve(self, term: str) -> str | None:
-        """Return the live id that `term` stands for; None if it is obsolete or unknown."""
+        """Return the live id of `term`, itself or what replaced it; None if it is obsolete or unknown."""
         term = self._alternatives.get(term, term)
         return term if term in self.terms else None
 
@@ -97,38 +122,38 @@ class Ontology:
 
 
 def read_library(path: Path, ontology: Ontology | None, panel: Collection[str]) -> list[GeneSet]:
-    """Read a GMT or GAF file, by its suffix, and log its SHA-256.
+    """Read gene sets from a GMT or GAF file, by its suffix, and log its SHA-256.
 
     Parameters
     ----------
     path
-        `.gmt`, or `.gaf`, either with `.gz`.
+        File that ends with `.gmt` or `.gaf`, either with `.gz`.
     ontology
-        Needed by a GAF file.
+        Terms and their parents; a GAF file needs it, a GMT file does not use it.
     panel
-        Genes to keep of a GAF file.
+        Genes to keep of a GAF file, whose genome-wide sets would take much memory.
 
     Raises
     ------
     UserError
-        If the file is missing or broken, or a GAF file comes without ontology.
+        If the file is missing or broken, or a GAF file has no ontology.
     """
     if not path.name.endswith(GAF_SUFFIXES):
         return read_gmt(path)
     if ontology is None:
-        raise UserError("run file", "programs.ontology", f"{path} holds annotations, and no ontology is named", ONTOLOGY_HELP)
+        raise UserError("run file", "programs.ontology", f"not set, but needed by {path}", f"Set it to go-basic.obo. {ONTOLOGY_HELP}")
     return propagate(read_gaf(path), ontology, panel)
 
 
 def read_gmt(path: Path) -> list[GeneSet]:
     """Read gene sets, one per line: name, description, genes, separated by tabs.
 
-    A GO or Reactome id in the name or description is the term's id, and is cut from the end of the name; else the name is the id.
+    A GO or Reactome id in the name or description is the term's id, and is cut from the end of the name. Else the name is the id.
 
     Raises
     ------
     UserError
-        If the file is missing or unreadable; at the first line that is no gene set or repeats one.
+        If the file is missing or unreadable, or at the first line that is not a gene set or repeats one.
     """
     sets: dict[str, GeneSet] = {}
     for number, line in _lines(path, LIBRARY_HELP):
@@ -139,7 +164,7 @@ def read_gmt(path: Path) -> list[GeneSet]:
             raise UserError(path, f"line {number}", f"the set {one.term} occurs twice", "Keep one of the two lines.")
         sets[one.term] = one
     if not sets:
-        raise UserError(path, "sets", "there is none", LIBRARY_HELP)
+        raise UserError(path, "sets", "the file has none", LIBRARY_HELP)
     return list(sets.values())
 
 
@@ -147,9 +172,9 @@ def _gene_set(path: Path, number: int, line: str) -> GeneSet:
     name, description, *genes = (part.strip() for part in line.split("\t")) if line.count("\t") > 1 else ("", "")
     members = frozenset(genes) - {""}
     if not name or not members:
-        raise UserError(path, f"line {number}", "is no name, description and genes", "Separate them by tabs.")
+        raise UserError(path, f"line {number}", f"{line[:40]!r} is not a gene set", "Separate name, description and genes by tabs.")
     if weighted := sorted(gene for gene in members if "," in gene):
-        raise UserError(path, f"line {number}", f"{weighted[0]!r} is no gene symbol", "Use a library without weights.")
+        raise UserError(path, f"line {number}", f"{weighted[0]!r} is not a gene symbol", "Use a library without weights.")
     found = _ID.search(f"{name} {description}")
     return GeneSet(found.group() if found else name, _TRAILING_ID.sub("", name) or name, members)
 
@@ -160,7 +185,7 @@ def read_gaf(path: Path) -> Iterator[Annotation]:
     Raises
     ------
     UserError
-        If the file is missing, unreadable or of another version; at the first line with too few columns or an empty one.
+        If the file is missing, unreadable or of another version, or at the first line with too few columns or an empty one.
     """
     version = ""
     for number, line in _lines(path, LIBRARY_HELP):
@@ -168,23 +193,23 @@ def read_gaf(path: Path) -> Iterator[Annotation]:
             version = line.partition(":")[2].strip() if line.startswith("!gaf-version:") else version
             continue
         if not version.startswith("2."):
-            raise UserError(path, f"line {number}", "no line '!gaf-version: 2.x' stands before it", LIBRARY_HELP)
+            raise UserError(path, f"line {number}", f"the version above it is {version or 'missing'}, not 2.x", LIBRARY_HELP)
         if line.strip():
             columns = line.split("\t")
             if len(columns) < 15 or not (columns[2] and _ID.fullmatch(columns[4]) and columns[6]):
-                raise UserError(path, f"line {number}", "lacks its symbol, GO id, evidence code or one of 15 columns", LIBRARY_HELP)
+                raise UserError(path, f"line {number}", "has no symbol, GO id or evidence code, or fewer than 15 columns", LIBRARY_HELP)
             if "NOT" not in columns[3].upper().split("|"):
                 yield Annotation(columns[2], columns[4], columns[6])
     if not version:
-        raise UserError(path, "file", "there is no line '!gaf-version: 2.x'", LIBRARY_HELP)
+        raise UserError(path, "file", "has no line '!gaf-version: 2.x'", LIBRARY_HELP)
 
 
 def propagate(annotations: Iterable[Annotation], ontology: Ontology, panel: Collection[str]) -> list[GeneSet]:
-    """Give each biological process the genes annotated to it or to a term below it by is_a and part_of.
+    """Return the genes of each biological process: those annotated to it or to a term below it by is_a and part_of.
 
     Returns
     -------
-    Sets of genes on the panel in the order of their ids; a gene's evidence codes travel up with it.
+    Gene sets in the order of their ids. A gene keeps its evidence codes in the terms above.
     """
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     unknown = 0
@@ -193,9 +218,9 @@ def propagate(annotations: Iterable[Annotation], ontology: Ontology, panel: Coll
         unknown += term is None
         if term is not None and annotation.gene in panel:
             for above in ontology.lineage(term):
-                found[above][annotation.gene].add(annotation.evidence)
+                found[above][annotation.gene].add(annotation.go_code)
     if unknown:
-        logger.warning("%d annotations are to terms that are obsolete or not in the ontology; use files of one release", unknown)
+        logger.warning("%d annotations have terms that are obsolete or not in the ontology; use files of one release", unknown)
     return [
         GeneSet(term, ontology.terms[term].name, frozenset(genes), {gene: frozenset(codes) for gene, codes in genes.items()})
         for term, genes in sorted(found.items())
@@ -204,18 +229,18 @@ def propagate(annotations: Iterable[Annotation], ontology: Ontology, panel: Coll
 
 
 def read_obo(path: Path, remedy: str = ONTOLOGY_HELP) -> Ontology:
-    """Read the live terms of an OBO file, with is_a and part_of; other stanzas and relations are passed over.
+    """Read the live terms of an OBO file, with is_a and part_of; other stanzas and relations are skipped.
 
     Raises
     ------
     UserError
-        If the file is missing, unreadable or holds no term; at the first broken line; if a parent is missing or terms form a circle.
+        If the file is missing, unreadable or without terms, a line is broken, a parent is missing or terms form a circle.
     """
     terms: dict[str, Term] = {}
     alternatives: dict[str, str] = {}
     for number, stanza in _stanzas(path, remedy):
         if not (stanza["id"] and stanza["name"]):
-            raise UserError(path, f"line {number}", "the term lacks its id or name", remedy)
+            raise UserError(path, f"line {number}", "the term has no id or no name", remedy)
         if stanza["id"][0] in terms:
             raise UserError(path, f"line {number}", f"{stanza['id'][0]} occurs twice", remedy)
         if stanza["is_obsolete"] != ["true"]:
@@ -223,7 +248,7 @@ def read_obo(path: Path, remedy: str = ONTOLOGY_HELP) -> Ontology:
             terms[term.id] = term
             alternatives.update(dict.fromkeys(stanza["alt_id"], term.id))
     if not terms:
-        raise UserError(path, "terms", "there is none", remedy)
+        raise UserError(path, "terms", "the file has none", remedy)
     try:
         return Ontology(terms.values(), alternatives)
     except ValueError as error:
@@ -251,7 +276,7 @@ def _tag(path: Path, number: int, line: str, remedy: str) -> tuple[str, str]:
     tag, colon, value = (part.strip() for part in line.partition(":"))
     words = value.split()
     if not colon or not words or (tag == "relationship" and len(words) < 2):
-        raise UserError(path, f"line {number}", f"{line[:40]!r} is no tag with a value", remedy)
+        raise UserError(path, f"line {number}", f"{line[:40]!r} is not a tag with a value", remedy)
     if tag == "is_a":
         return "parents", words[0]
     if tag == "relationship" and words[0] == "part_of":
@@ -270,4 +295,4 @@ def _lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(stream, start=1):
                 yield number, line.rstrip("\n")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise UserError(path, "file", f"cannot be read ({error})", remedy) from error
+        raise UserError(path, "file", f"cannot be read ({first_line(error)})", remedy) from error

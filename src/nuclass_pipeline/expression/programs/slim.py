@@ -1,4 +1,4 @@
-"""From reliable terms to programmes: the slim terms above them, or groups of terms carried by the same genes."""
+"""From reliable terms to programs: the slim terms above them, or groups of terms carried by the same genes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -7,15 +7,25 @@ from dataclasses import dataclass
 from nuclass_pipeline.expression.programs.enrichment import Hit, strength
 from nuclass_pipeline.expression.programs.library import PROCESS, Ontology
 
+# 0.35, because NanoCellAnnotator groups terms by this threshold.
 MAX_JACCARD = 0.35
-"""Terms that share more of their carrying genes than this are one programme."""
+"""Largest Jaccard index of the carrying genes of two programs; terms above it are one program."""
 
 
 @dataclass(frozen=True)
 class GeneProgram:
-    """A named function: its supporting hits, best first, and the terms' worth of support that falls to it.
+    """A named function of a cluster.
 
-    `slim` is None where the programme has the name of its best term.
+    Attributes
+    ----------
+    slim
+        Id of the slim term; None where the program has the name of its best term.
+    name
+        Name of that term.
+    hits
+        Supporting hits, best first.
+    weight
+        Number of supporting terms; a term under several slim terms counts as a share for each.
     """
 
     slim: str | None
@@ -25,36 +35,37 @@ class GeneProgram:
 
     @property
     def genes(self) -> tuple[str, ...]:
-        """Genes that carry it, in the order of the hits."""
+        """Genes that carry the program, in the order of the hits."""
         return tuple(dict.fromkeys(gene for hit in self.hits for gene in hit.genes))
 
     @property
-    def evidence(self) -> tuple[str, ...]:
-        """GO evidence codes of those genes in those terms."""
-        codes = (hit.gene_set.evidence.get(gene, frozenset()) for hit in self.hits for gene in hit.genes)
+    def go_codes(self) -> tuple[str, ...]:
+        """GO evidence codes of those genes in those terms, sorted."""
+        codes = (hit.gene_set.go_codes.get(gene, frozenset()) for hit in self.hits for gene in hit.genes)
         return tuple(sorted(frozenset().union(*codes)))
 
 
 def slim_terms(slim: Ontology) -> frozenset[str]:
-    """Name the slim's biological processes, without their root, which says nothing."""
+    """Return the ids of the slim's biological processes."""
+    # Without their root, because every process lies below it and its name would describe none.
     return frozenset(term.id for term in slim.terms.values() if term.namespace == PROCESS and term.parents)
 
 
 def most_specific(term: str, ontology: Ontology, slim: frozenset[str]) -> dict[str, float]:
-    """Share a term among the most specific slim terms at or above it.
+    """Return the most specific slim terms at or above a term, with equal weights.
 
     Parameters
     ----------
     term
-        Any id; secondary ids are resolved.
+        Id, live or secondary.
     ontology
-        The full ontology, followed along is_a and part_of.
+        The full ontology; is_a and part_of are followed.
     slim
         Ids of the slim's terms.
 
     Returns
     -------
-    Slim term → equal weights that add up to 1; a slim term gives itself. Empty if there is none, or the term is not in the ontology.
+    Slim term → weight; the weights add up to 1. A slim term has itself. It is empty without a slim term above, or for an unknown term.
     """
     live = ontology.resolve(term)
     found = ontology.lineage(live) & slim if live else frozenset()
@@ -63,9 +74,18 @@ def most_specific(term: str, ontology: Ontology, slim: frozenset[str]) -> dict[s
 
 
 def by_slim(hits: Sequence[Hit], ontology: Ontology, slim: frozenset[str]) -> list[GeneProgram]:
-    """Gather hits under slim terms; those below none of them are left out.
+    """Return the programs that slim terms make of `hits`, ordered by their best hit, then by weight.
 
-    A programme's weight is the sum of what its terms give it. The best hit decides the order, then the weight.
+    A program's weight is the sum of the shares of its terms. Hits that lie under no slim term are left out.
+
+    Parameters
+    ----------
+    hits
+        Reliable hits, best first.
+    ontology
+        The full ontology.
+    slim
+        Ids of the slim's terms, which `ontology` contains.
     """
     found: dict[str, list[tuple[Hit, float]]] = defaultdict(list)
     for hit in hits:
@@ -79,7 +99,10 @@ def by_slim(hits: Sequence[Hit], ontology: Ontology, slim: frozenset[str]) -> li
 
 
 def by_genes(hits: Iterable[Hit]) -> list[GeneProgram]:
-    """Join each hit, best first, to the first programme whose best hit shares more than `MAX_JACCARD` of the genes, else begin one."""
+    """Return the programs that groups of `hits` with the same genes make, each named by its best hit.
+
+    A hit joins the first program whose best hit has a Jaccard index above `MAX_JACCARD` with it, else it begins a program.
+    """
     groups: list[list[Hit]] = []
     for hit in hits:
         home = next((group for group in groups if _jaccard(group[0], hit) > MAX_JACCARD), None)

@@ -1,34 +1,29 @@
-"""Functional programmes of each cluster of a slide."""
+"""Functional programs of each cluster of a slide."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-import scanpy as sc
-from numpy.typing import NDArray
 
 from nuclass_pipeline.config.expression import ProgramsConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.expression.counts import match_cells, normalize, read_counts
 from nuclass_pipeline.expression.programs.enrichment import Hit, over_representation, rank_enrichment, reliable, sets_on_panel, strength
 from nuclass_pipeline.expression.programs.library import LIBRARY_HELP, ONTOLOGY_HELP, SLIM_HELP, GeneSet, Ontology, read_library, read_obo
 from nuclass_pipeline.expression.programs.slim import GeneProgram, by_genes, by_slim, slim_terms
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.schemas import CLUSTERS, MARKERS, PROGRAMS
+from nuclass_pipeline.schemas import GENE_SCORES, MARKERS, PROGRAMS
 
 logger = logging.getLogger(__name__)
 
-NO_PROGRAM = "no reliable programme"
+NO_PROGRAM = "no reliable program"
 
 
 def find_programs(
     *,
-    counts: Path,
-    clusters: Path,
+    gene_scores: Path,
     markers: Path,
     library: Path,
     ontology: Path | None = None,
@@ -36,99 +31,71 @@ def find_programs(
     config: ProgramsConfig,
     programs: Path,
 ) -> None:
-    """Find what each cluster does, or say that no programme is reliable.
+    """Find the functions of each cluster, or report that no program is reliable.
 
     The background is the panel, and every eligible set counts as a test. The clusters were found in the same data, so p and q rank
-    programmes and prove nothing.
+    programs and prove nothing.
 
     Parameters
     ----------
-    counts, clusters, markers
-        Raw counts, clusters of the same cells, and their marker genes, which only `method: ora` reads.
+    gene_scores
+        Table `GENE_SCORES`, which names the panel's genes and the clusters. Its scores are used by `method: ranked`.
+    markers
+        Table `MARKERS` of the same clusters, used by `method: ora`.
     library
-        Gene sets (GMT) or GO annotations (GAF 2.x, with `ontology`).
-    ontology, slim
-        go-basic.obo and a slim. With both, programmes are slim terms; else each has the name of its best term, and `named_by` says so.
+        Gene sets (GMT), or GO annotations (GAF 2.x, which need `ontology`).
+    ontology
+        go-basic.obo.
+    slim
+        A GO slim. With it and `ontology`, programs are slim terms; else each has the name of its best term. `named_by` records which.
     config
         Method and thresholds.
     programs
-        Table `PROGRAMS`, clusters in the order of their names.
+        Table `PROGRAMS`, clusters in the order of `gene_scores`.
 
     Raises
     ------
     UserError
         If a file is missing or broken, or no set has `min_size` to `max_size` genes on the panel.
     """
-    cells = read_counts(counts)
-    table = match_cells(read_table(clusters, CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, clusters)
+    table = read_table(gene_scores, GENE_SCORES)
+    panel, clusters = table["gene"].unique().tolist(), table["cluster"].unique().tolist()
     full = read_obo(ontology) if ontology else None
-    sets = sets_on_panel(read_library(library, full, set(cells.var_names)), set(cells.var_names), config.min_size, config.max_size)
-    if not sets:
+    sets = sets_on_panel(read_library(library, full, set(panel)), set(panel), config.min_size, config.max_size)
+    if panel and not sets:
         sizes = f"none of its sets has {config.min_size} to {config.max_size} genes of the panel"
-        raise UserError(library, "genes", sizes, f"Symbols are compared exactly: is it the panel's species? {LIBRARY_HELP}")
-    logger.info("%d sets are eligible on a panel of %d genes", len(sets), cells.n_vars)
-    named = table["cluster"].notna().to_numpy()
-    groups = table.loc[named, "cluster"].astype(str)
-    hits = (
-        _overlaps(markers, sets, cells.var_names, groups)
-        if config.method == "ora"
-        else _rankings(cells[named].copy(), groups, sets, config)
-    )
+        species = "Use a library of the panel's species, because symbols are compared exactly."
+        raise UserError(library, "genes", sizes, f"{species} {LIBRARY_HELP}")
+    logger.info("%d sets are eligible on a panel of %d genes", len(sets), len(panel))
+    hits = _overlaps(markers, sets, panel, clusters) if config.method == "ora" else _rankings(table, sets, panel, config)
     namer = _Namer(full, slim, config)
-    rows = [row for name in sorted(groups.unique(), key=_shortest_first) for row in namer.rows(name, hits.get(name), len(sets))]
+    rows = [row for name in clusters for row in namer.rows(name, hits.get(name), len(sets))]
     write_table(_frame(rows), programs, PROGRAMS)
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Give the table its types, which a column without any value would lose."""
+    # Types by the schema, because a column without any value would lose its own.
     types = {column.name: {"text": object, "integer": int, "number": float}[column.kind] for column in PROGRAMS.columns}
     return pd.DataFrame(rows, columns=list(types), dtype=object).astype(types)
 
 
-def _shortest_first(name: str) -> tuple[int, str]:
-    """Put 2 before 10, whatever the names are."""
-    return len(name), name
-
-
-def _overlaps(path: Path, sets: Sequence[GeneSet], panel: pd.Index, groups: pd.Series) -> dict[str, list[Hit]]:
+def _overlaps(path: Path, sets: Sequence[GeneSet], panel: Sequence[str], clusters: Sequence[str]) -> dict[str, list[Hit]]:
     """Test the markers of each cluster that has any."""
     table = read_table(path, MARKERS).sort_values("rank")
-    for field, known, place in (("gene", panel, "counts"), ("cluster", groups, "clusters")):
+    for field, known in (("gene", panel), ("cluster", clusters)):
         if unknown := sorted(set(table[field].astype(str)) - set(known)):
-            raise UserError(path, field, f"{unknown[0]!r} is not among the {place}", "Remove the file and run again.")
+            raise UserError(path, field, f"{unknown[0]!r} is not in the table of gene scores", "Remove the file and run again.")
     return {str(name): over_representation(sets, list(rows["gene"]), len(panel)) for name, rows in table.groupby("cluster")}
 
 
-def _rankings(cells: ad.AnnData, groups: pd.Series, sets: Sequence[GeneSet], config: ProgramsConfig) -> dict[str, list[Hit]]:
-    """Test the ranked panel of each cluster that can be compared with other cells."""
-    names, scores = gene_scores(cells, groups)
-    found = rank_enrichment(sets, scores, list(cells.var_names), permutations=config.permutations, fdr=config.fdr, seed=config.seed)
-    return dict(zip(names, found, strict=True))
-
-
-def gene_scores(cells: ad.AnnData, groups: pd.Series) -> tuple[list[str], NDArray[np.float64]]:
-    """Score every gene of the panel in every cluster that has two cells inside and two outside.
-
-    Parameters
-    ----------
-    cells
-        Raw counts; normalised and logged in place.
-    groups
-        Cluster of each cell.
-
-    Returns
-    -------
-    Names of the clusters, and Wilcoxon's z with ties corrected, one cluster against all other cells, (clusters, genes).
-    """
-    sizes = groups.value_counts()
-    names = sorted(str(name) for name, n in sizes.items() if 2 <= n <= cells.n_obs - 2)
-    if not names:
-        return [], np.empty((0, cells.n_vars))
-    cells.obs["cluster"] = pd.Categorical(groups)
-    cells.X = normalize(cells.X).log1p()
-    sc.tl.rank_genes_groups(cells, "cluster", groups=names, method="wilcoxon", tie_correct=True)
-    tested = (sc.get.rank_genes_groups_df(cells, name).set_index("names")["scores"] for name in names)
-    return names, np.stack([scores.reindex(cells.var_names).to_numpy(np.float64) for scores in tested])
+def _rankings(table: pd.DataFrame, sets: Sequence[GeneSet], panel: list[str], config: ProgramsConfig) -> dict[str, list[Hit]]:
+    """Test the ranked panel of each cluster that was compared with other cells."""
+    compared = table.dropna(subset="score").groupby("cluster", sort=False)
+    scores = np.empty((compared.ngroups, len(panel)))
+    for row, (_, genes) in enumerate(compared):
+        scores[row] = genes.set_index("gene")["score"].reindex(panel)
+    found = rank_enrichment(sets, scores, panel, permutations=config.permutations, fdr=config.fdr, seed=config.seed)
+    return dict(zip((str(name) for name, _ in compared), found, strict=True))
 
 
 class _Namer:
@@ -141,7 +108,7 @@ class _Namer:
             logger.warning("%s is not used: finding the slim terms above a term needs programs.ontology. %s", slim, ONTOLOGY_HELP)
 
     def rows(self, cluster: str, hits: Sequence[Hit] | None, tests: int) -> list[dict[str, Any]]:
-        """Give the rows of a cluster; `hits` is None if it was not tested."""
+        """Return the rows of a cluster; `hits` is None if it was not tested."""
         common = {"cluster": cluster, "method": self.config.method, "m": tests}
         if hits is None:
             why = "no marker" if self.config.method == "ora" else "fewer than two cells inside or outside"
@@ -176,6 +143,6 @@ def _row(rank: int, program: GeneProgram) -> dict[str, Any]:
         "size": len(best.gene_set.genes),
         "genes": ";".join(program.genes),
         "terms": ";".join(hit.gene_set.term for hit in program.hits),
-        "evidence": ";".join(program.evidence) or None,
+        "evidence": ";".join(program.go_codes) or None,
         "weight": program.weight,
     }

@@ -13,7 +13,7 @@ def tissue() -> Tissue:
 
 @pytest.fixture(scope="session")
 def toy() -> tuple[np.ndarray, np.ndarray]:
-    """Give centroids in µm, two of them the same and one far from all, and the sections of 60 cells."""
+    """Return centroids in µm, two of them the same and one far from all, and the sections of 60 cells."""
     rng = np.random.default_rng(3)
     xy_um = rng.uniform(0, 200, (60, 2))
     xy_um[1] = xy_um[0]

@@ -1,4 +1,4 @@
-"""Factorisations: golden normalisation, known products, and an objective that never rises."""
+"""Factorisations: published normalisation, known products, and an objective that never rises."""
 
 import logging
 
@@ -14,7 +14,7 @@ from nuclass_pipeline.expression.domains.graphs import near
 
 
 def draw(seed=0, cells=60, genes=20, rank=3):
-    """Give expression of exact `rank` with noise, centroids in µm, and a graph."""
+    """Return expression of exact `rank` with noise, centroids in µm, and a graph."""
     rng = np.random.default_rng(seed)
     x = rng.exponential(size=(cells, rank)) @ rng.exponential(size=(rank, genes)) + 0.1 * rng.random((cells, genes))
     x[x < 0.5] = 0
@@ -48,7 +48,7 @@ def test_factors_are_those_of_nmf_with_programs_of_unit_length():
 def test_more_factors_than_genes_are_not_found(caplog):
     with caplog.at_level(logging.WARNING):
         assert factorize(draw()[0], 30, seed=0).programs.shape == (20, 20)
-    assert "30 factors wanted, 20 possible" in caplog.text
+    assert "30 factors requested, but so few cells or genes allow only 20" in caplog.text
 
 
 @settings(max_examples=25, deadline=None)
@@ -71,8 +71,8 @@ def test_the_graph_objective_is_misfit_plus_penalty(penalty):
     assert np.linalg.norm(found.programs, axis=1) == pytest.approx(np.ones(3))
 
 
-def test_a_penalty_buys_smoothness_and_cannot_be_had_by_shrinking():
-    """Differences between neighbours are compared with the weights themselves, so a smaller scale gains nothing."""
+def test_a_penalty_makes_weights_smooth_and_not_merely_small():
+    """Differences between neighbours are divided by the weights themselves, so that a smaller scale has no effect."""
     x, graph = draw()
     start = factorize(x, 3, seed=0)
     found = [factorize_on_graph(x, graph, penalty, start).weights for penalty in (0.0, 0.1, 10.0)]
@@ -80,8 +80,8 @@ def test_a_penalty_buys_smoothness_and_cannot_be_had_by_shrinking():
     assert rough[0] > 2 * rough[1] > 4 * rough[2]
 
 
-def test_a_large_penalty_gives_the_factors_of_averages():
-    """Cells linked in threes end with equal weights, as if each three had been replaced by their mean."""
+def test_a_large_penalty_finds_the_factors_of_averages():
+    """Cells linked in threes get equal weights, as if each three had been replaced by their mean."""
     x, _ = draw()
     threes = sparse.csr_array(np.kron(np.eye(20), np.ones((3, 3)) - np.eye(3)))
     found = factorize_on_graph(x, threes, 1000, factorize(x, 3, seed=0))

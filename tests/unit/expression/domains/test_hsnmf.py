@@ -21,7 +21,7 @@ def domains(tissue) -> DomainFit:
     return found_in(tissue)
 
 
-def test_the_tissue_is_what_it_is_said_to_be(tissue):
+def test_the_planted_tissue_has_its_stated_composition(tissue):
     assert tissue.counts.shape == (10_240, 120)
     shares = [(tissue.type[tissue.stripe == stripe] == stripe).mean() for stripe in range(3)]
     assert shares == pytest.approx(MAJORITY, abs=0.02)

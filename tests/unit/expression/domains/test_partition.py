@@ -1,4 +1,4 @@
-"""Graphs that are cut, and the cut."""
+"""Graphs that Leiden partitions, and the partition."""
 
 import igraph as ig
 import leidenalg
@@ -14,7 +14,7 @@ from nuclass_pipeline.expression.domains.partition import blend_graphs, feature_
 
 @pytest.fixture(scope="module")
 def blobs():
-    """Two separate clouds of 50 and 30 cells in the space of weights."""
+    """Return two separate clouds of 50 and 30 cells in the space of weights."""
     rng = np.random.default_rng(0)
     return np.vstack([rng.normal(10, 1, (30, 3)), rng.normal(0, 1, (50, 3))]).clip(0)
 
@@ -41,11 +41,11 @@ def test_the_blend_is_symmetric_and_as_defined(toy):
     assert not np.allclose(blend, blend.T)
     assert found == pytest.approx(blend + blend.T)
     assert (found == found.T).all()
-    assert found[59].sum() > 0, "a cell far from all is placed by its likeness"
+    assert found[59].sum() > 0, "a cell far from all others is linked by its likeness"
 
 
 @pytest.mark.parametrize(("alpha", "chosen"), [(0.0, 1), (1.0, 0)])
-def test_the_blend_ends_in_either_graph(toy, alpha, chosen):
+def test_the_blend_is_one_of_the_graphs_at_either_end(toy, alpha, chosen):
     graphs = [spatial_graph(*toy, DomainsConfig()), spatial_graph(*toy, DomainsConfig(mode="contact"))]
     alone = unit_rows(graphs[chosen].toarray())
     assert blend_graphs(graphs[0], graphs[1], alpha).toarray() == pytest.approx(alone + alone.T)
@@ -62,7 +62,7 @@ def test_groups_are_found_named_by_size_and_repeatable(blobs):
     assert (leiden(graph, 2.0, seed=0) == fine).all()
 
 
-def test_the_cut_is_as_good_by_the_quality_of_leidenalg(toy):
+def test_the_partition_is_as_good_by_the_quality_of_leidenalg(toy):
     xy_um, sections = toy
     graph = spatial_graph(xy_um, sections, DomainsConfig())
     upper = sparse.coo_array(sparse.triu(graph, k=1))

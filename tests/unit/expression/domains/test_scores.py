@@ -1,4 +1,4 @@
-"""Scores against brute force, golden cases and invariances."""
+"""Scores against brute force, cases by hand and invariances."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from nuclass_pipeline.expression.domains.scores import SAMPLE, adjacency, chaos,
 
 
 def slow_moran(values, graph, groups=None):
-    """Moran's I by two loops over all pairs."""
+    """Compute Moran's I by two loops over all pairs."""
     a = graph.toarray()
     w = np.divide(a, a.sum(axis=1, keepdims=True), out=np.zeros_like(a), where=a.sum(axis=1, keepdims=True) > 0)
     groups = np.zeros(len(values), int) if groups is None else groups
@@ -59,11 +59,11 @@ def test_chaos_by_hand():
     xy_um = np.array([[0, 0], [0, 1], [3, 0], [3, 1]], float)
     assert chaos(xy_um, np.zeros(4), np.array([0, 0, 1, 1])) == pytest.approx(1 / np.sqrt(1.25))
     assert chaos(xy_um, np.zeros(4), np.array([0, 1, 0, 1])) == pytest.approx(3 / np.sqrt(1.25))
-    assert chaos(xy_um, np.zeros(4), np.array([0, 0, 1, 2])) == pytest.approx(1 / np.sqrt(1.25)), "cells that are alone do not count"
+    assert chaos(xy_um, np.zeros(4), np.array([0, 0, 1, 2])) == pytest.approx(1 / np.sqrt(1.25)), "cells that are alone are left out"
     assert np.isnan(chaos(xy_um, np.zeros(4), np.arange(4)))
 
 
-def test_chaos_does_not_see_turns_units_and_places_of_sections():
+def test_chaos_is_invariant_to_turns_units_and_places_of_sections():
     rng = np.random.default_rng(0)
     xy_um, domains, sections = rng.uniform(0, [100, 400], (80, 2)), rng.integers(0, 3, 80), np.repeat([0, 1], 40)
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
@@ -112,7 +112,7 @@ def test_perfect_markers_have_perfect_scores():
 
 
 def test_marker_scores_by_hand():
-    """Half of the small domain's cells express nothing of it, and a tenth of the large one's look like the small one."""
+    """Half of the cells of the small domain express none of its markers, and a tenth of the large one express the small one's."""
     domains = np.repeat([0, 1], [80, 20])
     x = np.kron(np.eye(2), np.ones(5))[domains] * 2.0
     x[80:90] = 0

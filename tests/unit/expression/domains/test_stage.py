@@ -1,4 +1,4 @@
-"""The stage: files in, files out, and controls that can tell structure from smoothing."""
+"""The stage: files in, files out, and controls that separate structure from smoothing."""
 
 import anndata as ad
 import numpy as np
@@ -74,19 +74,19 @@ def test_scores_are_complete_and_finite(found):
     assert set(scores["model"]) == {"domains"}
 
 
-def test_domains_hang_together(value):
+def test_domains_are_compact(value):
     assert value("fitted", "domains") == 3
     assert value("fitted", "adjacency_contact") > value("fitted", "adjacency_radius") > 0.85
     assert 0 < value("fitted", "explained_variance") < 0.5
 
 
-def test_smoothing_alone_makes_factors_look_spatial_and_the_controls_say_so(value):
+def test_smoothing_alone_makes_factors_look_spatial_and_the_controls_show_it(value):
     assert value("unsmoothed", "moran_factors") < 0.1
     assert value("permuted", "moran_factors") > 0.2
     assert value("fitted", "moran_factors") > value("permuted", "moran_factors") + 0.1
 
 
-def test_domains_explain_the_spatial_structure_of_genes_they_never_saw(value):
+def test_domains_explain_the_spatial_structure_of_held_out_genes(value):
     assert value("held_out", "moran_genes") > 0.004
     assert abs(value("permuted", "moran_genes")) < 0.001
     assert value("held_out", "moran_genes_within") < 0.3 * value("held_out", "moran_genes")
@@ -99,8 +99,8 @@ def test_a_repeat_is_the_same(found):
     pd.testing.assert_frame_equal(again[1], scores)
 
 
-def test_sections_that_share_coordinates_do_not_touch(tmp_path):
-    """Cells at even and odd places are put into two sections: within one, a cell has half of the neighbours."""
+def test_sections_that_share_coordinates_are_not_linked(tmp_path):
+    """Even and odd cells are put into two sections, so that a cell has half of the neighbours within its own."""
     write(tmp_path, 600, section=np.where(np.arange(600) % 2, "core2", "core1"))
     apart, _ = run(tmp_path)
     write(tmp_path, 600)
@@ -113,13 +113,16 @@ def test_sections_that_share_coordinates_do_not_touch(tmp_path):
 
 def test_a_cell_without_a_section_is_refused(tmp_path):
     write(tmp_path, 600, section=[None if i == 3 else "one" for i in range(600)])
-    with pytest.raises(UserError, match="section: cell 'cell3' has none"):
+    with pytest.raises(UserError, match=r"section: cell 'cell3' has no section. Fill in"):
         run(tmp_path)
 
 
 def test_coordinates_in_another_unit_are_refused(tmp_path):
     write(tmp_path, scale=1e-3)
-    with pytest.raises(UserError, match=r"cells.parquet: x_um, y_um: a cell has 2498 others within 80 µm.*µm"):
+    with pytest.raises(
+        UserError,
+        match=r"cells.parquet: x_um, y_um: a cell has 2498 others within 80 µm.*Convert the centroids to µm, or lower domains.radius_um",
+    ):
         run(tmp_path)
     assert not (tmp_path / "domains.parquet").exists()
 
@@ -132,7 +135,7 @@ def test_a_handful_of_cells_is_one_domain(tmp_path):
     assert len(scores) == 0
 
 
-def test_the_mode_decides_what_is_left_out():
+def test_the_mode_sets_the_defaults():
     domain, contact = DomainsConfig(), DomainsConfig(mode="contact")
     assert (domain.steps, domain.resolution) == (2, 0.4)
     assert (contact.steps, contact.resolution) == (1, 0.2)

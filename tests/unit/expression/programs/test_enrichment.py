@@ -1,4 +1,4 @@
-"""Enrichment against exact counts, published values, a plain running sum, and no signal at all."""
+"""Enrichment against exact counts, published values, a plain running sum, and data without signal."""
 
 from decimal import Decimal
 from fractions import Fraction
@@ -109,7 +109,7 @@ def test_eligible_sets_have_five_genes_on_the_panel_and_not_all():
 
 
 def plain_score(scores, genes, members):
-    """Walk down the ranked genes."""
+    """Compute ES by a walk down the ranked genes."""
     total, n = sum(abs(s) ** WEIGHT for s, g in zip(scores, genes, strict=True) if g in members), len(genes) - len(members)
     level, levels = 0.0, [0.0]
     for score, gene in sorted(zip(scores, genes, strict=True), key=lambda pair: (-pair[0], pair[1])):
@@ -131,7 +131,7 @@ def test_the_running_sum_is_that_of_gseapy():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_p_is_the_share_of_all_sets_that_score_as_high(seed):
-    """All 56 sets of three of eight genes are known, so the null is too."""
+    """All 56 sets of three of eight genes are tested, so the exact null is known."""
     rng = np.random.default_rng(seed)
     scores, genes = rng.normal(size=8), [f"g{i}" for i in range(8)]
     every = [a_set(members, "".join(members)) for members in combinations(genes, 3)]
@@ -144,7 +144,7 @@ def test_p_is_the_share_of_all_sets_that_score_as_high(seed):
     assert [hit.statistic for hit in hits] == pytest.approx(null / means, rel=0.02)
 
 
-def test_lone_sets_can_pass_however_many_are_tested():
+def test_a_lone_set_can_pass_however_many_are_tested():
     rng = np.random.default_rng(0)
     scores = np.r_[np.linspace(12, 8, 8), rng.normal(size=192)]
     genes = [f"g{i:03d}" for i in range(200)]

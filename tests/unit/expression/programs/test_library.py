@@ -1,4 +1,4 @@
-"""Readers of gene sets, annotations and ontologies: what is written is read, and mistakes name their line."""
+"""Readers of gene sets, annotations and ontologies: what is written is read, and errors name the line."""
 
 import gzip
 import hashlib
@@ -70,7 +70,7 @@ SYMBOL = st.from_regex(r"[A-Z][A-Za-z0-9.-]{0,8}", fullmatch=True)
 GO_ID = st.integers(0, 9_999_999).map("GO:{:07d}".format)
 
 
-def gaf_line(gene="CD3D", term="GO:0000003", evidence="IDA", qualifier="involved_in"):
+def gaf_line(gene="CD3D", term="GO:0000003", go_code="IDA", qualifier="involved_in"):
     columns = [
         "UniProtKB",
         "P0",
@@ -78,7 +78,7 @@ def gaf_line(gene="CD3D", term="GO:0000003", evidence="IDA", qualifier="involved
         qualifier,
         term,
         "PMID:1",
-        evidence,
+        go_code,
         "",
         "P",
         "a name",
@@ -106,7 +106,7 @@ def annotated(tmp_path, ontology, *lines, name="a.gaf.gz"):
     return {one.term: one for one in read_library(write(tmp_path, name, "\n".join(["!gaf-version: 2.2", *lines])), ontology, PANEL)}
 
 
-def test_genes_travel_up_is_a_and_part_of_and_no_other_relation(tmp_path, ontology):
+def test_genes_are_propagated_along_is_a_and_part_of_and_no_other_relation(tmp_path, ontology):
     sets = annotated(tmp_path, ontology, gaf_line("LAT", "GO:0000004"), gaf_line("CD3D", "GO:0000003", "IEA"))
     assert list(sets) == sorted(sets)
     assert {term: set(one.genes) for term, one in sets.items()} == {
@@ -117,11 +117,11 @@ def test_genes_travel_up_is_a_and_part_of_and_no_other_relation(tmp_path, ontolo
     }
 
 
-def test_evidence_codes_travel_with_their_genes(tmp_path, ontology):
+def test_evidence_codes_are_propagated_with_their_genes(tmp_path, ontology):
     lines = [gaf_line("CD3D", "GO:0000003", "IDA"), gaf_line("CD3D", "GO:0000004", "IEA"), gaf_line("LAT", "GO:0000002", "TAS")]
     sets = annotated(tmp_path, ontology, *lines, name="a.gaf")
-    assert sets["GO:0000002"].evidence == {"CD3D": {"IDA", "IEA"}, "LAT": {"TAS"}}
-    assert sets["GO:0000004"].evidence == {"CD3D": {"IEA"}}
+    assert sets["GO:0000002"].go_codes == {"CD3D": {"IDA", "IEA"}, "LAT": {"TAS"}}
+    assert sets["GO:0000004"].go_codes == {"CD3D": {"IEA"}}
 
 
 @pytest.mark.parametrize("qualifier", ["NOT", "NOT|involved_in", "not|acts_upstream_of"])
@@ -130,15 +130,15 @@ def test_not_annotations_are_left_out(tmp_path, ontology, qualifier):
     assert sets["GO:0000003"].genes == sets["GO:0000001"].genes == {"CD3D"}
 
 
-def test_a_function_counts_for_the_process_it_is_part_of_and_is_no_program_itself(tmp_path, ontology):
+def test_a_function_counts_for_the_process_it_is_part_of_and_is_not_a_program_itself(tmp_path, ontology):
     assert set(annotated(tmp_path, ontology, gaf_line(term="GO:0000006"))) == {"GO:0000001", "GO:0000002"}
 
 
-def test_secondary_ids_are_followed_and_dead_ones_are_counted(tmp_path, ontology, caplog):
+def test_secondary_ids_are_followed_and_obsolete_ones_are_counted(tmp_path, ontology, caplog):
     lines = [gaf_line("INS", "GO:0000099"), gaf_line("LAT", "GO:0000007"), gaf_line("LAT", "GO:7777777")]
     sets = annotated(tmp_path, ontology, *lines)
     assert {term: one.genes for term, one in sets.items()} == {"GO:0000001": {"INS"}, "GO:0000002": {"INS"}}
-    assert "2 annotations are to terms that are obsolete or not in the ontology" in caplog.text
+    assert "2 annotations have terms that are obsolete or not in the ontology" in caplog.text
 
 
 def test_genes_off_the_panel_are_left_out(tmp_path, ontology):
@@ -235,52 +235,52 @@ def test_a_short_annotation_names_its_line(tmp_path, number, columns):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("", "there is none"),
-        ("a\tb\tG\nonly a name\n", "line 2: is no name"),
-        ("\t\tG\n", "line 1: is no name"),
-        ("a\t\tG\nb\t\tH,1.0\n", "line 2: 'H,1.0' is no gene symbol"),
+        ("", "sets: the file has none"),
+        ("a\tb\tG\nonly a name\n", "line 2: 'only a name' is not a gene set"),
+        ("\t\tG\n", "line 1: .* is not a gene set. Separate"),
+        ("a\t\tG\nb\t\tH,1.0\n", "line 2: 'H,1.0' is not a gene symbol"),
         ("a\t\tG\nb\t\tG\na\t\tH\n", "line 3: the set a occurs twice"),
     ],
 )
-def test_broken_gene_sets(tmp_path, text, told):
-    with pytest.raises(UserError, match=told):
+def test_broken_gene_sets(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
         read_gmt(write(tmp_path, "l.gmt", text))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("", "no line '!gaf-version: 2.x'"),
-        (gaf_line(), "line 1: no line '!gaf-version: 2.x' stands before it"),
-        ("!gaf-version: 1.0\n" + gaf_line(), "line 2: no line"),
-        ("!gaf-version: 2.2\n" + gaf_line(gene=""), "line 2: lacks its symbol"),
-        ("!gaf-version: 2.2\n" + gaf_line(term="GO:1"), "line 2: lacks its symbol, GO id"),
-        ("!gaf-version: 2.2\n" + gaf_line(evidence=""), "line 2: lacks"),
+        ("", "has no line '!gaf-version: 2.x'"),
+        (gaf_line(), "line 1: the version above it is missing, not 2.x"),
+        ("!gaf-version: 1.0\n" + gaf_line(), "line 2: the version above it is 1.0, not 2.x"),
+        ("!gaf-version: 2.2\n" + gaf_line(gene=""), "line 2: has no symbol"),
+        ("!gaf-version: 2.2\n" + gaf_line(term="GO:1"), "line 2: has no symbol, GO id"),
+        ("!gaf-version: 2.2\n" + gaf_line(go_code=""), "line 2: has no symbol, GO id or evidence code"),
     ],
 )
-def test_broken_annotations(tmp_path, text, told):
-    with pytest.raises(UserError, match=told):
+def test_broken_annotations(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
         list(read_gaf(write(tmp_path, "a.gaf", text)))
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
-        (OBO, "<html></html>", "terms: there is none.*go-basic.obo"),
-        ("name: immunity\n", "", "line 9: the term lacks its id or name"),
+        (OBO, "<html></html>", "terms: the file has none.*go-basic.obo"),
+        ("name: immunity\n", "", "line 9: the term has no id or no name"),
         ("id: GO:0000003", "id: GO:0000002", "line 16: GO:0000002 occurs twice"),
-        ("namespace: biological_process\nalt_id", "namespace\nalt_id", "line 12: 'namespace' is no tag"),
-        ("part_of GO:0000003 !", "part_of", "line 27: .* is no tag with a value"),
-        ("is_a: GO:0000002 {", "is_a: GO:0000007 {", "GO:0000007, above GO:0000003, is no live term"),
-        ("name: immunity", "name: immunity\nis_a: GO:0000004", "is a circle"),
+        ("namespace: biological_process\nalt_id", "namespace\nalt_id", "line 12: 'namespace' is not a tag"),
+        ("part_of GO:0000003 !", "part_of", "line 27: .* is not a tag with a value"),
+        ("is_a: GO:0000002 {", "is_a: GO:0000007 {", "GO:0000007, the parent of GO:0000003, is obsolete or missing"),
+        ("name: immunity", "name: immunity\nis_a: GO:0000004", "the terms .* form a circle"),
     ],
 )
-def test_broken_ontologies(tmp_path, old, new, told):
+def test_broken_ontologies(tmp_path, old, new, message):
     assert old in OBO
     text = OBO.replace(old, new, 1).replace("part_of T cell activation", "part_of")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_obo(write(tmp_path, "go.obo", text))
 
 
@@ -296,5 +296,5 @@ def test_missing_and_cut_files_say_where_to_get_them(tmp_path, ontology):
     cut.write_bytes(gzip.compress(("!gaf-version: 2.2\n" + gaf_line()).encode())[:-12])
     with pytest.raises(UserError, match="cannot be read"):
         list(read_gaf(cut))
-    with pytest.raises(UserError, match=r"no ontology is named.*go-basic.obo"):
+    with pytest.raises(UserError, match=r"programs.ontology: not set, but needed by .*a.gaf.gz.*go-basic.obo"):
         read_library(cut, None, PANEL)

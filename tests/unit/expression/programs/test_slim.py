@@ -1,4 +1,4 @@
-"""Terms are shared among their most specific slim terms; like terms make one programme."""
+"""Terms are shared among their most specific slim terms; similar terms make one program."""
 
 import pytest
 from hypothesis import given, settings
@@ -25,8 +25,8 @@ def ontology(parents=PARENTS, alternatives=None):
     return Ontology([Term(name, name.upper(), PROCESS, above) for name, above in parents.items()], alternatives)
 
 
-def hit(term, p=0.001, genes=("A", "B", "C"), statistic=2.0, evidence=None):
-    return Hit(GeneSet(term, f"name of {term}", frozenset(genes), evidence or {}), statistic, p, p, tuple(genes))
+def hit(term, p=0.001, genes=("A", "B", "C"), statistic=2.0, go_codes=None):
+    return Hit(GeneSet(term, f"name of {term}", frozenset(genes), go_codes or {}), statistic, p, p, tuple(genes))
 
 
 SLIM = frozenset({"immune", "signal", "adhesion"})
@@ -48,7 +48,7 @@ def test_a_more_specific_term_hides_those_above_it():
     )
 
 
-def test_secondary_ids_are_followed_and_strangers_have_no_slim_term():
+def test_secondary_ids_are_followed_and_unknown_terms_have_no_slim_term():
     assert most_specific("old", ontology(alternatives={"old": "t_cell"}), SLIM) == {"immune": 0.5, "signal": 0.5}
     assert most_specific("other", ontology(), SLIM) == most_specific("HALLMARK", ontology(), SLIM) == {}
 
@@ -66,21 +66,21 @@ def test_weights_add_up_to_one_over_an_antichain(edges, chosen):
         assert all(any(one in graph.lineage(best) for best in shares) for one in reached)
 
 
-def test_the_root_and_other_aspects_are_no_slim_terms():
+def test_the_root_and_other_aspects_are_not_slim_terms():
     terms = [Term("root", "", PROCESS), Term("a", "", PROCESS, ("root",)), Term("f", "", "molecular_function", ("root",))]
     assert slim_terms(Ontology(terms)) == {"a"}
 
 
 def test_programs_gather_their_terms():
     hits = [
-        hit("t_cell", 1e-6, ("C", "A", "B"), evidence={"A": frozenset({"IDA"}), "Z": frozenset({"ND"})}),
-        hit("leukocyte", 1e-4, ("A", "D", "B"), evidence={"D": frozenset({"IEA", "TAS"})}),
+        hit("t_cell", 1e-6, ("C", "A", "B"), go_codes={"A": frozenset({"IDA"}), "Z": frozenset({"ND"})}),
+        hit("leukocyte", 1e-4, ("A", "D", "B"), go_codes={"D": frozenset({"IEA", "TAS"})}),
         hit("other", 1e-5),
     ]
     immune, signal = by_slim(hits, ontology(), SLIM)
     assert (immune.slim, immune.name, immune.weight) == ("immune", "IMMUNE", 1.5)
     assert immune.genes == ("C", "A", "B", "D")
-    assert immune.evidence == ("IDA", "IEA", "TAS")
+    assert immune.go_codes == ("IDA", "IEA", "TAS")
     assert [one.gene_set.term for one in immune.hits] == ["t_cell", "leukocyte"]
     assert (signal.slim, signal.weight, signal.genes) == ("signal", 0.5, ("C", "A", "B"))
 
