@@ -1,4 +1,4 @@
-"""What each cluster of a slide looks like, with the evidence, for a person to judge. No cell is labelled by it."""
+"""Propose a label for each cluster of a slide, with the evidence, for a person to review. No cell is labelled by a proposal."""
 
 import csv
 import logging
@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from nuclass_pipeline.config.labeling import ProposalsConfig
-from nuclass_pipeline.expression.counts import match_cells, read_counts
+from nuclass_pipeline.expression.counts import cluster_digests, match_cells, read_counts
 from nuclass_pipeline.io import read_table, whole_file
 from nuclass_pipeline.knowledge.markers import Panel, admissible, read_markers, restrict_to_panel
-from nuclass_pipeline.labeling.overrides import cluster_digests
 from nuclass_pipeline.proposals.annotators import ClusterAnnotator, RulesAnnotator, null_support
-from nuclass_pipeline.proposals.evidence import ClusterEvidence, collect_evidence
-from nuclass_pipeline.proposals.language_model import LanguageAnnotator, LanguageModel, Reader
+from nuclass_pipeline.proposals.collect import collect_evidence
+from nuclass_pipeline.proposals.evidence import ClusterEvidence
+from nuclass_pipeline.proposals.language_model import LanguageAnnotator, LanguageModel, Scorer
 from nuclass_pipeline.proposals.rationale import Writer, explain
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, MARKERS, PROGRAMS
 from nuclass_pipeline.vocabulary import UNRESOLVED
@@ -41,15 +41,20 @@ PROPOSAL_COLUMNS = (
 """Columns of proposals.tsv."""
 
 _SHOWN_MARKERS, _SHOWN_SHARE = 10, 0.01
-_APART = "The evidence does not tell the admissible labels apart."
-_NO_BETTER_THAN_NULL = "The markers support no label better than a marker table dealt at random would."
+_TIE_RATIONALE = "The evidence does not tell the admissible labels apart."
+_WEAK_RATIONALE = "The markers support no label better than a marker table dealt at random would."
 
 
 @dataclass(frozen=True)
 class SlideInputs:
-    """What is known about the clusters of a slide, before it is one record per cluster.
+    """Tables of a slide that the records of its clusters are built from.
 
-    `cells` has the columns `cell_id` and `cluster`, in the order of the counts; the other fields are as for `collect_evidence`.
+    Attributes
+    ----------
+    cells
+        Columns `cell_id` and `cluster`, in the order of the counts.
+    markers, panel, genes, organ, programs, compositions
+        As for `collect_evidence`.
     """
 
     cells: pd.DataFrame
@@ -61,29 +66,39 @@ class SlideInputs:
     compositions: Mapping[str, Mapping[str, float]]
 
     def records(self) -> tuple[ClusterEvidence, ...]:
-        """Make the record of each cluster, the largest first."""
-        return collect_evidence(**self._known(), programs=self.programs, compositions=self.compositions)
+        """Build the record of each cluster, the largest first."""
+        return collect_evidence(**self._shared(), programs=self.programs, compositions=self.compositions)
 
-    def chance(self) -> float:
-        """Give the support that chance reaches once in a hundred."""
-        least = null_support(**self._known())
-        logger.info("support that chance reaches once in a hundred: %.3f", least)
-        return least
+    def null_support(self) -> float:
+        """Compute the support that a label needs, from the permutation null."""
+        min_support = null_support(**self._shared())
+        logger.info("support that the permutation null reaches in 1 %% of clusters: %.3f", min_support)
+        return min_support
 
-    def backwards(self) -> "SlideInputs":
-        """Give the same with the types of the panel in reversed order."""
+    def with_reversed_types(self) -> "SlideInputs":
+        """Return the same inputs with the types of the panel in reversed order."""
         return replace(self, panel=Panel(self.panel.types[::-1], self.panel.weights[:, ::-1]))
 
-    def _known(self) -> dict[str, Any]:
+    def _shared(self) -> dict[str, Any]:
         sizes = self.cells["cluster"].value_counts().to_dict()
         return {"sizes": sizes, "markers": self.markers, "panel": self.panel, "genes": self.genes, "organ": self.organ}
 
 
 class ProposalFiles(TypedDict):
-    """What the clusters of a slide are judged by.
+    """Inputs of the proposals.
 
-    `counts` is `counts.h5ad`; `clusters`, `markers`, `labels` and, if programmes were sought, `programs` are tables of the same slide,
-    `CLUSTERS`, `MARKERS`, `LABELS` and `PROGRAMS`; `knowledge` is the marker table. `organ` decides which labels are admissible.
+    Attributes
+    ----------
+    counts
+        `counts.h5ad` of the slide.
+    clusters, markers, labels
+        Tables `CLUSTERS`, `MARKERS` and `LABELS` of the same slide.
+    knowledge
+        Marker table, such as `config/markers.tsv`.
+    programs
+        Table `PROGRAMS` of the same slide, if the run has a library of gene programs.
+    organ
+        Organ of the slide; it decides which labels are admissible.
     """
 
     counts: Path
@@ -96,11 +111,12 @@ class ProposalFiles(TypedDict):
 
 
 def read_evidence(**files: Unpack[ProposalFiles]) -> SlideInputs:
-    """Read what `propose_labels` and `compare_annotators` judge by."""
+    """Read the inputs of `propose_labels` and `compare_annotators`."""
     organ, programs = files["organ"], files.get("programs")
     cells = read_counts(files["counts"])
     table = match_cells(read_table(files["clusters"], CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, files["clusters"])
-    own = match_cells(read_table(files["labels"], LABELS, ["cell_id", "candidate"]), cells.obs_names, files["labels"])["candidate"]
+    # Candidates and not labels, because an abstention or a person's edit replaces the label, and the candidate stays as measured.
+    candidates = match_cells(read_table(files["labels"], LABELS, ["cell_id", "candidate"]), cells.obs_names, files["labels"])["candidate"]
     genes = list(cells.var_names)
     return SlideInputs(
         cells=table,
@@ -109,7 +125,7 @@ def read_evidence(**files: Unpack[ProposalFiles]) -> SlideInputs:
         genes=genes,
         organ=organ,
         programs=_reliable(programs) if programs else None,
-        compositions=_compositions(table["cluster"], own.fillna(UNRESOLVED)),
+        compositions=_compositions(table["cluster"], candidates.fillna(UNRESOLVED)),
     )
 
 
@@ -119,29 +135,29 @@ def propose_labels(*, config: ProposalsConfig, threads: int, proposals: Path, **
     Parameters
     ----------
     config
-        `annotator`, and the `model` if it needs one.
+        The annotator, and its `model` if it needs one.
     threads
         Threads for a language model.
     proposals
-        Tab-separated text with `COLUMNS`.
+        Tab-separated text with the columns `PROPOSAL_COLUMNS`.
     files
-        What the clusters are judged by.
+        Inputs, as for `read_evidence`.
     """
-    known = read_evidence(**files)
-    least = known.chance()
-    digests = cluster_digests(known.cells)
+    inputs = read_evidence(**files)
+    min_support = inputs.null_support()
+    digests = cluster_digests(inputs.cells)
     annotator, writer = _annotator(config, threads)
-    # In an order that does not depend on what the clusters are called.
-    records = sorted(known.records(), key=lambda record: (-record.n_cells, digests[record.cluster]))
+    # Ties by digest, because the names of clusters are arbitrary and must not change the order.
+    records = sorted(inputs.records(), key=lambda record: (-record.n_cells, digests[record.cluster]))
     _write(
-        [(record.cluster, record.n_cells, digests[record.cluster], *propose(record, annotator, writer, least)) for record in records],
+        [(record.cluster, record.n_cells, digests[record.cluster], *propose(record, annotator, writer, min_support)) for record in records],
         proposals,
     )
 
 
 def _panel(panel: Panel, organ: str, genes: int) -> Panel:
-    """Keep the question open where the panel has no marker of any admissible type: nothing then speaks for any of them."""
     names = admissible(organ)
+    # All types with zero weights, because a record needs labels; without support they tie, and the proposal is Unresolved.
     return panel if panel.types else Panel(names, np.zeros((genes, len(names))))
 
 
@@ -159,19 +175,36 @@ def _annotator(config: ProposalsConfig, threads: int) -> tuple[ClusterAnnotator,
     if config.annotator == "rules":
         return RulesAnnotator(), None
     model = LanguageModel(str(config.model), threads)
-    return LanguageAnnotator(cast(Reader, model)), model
+    return LanguageAnnotator(cast(Scorer, model)), model
 
 
-def propose(evidence: ClusterEvidence, annotator: ClusterAnnotator, writer: Writer | None = None, least: float = 0.0) -> tuple[str, ...]:
-    """Give what `COLUMNS` say of one cluster, from `proposal` on, as text.
+def propose(
+    evidence: ClusterEvidence, annotator: ClusterAnnotator, writer: Writer | None = None, min_support: float = 0.0
+) -> tuple[str, ...]:
+    """Propose the label of one cluster.
 
-    The proposal is the most probable label. It is Unresolved if the next is as probable, as it is where nothing is known, and if its
-    markers support no label by `least`, which chance may reach.
+    The proposal is the most probable label. It is Unresolved if the next is as probable, or if the markers support no label by
+    `min_support`.
+
+    Parameters
+    ----------
+    evidence
+        Record of the cluster.
+    annotator
+        Ranks the admissible labels.
+    writer
+        Language model that writes the rationale; None for a fixed sentence.
+    min_support
+        Support that the best supported label needs, 0 to 1.
+
+    Returns
+    -------
+    The values of `PROPOSAL_COLUMNS` from `proposal` on, as text.
     """
     scores = annotator.rank(evidence)
     ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     (best, log_p), following = ranked[0], ranked[1:2]
-    tied, weak = choose_label(scores) is None, is_weak(evidence, least)
+    tied, weak = choose_label(scores) is None, is_weak(evidence, min_support)
     return (
         UNRESOLVED if tied or weak else best,
         f"{math.exp(log_p):.3f}",
@@ -180,20 +213,21 @@ def propose(evidence: ClusterEvidence, annotator: ClusterAnnotator, writer: Writ
         "; ".join(f"{marker.gene} {marker.log2fc:.1f}" for marker in evidence.markers[:_SHOWN_MARKERS]),
         "" if tied else ", ".join(gene for support in evidence.support if support.label == best for gene in support.genes),
         "; ".join(f"{program.name} (q {program.q:.2g}: {', '.join(program.genes)})" for program in evidence.programs),
-        _APART if tied else _NO_BETTER_THAN_NULL if weak else explain(evidence, best, writer),
+        _TIE_RATIONALE if tied else _WEAK_RATIONALE if weak else explain(evidence, best, writer),
     )
 
 
 def choose_label(scores: Mapping[str, float]) -> str | None:
-    """Give the label with the highest log probability; None where another has the same, as where nothing is known."""
+    """Return the label with the highest log probability; None for a tie, such as without evidence."""
     best = max(scores.values())
-    chosen = [label for label, log_p in scores.items() if best - log_p < 1e-9]
-    return chosen[0] if len(chosen) == 1 else None
+    # 1e-9, because rounding separates log probabilities that are equal by construction, such as a uniform answer's.
+    top_labels = [label for label, log_p in scores.items() if best - log_p < 1e-9]
+    return top_labels[0] if len(top_labels) == 1 else None
 
 
-def is_weak(evidence: ClusterEvidence, least: float) -> bool:
-    """Say whether the markers support no label by `least`."""
-    return max((support.score for support in evidence.support), default=0.0) < least
+def is_weak(evidence: ClusterEvidence, min_support: float) -> bool:
+    """Return whether the markers support no label by `min_support`."""
+    return max((support.score for support in evidence.support), default=0.0) < min_support
 
 
 def _shares(composition: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""Why a cluster has its label, in a sentence or two that cite nothing but its evidence."""
+"""Explain a cluster's label in a sentence or two that cite nothing but its evidence."""
 
 import re
 from collections.abc import Collection
@@ -7,29 +7,30 @@ from typing import Protocol
 from nuclass_pipeline.proposals.evidence import ClusterEvidence
 from nuclass_pipeline.proposals.language_model import describe_evidence
 
+# About two sentences: a sentence that the limit cuts off is dropped.
 _MAX_TOKENS = 96
 _MAX_GENES = 5
 
 
 class Writer(Protocol):
-    """Anything that continues a text."""
+    """A language model that writes text."""
 
-    def write(self, question: str, most_tokens: int) -> str:
-        """Answer a question in at most so many tokens."""
+    def write(self, prompt: str, max_tokens: int) -> str:
+        """Return the answer to a prompt, at most `max_tokens` long."""
 
 
 def explain(evidence: ClusterEvidence, label: str, model: Writer | None = None) -> str:
-    """Say why a cluster has `label`, which was chosen before and cannot change here.
+    """Return the reasons for `label`, which is already chosen and cannot change here.
 
     Parameters
     ----------
     evidence
-        The record the label was chosen from.
+        The record that the label was chosen from.
     label
         One of `evidence.admissible`.
     model
-        Writes the text, of which only sentences that cite the evidence and no other gene are kept. Without a model, or if no
-        sentence is left, the text is a fixed sentence.
+        Language model that writes the text. Only its sentences that cite the evidence and no other gene are kept. Without a model, or
+        if no sentence is left, the text is a fixed sentence.
 
     Raises
     ------
@@ -38,28 +39,30 @@ def explain(evidence: ClusterEvidence, label: str, model: Writer | None = None) 
     """
     if label not in evidence.admissible:
         raise ValueError(f"{label!r} is not admissible")
-    question = f"{describe_evidence(evidence)}\nThe answer is {label}. Say in at most two sentences which of these genes speak for it."
-    kept = grounded(model.write(question, _MAX_TOKENS), evidence) if model else []
+    # After the label and not before it, because the text could otherwise change which label comes out.
+    prompt = f"{describe_evidence(evidence)}\nThe answer is {label}. Say in at most two sentences which of these genes speak for it."
+    kept = grounded(model.write(prompt, _MAX_TOKENS), evidence) if model else []
     return " ".join(kept) or _plain_sentence(evidence, label)
 
 
 def grounded(text: str, evidence: ClusterEvidence) -> list[str]:
-    """Keep the finished sentences that cite at least one gene of the evidence and none besides.
+    """Return the finished sentences of a text that cite at least one gene of the evidence and no other gene.
 
-    What looks like a gene symbol, a word with a digit or two capitals, counts as one, save words of the admissible labels such as NK.
+    A word with a digit or two capitals counts as a gene symbol, except for words of the admissible labels such as NK.
     """
     genes = {gene.upper() for gene in evidence.genes}
-    spared = {word.upper() for label in evidence.admissible for word in re.split(r"[^A-Za-z0-9]+", label)}
+    label_words = {word.upper() for label in evidence.admissible for word in re.split(r"[^A-Za-z0-9]+", label)}
     sentences = re.split(r"(?<=[.!?])\s+", " ".join(text.split()))
-    return [sentence for sentence in sentences if sentence.endswith((".", "!", "?")) and _cites_only(sentence, genes, spared)]
+    return [sentence for sentence in sentences if sentence.endswith((".", "!", "?")) and _cites_only(sentence, genes, label_words)]
 
 
-def _cites_only(sentence: str, genes: Collection[str], spared: Collection[str]) -> bool:
+def _cites_only(sentence: str, genes: Collection[str], label_words: Collection[str]) -> bool:
     cited = set()
     for word in re.findall(r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*", sentence):
+        # The whole word first, because some symbols have a hyphen (HLA-DRA); else "CD3D-positive" cites CD3D.
         whole = word.upper() in genes
-        cited |= {word.upper()} if whole else {part.upper() for part in re.split("[.-]", word) if _looks_like_gene(part)}
-    cited -= set(spared) - set(genes)
+        cited |= {word.upper()} if whole else {piece.upper() for piece in re.split("[.-]", word) if _looks_like_gene(piece)}
+    cited -= set(label_words) - set(genes)
     return bool(cited) and cited <= set(genes)
 
 

@@ -1,4 +1,4 @@
-"""Each part of a proposal is worth what was planted, and an answer counts only if it names an admissible label."""
+"""Each block of evidence has its planted effect, and an answer counts only if it names an admissible label."""
 
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from nuclass_pipeline.proposals.ablation import (
 )
 from nuclass_pipeline.proposals.evidence import BLOCKS, ClusterEvidence, MarkerGene, Program, Support
 from nuclass_pipeline.proposals.language_model import LanguageAnnotator
-from nuclass_pipeline.schemas import ABLATION, TRUTH
+from nuclass_pipeline.schemas import ABLATION, CLUSTERS, MARKERS, TRUTH
 from tests.unit.planted_types import PLANTED_GENES
 from tests.unit.proposals.tiny_language_model import write_model
 
@@ -51,22 +51,22 @@ RECORDS = [record("B_Cell", 10), record("Fibroblast", 20), record("Macrophage", 
 TRUE = {found.cluster: found.support[0].label for found in RECORDS}
 
 
-def compared(records=RECORDS, truth=TRUE, least=0.1, by=None):
-    by = annotator_variants(None) if by is None else by
-    frame = compare_variants(records=records, reordered=records, least=least, truth=truth, variants=by)
+def compared(records=RECORDS, truth=TRUE, min_support=0.1, variants=None):
+    variants = annotator_variants(None) if variants is None else variants
+    frame = compare_variants(records=records, reversed_records=records, min_support=min_support, truth=truth, variants=variants)
     ABLATION.check(frame, "ablation")
     return frame.set_index("evidence")
 
 
-class Scribe:
-    """A model that writes given texts, one question after another."""
+class FixedWriter:
+    """A model that writes given texts, one prompt after another."""
 
     def __init__(self, *texts):
-        self.texts, self.asked = list(texts), []
+        self.texts, self.prompts = list(texts), []
 
-    def write(self, question, most_tokens):
-        self.asked.append(question)
-        return self.texts[len(self.asked) - 1]
+    def write(self, prompt, max_tokens):
+        self.prompts.append(prompt)
+        return self.texts[len(self.prompts) - 1]
 
 
 class FirstOption:
@@ -74,8 +74,8 @@ class FirstOption:
 
     symbols: ClassVar = {letter: ord(letter) for letter in "ABCDEFGH"}
 
-    def encode(self, question):
-        return [*map(ord, question)]
+    def encode(self, prompt):
+        return [*map(ord, prompt)]
 
     def next_log_probs(self, sequences):
         rows = np.full((len(sequences), 128), -np.log(128))
@@ -114,21 +114,21 @@ def test_agreement_by_hand():
     assert (found["agreement"], found["agreement_cells"]) == (pytest.approx(2 / 3), pytest.approx(60 / 90))
 
 
-def test_what_chance_supports_as_well_is_no_proposal():
+def test_a_label_below_the_null_support_is_not_proposed():
     records = [*RECORDS[:3], record("T_Cell", 40, score=0.05)]
     found = compared(records, TRUE | {"of T_Cell": "B_Cell"}).loc["all"]
     assert (found["abstained"], found["agreement"], found["agreement_cells"]) == (1 / 4, 1, 1)
 
 
-def test_chance_is_held_against_the_whole_record():
-    scribe = AnnotatorVariant("llm-score", "free", lambda _: "T_Cell", None)
-    found = compared(least=0.1, by=[scribe])
+def test_the_null_support_is_compared_with_the_whole_record():
+    variant = AnnotatorVariant("llm-score", "free", lambda _: "T_Cell", None)
+    found = compared(min_support=0.1, variants=[variant])
     assert (found["abstained"] == 0).all()
     assert (found["agreement"] == 1 / 4).all()
     assert (found["agreement_cells"] == 40 / 100).all()
 
 
-def test_a_truth_that_is_not_known_is_missing():
+def test_without_truth_the_agreement_is_missing():
     found = compared(truth={})
     assert found["agreement"].isna().all()
     assert found["agreement_cells"].isna().all()
@@ -155,31 +155,31 @@ def test_no_clusters_have_no_shares():
         ("", ""),
     ],
 )
-def test_a_written_answer_counts_by_exact_name(text, label):
-    scribe = Scribe(text)
-    assert free_text(scribe, RECORDS[0]) == label
-    assert "Options:" not in scribe.asked[0]
-    assert "CD3D" in scribe.asked[0]
+def test_free_text_counts_by_exact_name(text, label):
+    writer = FixedWriter(text)
+    assert free_text(writer, RECORDS[0]) == label
+    assert "Options:" not in writer.prompts[0]
+    assert "CD3D" in writer.prompts[0]
 
 
-def test_text_outside_the_set_is_invalid_and_no_proposal():
+def test_text_outside_the_set_is_invalid_and_not_a_proposal():
     texts = ["B cell", "Fibroblasts", "Neuron", "Hepatocyte"]
-    found = compared(by=[AnnotatorVariant("llm-score", "free", partial(free_text, Scribe(*texts * 6)), None)])
+    found = compared(variants=[AnnotatorVariant("llm-score", "free", partial(free_text, FixedWriter(*texts * 6)), None)])
     assert (found["invalid_rate"] == 1 / 2).all()
     assert (found["abstained"] == 1 / 2).all()
     assert (found["agreement"] == 1).all()
     assert found["permutation_stability"].isna().all()
 
 
-def test_a_liking_for_the_first_option_is_unstable_unless_averaged():
+def test_a_preference_for_the_first_option_is_unstable_unless_averaged():
     once, averaged = (
         compared(
-            by=[
+            variants=[
                 AnnotatorVariant(
                     "llm-score",
                     "constrained",
                     partial(top_label, LanguageAnnotator(FirstOption(), rotations)),
-                    partial(top_label, LanguageAnnotator(FirstOption(), rotations, backwards=True)),
+                    partial(top_label, LanguageAnnotator(FirstOption(), rotations, reverse_options=True)),
                 )
             ]
         ).loc["all"]
@@ -190,19 +190,19 @@ def test_a_liking_for_the_first_option_is_unstable_unless_averaged():
     assert averaged[SHARES[:3]].tolist() == [0, 1, 1]
 
 
-def test_a_model_is_asked_each_question_once():
-    class Both(FirstOption, Scribe):
+def test_a_model_gets_each_prompt_once():
+    class Both(FirstOption, FixedWriter):
         pass
 
     model = Both(*["T cell"] * 99)
-    compared([replace(found, programs=()) for found in RECORDS], by=annotator_variants(model))
-    # Without programmes to leave out four questions on each cluster differ, and the one without evidence is common to all clusters.
-    assert len(model.asked) == len(set(model.asked)) == 4 * 4 + 1
+    compared([replace(found, programs=()) for found in RECORDS], variants=annotator_variants(model))
+    # Without programs to leave out, four prompts on each cluster differ, and all clusters share the one without evidence.
+    assert len(model.prompts) == len(set(model.prompts)) == 4 * 4 + 1
 
 
 @pytest.fixture(scope="module")
 def tables(slide, label, tmp_path_factory):
-    """Give the arguments of the stage for the slide with planted types, but for `comparison`."""
+    """Return the arguments of the stage for the slide with planted types, without `ablation`."""
     folder = tmp_path_factory.mktemp("ablation")
     label(folder)
     files = {"counts": slide / "counts.h5ad", "clusters": slide / "clusters.parquet"}
@@ -216,7 +216,7 @@ def tables(slide, label, tmp_path_factory):
 
 @pytest.fixture
 def stage(tables, markers_tsv, tmp_path):
-    """Give a function that runs the stage, with other arguments where they are given."""
+    """Return a function that runs the stage; its arguments replace the usual ones."""
 
     def run(**other):
         compare_annotators(**(tables | {"knowledge": markers_tsv} | other), ablation=tmp_path / "ablation.parquet")
@@ -249,15 +249,27 @@ def test_the_truth_of_a_cluster_is_that_of_its_cells_that_are_not_poor(stage, ta
     sizes = clusters.value_counts()
     assert agreement(wrong) == pytest.approx([6 / 7, 1 - sizes["0"] / sizes.sum()])
     assert agreement(wrong.assign(poor=wrong["poor"] | (inside == "0"))) == [1, 1]
-    # Two labels as common as each other are no truth, although one of them is the proposal.
+    # Two labels that are equally common are not a truth, although one of them is the proposal.
     half = (inside == "0") & (inside.eq("0").cumsum() <= sizes["0"] // 2)
     assert sizes["0"] % 2 == 0
     assert agreement(truth.assign(label=truth["label"].mask(half, "Acinar"), poor=truth["poor"] & (inside != "0"))) == [1, 1]
 
 
-def test_a_language_model_takes_part_if_the_run_file_names_one(stage, tmp_path):
+def keep_clusters(tables, names, folder):
+    """Write the tables with some of the clusters, and return their paths."""
+    clusters, markers = read_table(tables["clusters"], CLUSTERS), read_table(tables["markers"], MARKERS)
+    kept = clusters.assign(cluster=clusters["cluster"].where(clusters["cluster"].isin(names)))
+    write_table(kept, folder / "clusters.parquet", CLUSTERS)
+    write_table(markers[markers["cluster"].isin(names)], folder / "markers.parquet", MARKERS)
+    return {name: folder / f"{name}.parquet" for name in ("clusters", "markers")}
+
+
+def test_a_language_model_takes_part_if_the_run_file_names_one(stage, tables, tmp_path):
     config = ProposalsConfig(model=str(write_model(tmp_path / "model")))
+    # Three of the seven clusters, because a model takes a second for each, and the stage runs twice.
+    stage = partial(stage, **keep_clusters(tables, ["0", "1", "2"], tmp_path))
     found = stage(config=config)
+    assert (found["n"] == 3).all()
     assert found.groupby(["annotator", "answer"]).size().to_dict() == {
         ("llm-score", "constrained"): 6,
         ("llm-score", "free"): 6,

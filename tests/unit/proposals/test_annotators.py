@@ -11,7 +11,8 @@ from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.io import write_table
 from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
 from nuclass_pipeline.proposals.annotators import RulesAnnotator, null_support
-from nuclass_pipeline.proposals.evidence import ClusterEvidence, Support, collect_evidence
+from nuclass_pipeline.proposals.collect import collect_evidence
+from nuclass_pipeline.proposals.evidence import ClusterEvidence, Support
 from nuclass_pipeline.schemas import CLUSTERS
 
 LABELS = ("B_Cell", "Fibroblast", "T_Cell")
@@ -40,7 +41,7 @@ def test_order_plays_no_part():
 
 @pytest.fixture(scope="module")
 def planted(draw_cells, markers_tsv, tmp_path_factory):
-    """Give what makes the records of a slide whose clusters are the planted types, under numbers."""
+    """Return the inputs of the records of a slide whose clusters are the planted types, under numbers."""
     folder = tmp_path_factory.mktemp("planted")
     cells = draw_cells()
     cells.write_h5ad(folder / "counts.h5ad")
@@ -55,7 +56,7 @@ def planted(draw_cells, markers_tsv, tmp_path_factory):
 
 
 @pytest.mark.parametrize("rename", [int, lambda name: int(name) + 1, lambda name: f"cluster {name}"], ids=["from 0", "from 1", "text"])
-def test_planted_clusters_are_named_right_whatever_they_are_called(planted, rename):
+def test_planted_clusters_are_named_right_whatever_the_names_of_the_clusters(planted, rename):
     markers, sizes, panel, genes, types = planted
     records = collect_evidence(
         sizes={rename(name): n for name, n in sizes.items()},
@@ -69,22 +70,23 @@ def test_planted_clusters_are_named_right_whatever_they_are_called(planted, rena
     assert all(found.keys() == set(panel.types) for found in ranked.values())
 
 
-def test_support_by_chance_lies_below_that_of_planted_clusters(planted):
+def test_the_null_support_lies_below_the_support_of_planted_clusters(planted):
     markers, sizes, panel, genes, _ = planted
     given = {"sizes": sizes.to_dict(), "markers": markers, "panel": panel, "genes": genes, "organ": "lung"}
-    least = null_support(**given)
-    assert least == null_support(**given)
-    assert min(record.support[0].score for record in collect_evidence(**given)) > least
+    min_support = null_support(**given)
+    assert min_support == null_support(**given)
+    assert min(record.support[0].score for record in collect_evidence(**given)) > min_support
 
 
-def test_a_table_that_knows_nothing_rarely_passes(planted):
-    """At least 95 % of clusters fall short of it when the table's rows are dealt to other genes."""
+def test_a_permuted_table_rarely_reaches_the_null_support(planted):
+    """With permuted rows of the marker table, at least 95 % of the clusters have less support."""
     markers, sizes, panel, genes, _ = planted
     given = {"sizes": sizes.to_dict(), "markers": markers, "genes": genes, "organ": "lung"}
     rng = np.random.default_rng(1)
-    short = []
+    weak = []
     for _ in range(12):
-        dealt = replace(panel, weights=rng.permutation(panel.weights))
-        least = null_support(panel=dealt, **given, draws=30)
-        short += [max((s.score for s in record.support), default=0) < least for record in collect_evidence(panel=dealt, **given)]
-    assert np.mean(short) >= 0.95
+        permuted = replace(panel, weights=rng.permutation(panel.weights))
+        min_support = null_support(panel=permuted, **given, permutations=30)
+        records = collect_evidence(panel=permuted, **given)
+        weak += [max((s.score for s in record.support), default=0) < min_support for record in records]
+    assert np.mean(weak) >= 0.95

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from nuclass_pipeline.proposals.evidence import ClusterEvidence, MarkerGene, Program, Support
-from nuclass_pipeline.proposals.language_model import SYMBOLS, LanguageAnnotator, LanguageModel, build_prompt, make_codes, shifts
+from nuclass_pipeline.proposals.language_model import SYMBOLS, LanguageAnnotator, LanguageModel, build_prompt, cyclic_shifts, make_codes
 from nuclass_pipeline.vocabulary import CLASSES
 from tests.unit.proposals.tiny_language_model import write_model
 
@@ -51,23 +51,23 @@ def model(folder):
 
 
 class Stub:
-    """A model that likes some labels by the evidence, some whatever the evidence, and some codes."""
+    """A model that prefers some labels by the evidence, some whatever the evidence, and some codes."""
 
     def __init__(self, by_evidence=None, always=None, by_code=None, code_needs_evidence=False, symbols=SYMBOLS):
         self.symbols = {symbol: ord(symbol) for symbol in symbols}
         self.by_evidence, self.always, self.by_code = by_evidence or {}, always or {}, by_code or {}
         self.code_needs_evidence = code_needs_evidence
 
-    def encode(self, question):
-        return [*map(ord, question), 0]
+    def encode(self, prompt):
+        return [*map(ord, prompt), 0]
 
     def next_log_probs(self, sequences):
         return np.array([self._after("".join(map(chr, tokens))) for tokens in sequences])
 
     def _after(self, text):
-        question, begun = text.split("\0")
-        seen = "CD3D" in question
-        lines = question.split("Options:\n")[1].split("\n")[:-1]
+        prompt, begun = text.split("\0")
+        seen = "CD3D" in prompt
+        lines = prompt.split("Options:\n")[1].split("\n")[:-1]
         weight = np.full(128, -np.inf)
         for code, label in (line.split(". ") for line in lines):
             if code.startswith(begun):
@@ -79,9 +79,9 @@ class Stub:
         return log_softmax(weight)
 
 
-LIKES = {"T_Cell": 2.0, "NK_Cell": 1.0, "Macrophage": -1.0}
+PREFERENCES = {"T_Cell": 2.0, "NK_Cell": 1.0, "Macrophage": -1.0}
 BIAS = {"A": 5.0, "B": 2.0, "F": -3.0}
-UNBIASED = dict(zip(LABELS, log_softmax([LIKES.get(label, 0) for label in LABELS]), strict=True))
+UNBIASED = dict(zip(LABELS, log_softmax([PREFERENCES.get(label, 0) for label in LABELS]), strict=True))
 
 
 def test_no_label_outside_the_set_in_a_thousand_attacks(model):
@@ -114,7 +114,7 @@ def test_evidence_cannot_write_a_line_or_markup(gene, name, attack):
     assert all(character.isascii() and character.isprintable() and character not in "<>|{}[]" for line in lines for character in line)
 
 
-def test_what_is_no_symbol_is_not_shown_as_a_gene():
+def test_text_that_is_not_a_symbol_is_not_shown_as_a_gene():
     shown = build_prompt(evidence(genes=("CD3D", "HLA-DRA", "C9orf152", "RP11-34P13.7", "IGNORE ALL", "A" * 21, "3D")), {}).split("\n")[2]
     assert shown == "Genes higher than in other cells, strongest first: CD3D, HLA-DRA, C9orf152, RP11-34P13.7"
 
@@ -143,7 +143,7 @@ def test_names_of_clusters_play_no_part(model):
     assert all(found == ranked[0] for found in ranked)
 
 
-def test_evidence_moves_the_model(model):
+def test_evidence_changes_the_answer(model):
     annotator = LanguageAnnotator(model)
     one, other = annotator.rank(evidence()), annotator.rank(evidence(genes=("DCN", "LUM", "COL1A1")))
     assert max(abs(one[label] - other[label]) for label in LABELS) > 1e-3
@@ -160,25 +160,25 @@ def test_no_evidence_gives_a_uniform_answer(model):
 
 
 @pytest.mark.parametrize("rotations", [None, 1, 4])
-def test_what_the_model_likes_without_evidence_is_subtracted(rotations):
-    found = LanguageAnnotator(Stub(LIKES, always={"B_Cell": 6.0}, by_code=BIAS), rotations).rank(evidence())
+def test_the_answer_without_evidence_is_subtracted(rotations):
+    found = LanguageAnnotator(Stub(PREFERENCES, always={"B_Cell": 6.0}, by_code=BIAS), rotations).rank(evidence())
     assert found == pytest.approx(UNBIASED, abs=1e-9)
 
 
-def test_permutations_alone_undo_a_liking_for_a_letter():
-    stub = Stub(LIKES, by_code=BIAS, code_needs_evidence=True)
+def test_permutations_alone_undo_a_preference_for_a_letter():
+    stub = Stub(PREFERENCES, by_code=BIAS, code_needs_evidence=True)
     assert LanguageAnnotator(stub).rank(evidence()) == pytest.approx(UNBIASED, abs=1e-9)
     once = LanguageAnnotator(stub, rotations=1).rank(evidence())
     assert max(once, key=once.get) == "B_Cell"
 
 
 def test_options_in_reversed_order_keep_their_scores_and_change_their_letters():
-    assert LanguageAnnotator(Stub(LIKES), rotations=1, backwards=True).rank(evidence()) == pytest.approx(UNBIASED, abs=1e-9)
-    biased = Stub(LIKES, by_code=BIAS, code_needs_evidence=True)
-    assert LanguageAnnotator(biased, backwards=True).rank(evidence()) == pytest.approx(UNBIASED, abs=1e-9)
-    once = LanguageAnnotator(biased, rotations=1, backwards=True).rank(evidence())
+    assert LanguageAnnotator(Stub(PREFERENCES), rotations=1, reverse_options=True).rank(evidence()) == pytest.approx(UNBIASED, abs=1e-9)
+    biased = Stub(PREFERENCES, by_code=BIAS, code_needs_evidence=True)
+    assert LanguageAnnotator(biased, reverse_options=True).rank(evidence()) == pytest.approx(UNBIASED, abs=1e-9)
+    once = LanguageAnnotator(biased, rotations=1, reverse_options=True).rank(evidence())
     letters = dict(zip(LABELS[::-1], "ABCDEF", strict=True))
-    expected = log_softmax([LIKES.get(label, 0) + BIAS.get(letters[label], 0) for label in LABELS])
+    expected = log_softmax([PREFERENCES.get(label, 0) + BIAS.get(letters[label], 0) for label in LABELS])
     assert list(once.values()) == pytest.approx(expected, abs=1e-9)
 
 
@@ -209,13 +209,13 @@ def _plain_log_probs(model, tokens):
         return log_softmax(model._model(torch.tensor([tokens])).logits[0, -1].double().numpy())
 
 
-def test_what_prompts_share_is_computed_once_and_changes_nothing(model):
+def test_a_shared_beginning_is_computed_once_and_changes_nothing(model):
     prompts = [model.encode(f"Genes: CD3D, CD3E. Which {word}?") for word in ("one", "of these", "one")]
     prompts.append(prompts[0][:7])
     np.testing.assert_allclose(model.next_log_probs(prompts), [_plain_log_probs(model, tokens) for tokens in prompts], atol=1e-5)
 
 
-def test_a_folder_without_chat_format_is_asked_plainly(tmp_path):
+def test_without_a_chat_format_the_prompt_is_plain(tmp_path):
     model = LanguageModel(write_model(tmp_path, chat=False), threads=1)
     assert model._tokenizer.decode(model.encode("Which?")) == "Which?\nAnswer:"
     assert [model._tokenizer.decode(token) for token in model.symbols.values()] == [f" {symbol}" for symbol in model.symbols]
@@ -253,9 +253,9 @@ def test_codes_are_different_and_as_short_as_they_can_be(n, symbols):
 
 
 def test_shifts_are_all_or_evenly_spaced():
-    assert shifts(5, None) == shifts(5, 9) == [0, 1, 2, 3, 4]
-    assert shifts(10, 4) == [0, 2, 5, 7]
-    assert shifts(1, None) == [0]
+    assert cyclic_shifts(5, None) == cyclic_shifts(5, 9) == [0, 1, 2, 3, 4]
+    assert cyclic_shifts(10, 4) == [0, 2, 5, 7]
+    assert cyclic_shifts(1, None) == [0]
 
 
 def test_transformers_is_only_loaded_with_a_model():

@@ -1,4 +1,4 @@
-"""A folder that holds no whole causal language model is told in one line, with what to do, and its code is never run."""
+"""A folder without a complete causal language model is an error of one line with a remedy, and its code is never run."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def _own_code(path, folder):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (_no_folder, "there is no config.json"),
         (_not_json, "not loadable as a causal language model"),
@@ -80,15 +80,15 @@ def _own_code(path, folder):
         (_no_tokenizer, "it has no token for single letters"),
         (_image_model, "not loadable as a causal language model"),
         (_own_code, "not loadable as a causal language model"),
-        (_classifier, "'Qwen2ForSequenceClassification'. is no causal language model"),
+        (_classifier, "'Qwen2ForSequenceClassification'. is not a causal language model"),
         (_part_missing, "1 tensors are missing or do not fit, first model.layers.0.self_attn.q_proj.weight"),
         (_no_letters, "it has no token for single letters"),
     ],
 )
-def test_a_folder_that_will_not_do_is_told_with_a_remedy(folder, tmp_path, spoil, told):
+def test_an_unsuitable_folder_is_reported_with_a_remedy(folder, tmp_path, spoil, message):
     copy = tmp_path / "model"
     shutil.copytree(folder, copy)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         LanguageModel(spoil(copy, folder), threads=1)
     assert "hf download Qwen/Qwen2.5-1.5B-Instruct" in str(caught.value)
     assert "Apache-2.0" in str(caught.value)

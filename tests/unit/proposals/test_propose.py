@@ -21,7 +21,7 @@ from tests.unit.proposals.tiny_language_model import write_model
 
 @pytest.fixture(scope="module")
 def review(slide, label, tmp_path_factory):
-    """Give a folder with the tables that proposals are made from; every fourth cell has a label of its own."""
+    """Return a folder with the tables that proposals are made from; every fourth cell has another label."""
     folder = tmp_path_factory.mktemp("review")
     labels = label(folder)
     labels.loc[::4, "candidate"] = "Mast_Cell"
@@ -59,19 +59,19 @@ def proposed(review, slide, markers_tsv, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(slide):
-    """Give the planted type of each cluster."""
+    """Return the planted type of each cluster."""
     clusters = pd.read_parquet(slide / "clusters.parquet").set_index("cell_id")["cluster"].dropna()
     planted = ad.read_h5ad(slide / "counts.h5ad").obs["truth"].astype(str)
     return planted[clusters.index].groupby(clusters).agg(lambda types: types.mode()[0])
 
 
-def test_every_planted_cluster_is_proposed_right(proposed, truth):
+def test_every_proposal_is_the_planted_type(proposed, truth):
     assert set(truth) == set(PLANTED_GENES)
     assert dict(zip(proposed["cluster"], proposed["proposal"], strict=True)) == truth.to_dict()
     assert (proposed["n_cells"].diff().dropna() <= 0).all()
 
 
-def test_the_evidence_is_that_of_the_tables(proposed, review, labels):
+def test_the_evidence_shown_is_that_of_the_tables(proposed, review, labels):
     assert list(proposed.columns) == list(PROPOSAL_COLUMNS)
     markers = read_table(review / "markers.parquet", MARKERS)
     for row in proposed.itertuples():
@@ -90,14 +90,14 @@ def test_the_evidence_is_that_of_the_tables(proposed, review, labels):
 def test_names_of_clusters_play_no_part(proposed, review, slide, markers_tsv, tmp_path, rename):
     for name, schema in (("clusters", CLUSTERS), ("markers", MARKERS), ("labels", LABELS)):
         table = read_table(review / f"{name}.parquet", schema)
-        renamed = table["cluster"].map(lambda cluster: rename(int(cluster)), na_action="ignore")
-        write_table(table.assign(cluster=renamed), tmp_path / f"{name}.parquet", schema)
-    again = proposals(tmp_path, slide / "counts.h5ad", markers_tsv, tmp_path)
-    assert list(again["cluster"]) == [rename(int(name)) for name in proposed["cluster"]]
-    pd.testing.assert_frame_equal(again.drop(columns="cluster"), proposed.drop(columns="cluster"))
+        names = table["cluster"].map(lambda cluster: rename(int(cluster)), na_action="ignore")
+        write_table(table.assign(cluster=names), tmp_path / f"{name}.parquet", schema)
+    renamed = proposals(tmp_path, slide / "counts.h5ad", markers_tsv, tmp_path)
+    assert list(renamed["cluster"]) == [rename(int(name)) for name in proposed["cluster"]]
+    pd.testing.assert_frame_equal(renamed.drop(columns="cluster"), proposed.drop(columns="cluster"))
 
 
-def test_programs_are_shown_and_their_absence_is_not_one(review, slide, markers_tsv, tmp_path):
+def test_programs_are_shown_and_their_absence_is_not_shown_as_one(review, slide, markers_tsv, tmp_path):
     empty = {column.name: "" if column.kind == "text" else 0 for column in PROGRAMS.columns}
     rows = [
         {"cluster": "0", "rank": 1, "name": "defence", "q": 0.01, "genes": "CD2;LTB"},
@@ -148,21 +148,21 @@ def test_a_language_model_proposes_admissible_labels_only(review, slide, markers
     assert len(found) == len(PLANTED_GENES)
     assert set(found["proposal"]) <= set(admissible("lung"))
     assert all(row.rationale.startswith(f"{row.proposal}: ") for row in found.itertuples())
-    again = proposals(review, slide / "counts.h5ad", markers_tsv, tmp_path, config)
-    pd.testing.assert_frame_equal(found, again)
+    repeated = proposals(review, slide / "counts.h5ad", markers_tsv, tmp_path, config)
+    pd.testing.assert_frame_equal(found, repeated)
     rules = proposals(review, slide / "counts.h5ad", markers_tsv, tmp_path)
     assert not np.allclose(found["probability"], rules["probability"], atol=0.01)
 
 
-def test_a_table_that_knows_nothing_leaves_clusters_open(review, slide, markers_tsv, tmp_path):
-    """The markers are dealt to other genes of the panel: at least 95 % of the clusters of ten deals are Unresolved."""
+def test_a_permuted_marker_table_leaves_clusters_unresolved(review, slide, markers_tsv, tmp_path):
+    """With the genes of the panel permuted ten times, at least 95 % of the clusters are Unresolved."""
     rows = [line.split("\t") for line in markers_tsv.read_text().splitlines()]
     panel = sorted(ad.read_h5ad(slide / "counts.h5ad").var_names)
     found = []
     for seed in range(10):
-        dealt = dict(zip(panel, np.random.default_rng(seed).permutation(panel), strict=True))
+        permuted = dict(zip(panel, np.random.default_rng(seed).permutation(panel), strict=True))
         knowledge = tmp_path / f"markers{seed}.tsv"
-        knowledge.write_text("".join("\t".join([row[0], dealt.get(row[1], row[1]), *row[2:]]) + "\n" for row in rows))
+        knowledge.write_text("".join("\t".join([row[0], permuted.get(row[1], row[1]), *row[2:]]) + "\n" for row in rows))
         found += list(proposals(review, slide / "counts.h5ad", knowledge, tmp_path)["proposal"])
     assert len(found) == 70
     assert np.mean(np.array(found) == UNRESOLVED) >= 0.95

@@ -21,12 +21,14 @@ RECORD = ClusterEvidence(
 PLAIN = "T_Cell: of its markers, CD3D are up in this cluster (support 0.62)."
 
 
-class Says:
+class FixedWriter:
+    """A language model that always writes the same text."""
+
     def __init__(self, text):
         self.text = text
 
-    def write(self, question, most_tokens):
-        self.question = question
+    def write(self, prompt, max_tokens):
+        self.prompt = prompt
         return self.text
 
 
@@ -49,10 +51,10 @@ class Says:
 )
 def test_only_sentences_about_genes_of_the_evidence_are_kept(text, kept):
     assert grounded(text, RECORD) == kept
-    assert explain(RECORD, "T_Cell", Says(text)) == (" ".join(kept) or PLAIN)
+    assert explain(RECORD, "T_Cell", FixedWriter(text)) == (" ".join(kept) or PLAIN)
 
 
-def test_words_of_labels_are_no_citation():
+def test_a_word_of_a_label_is_not_a_citation():
     record = ClusterEvidence("a", 9, "human", "lung", (), (), (), {}, ("MAST_Cell",))
     assert grounded("MAST is up.", record) == []
 
@@ -62,13 +64,13 @@ def test_without_a_model_the_sentence_is_fixed():
     assert explain(RECORD, "B_Cell") == "B_Cell: none of its markers is up in this cluster."
 
 
-def test_the_label_is_told_and_not_asked_for():
-    model = Says("It is a B cell. CD3D is up.")
+def test_the_prompt_contains_the_label_and_the_text_cannot_change_it():
+    model = FixedWriter("It is a B cell. CD3D is up.")
     assert explain(RECORD, "T_Cell", model) == "CD3D is up."
-    assert "The answer is T_Cell." in model.question
+    assert "The answer is T_Cell." in model.prompt
     with pytest.raises(ValueError, match="'Neuron' is not admissible"):
         explain(RECORD, "Neuron", model)
 
 
-def test_a_model_that_knows_nothing_gives_the_fixed_sentence(tmp_path):
+def test_with_random_weights_the_sentence_is_fixed(tmp_path):
     assert explain(RECORD, "T_Cell", LanguageModel(write_model(tmp_path), threads=1)) == PLAIN

@@ -15,7 +15,7 @@ CORPUS = (
 
 
 def write_tokenizer(folder: Path, chat: bool = True, letters: str = string.ascii_letters + string.digits) -> int:
-    """Write a byte-level BPE tokenizer, and give the size of its vocabulary; other letters than `letters` are unknown to it."""
+    """Write a byte-level BPE tokenizer and return the size of its vocabulary; letters that are not in `letters` are unknown to it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

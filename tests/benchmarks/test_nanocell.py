@@ -1,14 +1,22 @@
-"""The public tool's arithmetic, against figures of the tool itself: 23 clusters of one tissue array, as printed."""
+"""The public tool's arithmetic agrees with its own output on 23 clusters of one tissue array, and a slide is compared by hand."""
+
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuclass_pipeline.proposals import nanocell
+from benchmarks import nanocell
+from nuclass_pipeline.io import write_table
+from nuclass_pipeline.knowledge.markers import TYPES, Marker, read_markers
+from nuclass_pipeline.proposals.propose import PROPOSAL_COLUMNS
+from nuclass_pipeline.schemas import CLUSTERS, MARKERS, TRUTH
+from tests import ROOT
 
 # cluster, cells, status, reason, confidence, best label and score, second label and score, coverage, margin, entropy
-CLUSTERS = """
+PUBLISHED = """
 1 29921 HIGH accepted .7121|t cell 5.660721|b cell 3.681732|1.00 .3496 1.3200
 2 16679 AMBIGUOUS small_margin .5679|cholangiocyte 5.068786|basal cell 4.771368|1.00 .0587 1.4845
 3 12309 MEDIUM accepted .5898|adipocyte 5.815912|normal cell 4.385517|0.60 .2459 1.1893
@@ -33,9 +41,9 @@ CLUSTERS = """
 22 3723 AMBIGUOUS high_entropy .5656|basal cell 4.264682|normal cell 3.376882|1.00 .2082 2.3004
 23 1886 AMBIGUOUS small_margin .4128|acinar cell 2.803832|normal cell 2.612144|1.00 .0684 1.9940
 """
-# Two runs of the tool's language model: evidence from programmes, and from markers.
+# Two runs of the tool's language model: evidence from gene programs, and from markers.
 LABELS = {
-    "programmes": """T Cell|CHOL|Hepatocyte|CHOL|Hepatocyte|Macrophage/Monocyte|CHOL|CHOL|CHOL|Hepatocyte|Hepatocyte|CHOL|T Cell|None
+    "programs": """T Cell|CHOL|Hepatocyte|CHOL|Hepatocyte|Macrophage/Monocyte|CHOL|CHOL|CHOL|Hepatocyte|Hepatocyte|CHOL|T Cell|None
         |Mesenchymal progenitors|Hepatocyte|Hepatocyte|CHOL|Stroma|Hepatocyte|CHOL|Hepatocyte|Macrophage / Monocyte""",
     "markers": """T Cell|Ambiguous|Hepatocyte|CHOL|Ambiguous|Fibroblast / Stroma|Hematopoietic stem cells|Hepatocyte|Ambiguous
         |Epithelial cells|Hepatocyte|Hepatocyte|CHOL|Hepatocyte|Neuron|Ambiguous|Epithelial Cells|Fibroblast / Stroma|Hepatocyte
@@ -54,7 +62,7 @@ def parse(line):
     return (int(cluster), int(cells), status, reason, float(value), best, float(s1), other, float(s2), coverage, margin, entropy)
 
 
-ROWS = [parse(line) for line in CLUSTERS.strip().splitlines()]
+ROWS = [parse(line) for line in PUBLISHED.strip().splitlines()]
 CELLS = [row[1] for row in ROWS]
 
 
@@ -94,28 +102,28 @@ def test_clusters_counted_from_zero_lose_one_that_was_high():
 
 
 @pytest.mark.parametrize(
-    ("labels", "least", "first", "kept"),
+    ("labels", "min_confidence", "first", "kept"),
     [
-        ("programmes", 0.0, 34.00, 100),
-        ("programmes", nanocell.MODERATE, 39.28, 86.6),
-        ("programmes", nanocell.HIGH, 49.42, 51.1),
+        ("programs", 0.0, 34.00, 100),
+        ("programs", nanocell.MODERATE, 39.28, 86.6),
+        ("programs", nanocell.HIGH, 49.42, 51.1),
         ("markers", 0.0, 42.16, 100),
         ("markers", nanocell.MODERATE, 43.40, 86.6),
         ("markers", nanocell.HIGH, 65.91, 51.1),
     ],
 )
-def test_agreement_with_the_first_candidate(labels, least, first, kept):
-    chosen = [i for i, row in enumerate(ROWS) if decision(row).confidence >= least]
-    cells = [CELLS[i] for i in chosen]
-    candidates = [(ROWS[i][5], ROWS[i][7]) for i in chosen]
-    found = nanocell.agreement([LABELS[labels][i] for i in chosen], candidates, cells, 1)
+def test_agreement_with_the_first_candidate(labels, min_confidence, first, kept):
+    rows = [i for i, row in enumerate(ROWS) if decision(row).confidence >= min_confidence]
+    cells = [CELLS[i] for i in rows]
+    candidates = [(ROWS[i][5], ROWS[i][7]) for i in rows]
+    found = nanocell.agreement([LABELS[labels][i] for i in rows], candidates, cells, 1)
     assert 100 * found == pytest.approx(first, abs=0.005)
     assert 100 * sum(cells) / sum(CELLS) == pytest.approx(kept, abs=0.05)
 
 
 def test_agreement_with_labels_one_cluster_off():
     candidates = [(row[5], row[7]) for row in ROWS]
-    found = nanocell.agreement(["", *LABELS["programmes"][:-1]], candidates, CELLS, 1)
+    found = nanocell.agreement(["", *LABELS["programs"][:-1]], candidates, CELLS, 1)
     assert 100 * found == pytest.approx(7.98, abs=0.005)
 
 
@@ -125,7 +133,7 @@ def test_agreement_grows_with_the_candidates_allowed():
 
 
 def test_the_two_label_files_agree_on_five_clusters():
-    pairs = zip(LABELS["programmes"], LABELS["markers"], strict=True)
+    pairs = zip(LABELS["programs"], LABELS["markers"], strict=True)
     assert [i for i, (a, b) in enumerate(pairs, start=1) if a == b] == [1, 3, 4, 11, 20]
 
 
@@ -163,7 +171,7 @@ def test_a_cluster_from_its_scores():
     scores = {"t cell": 3.0, "b cell": 1.0, "mast cell": 1.0}
     p = np.exp([3, 1, 1]) / np.exp([3, 1, 1]).sum()
     entropy = -(p * np.log(p)).sum()
-    found = nanocell.judge_cluster(scores, 0.7)
+    found = nanocell.decide_cluster(scores, 0.7)
     expected = (0.45 * 3 / 4 + 0.25 + 0.2 * 0.45 / 0.75) * (1 - 0.25 * (entropy - 0.5) / 1.5)
     assert found == nanocell.Decision("HIGH" if expected >= 0.7 else "MEDIUM", "accepted", pytest.approx(expected))
     assert nanocell.rank(scores) == ["t cell", "b cell", "mast cell"]
@@ -184,7 +192,7 @@ def test_a_cluster_from_its_scores():
     ],
 )
 def test_the_first_objection_counts(scores, coverage, status, reason):
-    found = nanocell.judge_cluster(scores, coverage)
+    found = nanocell.decide_cluster(scores, coverage)
     assert (found.status, found.reason) == (status, reason)
     assert (found.confidence == 0) == (status == "UNRESOLVED")
 
@@ -197,7 +205,7 @@ def test_confidence_never_exceeds_nine_tenths(first, gap, coverage, entropy):
     assert nanocell.tier(value) == ("High" if value >= 0.7 else "Moderate" if value >= 0.5 else "Low")
 
 
-def test_tiers_admit_again_what_the_decision_rejected():
+def test_tiers_admit_clusters_that_the_decision_rejected():
     rejected = [row[0] for row in ROWS if decision(row).status == "AMBIGUOUS" and nanocell.tier(decision(row).confidence) == "High"]
     assert rejected == [11]
 
@@ -224,7 +232,7 @@ def test_keys_of_labels(label, key):
         ("B cell", "immune", {"immune": 0.1, "other": 0.9}, (0.5, 2, 0.4, "slim_inconsistent")),
         ("Mast cell", "immune", {"immune": 0.1}, (0.25, 3, 0.2125, "weak")),
         ("Neuron", "immune", {"immune": 1.0}, (0.0, -1, 0.25, "not_in_candidates")),
-        # Without programmes all mass is on "other", and an abstention earns a quarter.
+        # Without gene programs all mass is on "other", and an abstention earns a quarter.
         ("Ambiguous", "other", {"other": 1.0}, (0.0, -1, 0.25, "not_in_candidates")),
         ("B cell", "other", {}, (0.5, 2, 0.375, "ok")),
     ],
@@ -232,3 +240,92 @@ def test_keys_of_labels(label, key):
 def test_audit_of_a_label(label, lineage, signal, expected):
     found = nanocell.audit(label, {"t cell": 3.0, "b cell": 2.0, "mast cell": 1.0}, lineage, signal)
     assert (found.support, found.rank, found.combined, found.flag) == (expected[0], expected[1], pytest.approx(expected[2]), expected[3])
+
+
+def test_types_have_different_keys():
+    assert len({nanocell.canonical(name) for name in TYPES}) == len(TYPES)
+
+
+def test_a_gene_has_its_heaviest_type_in_the_organ_and_the_first_of_a_tie():
+    lung, breast = frozenset({"lung"}), frozenset({"breast"})
+    rows = [
+        ("B_Cell", "A", 1, lung),
+        ("T_Cell", "A", 3, lung),
+        ("NK_Cell", "A", 3, lung),
+        ("Mast_Cell", "A", 2, lung),
+        ("T_Cell", "B", 1, breast),
+        ("T_Cell", "C", -2, lung),
+        ("Hepatocyte", "D", 3, lung),
+        ("NK_Cell", "D", 1, lung),
+    ]
+    found = nanocell.gene_labels([Marker(*row, "x") for row in rows], "lung")
+    assert found == {"A": "T_Cell", "D": "NK_Cell"}
+
+
+def marker_rows(cluster, *rows):
+    frame = pd.DataFrame(rows, columns=["gene", "log2fc", "fraction_in", "fraction_out", "p_adjusted"])
+    return frame.assign(cluster=cluster, rank=range(1, len(rows) + 1), score=1.0)
+
+
+def test_published_scores_by_hand():
+    rows = marker_rows("0", ("CD3D", 2.5, 0.5, 0.0, 1e-6), ("CD19", 1.25, 0.25, 0.0, 0.0), ("XYZ", 9.0, 1.0, 0.0, 1e-6))
+    scores, coverage = nanocell.published_scores(rows, {"CD3D": "T_Cell", "CD19": "B_Cell"})
+    # Without gene programs all scores grow by 5 %, and a p value of 0 adds nothing.
+    assert scores == pytest.approx({"t cell": 1.05 * 3.25, "b cell": 1.05 * (0.75 + 0.5)})
+    assert coverage == pytest.approx(2 / 3)
+    assert nanocell.published_scores(rows[:0], {}) == ({}, 0)
+
+
+def test_twenty_markers_count_by_p_value_and_then_fold_change():
+    rows = [*((f"G{i}", 2.5, 0.5, 0.0, 1e-6) for i in range(19)), ("LOW", 1.0, 0.5, 0.0, 1e-6), ("P", 5.0, 0.5, 0.0, 1e-5)]
+    rows.append(("UP", 3.0, 0.5, 0.0, 1e-6))
+    labels = {"LOW": "T_Cell", "P": "B_Cell", "UP": "NK_Cell"}
+    scores, coverage = nanocell.published_scores(marker_rows("0", *rows), labels)
+    assert list(scores) == ["nk cell"]
+    assert coverage == pytest.approx(1 / 20)
+
+
+@pytest.fixture
+def slide(tmp_path):
+    """Return the folder of a slide with three clusters: T cells that both rules name, B cells, and cells without a marker."""
+    genes = {"0": ("CD3D", "CD3E", "CD3G", "TRAC"), "1": ("CD3D", "CD3E", "CD3G")}
+    markers = pd.concat([marker_rows(name, *((gene, 2.5, 0.6, 0.0, 1e-6) for gene in listed)) for name, listed in genes.items()])
+    write_table(markers, tmp_path / "markers.parquet", MARKERS)
+    clusters = ["0"] * 5 + ["1"] * 3 + ["2"] * 2 + [None]
+    cells = pd.DataFrame({"cell_id": [f"c{i}" for i in range(11)], "cluster": clusters, "umap_1": 0.0, "umap_2": 0.0})
+    write_table(cells, tmp_path / "clusters.parquet", CLUSTERS)
+    labels = ["T_Cell"] * 5 + ["B_Cell"] * 3 + ["Mast_Cell", "Acinar", "T_Cell"]
+    truth = pd.DataFrame({"cell_id": cells["cell_id"], "label": labels, "niche": "x", "poor": False})
+    write_table(truth, tmp_path / "truth.parquet", TRUTH)
+    empty = dict.fromkeys(PROPOSAL_COLUMNS, "")
+    rows = [("0", 5, "T_Cell", 0.9), ("1", 3, "B_Cell", 0.5), ("2", 2, "Unresolved", 0.1)]
+    named = [empty | dict(zip(("cluster", "n_cells", "proposal", "probability"), row, strict=True)) for row in rows]
+    pd.DataFrame(named).to_csv(tmp_path / "proposals.tsv", sep="\t", index=False)
+    return tmp_path
+
+
+def test_a_slide_is_compared_cluster_by_cluster(slide):
+    found = nanocell.compare_slide(slide, "lung", ROOT / "config/markers.tsv", slide / "truth.parquet").set_index("cluster")
+    assert nanocell.gene_labels(read_markers(ROOT / "config/markers.tsv"), "lung")["CD3D"] == "T_Cell"
+    assert found["truth"].tolist() == ["T_Cell", "B_Cell", ""]
+    assert found["published"].tolist() == ["T_Cell", "T_Cell", ""]
+    assert found["status"].tolist() == ["HIGH", "HIGH", "UNRESOLVED"]
+    # One label alone has margin 1 and entropy 0, and all markers have it: the highest confidence there is.
+    assert found["confidence"].tolist() == pytest.approx([0.9, 0.9, 0])
+    assert found["tier"].tolist() == ["High", "High", "Low"]
+    assert found["rank of ours"].tolist() == [1, -1, -1]
+    rows = {row[0]: row[1:] for row in nanocell.truth_rows(found)}
+    assert rows["our proposals"] == ("2 of 2", "2 of 2", "1.000", "1.000")
+    assert rows["published, accepted"] == rows["published, best label"] == ("2 of 2", "1 of 2", "1.000", "0.625")
+    shares = {row[0]: row[1:] for row in nanocell.self_consistency_rows(found)}
+    assert shares["all"] == ("10", *["0.500"] * 4)
+    assert shares["High"] == ("8", *["0.625"] * 4)
+
+
+def test_the_benchmark_prints_three_tables(slide, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["nanocell.py", str(slide), "--organ", "lung", "--truth", str(slide / "truth.parquet")])
+    nanocell.main()
+    printed = capsys.readouterr().out
+    assert all(title in printed for title in ("the published decisions", "Agreement with the truth", "first published candidates"))
+    assert "0.900" in printed
+    assert "0.625" in printed
