@@ -1,9 +1,9 @@
-"""Path local on real H&E with expert labels (NuCLS): leave-images-out macro-F1 against two baselines.
+"""The local path on real H&E with expert labels (NuCLS): leave-images-out macro-F1 against two baselines.
 
     python benchmarks/nucls_local.py [--folds 5] [--epochs 30]
 
-The crops of `he_nucls` become one trio per image; training goes through the ordinary stages. The baselines are the majority
-class, and logistic regression on the colour histogram of the 16 µm around the nucleus.
+Each image of `he_nucls` becomes a patch dataset, which passes through the ordinary stages. The baselines are the majority class,
+and logistic regression on the colour histogram of the 16 µm around the nucleus.
 """
 
 import argparse
@@ -34,19 +34,20 @@ from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.models.local import restore_local
 from nuclass_pipeline.schemas import LABELS, SPLIT
 from nuclass_pipeline.train.cell_task import as_float
-from nuclass_pipeline.train.dataset import resize
 from nuclass_pipeline.train.local import train_local
+from nuclass_pipeline.train.patch_reader import resize
 from nuclass_pipeline.vocabulary import ORGANS
 
 DATA = Path(os.environ.get("NUCLASS_TEST_DATA", Path(__file__).parents[2] / "shared/data")) / "he_nucls"
 NATIVE_MPP = 0.2
 CLASSES = {0: "Epithelial_Malignant", 1: "Fibroblast", 2: "T_Cell"}
 CONFIG = ImageConfig()
+# 16 µm: the nucleus and what touches it, because the colours of the whole crop are those of its neighbours.
 NUCLEUS_PX = 64
 
 
 def make_trio(image: Path, folder: Path) -> None:
-    """Write the trio of one image: every expert nucleus with a class of ours, in crops at 0.25 µm/px."""
+    """Write the patch dataset of one image: every nucleus with a label of `CLASSES`, in patches at 0.25 µm/px."""
     folder.mkdir()
     pixels = Image.open(image).convert("RGB")
     scale = NATIVE_MPP / CONFIG.mpp
@@ -70,7 +71,7 @@ def make_trio(image: Path, folder: Path) -> None:
 
 
 def enter(trio: Path, target: Path, label_map: Path) -> None:
-    """Bring a trio into the chain."""
+    """Import a patch dataset as the workflow does."""
     target.mkdir()
     import_trio(
         annotations=trio / "annotations.json",
@@ -85,14 +86,14 @@ def enter(trio: Path, target: Path, label_map: Path) -> None:
     )
 
 
-def assign(target: Path, part: str) -> None:
-    """Put all cells of an image into one part."""
+def assign(target: Path, subset: str) -> None:
+    """Assign all cells of an image to one subset of the split."""
     ids = read_table(target / "labels.parquet", LABELS)["cell_id"]
-    write_table(pd.DataFrame({"cell_id": ids, "part": part, "block": target.name}), target / "split.parquet", SPLIT)
+    write_table(pd.DataFrame({"cell_id": ids, "part": subset, "block": target.name}), target / "split.parquet", SPLIT)
 
 
 def predict_local(checkpoint: Path, target: Path) -> np.ndarray:
-    """Return the class names that path local gives the cells of an image."""
+    """Return the classes (N,) that the local path predicts for the cells of an image."""
     model, meta = restore_local(checkpoint)
     model.eval()
     with open_patches(target / "patches_224x224.h5") as file:
@@ -104,7 +105,7 @@ def predict_local(checkpoint: Path, target: Path) -> np.ndarray:
 
 
 def histograms(target: Path) -> np.ndarray:
-    """Return an 8-bin histogram per colour of the nucleus's surroundings, (N, 24)."""
+    """Return a histogram of each colour around each nucleus, 8 bins each, (N, 24)."""
     low = (LOCAL_PX - NUCLEUS_PX) // 2
     with open_patches(target / "patches_224x224.h5") as file:
         crops = [file["images"][row][low:-low, low:-low] for row in range(len(file["keys"]))]
@@ -112,8 +113,9 @@ def histograms(target: Path) -> np.ndarray:
 
 
 def run_fold(targets: list[Path], held: set[str], epochs: int, folder: Path) -> pd.DataFrame:
-    """Train on all images but `held` and return truth and predictions for those."""
+    """Train on all images but `held`, and return truth and predictions of these."""
     train = [target for target in targets if target.name not in held]
+    # Whole images for validation, because crops of one image overlap.
     for number, target in enumerate(train):
         assign(target, "val" if number % 4 == 0 else "train")
     rate = {"lr_backbone": 2e-3, "lr_head": 2e-3, "layer_decay": 1, "weight_decay": 0.02, "warmup_steps": 10, "schedule": "cosine"}
@@ -150,7 +152,7 @@ def run_fold(targets: list[Path], held: set[str], epochs: int, folder: Path) -> 
                 "truth": truth[t],
                 "majority": majority,
                 "colour histogram": colors.predict(histograms(t)),
-                "path local": predict_local(folder / "best.ckpt", t),
+                "local path": predict_local(folder / "best.ckpt", t),
             }
         )
         for t in tests
@@ -176,7 +178,7 @@ def main() -> None:
         folds = [{target.name for target in targets[fold :: options.folds]} for fold in range(options.folds)]
         results = pd.concat([run_fold(targets, held, options.epochs, folder / f"fold-{i}") for i, held in enumerate(folds)])
     table = Table("model", "macro-F1", "accuracy", title=f"{len(results)} nuclei, {len(images)} images, {options.folds} folds by image")
-    for name in ("majority", "colour histogram", "path local"):
+    for name in ("majority", "colour histogram", "local path"):
         score = f1_score(results["truth"], results[name], average="macro", zero_division=0)
         table.add_row(name, f"{score:.3f}", f"{(results['truth'] == results[name]).mean():.3f}")
     Console().print(table)

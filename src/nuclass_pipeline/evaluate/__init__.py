@@ -1,1 +1,1 @@
-"""Scores, calibration, comparison and explanation of the trained models."""
+"""Predictions of the trained models, their calibration, scores, comparison and explanation."""

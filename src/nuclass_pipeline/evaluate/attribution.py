@@ -1,4 +1,4 @@
-"""Where in the image the evidence for a prediction lies, for a few cells per slide.
+"""Maps of the image regions behind a prediction, for a few cells per slide.
 
 Gradient-weighted class activation (Grad-CAM, Selvaraju et al. 2017, arXiv 1610.02391) on each encoder's last spatial map.
 """
@@ -7,7 +7,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require, write_table
+from nuclass_pipeline.io import open_h5, write_table
 from nuclass_pipeline.schemas import ATTRIBUTION
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from nuclass_pipeline.models.local import LocalClassifier
     from nuclass_pipeline.train.dataset import CellBatch
 
+# Without `train` and `gate`, because a map should show what the models do on cells that no weight was fitted to.
 EXPLAINED_SUBSETS = ("val", "heldout")
 
 
@@ -45,34 +45,36 @@ def explain_cells(
     device: str,
     attribution: Path,
 ) -> None:
-    """Write maps of both paths for some validation or held-out cells of a slide, spread over its classes.
+    """Write maps of both paths for some validation or held-out cells of a slide, spread evenly over its labels.
 
     Parameters
     ----------
     patches, contexts, labels, split, organ, slide
-        Windows, tables, organ and name of the slide; `contexts` holds windows also where the context encoder is frozen.
+        Patch files, tables, organ and name of the slide; `contexts` holds windows even if the context encoder is frozen.
     local, global_
-        Checkpoints.
-    config, seed
-        How many cells, and which.
+        Checkpoints of the local and the global path.
+    config
+        Number of cells.
+    seed
+        Seed of their choice.
     device
-        Device to run on.
+        `cpu` or `cuda`.
     attribution
-        What is written.
+        Table with two rows per cell, one for each path: predicted class, image (PNG) and map.
 
     Raises
     ------
     UserError
-        If a file is unfit, or the weights of a frozen context encoder are missing.
+        If a file is missing or broken, or the weights of a frozen context encoder are missing.
     """
     from nuclass_pipeline.train.dataset import SlideFiles
     from nuclass_pipeline.train.features import open_cells, restore_classifiers
 
-    (narrow, wide), meta = restore_classifiers(local, global_)
-    if wide.encoder is None and meta.global_ is not None:
-        wide.encoder = frozen_encoder(meta.global_.context)
+    (local_model, global_model), meta = restore_classifiers(local, global_)
+    if global_model.encoder is None and meta.global_ is not None:
+        global_model.encoder = frozen_encoder(meta.global_.context)
     dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EXPLAINED_SUBSETS)
-    explainer = Explainer(narrow.to(device), wide.to(device), meta.classes, device)
+    explainer = Explainer(local_model.to(device), global_model.to(device), meta.classes, device)
     sides_um = [field_px(path) * meta.mpp for path in (patches, contexts)]
     ids, names = (dataset.cells[column].tolist() for column in ("cell_id", "label"))
     rows = [
@@ -84,7 +86,7 @@ def explain_cells(
 
 
 def choose_cells(labels: "pd.Series[str]", count: int, seed: int) -> list[int]:
-    """Return up to `count` positions, spread evenly over the labels (all but Unresolved) and random within them."""
+    """Return up to `count` positions in `labels`, spread evenly over all labels but Unresolved, and random within each."""
     order = np.random.default_rng(seed).permutation(len(labels))
     shuffled = labels.iloc[order]
     turn = shuffled.groupby(shuffled).cumcount()
@@ -93,27 +95,30 @@ def choose_cells(labels: "pd.Series[str]", count: int, seed: int) -> list[int]:
 
 
 class Explainer:
-    """Both paths, ready to point at their evidence.
+    """Both paths with the method to explain a cell.
 
     Parameters
     ----------
     local, global_
-        The paths in inference mode, the latter with its context encoder.
+        The paths in evaluation mode, the latter with its context encoder.
     classes
-        Names of the columns.
+        Class names, in the order of the logits.
     device
-        Where they are.
+        Device of the paths.
     """
 
     def __init__(self, local: "LocalClassifier", global_: "GlobalClassifier", classes: tuple[str, ...], device: str) -> None:
         self.local, self.global_, self.classes, self.device = local, global_, classes, device
 
     def explain(self, batch: "CellBatch") -> list[dict[str, Any]]:
-        """Return predicted class, model, PNG and heat of path local on the crop and of path global on the context of one cell."""
+        """Return two rows for a batch of one cell: the local path on the crop, the global path on the context.
+
+        Each holds `model`, `image` (PNG), `predicted` and `heat`, the map row by row.
+        """
         from nuclass_pipeline.train.cell_task import as_float
 
         if batch.context is None:
-            raise ValueError("path global needs a context")
+            raise ValueError("the global path needs a context")
         image, context, organ = as_float(batch.image).to(self.device), as_float(batch.context).to(self.device), batch.organ.to(self.device)
         local, global_ = self._local(image, organ), self._global(image, context, organ)
         return [
@@ -122,18 +127,19 @@ class Explainer:
         ]
 
     def _local(self, image: "Tensor", organ: "Tensor") -> dict[str, Any]:
+        # Gradients of the input, because a frozen encoder would else build no graph back to its map.
         vector, grid = self.local.backbone.trace(image.requires_grad_())
-        return self._evidence(self.local.classify(vector, organ).logits, grid)
+        return self._explained(self.local.classify(vector, organ).logits, grid)
 
     def _global(self, image: "Tensor", context: "Tensor", organ: "Tensor") -> dict[str, Any]:
         if self.global_.encoder is None:
-            raise ValueError("path global lacks its context encoder")
+            raise ValueError("the global path has no context encoder")
         vector, grid = self.global_.encoder.trace(context.requires_grad_())
-        return self._evidence(self.global_.classify(self.global_.local(image, organ), vector).logits, grid)
+        return self._explained(self.global_.classify(self.global_.local(image, organ), vector).logits, grid)
 
-    def _evidence(self, logits: "Tensor", grid: "Tensor") -> dict[str, Any]:
-        best = int(logits.argmax())
-        return {"predicted": self.classes[best], "heat": grad_cam(logits[0, best], grid).ravel().tolist()}
+    def _explained(self, logits: "Tensor", grid: "Tensor") -> dict[str, Any]:
+        top = int(logits.argmax())
+        return {"predicted": self.classes[top], "heat": grad_cam(logits[0, top], grid).ravel().tolist()}
 
 
 def grad_cam(score: "Tensor", grid: "Tensor") -> NDArray[np.float32]:
@@ -148,7 +154,7 @@ def grad_cam(score: "Tensor", grid: "Tensor") -> NDArray[np.float32]:
 
 
 def frozen_encoder(config: BackboneConfig) -> "Encoder":
-    """Build a context encoder that is not part of the checkpoint."""
+    """Build a context encoder that is not part of the checkpoint, in evaluation mode."""
     from nuclass_pipeline.models.backbones import build_backbone
 
     return build_backbone(config.model_copy(update={"gradient_checkpointing": False})).eval()
@@ -160,16 +166,16 @@ def field_px(path: Path) -> int:
     Raises
     ------
     UserError
-        If it holds features instead.
+        If the file is missing, broken or holds no images.
     """
-    with h5py.File(require(path), "r") as file:
+    with open_h5(path) as file:
         if "images" not in file:
-            raise UserError(path, "images", "the dataset is missing", "Maps are drawn over images: give the patch file.")
+            raise UserError(path, "images", "the dataset is missing", "Name the patch file: maps are drawn over its images.")
         return int(file["images"].shape[1])
 
 
 def to_png(image: "Tensor") -> bytes:
-    """Encode an image (3, S, S) uint8."""
+    """Return an image (3, S, S) uint8 as PNG."""
     from PIL import Image
 
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Resampling of spatial blocks: neighbouring cells are not independent, so blocks are drawn and not cells."""
+"""Bootstrap over spatial blocks instead of cells, because neighbouring cells are not independent."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,13 +21,13 @@ def draw_weights(blocks: int, times: int, seed: Sequence[int]) -> Floats:
     times
         Number of resamples; 0 for none.
     seed
-        Seed of the draw. Models that share it are resampled in step, which pairs their scores.
+        Seed of the draw. Models with the same seed get the same resamples, which pairs their scores.
 
     Returns
     -------
     Floats
-        (1 + times, blocks). Row 0 is all ones, the data as they are. With a single block nothing can be
-        learnt about the spread between blocks, and all other rows are NaN.
+        (1 + times, blocks). Row 0 is all ones, for the data themselves. With a single block the spread between blocks is
+        unknown, and all other rows are NaN.
     """
     weights = np.ones((1 + times, blocks))
     if blocks < 2:
@@ -38,13 +38,28 @@ def draw_weights(blocks: int, times: int, seed: Sequence[int]) -> Floats:
 
 
 def sum_blocks(block: Integers, code: Integers, blocks: int, codes: int, values: NDArray[Any] | None = None) -> Floats:
-    """Sum `values` (one per cell; ones when omitted) over the cells of each block and code: (blocks, codes)."""
+    """Return the sums of `values` over the cells of each block and code.
+
+    Parameters
+    ----------
+    block, code
+        (N,) indices of each cell.
+    blocks, codes
+        Numbers of blocks and of codes.
+    values
+        (N,) values; 1 for every cell if omitted.
+
+    Returns
+    -------
+    Floats
+        (blocks, codes).
+    """
     flat = np.bincount(block * codes + code, weights=values, minlength=blocks * codes)
     return flat.reshape(blocks, codes).astype(float)
 
 
 def divide(above: Floats, below: Floats) -> Floats:
-    """Return above / below (of one shape), NaN where `below` is 0 or NaN."""
+    """Return above / below, arrays of one shape; NaN where `below` is 0 or NaN."""
     quotient: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
     return quotient
 
@@ -60,7 +75,7 @@ def interval(values: Floats) -> tuple[Floats, Floats]:
     Returns
     -------
     low, high
-        (columns,) each. NaN where fewer than half of the resamples define the score.
+        (columns,) bounds. NaN where at most half of the resamples define the score.
     """
     resampled = values[1:]
     low, high = np.full((2, values.shape[1]), np.nan)

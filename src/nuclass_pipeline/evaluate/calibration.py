@@ -11,12 +11,13 @@ from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights
-from nuclass_pipeline.evaluate.metrics import OVERALL, pool, score_overall, tally_blocks
+from nuclass_pipeline.evaluate.metrics import OVERALL, pool, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY, ScoredCells, adjust, by_model, read_scored
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS
 
+# Bounded, because predictions that are all right, or all wrong, would drive T to 0 or to infinity.
 _MAX_TEMPERATURE = 20.0
 _REPORTED = ("accuracy", "ece", "brier", "nll")
 
@@ -44,6 +45,7 @@ def fit_temperature(proba: Floats, truth: Integers) -> float:
         scale = np.exp(-log_temperature)
         return float((np.logaddexp.reduce(log_p * scale, axis=1) - truth_log_p * scale).mean())
 
+    # Over log T, because halving and doubling the temperature are steps of the same size.
     bound = np.log(_MAX_TEMPERATURE)
     return float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-5}).x))
 
@@ -69,7 +71,7 @@ def calibrate_models(
     run
         Name of the run.
     config
-        Bins and resamples of the scores before and after.
+        Bins, resamples and seed of the scores before and after calibration.
     calibration
         Metrics table: `temperature`, and accuracy, ECE, Brier and NLL on the cells it was fitted on, raw and calibrated.
 
@@ -78,17 +80,19 @@ def calibrate_models(
     UserError
         If a file holds held-out cells, or no file holds a validation cell that can be scored.
     """
-    parts = []
+    tables = []
     for (model, seed), files in by_model(predictions, models, seeds, slides).items():
         scored = [read_scored(path, "val") for path in files.values()]
         if not sum(len(slide.truth) for slide in scored):
-            raise UserError(next(iter(files.values())), "part", f"no labelled validation cell for {model}", "Raise split.fractions.val.")
+            raise UserError(
+                next(iter(files.values())), "part", f"there is no labelled validation cell for {model}", "Raise split.fractions.val."
+            )
         names: dict[str, str | int] = {"model": model, "seed": seed, "slide": POOLED, "organ": ALL, "label_set": "open"}
         temperature = fit_temperature(np.concatenate([s.proba for s in scored]), np.concatenate([s.truth for s in scored]))
         cells = [sum(len(slide.truth) for slide in scored)]
-        parts.append(tidy(np.array([[temperature]]), [ALL], ["temperature"], cells, variant="calibrated", **names))
-        parts += [_score(scored, value, config).assign(variant=variant, **names) for variant, value in variants(temperature).items()]
-    write_metrics(parts, calibration, run)
+        tables.append(tidy(np.array([[temperature]]), [ALL], ["temperature"], cells, variant="calibrated", **names))
+        tables += [_score(scored, value, config).assign(variant=variant, **names) for variant, value in variants(temperature).items()]
+    write_metrics(tables, calibration, run)
 
 
 def variants(temperature: float) -> dict[str, float]:
@@ -108,5 +112,6 @@ def _score(scored: list[ScoredCells], temperature: float, config: EvaluationConf
     for index, slide in enumerate(scored):
         blocks = tally_blocks(slide.truth, adjust(slide.proba, temperature), slide.block, blocks=slide.blocks, bins=config.bins)
         tallies.append(blocks.resample(draw_weights(slide.blocks, config.bootstrap, [config.seed, index])))
-    values = score_overall(pool(tallies))[:, [OVERALL.index(name) for name in _REPORTED]]
+    joined = pool(tallies)
+    values = np.column_stack([OVERALL[name](joined) for name in _REPORTED])
     return tidy(values, [ALL] * len(_REPORTED), _REPORTED, [sum(len(slide.truth) for slide in scored)] * len(_REPORTED))

@@ -1,4 +1,4 @@
-"""Where the two paths complement each other, and what the gate makes of it."""
+"""Complementarity of the two paths, and the gain of the gate over them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ import pandas as pd
 
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.evaluation import EvaluationConfig
+from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights, sum_blocks, two_sided_p
 from nuclass_pipeline.evaluate.metrics import accuracy, macro_f1
 from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import ScoredCells, by_model, read_scored
 
-MODELS = ("local", "global", "gate")
 OUTCOMES = ("neither", "local_only", "global_only", "both")
-"""Which path is right; the index is ``local + 2 · global``."""
+"""Which paths are right; the index is ``local + 2 · global``."""
 _SCORES = {"accuracy": accuracy, "macro_f1": macro_f1}
 
 
@@ -46,14 +46,14 @@ class Paired:
 
 
 def pair(local: ScoredCells, global_: ScoredCells, gate: ScoredCells, weights: Floats) -> Paired:
-    """Sum over blocks and resample them.
+    """Sum the cells of each block, and resample the blocks.
 
     Parameters
     ----------
     local, global_, gate
         The same N cells in the same order.
     weights
-        (L, blocks) from `draw_weights`; the three models share it, which pairs them.
+        (L, blocks) from `draw_weights`, the same for the three models, which pairs them.
     """
     truth, block, classes, blocks = gate.truth, gate.block, len(gate.classes), gate.blocks
     predicted = [model.proba.argmax(axis=1) for model in (local, global_, gate)]
@@ -88,7 +88,7 @@ def compare_paths(
     Parameters
     ----------
     predictions
-        Prediction tables in the order of ``expand(…, model=["local", "global", "gate"], seed=seeds, slide=slides)``.
+        Prediction tables in the order of ``expand(…, model=MODELS, seed=seeds, slide=slides)``.
     seeds, slides
         Seeds and held-out slides.
     organs
@@ -106,7 +106,7 @@ def compare_paths(
         If the three files of a slide differ in cells, labels or classes.
     """
     files = by_model(predictions, MODELS, seeds, slides)
-    parts = []
+    tables = []
     for seed in seeds:
         paired: dict[str, Paired] = {}
         for index, slide in enumerate(slides):
@@ -121,17 +121,21 @@ def compare_paths(
                 "variant": "raw",
                 "label_set": "open",
             }
-            parts += [rows.assign(**names) for rows in _rows(sums, models[-1].classes)]
-    write_metrics(parts, complementarity, run)
+            tables += [rows.assign(**names) for rows in _rows(sums, models[-1].classes)]
+    write_metrics(tables, complementarity, run)
 
 
 def _read(paths: Sequence[Path]) -> tuple[ScoredCells, ScoredCells, ScoredCells]:
     local, global_, gate = (read_scored(path, "heldout") for path in paths)
     for path, model in zip(paths, (local, global_), strict=False):
         if model.classes != gate.classes:
-            raise UserError(path, "p_<class>", "other classes than the gate", "Train the three models on one set of classes.")
+            raise UserError(
+                path, "p_<class>", "the classes differ from those of the gate", "Train the three models again, on the same classes."
+            )
         if not (np.array_equal(model.cell_id, gate.cell_id) and np.array_equal(model.truth, gate.truth)):
-            raise UserError(path, "cell_id", "other cells or labels than the gate's", "Predict with all models from the same labels.")
+            raise UserError(
+                path, "cell_id", "cells or labels differ from those of the gate", "Remove the predictions of this slide and run again."
+            )
     return local, global_, gate
 
 
@@ -140,6 +144,7 @@ def _rows(sums: Paired, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
     outcome, g = _with_all(sums.outcome), _with_all(sums.g)
     cells = outcome.sum(axis=1)
     for index, name in enumerate(OUTCOMES):
+        # NaN without any cell, because `tidy` leaves out rows that are not defined.
         counts = np.where(cells[0] > 0, outcome[:, index], np.nan)
         yield tidy(counts, labels, [name] * len(labels), cells[0], model="oracle")
     right = {"oracle": cells - outcome[:, OUTCOMES.index("neither")]}
@@ -154,10 +159,11 @@ def _differences(sums: Paired, cells: int) -> pd.DataFrame:
     columns: dict[str, Floats] = {}
     for name, score in _SCORES.items():
         local, global_, gate = (score(sums.confusion[:, index]) for index in range(len(MODELS)))
+        # By the estimate and for all resamples, because choosing the better one in each resample would favour the single path.
         better = local if local[0] >= global_[0] else global_
-        for rival, values in {"minus_local": local, "minus_global": global_, "gain": better}.items():
-            columns[f"{name}_{rival}"] = gate - values
-            columns[f"{name}_{rival}_p"] = np.r_[two_sided_p(gate - values), np.full(len(gate) - 1, np.nan)]
+        for reference, values in {"minus_local": local, "minus_global": global_, "gain": better}.items():
+            columns[f"{name}_{reference}"] = gate - values
+            columns[f"{name}_{reference}_p"] = np.r_[two_sided_p(gate - values), np.full(len(gate) - 1, np.nan)]
     return tidy(np.column_stack(list(columns.values())), [ALL] * len(columns), list(columns), [cells] * len(columns), model="gate")
 
 

@@ -23,7 +23,15 @@ LABEL_SETS = ("open", "closed")
 
 @dataclass(frozen=True)
 class _Slides:
-    """The held-out slides as one model predicts them, and the resamples that all models share."""
+    """The held-out slides with the predictions of one model.
+
+    Attributes
+    ----------
+    scored
+        Cells of each slide.
+    weights
+        (L, blocks) resamples of each slide, the same for all models.
+    """
 
     scored: dict[str, ScoredCells]
     weights: dict[str, Floats]
@@ -48,8 +56,8 @@ def score_predictions(
 ) -> None:
     """Score held-out predictions: open and closed label set, raw and calibrated, per slide, mean of slides and pooled.
 
-    Cells labelled Unresolved are not scored. Cells of a class that the model does not have are not scored either; they are
-    counted in rows of the metric `unseen_cells`.
+    Cells labelled Unresolved are not scored. Cells whose label is not a class of the model are not scored either; rows of the
+    metric `unseen_cells` count them.
 
     Parameters
     ----------
@@ -73,13 +81,13 @@ def score_predictions(
     Raises
     ------
     UserError
-        If a file holds cells of a training part, a slide has no cell to score, or a model has no temperature.
+        If a file holds cells of a training slide, a slide has no cell to score, or a model has no temperature.
     """
     temperatures = read_temperatures(calibration)
     rows, bins = [], []
     for (model, seed), files in by_model(predictions, models, seeds, slides).items():
         if (model, seed) not in temperatures:
-            raise UserError(calibration, "model", f"no temperature for {model}, seed {seed}", "Calibrate the same models and seeds.")
+            raise UserError(calibration, "model", f"there is no temperature for {model}, seed {seed}", "Remove it and run again.")
         held = _read(files, config)
         names: dict[str, str | int] = {"model": model, "seed": seed}
         rows += [_count_unseen(held.scored[slide], slide).assign(organ=organs[slide], **names) for slide in slides]
@@ -87,7 +95,7 @@ def score_predictions(
             for label_set in LABEL_SETS:
                 tallies = _tally(held, temperature, label_set == "closed", config.bins)
                 names |= {"variant": variant, "label_set": label_set}
-                rows += [part.assign(**names) for part in _score(tallies, held.classes, organs)]
+                rows += [scores.assign(**names) for scores in _score(tallies, held.classes, organs)]
                 bins += [_bins(tally, config.bins).assign(slide=slide, **names) for slide, tally in _with_pooled(tallies)]
     write_metrics(rows, heldout, run)
     write_table(pd.concat(bins, ignore_index=True).assign(run=run), reliability, RELIABILITY)
@@ -98,9 +106,14 @@ def _read(files: Mapping[str, Path], config: EvaluationConfig) -> _Slides:
     first = next(iter(scored.values()))
     for slide, path in files.items():
         if not len(scored[slide].truth):
-            raise UserError(path, "label", "no cell has a label that the model knows", "Take the slide out of study.heldout.")
+            raise UserError(path, "label", "no cell has a label that is a class of the model", "Remove the slide from study.heldout.")
         if scored[slide].classes != first.classes:
-            raise UserError(path, "p_<class>", "other classes than on the first slide", "Predict all slides with one model.")
+            raise UserError(
+                path,
+                "p_<class>",
+                "the classes differ from those of the first slide",
+                "Remove the predictions of both slides and run again.",
+            )
     weights = {
         slide: draw_weights(cells.blocks, config.bootstrap, [config.seed, index]) for index, (slide, cells) in enumerate(scored.items())
     }
@@ -141,7 +154,7 @@ def _support(tally: Tally) -> Floats:
 
 
 def _mean(values: list[Floats]) -> Floats:
-    """Average over the slides on which a score is defined; a resample that lacks it there stays NaN."""
+    """Return the mean over the slides on which a score is defined; a resample that lacks it there stays NaN."""
     stacked = np.stack(values)
     defined = np.isfinite(stacked[:, 0])
     total = np.where(defined[:, None], stacked, 0).sum(axis=0)
@@ -156,6 +169,7 @@ def _count_unseen(cells: ScoredCells, slide: str) -> pd.DataFrame:
 
 
 def _bins(tally: Tally, bins: int) -> pd.DataFrame:
+    # Row 0 alone, because the reliability diagram shows the data and no resamples.
     cells, confidence, hits = tally.bins[0]
     filled = np.where(cells > 0, cells, np.nan)
     edges = np.linspace(0, 1, bins + 1)

@@ -1,5 +1,6 @@
-"""Scores from additive sums, for the data and all their resamples at once."""
+"""Scores from sums over cells, for the data and all their resamples at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -10,7 +11,6 @@ from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.evaluate.bootstrap import divide, sum_blocks
 from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY
 
-OVERALL = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "mcc", "ece", "brier", "nll")
 PER_CLASS = ("f1", "precision", "recall")
 
 
@@ -33,7 +33,7 @@ class Tally:
     losses: Floats
 
     def resample(self, weights: Floats) -> "Tally":
-        """Turn sums over blocks into sums over resamples; `weights` is (resamples, blocks)."""
+        """Return sums over resamples from sums over blocks; `weights` is (resamples, blocks)."""
         return Tally(*(np.tensordot(weights, sums, axes=1) for sums in (self.confusion, self.bins, self.losses)))
 
     def __add__(self, other: "Tally") -> "Tally":
@@ -41,7 +41,7 @@ class Tally:
 
 
 def pool(tallies: list[Tally]) -> Tally:
-    """Join slides."""
+    """Return the sums over all slides."""
     return reduce(add, tallies)
 
 
@@ -51,7 +51,7 @@ def bin_of(confidence: Floats, bins: int) -> Integers:
 
 
 def tally_blocks(truth: Integers, proba: Floats, block: Integers, *, blocks: int, bins: int) -> Tally:
-    """Sum over the cells of each block all that the scores need.
+    """Return the sums over the cells of each block that the scores need.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def tally_blocks(truth: Integers, proba: Floats, block: Integers, *, blocks: int
     cells, classes = proba.shape
     predicted, confidence = proba.argmax(axis=1), proba.max(axis=1)
     truth_p = proba[np.arange(cells), truth]
-    # Σ_k (p_k − y_k)² without the one-hot matrix.
+    # Σ_k (p_k − y_k)² expanded, because a one-hot matrix would double the memory.
     brier = (proba**2).sum(axis=1) - 2 * truth_p + 1
     code, zero = bin_of(confidence, bins), np.zeros(cells, np.int64)
     return Tally(
@@ -76,19 +76,8 @@ def tally_blocks(truth: Integers, proba: Floats, block: Integers, *, blocks: int
 
 
 def score_overall(tally: Tally) -> Floats:
-    """Return the scores named in `OVERALL`: (L, 8).
-
-    Macro averages run over the classes that occur in the truth. MCC is the multi-class form of Gorodkin (2004); the Brier
-    score is the sum over classes, 0 to 2; ECE is Σ_b n_b/N · |accuracy_b − confidence_b| over the highest probability.
-    """
-    f1, _, recall = np.moveaxis(score_classes(tally), 1, 0)
-    support, total = tally.confusion.sum(axis=2), tally.confusion.sum(axis=(1, 2))
-    hits = np.trace(tally.confusion, axis1=1, axis2=2)
-    weighted = np.where(support > 0, support * f1, 0).sum(axis=1)
-    gap = abs(tally.bins[:, 2] - tally.bins[:, 1]).sum(axis=1)
-    sums = np.stack([hits, weighted, gap, tally.losses[:, 0], tally.losses[:, 1]])
-    accuracy, weighted_f1, ece, brier, nll = divide(sums, np.broadcast_to(total, sums.shape))
-    return np.column_stack([accuracy, _macro(f1), weighted_f1, _macro(recall), _mcc(tally.confusion), ece, brier, nll])
+    """Return the scores named in `OVERALL`: (L, scores)."""
+    return np.column_stack([score(tally) for score in OVERALL.values()])
 
 
 def score_classes(tally: Tally) -> Floats:
@@ -99,8 +88,29 @@ def score_classes(tally: Tally) -> Floats:
     hits = np.diagonal(tally.confusion, axis1=1, axis2=2)
     support, predicted = tally.confusion.sum(axis=2), tally.confusion.sum(axis=1)
     f1, recall = divide(2 * hits, support + predicted), divide(hits, support)
+    # 0 and not NaN, because a class that is never predicted is a failure of the model.
     precision = np.where(predicted > 0, divide(hits, predicted), 0.0)
     return np.where(support[:, None] > 0, np.stack([f1, precision, recall], axis=1), np.nan)
+
+
+def _per_cell(sums: Floats, tally: Tally) -> Floats:
+    return divide(sums, tally.confusion.sum(axis=(1, 2)))
+
+
+def weighted_f1(tally: Tally) -> Floats:
+    """Return (L,) the F1 of the classes, weighted by their cells."""
+    support = tally.confusion.sum(axis=2)
+    return _per_cell(np.where(support > 0, support * score_classes(tally)[:, 0], 0).sum(axis=1), tally)
+
+
+def balanced_accuracy(tally: Tally) -> Floats:
+    """Return (L,) the mean recall of the classes that occur."""
+    return _macro(score_classes(tally)[:, 2])
+
+
+def calibration_error(tally: Tally) -> Floats:
+    """Return (L,) the ECE, Σ_b n_b/N · |accuracy_b − confidence_b|, over the highest probability."""
+    return _per_cell(abs(tally.bins[:, 2] - tally.bins[:, 1]).sum(axis=1), tally)
 
 
 def macro_f1(confusion: Floats) -> Floats:
@@ -119,9 +129,24 @@ def _macro(values: Floats) -> Floats:
     return divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
 
 
-def _mcc(confusion: Floats) -> Floats:
+def matthews_correlation(confusion: Floats) -> Floats:
+    """Return (L,) the multi-class correlation coefficient of Gorodkin (2004); 0 where it is undefined."""
     truth, predicted, total = confusion.sum(axis=2), confusion.sum(axis=1), confusion.sum(axis=(1, 2))
     covariance = np.trace(confusion, axis1=1, axis2=2) * total - (truth * predicted).sum(axis=1)
     spread = (total**2 - (truth**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
+    # At least 0, because rounding can take the product just below 0.
     correlation = divide(covariance, np.sqrt(np.maximum(spread, 0)))
     return np.where(spread == 0, 0.0, correlation)
+
+
+OVERALL: dict[str, Callable[[Tally], Floats]] = {
+    "accuracy": lambda tally: accuracy(tally.confusion),
+    "macro_f1": lambda tally: macro_f1(tally.confusion),
+    "weighted_f1": weighted_f1,
+    "balanced_accuracy": balanced_accuracy,
+    "mcc": lambda tally: matthews_correlation(tally.confusion),
+    "ece": calibration_error,
+    "brier": lambda tally: _per_cell(tally.losses[:, 0], tally),
+    "nll": lambda tally: _per_cell(tally.losses[:, 1], tally),
+}
+"""Score over all classes → its function of the summed cells, (L,). The Brier score is the sum over classes, 0 to 2."""

@@ -1,4 +1,4 @@
-"""Rows of the metrics table from scores of the data and their resamples."""
+"""Rows of the metrics table, from scores of the data and of their resamples."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,16 +17,16 @@ POOLED = "pooled"
 
 
 def tidy(values: Floats, labels: Sequence[str], metrics: Sequence[str], n: Sequence[int] | Floats, **names: str | int) -> pd.DataFrame:
-    """Make one row of the metrics table per column of `values`; a column whose estimate is NaN makes none.
+    """Return one row of the metrics table per column of `values`, except where the estimate is NaN.
 
     Parameters
     ----------
     values
         (1 + times, columns); row 0 is the estimate, the others its resamples.
     labels, metrics, n
-        (columns,) each.
-    names
-        The remaining columns: run, model, variant, seed, slide, organ, label_set.
+        (columns,) class or `all`, name of the score, and number of cells.
+    **names
+        Values of other columns, the same in all rows: model, variant, seed, slide, organ, label_set.
     """
     low, high = interval(values)
     frame = pd.DataFrame(
@@ -35,7 +35,7 @@ def tidy(values: Floats, labels: Sequence[str], metrics: Sequence[str], n: Seque
     return frame[frame["value"].notna()].assign(**names)
 
 
-def write_metrics(parts: Iterable[pd.DataFrame], path: Path | str, run: str) -> None:
-    """Join rows and write them as a metrics table."""
-    frame = pd.concat(list(parts), ignore_index=True).assign(run=run)
+def write_metrics(tables: Iterable[pd.DataFrame], path: Path | str, run: str) -> None:
+    """Write rows of `tidy` as one metrics table of this run."""
+    frame = pd.concat(list(tables), ignore_index=True).assign(run=run)
     write_table(frame[[column.name for column in METRICS.columns]], path, METRICS)

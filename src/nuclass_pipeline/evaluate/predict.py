@@ -1,20 +1,20 @@
-"""Turn what the frozen paths said into one table of predictions per model."""
+"""Predictions of the two paths and the gate, from the outputs of the frozen paths."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table, require, write_table
+from nuclass_pipeline.io import open_h5, read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, PREDICTIONS, SPLIT
 
 if TYPE_CHECKING:
     from nuclass_pipeline.train.gate import FeatureFile
 
+# Bounded, because the gate's activations for all cells of a large slide at once take gigabytes.
 PREDICT_BATCH = 4096
 
 
@@ -28,18 +28,18 @@ def predict_slide(
     features
         File of `embed_cells`.
     checkpoint
-        Of the gate.
+        Checkpoint of the gate.
     cells, labels, split
         Tables of the slide.
     patches
-        File of the context windows, whose `padded` flags windows that reach over the edge of the image.
+        File of the context windows; its `padded` flags windows that reach over the edge of the image.
     local, global_, gate
-        What is written: a `predictions` table for path local (g = 0), path global (g = 1) and the gate.
+        Tables of predictions of the local path (g = 0), the global path (g = 1) and the gate.
 
     Raises
     ------
     UserError
-        If a file is unfit, or the gate was trained on other models.
+        If a file is missing or broken, or the gate was trained on other models.
     """
     from nuclass_pipeline.train.gate import FeatureFile
 
@@ -52,29 +52,30 @@ def predict_slide(
 
 
 def prediction_table(frame: pd.DataFrame, p: NDArray[np.float32], g: NDArray[np.float32], classes: tuple[str, ...]) -> pd.DataFrame:
-    """Add the predicted class, g and the columns `p_<class>` of probabilities (N, C) to a frame of cells."""
+    """Return a table of N cells with the predicted class, g (N,) and the probabilities (N, C) as columns `p_<class>`."""
     columns = {f"p_{name}": p[:, number] for number, name in enumerate(classes)}
     return frame.assign(predicted=np.array(classes, dtype=object)[p.argmax(1)], g=g, **columns)
 
 
 def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path, patches: Path) -> pd.DataFrame:
-    """Return label, part, block, position and padding of the feature file's cells, in its order.
+    """Return label, subset, block, position and padding of the cells of a feature file, in its order.
 
     Raises
     ------
     UserError
-        If a table lacks one of the cells.
+        If a file is missing or broken, or lacks one of the cells.
     """
-    wanted = {
+    tables = {
         labels: read_table(labels, LABELS, ["cell_id", "label"]),
         split: read_table(split, SPLIT, ["cell_id", "part", "block"]),
         cells: read_table(cells, CELLS, ["cell_id", "x_um", "y_um"]),
         patches: _read_padding(patches),
     }
     frame = pd.DataFrame({"cell_id": source.cells})
-    for path, table in wanted.items():
+    for path, table in tables.items():
         if len(absent := source.cells.difference(pd.Index(table["cell_id"]))):
-            raise UserError(path, "cell_id", f"{len(absent)} cells of {source.path} are missing, first {absent[0]}", "Make both anew.")
+            problem = f"{len(absent)} cells of {source.path} are missing, the first is {absent[0]}"
+            raise UserError(path, "cell_id", problem, "Remove both files and run again.")
         frame = frame.merge(table, on="cell_id", how="left", validate="one_to_one")
     return frame
 
@@ -85,7 +86,7 @@ def run_gate(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float3
     Raises
     ------
     UserError
-        If the gate was trained on other models.
+        If the checkpoint is missing or broken, or the gate was trained on other models.
     """
     import torch
 
@@ -93,18 +94,17 @@ def run_gate(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float3
 
     model, meta = restore_gate(checkpoint)
     if (meta.classes, meta.dims) != (source.meta.classes, source.meta.dims):
-        raise UserError(
-            checkpoint, "classes", f"the gate was trained on other models than {source.path}", "Train the gate on these features."
-        )
-    opinions = source.read(np.arange(len(source.cells)))
+        problem = f"the gate was trained on other models than those of {source.path}"
+        raise UserError(checkpoint, "classes", problem, "Train the gate again, on features of these models.")
+    outputs = source.read(np.arange(len(source.cells)))
     with torch.inference_mode():
-        batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in opinions), strict=True)
+        batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in outputs), strict=True)
         g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches])
-    return opinions[2].numpy(), opinions[3].numpy(), g.numpy()
+    return outputs[2].numpy(), outputs[3].numpy(), g.numpy()
 
 
 def _read_padding(path: Path) -> pd.DataFrame:
-    with h5py.File(require(path), "r") as file:
+    with open_h5(path) as file:
         if "padded" not in file:
-            raise UserError(path, "padded", "the dataset is missing", "Make the patches with this pipeline.")
+            raise UserError(path, "padded", "the dataset is missing", "Make the patches again with this pipeline.")
         return pd.DataFrame({"cell_id": file["keys"].asstr()[:], "padded": file["padded"][:]})

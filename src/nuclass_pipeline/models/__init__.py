@@ -1,1 +1,1 @@
-"""Encoders, the two paths, the gate, and the files they are kept in."""
+"""Encoders, the two paths, the gate, and their checkpoints."""

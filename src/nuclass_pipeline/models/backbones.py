@@ -1,16 +1,17 @@
-"""The registry of encoders: what each is, under which licence, and how its weights are loaded."""
+"""The registry of encoders: description, licence, and loading of the weights."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import first_line
 from nuclass_pipeline.models.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, assemble, plain_spec, wrap_dinov3
 
 WEIGHTS = Path("resources/weights")
@@ -20,7 +21,25 @@ Builder = Callable[[BackboneConfig], Encoder]
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One encoder of the registry; `repository` is empty where nothing is downloaded."""
+    """One encoder of the registry.
+
+    Attributes
+    ----------
+    name
+        Name in run files.
+    dim
+        Size of the feature vector.
+    field_px
+        Side of the window that the encoder was trained on, px at 0.25 µm/px.
+    licence
+        Terms of the weights.
+    source
+        Web page of the weights.
+    repository
+        Hugging Face repository of the weights; empty for networks that start from random weights.
+    build
+        Function from the configuration to the encoder, with its weights loaded.
+    """
 
     name: str
     dim: int
@@ -44,11 +63,11 @@ def register(name: str, *, dim: int, field_px: int, licence: str, source: str, r
     dim
         Size of the feature vector.
     field_px
-        Side of the window it was made for, px at 0.25 µm/px.
+        Side of the window that the encoder was trained on, px at 0.25 µm/px.
     licence, source
-        Terms of the weights and the page they come from.
+        Terms of the weights, and their web page.
     repository
-        Hugging Face repository to download; empty for networks that start from random weights.
+        Hugging Face repository of the weights; empty for networks that start from random weights.
     """
 
     def add(build: Builder) -> Builder:
@@ -59,7 +78,7 @@ def register(name: str, *, dim: int, field_px: int, licence: str, source: str, r
 
 
 def describe_backbones() -> list[dict[str, Any]]:
-    """List the registry as rows of name, dim, field_px, licence, source and download command."""
+    """Return one row per encoder: name, dim, field_px, licence, source and download command."""
     return [
         {
             "name": entry.name,
@@ -74,7 +93,7 @@ def describe_backbones() -> list[dict[str, Any]]:
 
 
 def find_backbone(name: str) -> BackboneSpec:
-    """Look up an encoder.
+    """Return an encoder of the registry.
 
     Raises
     ------
@@ -82,7 +101,7 @@ def find_backbone(name: str) -> BackboneSpec:
         If no encoder has this name.
     """
     if name not in REGISTRY:
-        raise UserError("run file", "backbone.name", f"{name!r} is no encoder", f"Use one of {', '.join(REGISTRY)}.")
+        raise UserError("run file", "backbone.name", f"{name!r} is not a registered encoder", f"Use one of {', '.join(REGISTRY)}.")
     return REGISTRY[name]
 
 
@@ -97,40 +116,65 @@ def build_backbone(config: BackboneConfig) -> Encoder:
     entry = find_backbone(config.name)
     encoder = entry.build(config)
     if encoder.dim != entry.dim:
-        raise UserError(
-            config.weights or "run file", "weights", f"the encoder gives {encoder.dim} numbers, {entry.name} {entry.dim}", _remedy(entry)
-        )
+        problem = f"the encoder returns vectors of {encoder.dim} values, but {entry.name} has {entry.dim}"
+        raise UserError(config.weights or "run file", "weights", problem, _remedy(entry))
     if config.gradient_checkpointing:
         encoder.checkpoint_gradients()
     return encoder
 
 
 def weights_folder(config: BackboneConfig) -> Path:
-    """Return the folder of weights after checking that it holds a weights file."""
-    entry = find_backbone(config.name)
-    if not config.weights:
-        raise UserError("run file", "backbone.weights", f"{config.name} needs its trained weights", _remedy(entry))
-    folder = Path(config.weights)
-    if not any((folder / name).is_file() for name in WEIGHT_FILES):
-        raise UserError(folder, "weights", f"there is neither {' nor '.join(WEIGHT_FILES)}", _remedy(entry))
-    return folder
-
-
-def load_timm(config: BackboneConfig, architecture: str, arguments: dict[str, Any]) -> Encoder:
-    """Build a timm vision transformer and load the weights folder into it, tensor by tensor.
+    """Return the folder of weights.
 
     Raises
     ------
     UserError
-        If the file is broken or its tensors are not those of the architecture.
+        If the run file names no folder, or the folder holds no weights file.
+    """
+    entry = find_backbone(config.name)
+    if not config.weights:
+        raise UserError("run file", "backbone.weights", f"the folder is missing, and {config.name} needs trained weights", _remedy(entry))
+    folder = Path(config.weights)
+    if not any((folder / name).is_file() for name in WEIGHT_FILES):
+        raise UserError(folder, "weights", f"the folder holds neither {' nor '.join(WEIGHT_FILES)}", _remedy(entry))
+    return folder
+
+
+def load_timm(
+    config: BackboneConfig,
+    architecture: str,
+    arguments: dict[str, Any],
+    *,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+    pool: Literal["token", "avg"] = "token",
+) -> Encoder:
+    """Build a timm vision transformer and load the weights folder into it, tensor by tensor.
+
+    Parameters
+    ----------
+    config
+        Weights folder and image size.
+    architecture, arguments
+        timm's name of the network, and what it is built with.
+    mean, std
+        Mean and standard deviation of the training images, RGB, values 0–1; the weights' page gives them.
+    pool
+        The feature vector: the class token, or the mean of the patch tokens.
+
+    Raises
+    ------
+    UserError
+        If the file is broken, or its tensors differ from those of the architecture.
     """
     folder = weights_folder(config)
     file = next(folder / name for name in WEIGHT_FILES if (folder / name).is_file())
-    encoder = assemble(plain_spec("timm", architecture, {**arguments, "global_pool": "token"}, IMAGENET_MEAN, IMAGENET_STD))
+    encoder = assemble(plain_spec("timm", architecture, {**arguments, "global_pool": pool}, mean, std))
     try:
         encoder.net.load_state_dict(_read_weights(file))
     except (RuntimeError, OSError, ValueError, EOFError) as error:
-        problem = f"does not fit {architecture} ({str(error).strip().splitlines()[-1].strip()})"
+        # The last line, because torch lists the missing tensors only after a headline.
+        problem = f"the file does not fit {architecture} ({str(error).strip().splitlines()[-1].strip()})"
         raise UserError(file, "weights", problem, _remedy(find_backbone(config.name))) from error
     return encoder
 
@@ -150,14 +194,15 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
 
 def _remedy(entry: BackboneSpec) -> str:
     if not entry.repository:
-        return "Correct the run file."
-    return f"Accept the licence ({entry.licence}) at {entry.source}, run `{_download(entry)}` and name that folder in the run file."
+        return "Use an encoder that `nuclass backbones` lists."
+    return f"Accept the licence ({entry.licence}) at {entry.source}, run `{_download(entry)}`, and set `weights` to that folder."
 
 
 def _download(entry: BackboneSpec) -> str:
     return f"huggingface-cli download {entry.repository} --local-dir {WEIGHTS / entry.name}"
 
 
+# As on the model card, because timm's own defaults for this architecture describe another network.
 UNI2_H: dict[str, Any] = {
     "img_size": 224,
     "patch_size": 14,
@@ -195,18 +240,24 @@ def _uni2_h(config: BackboneConfig) -> Encoder:
     repository="facebook/dinov3-vitl16-pretrain-lvd1689m",
 )
 def load_dinov3(config: BackboneConfig) -> Encoder:
-    """Load a DINOv3 folder in whichever of the two published layouts its config.json declares."""
+    """Load a DINOv3 folder in either published layout; its config.json names the layout.
+
+    Raises
+    ------
+    UserError
+        If config.json is broken or of another model, or the weights do not fit.
+    """
     folder = weights_folder(config)
     file = folder / "config.json"
     try:
         described = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(file, "file", "not a readable config.json", _remedy(find_backbone(config.name))) from error
+        raise UserError(file, "file", f"not a readable config.json ({first_line(error)})", _remedy(find_backbone(config.name))) from error
     if described.get("model_type") == "dinov3_vit":
         return _load_transformers(folder, find_backbone(config.name))
     if "dinov3" in str(described.get("architecture")):
         return load_timm(config, described["architecture"], {"dynamic_img_size": True})
-    problem = "neither `model_type: dinov3_vit` (transformers) nor an `architecture` with dinov3 (timm)"
+    problem = "the file names neither `model_type: dinov3_vit` (transformers) nor an `architecture` with dinov3 (timm)"
     raise UserError(file, "model_type", problem, _remedy(find_backbone(config.name)))
 
 
@@ -216,15 +267,17 @@ def _load_transformers(folder: Path, entry: BackboneSpec) -> Encoder:
     try:
         loaded: Any = DINOv3ViTModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(folder, "weights", f"not loadable ({str(error).splitlines()[0]})", _remedy(entry)) from error
+        raise UserError(folder, "weights", f"transformers cannot load the folder ({first_line(error)})", _remedy(entry)) from error
     net, info = loaded
+    # Checked here, because transformers itself fills missing tensors with random numbers.
     if wrong := [*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])]:
-        raise UserError(folder, "weights", f"{len(wrong)} tensors do not fit, first {sorted(wrong)[0]}", _remedy(entry))
+        raise UserError(folder, "weights", f"{len(wrong)} tensors do not fit, the first is {sorted(wrong)[0]}", _remedy(entry))
     spec = plain_spec("transformers", "dinov3_vit", _plain(net.config.to_diff_dict()), IMAGENET_MEAN, IMAGENET_STD)
     return wrap_dinov3(net.float(), spec)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    # Without dtypes, because a description holds JSON values only and the network runs in float32 anyway.
     kept: dict[str, Any] = json.loads(json.dumps({key: value for key, value in values.items() if key not in {"dtype", "torch_dtype"}}))
     return kept
 

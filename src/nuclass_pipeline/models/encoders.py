@@ -12,7 +12,9 @@ from nuclass_pipeline.models.tiny import TinyResNet
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# By name, because a checkpoint that is read with weights_only cannot hold classes.
 _LAYERS: dict[str, Any] = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU}
+# About the radius of a nucleus: a tenth of a crop of 56 µm.
 _CENTER_WIDTH = 0.1
 
 
@@ -24,8 +26,8 @@ class Encoder(nn.Module):
     net
         The network, without classifier.
     spec
-        Plain description from which `assemble` builds the same network: `library`, `architecture`, `arguments`, and the `mean` and
-        `std` of the input.
+        Plain description from which `assemble` builds the same network: `library`, `architecture`, `arguments`, and `mean` and `std`
+        of the red, green and blue input values.
     dim
         Size of the feature vector.
     """
@@ -37,6 +39,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.net: Any
         self.net, self.spec, self.dim = net, spec, dim
+        # Not among the weights, because the published files hold none and are loaded strictly.
         self.register_buffer("mean", torch.tensor(spec["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec["std"]).view(1, 3, 1, 1), persistent=False)
 
@@ -49,24 +52,36 @@ class Encoder(nn.Module):
         return self.trace(images)[1]
 
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the vector (B, dim) and the map (B, channels, h, w) it was computed from, on one autograd graph."""
+        """Return the vector (B, dim) and the feature map (B, channels, h, w) behind it, on one autograd graph."""
         raise NotImplementedError
 
     def blocks(self) -> list[list[nn.Parameter]]:
-        """Return the parameters from input to output: embeddings, each block, and what follows the last block."""
+        """Return the parameters from input to output: those of the embeddings, of each block, and of what follows the last block."""
         raise NotImplementedError
 
     def checkpoint_gradients(self) -> None:
-        """Trade time for memory: recompute activations in the backward pass."""
+        """Recompute activations in the backward pass, which saves memory and takes time."""
         raise NotImplementedError
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Standardise values 0–1 with the statistics the encoder was trained on."""
+        """Return images with values 0–1 standardised by the mean and deviation of the encoder's training images."""
         return (images - self.mean) / self.std
 
 
 class TokenEncoder(Encoder):
-    """A vision transformer; the vector is the normed class token."""
+    """A vision transformer; the vector is the normed class token.
+
+    Parameters
+    ----------
+    net, spec, dim
+        As in `Encoder`.
+    blocks
+        Transformer blocks.
+    prefix
+        Number of tokens before those of the patches.
+    patch_px
+        Side of a patch, px.
+    """
 
     def __init__(self, net: Any, spec: dict[str, Any], dim: int, *, blocks: nn.ModuleList, prefix: int, patch_px: int) -> None:
         super().__init__(net, spec, dim)
@@ -80,7 +95,8 @@ class TokenEncoder(Encoder):
         return vector
 
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the vector and the patch tokens that enter the last block's attention: those after it no longer reach the class token."""
+        """Return the vector, and the patch tokens that enter the attention of the last block as a map."""
+        # Before the last attention, because later patch tokens do not reach the class token and have no gradient.
         h, w = (side // self._patch_px for side in images.shape[-2:])
         grids: list[Tensor] = []
 
@@ -96,7 +112,7 @@ class TokenEncoder(Encoder):
             handle.remove()
 
     def blocks(self) -> list[list[nn.Parameter]]:
-        """Return embeddings, each block, and the final norm."""
+        """Return the parameters of the embeddings, of each block, and of the final norm."""
         inside = [list(block.parameters()) for block in self._blocks]
         known = {id(parameter) for block in inside for parameter in block}
         rest = [(name, parameter) for name, parameter in self.net.named_parameters() if id(parameter) not in known]
@@ -104,7 +120,8 @@ class TokenEncoder(Encoder):
         return [[parameter for name, parameter in rest if not name.startswith(("norm.", "fc_norm."))], *inside, final]
 
     def checkpoint_gradients(self) -> None:
-        """Trade time for memory: recompute activations in the backward pass."""
+        """Recompute activations in the backward pass, which saves memory and takes time."""
+        # timm and transformers name the switch differently.
         if hasattr(self.net, "set_grad_checkpointing"):
             self.net.set_grad_checkpointing()
         else:
@@ -112,30 +129,31 @@ class TokenEncoder(Encoder):
 
 
 class ConvEncoder(Encoder):
-    """A convolutional network; the vector is the mean of its last map beside the mean around its centre.
+    """A convolutional network; the vector is the mean of its last map, and the mean around the centre of that map.
 
-    A network that starts from random weights has a few thousand cells to learn that the cell to classify is the one in the middle;
-    a Gaussian window with σ of a tenth of the side tells it.
+    A few thousand cells are too few to find out that the cell in the middle is the one to classify. A Gaussian window with a σ of a
+    tenth of the side adds that knowledge.
     """
 
     def __init__(self, net: Any, spec: dict[str, Any], channels: int) -> None:
+        # Channels last, because convolutions on the CPU are faster in that layout.
         super().__init__(net.to(memory_format=torch.channels_last), spec, 2 * channels)
 
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pooled vector and the last feature map."""
+        """Return the pooled vector (B, dim) and the last feature map (B, channels, h, w)."""
         images = self.normalize(images).contiguous(memory_format=torch.channels_last)
         grid: Tensor = self.net.forward_features(images)
         center = (grid * _center_window(grid)).sum((2, 3))
         return torch.cat([grid.mean((2, 3)), center], dim=1), grid
 
     def blocks(self) -> list[list[nn.Parameter]]:
-        """Return stem, each stage, and nothing after the last."""
+        """Return the parameters of the stem, of each stage, and an empty list for what follows."""
         stages = [list(stage.parameters()) for stage in self.net.stages]
         known = {id(parameter) for stage in stages for parameter in stage}
         return [[parameter for parameter in self.net.parameters() if id(parameter) not in known], *stages, []]
 
     def checkpoint_gradients(self) -> None:
-        """Do nothing: the activations of a small network need no saving."""
+        """Do nothing: the activations of a small network fit into memory."""
 
 
 def _center_window(grid: Tensor) -> Tensor:
@@ -156,7 +174,7 @@ def assemble(spec: dict[str, Any]) -> Encoder:
 
 
 def plain_spec(library: str, architecture: str, arguments: dict[str, Any], mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
-    """Describe an encoder in values that a weights-only checkpoint can hold."""
+    """Return the description of an encoder, in plain values that a checkpoint can hold."""
     return {"library": library, "architecture": architecture, "arguments": arguments, "mean": list(mean), "std": list(std)}
 
 
@@ -181,7 +199,7 @@ def _transformers(spec: dict[str, Any]) -> Encoder:
 
 
 def wrap_dinov3(net: Any, spec: dict[str, Any]) -> Encoder:
-    """Put a transformers `DINOv3ViTModel` behind the common interface; its vector is `pooler_output`, the normed class token."""
+    """Build an encoder from a transformers `DINOv3ViTModel`; its vector is `pooler_output`, the normed class token."""
     config = net.config
     prefix = 1 + config.num_register_tokens
     return TokenEncoder(net, spec, config.hidden_size, blocks=net.model.layer, prefix=prefix, patch_px=config.patch_size)

@@ -1,4 +1,4 @@
-"""The gate: how much of path global to mix into path local, cell by cell (arXiv 2511.13586)."""
+"""The gate: the weight of the global path in the mixture with the local path, for each cell (arXiv 2511.13586)."""
 
 import itertools
 from pathlib import Path
@@ -13,33 +13,36 @@ STATISTICS = 8
 
 
 def path_confidence(p: Tensor) -> Tensor:
-    """Return max probability, entropy / ln C and top-2 margin of probabilities (B, C), as (B, 3)."""
+    """Return the largest probability, entropy / ln C and the margin of the two largest, of probabilities (B, C), as (B, 3)."""
     top = p.topk(2, dim=-1).values
     entropy = torch.special.entr(p).sum(-1) / torch.log(torch.tensor(float(p.shape[-1]), device=p.device))
     return torch.stack([top[:, 0], entropy, top[:, 0] - top[:, 1]], dim=-1)
 
 
 def statistics(local_p: Tensor, global_p: Tensor) -> Tensor:
-    """Return the statistics (B, 8): maxima, entropies and margins, local before global, then the maxima's difference and its size."""
+    """Return the statistics (B, 8) of both paths' probabilities (B, C).
+
+    They are maxima, entropies and margins, local before global, then the difference of the maxima and its absolute value.
+    """
     paired = torch.stack([path_confidence(local_p), path_confidence(global_p)], dim=-1).flatten(1)
     difference = paired[:, 1:2] - paired[:, 0:1]
     return torch.cat([paired, difference, difference.abs()], dim=-1)
 
 
 def mix(g: Tensor, local_p: Tensor, global_p: Tensor) -> Tensor:
-    """Mix probabilities (B, C) by the weight `g` (B,) of the global path: `(1 − g)·p_local + g·p_global`."""
+    """Return the mixture `(1 − g)·p_local + g·p_global` (B, C); g (B,) is the weight of the global path."""
     return (1 - g[:, None]) * local_p + g[:, None] * global_p
 
 
 class Gate(nn.Module):
-    """A small network on both projected features and the eight statistics; σ of its output is the weight of path global.
+    """A small network on both projected features and the eight statistics; σ of its output is the weight of the global path.
 
     Parameters
     ----------
     local_dim, global_dim
-        Sizes of the post-FiLM feature and of `[û; ĉ]`.
+        Sizes of the local path's feature after FiLM, and of the global path's feature `[û; ĉ]`.
     config
-        Sizes and dropout.
+        Sizes of the layers, and dropout.
     """
 
     def __init__(self, local_dim: int, global_dim: int, config: GateConfig) -> None:
@@ -55,7 +58,7 @@ class Gate(nn.Module):
         self.network = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 
     def forward(self, local_feature: Tensor, global_feature: Tensor, local_p: Tensor, global_p: Tensor) -> Tensor:
-        """Return the logit (B,) of the global path's weight."""
+        """Return the logit (B,) of g, from features (B, ·) and probabilities (B, C) of both paths."""
         projected = [self.local_projection(local_feature), self.global_projection(global_feature)]
         logit: Tensor = self.network(torch.cat([*projected, statistics(local_p, global_p)], dim=-1))
         return logit.squeeze(-1)
@@ -66,7 +69,13 @@ def _projection(dim: int, config: GateConfig) -> nn.Sequential:
 
 
 def restore_gate(path: Path | str) -> tuple[Gate, checkpoint.CheckpointMetadata]:
-    """Rebuild the gate from its checkpoint."""
+    """Rebuild the gate from its checkpoint, in evaluation mode.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, broken or of another model.
+    """
     meta, state = checkpoint.load_checkpoint(path, "gate")
     model = Gate(meta.dims["local"], meta.dims["global"], meta.gate or GateConfig())
     model.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Path global: the crop's vector beside a wide context window (arXiv 2511.13586)."""
+"""The global path: the vector of the crop and that of a wide context window (arXiv 2511.13586)."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,19 @@ from nuclass_pipeline.models.local import LocalClassifier, LocalOutput
 
 
 class GlobalOutput(NamedTuple):
-    """`[û; ĉ]` (B, 2·projection), logits of this path (B, classes), logits of the inner local path, inner gate (B, 1)."""
+    """Outputs of the global path for B cells.
+
+    Attributes
+    ----------
+    feature
+        (B, 2 · projection) projected vectors `[û; ĉ]` of crop and context.
+    logits
+        (B, C) logits of this path.
+    local_logits
+        (B, C) logits of the inner local path.
+    inner_gate
+        (B, 1) weight of `logits` in the fused logits of the objective, 0–1.
+    """
 
     feature: Tensor
     logits: Tensor
@@ -23,20 +35,20 @@ class GlobalOutput(NamedTuple):
 
 
 class GlobalClassifier(nn.Module):
-    """A trained-on copy of path local, a context encoder, a projection of each, and a head on both.
+    """A further trained copy of the local path, a context encoder, a projection of each, and a head on both.
 
     Parameters
     ----------
     local
-        Path local to train on: its encoder feeds the projection *before* FiLM; its FiLM and head give p_local for the objective.
+        The local path. The projection takes the vector of its encoder *before* FiLM; FiLM and head yield p_local for the objective.
     encoder
-        Context encoder; None when it is frozen and its features (B, context_dim) are given instead of images.
+        Context encoder; None when it is frozen, and its features (B, context_dim) replace the images.
     context_dim
         Size of the context vector.
     classes
-        Their number.
+        Number of classes C.
     config
-        Sizes, dropout and α.
+        Size of the projections, dropout and α.
     """
 
     alpha: Tensor
@@ -50,6 +62,7 @@ class GlobalClassifier(nn.Module):
         self.head = ClassifierHead(2 * size, classes, config.dropout)
         self.inner_gate = nn.Sequential(nn.Linear(2 * size + 1, 256), nn.SiLU(), nn.Linear(256, 1), nn.Sigmoid())
         self.context_dropout = config.context_dropout
+        # In the checkpoint, because the public reference used the α of the first epoch at inference.
         self.register_buffer("alpha", torch.tensor(config.alpha_final))
 
     def forward(
@@ -66,15 +79,17 @@ class GlobalClassifier(nn.Module):
         organ
             Organ indices (B,).
         label
-            True classes (B,), while training only: the inner gate sees p_local(y). Without them it sees 0 and nothing may depend on it.
+            True classes (B,), in training only: p_local(y) is an input of the inner gate. Without them that input is 0, and no score
+            may depend on the inner gate.
         alpha
-            Scale of the context while it is warmed up; without it the final scale, kept in the checkpoint.
+            Scale of the context in the first epochs; without it the final scale of the checkpoint.
         """
         vector = self.encoder(context) if self.encoder is not None else context
         return self.classify(self.local(image, organ), vector, label=label, alpha=alpha)
 
     def classify(self, inner: LocalOutput, vector: Tensor, *, label: Tensor | None = None, alpha: float | None = None) -> GlobalOutput:
-        """Do the same from the inner local path's output and context vectors (B, context_dim)."""
+        """Classify from the output of the inner local path and context vectors (B, context_dim)."""
+        # One draw for all cells, because the public reference drops the context of whole batches.
         if self.training and torch.rand(()) < self.context_dropout:
             vector = torch.zeros_like(vector)
         u, c = self.local_projection(inner.raw), self.context_projection(vector)
@@ -91,7 +106,13 @@ class GlobalClassifier(nn.Module):
 
 
 def restore_global(path: Path | str) -> tuple[GlobalClassifier, checkpoint.CheckpointMetadata]:
-    """Rebuild path global from its checkpoint; a frozen context encoder is not part of it."""
+    """Rebuild the global path from its checkpoint, in evaluation mode, without a frozen context encoder.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, broken or of another model.
+    """
     meta, state = checkpoint.load_checkpoint(path, "global")
     config = meta.global_ or GlobalConfig()
     local = LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)

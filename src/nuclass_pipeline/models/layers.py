@@ -1,10 +1,10 @@
-"""The three building blocks that the paths share."""
+"""Layers that both paths use."""
 
 from torch import Tensor, nn
 
 
 class FiLM(nn.Module):
-    """Organ-conditioned scaling of a normed feature: `LN(f) ⊙ (1 + γ) + β` with γ, β from the organ's embedding.
+    """Scaling of a normed feature by organ: `LN(f) ⊙ (1 + γ) + β` with γ, β from the organ's embedding.
 
     Perez et al. 2018 (arXiv 1709.07871), as used in arXiv 2511.13586.
 
@@ -26,7 +26,7 @@ class FiLM(nn.Module):
         self.modulation = nn.Sequential(nn.Linear(organ_dim, hidden), nn.SiLU(), nn.Linear(hidden, 2 * dim))
 
     def forward(self, feature: Tensor, organ: Tensor) -> Tensor:
-        """Modulate features (B, dim) by organ indices (B,)."""
+        """Return features (B, dim) modulated by organ indices (B,)."""
         gamma, beta = self.modulation(self.embedding(organ)).chunk(2, dim=-1)
         modulated: Tensor = self.norm(feature) * (1 + gamma) + beta
         return modulated

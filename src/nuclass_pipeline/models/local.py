@@ -1,4 +1,4 @@
-"""Path local: the cell's own crop through an encoder, FiLM by organ, and a classifier (arXiv 2511.13586)."""
+"""The local path: the crop of the cell through an encoder, FiLM by organ, and a classifier (arXiv 2511.13586)."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,17 @@ from nuclass_pipeline.models.layers import ClassifierHead, FiLM
 
 
 class LocalOutput(NamedTuple):
-    """Vector of the encoder (B, dim), feature after FiLM (B, dim), logits (B, classes)."""
+    """Outputs of the local path for B cells.
+
+    Attributes
+    ----------
+    raw
+        (B, dim) vectors of the encoder.
+    feature
+        (B, dim) features after FiLM.
+    logits
+        (B, C) logits.
+    """
 
     raw: Tensor
     feature: Tensor
@@ -27,9 +37,9 @@ class LocalClassifier(nn.Module):
     backbone
         Encoder of the crop.
     classes, organs
-        Their numbers.
+        Number of classes C and of organs.
     config
-        Sizes and dropout.
+        Size of the organ embedding, and dropout.
     """
 
     def __init__(self, backbone: Encoder, *, classes: int, organs: int, config: LocalConfig) -> None:
@@ -49,7 +59,13 @@ class LocalClassifier(nn.Module):
 
 
 def restore_local(path: Path | str) -> tuple[LocalClassifier, checkpoint.CheckpointMetadata]:
-    """Rebuild path local from its checkpoint; no other file is needed."""
+    """Rebuild the local path from its checkpoint alone, in evaluation mode.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, broken or of another model.
+    """
     meta, state = checkpoint.load_checkpoint(path, "local")
     model = LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
     model.load_state_dict(state)

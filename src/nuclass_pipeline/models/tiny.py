@@ -1,4 +1,4 @@
-"""A small residual network that learns from a few thousand cells on a CPU."""
+"""A small residual network that can be trained on a few thousand cells and on a CPU."""
 
 from itertools import pairwise
 
@@ -9,7 +9,13 @@ WIDTHS = (24, 32, 64, 96)
 
 
 class Residual(nn.Module):
-    """Two 3 × 3 convolutions beside a 1 × 1, halving the side (He et al. 2016)."""
+    """Two 3 × 3 convolutions in parallel with a 1 × 1, halving the side (He et al. 2016).
+
+    Parameters
+    ----------
+    inputs, outputs
+        Numbers of channels.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -22,12 +28,13 @@ class Residual(nn.Module):
 
 
 class TinyResNet(nn.Module):
-    """Four halvings; the first layer standardises each image's colours, which takes most of the stain's strength away."""
+    """A stem and three residual blocks, each of which halves the side."""
 
     num_features = WIDTHS[-1]
 
     def __init__(self) -> None:
         super().__init__()
+        # The colours of each image are standardised, because slides differ in the strength of their stain.
         self.stem = nn.Sequential(nn.InstanceNorm2d(3), _convolve(3, WIDTHS[0], stride=2), nn.SiLU())
         self.stages = nn.ModuleList(Residual(inputs, outputs) for inputs, outputs in pairwise(WIDTHS))
 

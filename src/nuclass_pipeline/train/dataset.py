@@ -1,33 +1,44 @@
-"""Torch datasets over patch and feature files: what is decoded once stays in memory, the rest is read batch by batch."""
+"""The cells of several slides as a torch dataset, with their labels and patches."""
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table, require
+from nuclass_pipeline.io import READ_ERRORS, first_line, open_h5, read_table
 from nuclass_pipeline.schemas import LABELS, SPLIT
+from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
 
 logger = logging.getLogger(__name__)
 
-CHUNK_CACHE = {"rdcc_nbytes": 256 * 2**20, "rdcc_nslots": 130_003}
-
 
 class CellBatch(NamedTuple):
-    """Crops (B, 3, S, S) uint8; contexts alike, or features (B, D) float32, or None; organ, label (−1: no class) and cell, each (B,)."""
+    """A batch of B cells.
+
+    Attributes
+    ----------
+    image
+        (B, 3, S, S) crops: uint8 from the loader, values 0–1 on the device.
+    context
+        (B, 3, S, S) windows, as `image`; or (B, D) float32 features of a frozen context encoder; or None.
+    organ
+        (B,) organ indices.
+    label
+        (B,) class indices; −1 for a label that is not a class of the model.
+    cell
+        (B,) rows of `CellDataset.cells`.
+    """
 
     image: Tensor
     context: Tensor | None
@@ -38,7 +49,21 @@ class CellBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class SlideFiles:
-    """The files of one slide; `context` holds windows or the features of a frozen encoder."""
+    """The files of one slide.
+
+    Attributes
+    ----------
+    patches
+        Local crops (HDF5).
+    labels
+        Table of labels.
+    split
+        Table of the split.
+    organ
+        Organ of the slide.
+    context
+        Context windows, or the features of a frozen context encoder (HDF5); None where the model needs no context.
+    """
 
     patches: Path
     labels: Path
@@ -47,151 +72,44 @@ class SlideFiles:
     context: Path | None = None
 
 
-@dataclass
-class CacheBudget:
-    """Bytes still free for decoded patches."""
-
-    free: float
-
-    @classmethod
-    def of_gb(cls, gb: float) -> "CacheBudget":
-        """Start with this many GB."""
-        return cls(gb * 1e9)
-
-    def take_rows(self, rows: int, row_bytes: int) -> int:
-        """Reserve as many of `rows` as fit, and return their number."""
-        fitting = min(rows, int(self.free // row_bytes))
-        self.free -= fitting * row_bytes
-        return fitting
-
-
-def resize(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Resize images (N, S, S, 3) to (N, side_px, side_px, 3), bilinear with antialiasing: the one resize of the package."""
-    if images.shape[1] == side_px:
-        return images
-    planes = torch.from_numpy(images).permute(0, 3, 1, 2)
-    smaller = interpolate(planes, size=(side_px, side_px), mode="bilinear", antialias=True)
-    return smaller.permute(0, 2, 3, 1).contiguous().numpy()
-
-
-class PatchReader:
-    """Images, resized to `side_px`, or features of chosen rows of one file; as many as `memory` allows are kept.
-
-    Parameters
-    ----------
-    path
-        HDF5 file with `images` or `feature`.
-    rows
-        Rows of the file (N,), in any order.
-    side_px
-        Side of the images given out.
-    memory
-        Budget shared with other files.
-    """
-
-    def __init__(self, path: Path, rows: NDArray[np.int64], side_px: int, memory: CacheBudget) -> None:
-        self.path, self.rows, self.side_px = path, rows, side_px
-        self._values: h5py.Dataset | None = None
-        self._source: h5py.Dataset | None = None
-        self._owner = -1
-        with h5py.File(path, "r") as file:
-            self._name = "images" if "images" in file else "feature"
-            shape = (side_px, side_px, 3) if self._name == "images" else file["feature"].shape[1:]
-            dtype = file[self._name].dtype
-        self._empty = np.empty((0, *shape), dtype)
-        kept = memory.take_rows(len(rows), int(np.prod(shape)) * dtype.itemsize)
-        self._cache = self._read(np.arange(kept))
-        self.close()
-
-    def read(self, positions: NDArray[np.int64]) -> Tensor:
-        """Return images (B, 3, S, S) uint8 or features (B, D) float32 at these positions of `rows`."""
-        kept = len(self._cache)
-        if len(positions) and positions.max() < kept:
-            values = self._cache[positions]
-        else:
-            values = np.empty((len(positions), *self._empty.shape[1:]), self._empty.dtype)
-            inside = positions < kept
-            values[inside] = self._cache[positions[inside]]
-            values[~inside] = self._read(positions[~inside])
-        tensor = torch.from_numpy(values)
-        return tensor.permute(0, 3, 1, 2) if self._name == "images" else tensor.float()
-
-    def close(self) -> None:
-        """Let go of the file; the next read opens it again."""
-        self._values, self._source = None, None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_values": None, "_source": None}
-
-    def _open(self) -> h5py.Dataset:
-        # A handle inherited by a loader process shares its file position with the parent's.
-        if self._values is None or self._owner != os.getpid():
-            self._values, self._owner = h5py.File(self.path, "r")[self._name], os.getpid()
-            self._source = open_source(self._values, self.path)
-        return self._values
-
-    def _read(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        values = np.empty((len(positions), *self._empty.shape[1:]), self._empty.dtype)
-        if not len(positions):
-            return values
-        source = self._open()
-        for place in np.argsort(self.rows[positions], kind="stable"):
-            row = source[int(self.rows[positions[place]])]
-            values[place] = resize(row[None], self.side_px)[0] if self._name == "images" else row
-        return values
-
-
-def open_source(values: h5py.Dataset, path: Path) -> h5py.Dataset | None:
-    """Open the image that virtual windows point into, with a cache for its decoded chunks.
-
-    HDF5 shares the chunks of a dataset that is open twice in a process, so windows are then cut from decoded chunks: on a compressed image
-    a 1024² window takes 0.7 ms instead of 9.
-
-    Raises
-    ------
-    UserError
-        If the image is not where the windows say: HDF5 itself would give empty windows.
-    """
-    layout = values.id.get_create_plist()
-    if not values.is_virtual or not layout.get_virtual_count():
-        return None
-    source = path.parent / layout.get_virtual_filename(0)
-    if not source.is_file():
-        raise UserError(path, "images", f"its windows point into {source}, which does not exist", "Put it back, or make the patches again.")
-    return h5py.File(source, "r", **CHUNK_CACHE)[layout.get_virtual_dsetname(0)]
-
-
 class CellDataset(Dataset[CellBatch]):
-    """The cells of chosen parts of several slides.
+    """The cells of chosen subsets of several slides.
 
     Parameters
     ----------
     slides
         Their files; cell ids are only unique within a slide.
-    parts
-        Parts of the split to take.
+    subsets
+        Subsets of the split to take.
     classes
         Names of the label indices.
     organs
         Names of the organ indices.
     image_px, context_px
-        Sides to which crops and contexts are resized.
+        Sides to which crops and contexts are resized, px.
     memory
         Budget for decoded patches.
     labelled
         Take only cells whose label is in `classes`; otherwise all, with label −1 for the rest.
 
+    Attributes
+    ----------
+    cells
+        Table of the N cells: `cell_id`, `label`, `part`, `block`, the rows of their patches, and `slide`, the number of the slide.
+    labels, organs
+        (N,) class indices, −1 for a label that is not in `classes`, and organ indices.
+
     Raises
     ------
     UserError
-        If a slide's organ is unknown, a file is unfit, or no cell is left.
+        If a slide's organ is unknown, a file is missing or broken, or no cell is left.
     """
 
     def __init__(
         self,
         slides: Sequence[SlideFiles],
         *,
-        parts: Sequence[str],
+        subsets: Sequence[str],
         classes: Sequence[str],
         organs: Sequence[str],
         image_px: int,
@@ -199,20 +117,20 @@ class CellDataset(Dataset[CellBatch]):
         context_px: int = 0,
         labelled: bool = True,
     ) -> None:
-        tables = [_located_cells(slide, parts, classes if labelled else None) for slide in slides]
+        tables = [_located_cells(slide, subsets, classes if labelled else None) for slide in slides]
         for slide in slides:
             if slide.organ not in organs:
-                raise UserError(slide.patches, "organ", f"{slide.organ!r} is unknown to the model", f"It knows {', '.join(organs)}.")
+                remedy = f"Set the organ of the slide to one of {', '.join(organs)}."
+                raise UserError(slide.patches, "organ", f"{slide.organ!r} is not an organ of the model", remedy)
         self.cells = pd.concat([table.assign(slide=number) for number, table in enumerate(tables)], ignore_index=True)
         if self.cells.empty:
-            raise UserError(
-                slides[0].split, "part", f"no cell to use in {', '.join(parts)}", "Check the labels, the split and the patch files."
-            )
+            remedy = "Check that the labels, the split and the patch files are of the same slide."
+            raise UserError(slides[0].split, "part", f"no usable cell in subset {', '.join(subsets)}", remedy)
         self.labels = pd.Index(list(classes)).get_indexer(pd.Index(self.cells["label"]))
         self.organs = np.array([list(organs).index(slide.organ) for slide in slides])[self.cells["slide"].to_numpy()]
         self._slide = self.cells["slide"].to_numpy()
         self._position = self.cells.groupby("slide").cumcount().to_numpy()
-        # Contexts first: kept features are worth most per byte.
+        # Contexts first, because each of their bytes in memory saves more reading than a byte of a crop.
         self._contexts = [
             PatchReader(s.context, t["context_row"].to_numpy(), context_px, memory)
             for s, t in zip(slides, tables, strict=True)
@@ -238,25 +156,25 @@ class CellDataset(Dataset[CellBatch]):
         return torch.bincount(torch.from_numpy(self.labels), minlength=classes)
 
     def fingerprint(self) -> str:
-        """Hash what the data set holds: slides, cells, labels and their order."""
+        """Return a hash of the slides, cells and labels, and of their order."""
         joined = "\n".join(
             f"{slide}\t{cell}\t{label}" for slide, cell, label in zip(self._slide, self.cells["cell_id"], self.labels, strict=True)
         )
         return hashlib.sha256(joined.encode()).hexdigest()
 
-    def _gather(self, sources: list[PatchReader], index: NDArray[np.int64]) -> Tensor:
+    def _gather(self, readers: list[PatchReader], index: Integers) -> Tensor:
         slides = self._slide[index]
         present = np.unique(slides).tolist()
         order = np.concatenate([np.flatnonzero(slides == slide) for slide in present])
-        parts = [sources[slide].read(self._position[index[slides == slide]]) for slide in present]
-        joined: Tensor = torch.cat(parts)[torch.from_numpy(np.argsort(order))]
+        blocks = [readers[slide].read(self._position[index[slides == slide]]) for slide in present]
+        joined: Tensor = torch.cat(blocks)[torch.from_numpy(np.argsort(order))]
         return joined
 
 
-def join_cells(labels: Path, split: Path, parts: Sequence[str], classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return `cell_id, label, part, block` of the cells in `parts`, with a label in `classes` if given."""
+def join_cells(labels: Path, split: Path, subsets: Sequence[str], classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return `cell_id, label, part, block` of the cells in `subsets`, with a label in `classes` if given."""
     cells = read_table(split, SPLIT).merge(read_table(labels, LABELS, ["cell_id", "label"]), on="cell_id", validate="one_to_one")
-    chosen = cells["part"].isin(parts)
+    chosen = cells["part"].isin(subsets)
     if classes is not None:
         chosen &= cells["label"].isin(list(classes))
     return cells[chosen].reset_index(drop=True)
@@ -271,19 +189,21 @@ def read_ids(path: Path) -> NDArray[np.object_]:
         If the file is missing, broken, or has neither `images` with `keys` nor `feature` with `cell_id`.
     """
     try:
-        with h5py.File(require(path), "r") as file:
+        with open_h5(path) as file:
             for values, ids in (("images", "keys"), ("feature", "cell_id")):
                 if values in file and ids in file:
                     names: NDArray[np.object_] = file[ids].asstr()[:]
                     return names
             found = ", ".join(list(file)[:5])
-    except OSError as error:
-        raise UserError(path, "file", f"not a readable HDF5 file ({error})", "Copy or make the file again.") from error
-    raise UserError(path, "images", f"neither patches nor features; found {found}", "See docs/data.md for patch files.")
+    # Around the reading too, because a file that is damaged in the middle can be opened.
+    except READ_ERRORS as error:
+        raise UserError(path, "file", f"not a readable HDF5 file ({first_line(error)})", "Remove it and run again.") from error
+    remedy = "Compare the file with the patch files of docs/data.md."
+    raise UserError(path, "images", f"the file holds neither patches nor features; found {found}", remedy)
 
 
-def _located_cells(slide: SlideFiles, parts: Sequence[str], classes: Sequence[str] | None) -> pd.DataFrame:
-    cells = join_cells(slide.labels, slide.split, parts, classes)
+def _located_cells(slide: SlideFiles, subsets: Sequence[str], classes: Sequence[str] | None) -> pd.DataFrame:
+    cells = join_cells(slide.labels, slide.split, subsets, classes)
     cells["row"] = pd.Index(read_ids(slide.patches)).get_indexer(pd.Index(cells["cell_id"]))
     cells["context_row"] = 0 if slide.context is None else pd.Index(read_ids(slide.context)).get_indexer(pd.Index(cells["cell_id"]))
     located = cells[(cells["row"] >= 0) & (cells["context_row"] >= 0)]

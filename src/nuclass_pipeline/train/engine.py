@@ -1,4 +1,4 @@
-"""One training loop for all models: checks, early stopping, best weights, history, and going on after an interruption."""
+"""One training loop for all models: validations, early stopping, best weights, history, and resuming after an interruption."""
 
 import hashlib
 import json
@@ -32,18 +32,18 @@ MONITOR = "val_macro_f1"
 
 
 class TrainingTask(L.LightningModule):
-    """A model in training: subclasses say how a batch gives a loss, and which logits are the model's prediction.
+    """Training of a model; subclasses define the loss of a batch and the prediction that validations score.
 
     Parameters
     ----------
     model
-        What is trained and kept.
+        The model; its best weights are kept.
     classes
         Number of classes.
     optim
-        Warm-up and weight decay.
+        Settings of the optimiser and of the loop.
     seed
-        Each epoch draws from generators seeded by it and the epoch's number, so a resumed run repeats the uninterrupted one.
+        Seed of the training. With the number of the epoch it seeds the generators, so a resumed run repeats the uninterrupted one.
     """
 
     generator: torch.Generator
@@ -60,15 +60,15 @@ class TrainingTask(L.LightningModule):
         raise NotImplementedError
 
     def predict_batch(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return validation loss, probabilities or logits (B, C), and labels (B,)."""
+        """Return the validation loss, probabilities or logits (B, C), and labels (B,)."""
         raise NotImplementedError
 
-    def rates(self) -> list[ParamGroup]:
+    def param_groups(self) -> list[ParamGroup]:
         """Return every parameter of the model with its learning rate."""
         raise NotImplementedError
 
     def start_epoch(self, epoch: int) -> None:
-        """Freeze or unfreeze what the epoch asks for."""
+        """Freeze or unfreeze modules for an epoch."""
 
     def steps_before(self, epoch: int) -> int:
         """Return the number of optimiser steps before an epoch."""
@@ -76,9 +76,12 @@ class TrainingTask(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build AdamW and its warm-up; Lightning calls this."""
+        # Loaders first, because the schedule needs the number of batches, which Lightning counts after this call.
         self.trainer.fit_loop.setup_data()
         cosine_steps = self.steps_before(self.optim.max_epochs) if self.optim.schedule == "cosine" else 0
-        optimizer, schedule = make_optimizer(self.model, self.rates(), self.optim.weight_decay, self.optim.warmup_steps, cosine_steps)
+        optimizer, schedule = make_optimizer(
+            self.model, self.param_groups(), self.optim.weight_decay, self.optim.warmup_steps, cosine_steps
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
@@ -95,14 +98,15 @@ class TrainingTask(L.LightningModule):
         return loss
 
     def validation_step(self, batch: Any, index: int) -> None:
-        """Collect a batch of the check; Lightning calls this."""
+        """Add a batch to the scores of the validation; Lightning calls this."""
         loss, scores, label = self.predict_batch(batch)
+        # Weighted, because the last batch of a validation is smaller.
         self.val_loss.update(loss, weight=len(label))
         self.macro_f1.update(scores.float(), label)
         self.accuracy.update(scores.float(), label)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the check; Lightning calls this."""
+        """Log the scores of the validation; Lightning calls this."""
         for name, metric in (
             ("train_loss", self.train_loss),
             ("val_loss", self.val_loss),
@@ -115,7 +119,17 @@ class TrainingTask(L.LightningModule):
 
 @dataclass
 class FitResult:
-    """The best check and all others."""
+    """Result of a training.
+
+    Attributes
+    ----------
+    epoch
+        Epoch of the best weights.
+    score
+        Their macro-F1 on the validation cells.
+    history
+        One row per validation: epoch, optimiser step, losses, scores and the highest learning rate.
+    """
 
     epoch: int
     score: float
@@ -124,7 +138,23 @@ class FitResult:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to train: the loop's settings, hardware, where to keep the state, and what that state is for."""
+    """Settings of a training.
+
+    Attributes
+    ----------
+    optim
+        Settings of the optimiser and of the loop.
+    device
+        `cpu` or `cuda`.
+    precision
+        Precision as Lightning names it.
+    resume
+        Folder for the state of the training.
+    fingerprint
+        Hash of data, configuration and seed; a state with another one is discarded.
+    patient_from
+        First epoch whose validations count for early stopping.
+    """
 
     optim: OptimConfig
     device: str
@@ -136,13 +166,14 @@ class FitSettings:
 
 @dataclass
 class History(Callback):
-    """One row per check, kept across interruptions."""
+    """One row per validation, kept across interruptions."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the check; Lightning calls this."""
+        """Add a row; Lightning calls this."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # The highest, because the rates of an encoder's blocks differ by layer.
         lr = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "lr": lr}
         self.rows.append(row)
@@ -156,11 +187,11 @@ class History(Callback):
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows of a checkpoint."""
+        """Restore the rows of a checkpoint."""
         self.rows = state_dict["rows"]
 
     def best(self) -> FitResult:
-        """Return the first check with the highest macro-F1."""
+        """Return the first validation with the highest macro-F1."""
         frame = pd.DataFrame(self.rows)
         top = frame.iloc[int(frame[MONITOR].to_numpy().argmax())]
         columns = ["epoch", "step", "train_loss", "val_loss", MONITOR, "val_accuracy", "lr"]
@@ -168,37 +199,44 @@ class History(Callback):
 
 
 class Patience(EarlyStopping):
-    """Early stopping that counts checks only once all that will be trained is being trained."""
+    """Early stopping that ignores validations before epoch `patient_from`, when the encoder is still frozen."""
 
     def __init__(self, patience: int, patient_from: int) -> None:
         super().__init__(MONITOR, patience=patience, mode="max", check_on_train_epoch_end=False)
         self.patient_from = patient_from
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count the check; Lightning calls this."""
+        """Count the validation; Lightning calls this."""
+        # Not from the start as in the public reference, because a training could then end before the encoder is trained.
         if trainer.current_epoch >= self.patient_from:
             super().on_validation_end(trainer, pl_module)
 
 
-def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader[Any], plan: FitSettings) -> FitResult:
-    """Train until patience or epochs run out, and leave the best weights in `task.model`.
+def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader[Any], settings: FitSettings) -> FitResult:
+    """Train until patience or epochs run out, leave the best weights in `task.model`, and return their score and the history.
 
-    The state is saved at the end of each epoch. If the state in `plan.resume` is of the same data, configuration and seed, training goes on
-    from it and, on the CPU, ends with the weights of an uninterrupted run; otherwise it starts afresh.
+    The state is saved at the end of each epoch. A state with the same fingerprint is resumed; on the CPU the training then ends
+    with the weights of an uninterrupted one. Any other state is discarded.
 
-    Returns
-    -------
-    Best
-        Epoch and score of those weights, and the history of the checks.
+    Parameters
+    ----------
+    task
+        The model and its objective.
+    train, validation
+        Loaders of the training and of the validation cells.
+    settings
+        Loop, hardware and state.
     """
-    state = _prepare_resume(plan)
+    state = _prepare_resume(settings)
     history = History()
-    best = ModelCheckpoint(plan.resume, "best", MONITOR, mode="max", save_weights_only=True, enable_version_counter=False)
-    last = ModelCheckpoint(plan.resume, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = _trainer(plan, [history, Patience(plan.optim.patience, plan.patient_from), best, last])
+    # Without version counters, because a resumed run must overwrite the files of the interrupted one.
+    best = ModelCheckpoint(settings.resume, "best", MONITOR, mode="max", save_weights_only=True, enable_version_counter=False)
+    last = ModelCheckpoint(settings.resume, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = _trainer(settings, [history, Patience(settings.optim.patience, settings.patient_from), best, last])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*(many workers|number of training batches|Checkpoint directory|LeafSpec).*")
         trainer.fit(task, train, validation, ckpt_path=state, weights_only=True)
+    # Lightning returns after Ctrl-C; raised again, because the stage would else write an unfinished model as the result.
     if trainer.interrupted:
         raise KeyboardInterrupt
     content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
@@ -206,16 +244,16 @@ def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader
     return history.best()
 
 
-def save_best(model: nn.Module, meta: CheckpointMetadata, best: FitResult, checkpoint: Path, history: Path) -> None:
-    """Write the best weights and the history of the checks."""
-    save_checkpoint(checkpoint, model, meta.model_copy(update={"epoch": best.epoch, "score": best.score}))
+def save_best(model: nn.Module, meta: CheckpointMetadata, result: FitResult, checkpoint: Path, history: Path) -> None:
+    """Write a checkpoint with the best weights, and the table of validations."""
+    save_checkpoint(checkpoint, model, meta.model_copy(update={"epoch": result.epoch, "score": result.score}))
     with whole_file(history) as partial:
-        best.history.to_parquet(partial, index=False)
+        result.history.to_parquet(partial, index=False)
 
 
-def fingerprint(*parts: Any) -> str:
-    """Hash JSON-like values: what a saved state must agree on to be taken up."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+def fingerprint(*values: Any) -> str:
+    """Return a hash of JSON-like values; a saved state is resumed only if it has the same."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def remove_resume_state(resume: Path) -> None:
@@ -223,16 +261,17 @@ def remove_resume_state(resume: Path) -> None:
     shutil.rmtree(resume, ignore_errors=True)
 
 
-def _trainer(plan: FitSettings, callbacks: Sequence[Callback]) -> L.Trainer:
+def _trainer(settings: FitSettings, callbacks: Sequence[Callback]) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return L.Trainer(
-        accelerator="gpu" if plan.device.startswith("cuda") else "cpu",
+        accelerator="gpu" if settings.device.startswith("cuda") else "cpu",
         devices=1,
-        precision=plan.precision,  # type: ignore[arg-type]
-        max_epochs=plan.optim.max_epochs,
-        val_check_interval=1 / plan.optim.checks_per_epoch,
-        accumulate_grad_batches=plan.optim.accumulate,
-        gradient_clip_val=plan.optim.clip_norm or None,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=settings.optim.max_epochs,
+        val_check_interval=1 / settings.optim.checks_per_epoch,
+        accumulate_grad_batches=settings.optim.accumulate,
+        gradient_clip_val=settings.optim.clip_norm or None,
+        # No trial validation, because the history would gain a row for untrained weights.
         num_sanity_val_steps=0,
         logger=False,
         enable_model_summary=False,
@@ -241,18 +280,19 @@ def _trainer(plan: FitSettings, callbacks: Sequence[Callback]) -> L.Trainer:
     )
 
 
-def _prepare_resume(plan: FitSettings) -> Path | None:
-    mark, last = plan.resume / "fingerprint", plan.resume / "last.ckpt"
-    if last.exists() and mark.exists() and mark.read_text() == plan.fingerprint:
-        logger.info("going on from %s", last)
+def _prepare_resume(settings: FitSettings) -> Path | None:
+    mark, last = settings.resume / "fingerprint", settings.resume / "last.ckpt"
+    if last.exists() and mark.exists() and mark.read_text() == settings.fingerprint:
+        logger.info("resuming from %s", last)
         return last
     if last.exists():
-        logger.info("%s belongs to another configuration or other data: starting afresh", last)
-    remove_resume_state(plan.resume)
+        logger.info("%s belongs to another configuration or to other data: starting from the beginning", last)
+    remove_resume_state(settings.resume)
     with whole_file(mark) as partial:
-        partial.write_text(plan.fingerprint)
+        partial.write_text(settings.fingerprint)
     return None
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
+    # A hash, because the sum of both would give epoch 1 of seed 0 the draws of epoch 0 of seed 1.
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:4], "big")

@@ -1,4 +1,4 @@
-"""Frozen networks run once over a slide, and what they say is kept."""
+"""Features and probabilities of frozen networks, computed once per slide."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,22 +22,37 @@ from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.global_ import GlobalClassifier, restore_global
 from nuclass_pipeline.models.local import LocalClassifier, restore_local
 from nuclass_pipeline.train.cell_task import as_float, feature_dim
-from nuclass_pipeline.train.dataset import CacheBudget, CellBatch, CellDataset, PatchReader, SlideFiles, read_ids
+from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, read_ids
 from nuclass_pipeline.train.loaders import make_loader
+from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
 
 logger = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
 
+# Without `train`, because the paths are right nearly everywhere on the cells that they were trained on.
 EMBEDDED_SUBSETS = ("gate", "val", "heldout")
 FEATURE_BATCH = 64
 CHUNK_ROWS = 64
+MAX_HALF = 65504
+"""Largest finite number of half precision."""
 
 
 class WindowDataset(Dataset[Tensor]):
-    """All windows of a file in its order, given out as whole batches (B, 3, side_px, side_px) uint8."""
+    """All windows of a file in its order, in batches (B, 3, side_px, side_px) uint8.
+
+    Parameters
+    ----------
+    path
+        Patch file.
+    rows
+        Number of its windows.
+    side_px
+        Side to which windows are resized, px.
+    """
 
     def __init__(self, path: Path, rows: int, side_px: int) -> None:
+        # No cache, because every window is read once.
         self.windows, self.rows = PatchReader(path, np.arange(rows), side_px, CacheBudget(0)), rows
 
     def __len__(self) -> int:
@@ -49,13 +64,21 @@ class WindowDataset(Dataset[Tensor]):
 
 
 class RowsWriter:
-    """Datasets of one HDF5 file, filled from the first row on."""
+    """Writer of the datasets of one HDF5 file, batch by batch.
+
+    Parameters
+    ----------
+    file
+        File open for writing.
+    rows
+        Rows of each dataset.
+    """
 
     def __init__(self, file: h5py.File, rows: int) -> None:
         self.file, self.rows, self._next = file, rows, 0
 
     def append(self, **values: NDArray[Any]) -> None:
-        """Add the same number of rows to each dataset, making it at its first rows."""
+        """Add the same number of rows to each dataset; the first call creates the datasets."""
         count = len(next(iter(values.values())))
         for name, block in values.items():
             if name not in self.file:
@@ -66,23 +89,23 @@ class RowsWriter:
 
 
 def embed_context(*, patches: Path, config: BackboneConfig, compute: Compute, device: str, features: Path) -> None:
-    """Write the frozen context encoder's vector of every window of a slide.
+    """Write the feature of every context window of a slide, by a frozen encoder.
 
     Parameters
     ----------
     patches
-        File of context windows.
+        File of the N context windows.
     config
-        The encoder.
+        Name, weights and image size of the encoder.
     compute, device
-        Precision and device.
+        Precision, loader processes and device.
     features
         HDF5 with `cell_id` and `feature` (N, dim) float16, in the order of the windows.
 
     Raises
     ------
     UserError
-        If the patch file is unfit, or the weights are missing.
+        If the patch file is missing or broken, or the weights are.
     """
     ids = read_ids(patches)
     encoder = build_backbone(config).to(device).eval()
@@ -108,14 +131,14 @@ def embed_cells(
     device: str,
     features: Path,
 ) -> None:
-    """Run both paths, as in use, over every cell that neither trained them nor lies in a guard band.
+    """Write features and probabilities of both paths for every cell outside the training subset and the buffers.
 
     Parameters
     ----------
     patches, contexts, labels, split, organ
         Files and organ of the slide; `contexts` holds windows, or features where the context encoder is frozen.
     local, global_
-        Checkpoints.
+        Checkpoints of the local and the global path.
     compute, device
         Precision, loader processes and device.
     features
@@ -125,55 +148,61 @@ def embed_cells(
     Raises
     ------
     UserError
-        If a file is unfit or the checkpoints do not belong together.
+        If a file is missing or broken, or the checkpoints differ in classes, organs or pixel size.
     """
-    paths, meta = restore_classifiers(local, global_)
-    if paths[1].encoder is None:
+    (local_model, global_model), meta = restore_classifiers(local, global_)
+    if global_model.encoder is None:
         feature_dim([contexts])
     dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EMBEDDED_SUBSETS)
     with whole_file(features) as partial, h5py.File(partial, "w") as file, running(device, compute):
         write_ids(file, dataset.cells["cell_id"].to_numpy())
         file.attrs.update(classes=list(meta.classes), meta=meta.model_dump_json())
         writer = RowsWriter(file, len(dataset))
-        run = run_classifiers(paths[0].to(device), paths[1].to(device), device)
+        run = run_classifiers(local_model.to(device), global_model.to(device), device)
         for batch in progress(make_loader(dataset, FEATURE_BATCH, compute.workers), features.name):
             writer.append(**run(batch))
 
 
 def restore_classifiers(local: Path, global_: Path) -> tuple[tuple[LocalClassifier, GlobalClassifier], CheckpointMetadata]:
-    """Rebuild both paths; the metadata is path global's, which includes path local's.
+    """Rebuild both paths from their checkpoints.
+
+    Returns
+    -------
+    models
+        The local and the global path.
+    meta
+        Metadata of the global path, which include those of the local path.
 
     Raises
     ------
     UserError
-        If they differ in classes or organs.
+        If they differ in classes, organs or pixel size.
     """
-    (narrow, local_meta), (wide, meta) = restore_local(local), restore_global(global_)
+    (local_model, local_meta), (global_model, meta) = restore_local(local), restore_global(global_)
     if (local_meta.classes, local_meta.organs, local_meta.mpp) != (meta.classes, meta.organs, meta.mpp):
-        raise UserError(
-            global_, "classes", f"differ in classes, organs or pixel size from {local}", "Train path global on this path local."
-        )
-    return (narrow, wide), meta
+        problem = f"classes, organs or pixel size differ from those of {local}"
+        raise UserError(global_, "classes", problem, "Train the global path again, on this checkpoint of the local path.")
+    return (local_model, global_model), meta
 
 
-def open_cells(slide: SlideFiles, meta: CheckpointMetadata, parts: Sequence[str]) -> CellDataset:
-    """Open all cells of a slide's parts as the models want them, whatever their label; nothing is kept in memory."""
+def open_cells(slide: SlideFiles, meta: CheckpointMetadata, subsets: Sequence[str]) -> CellDataset:
+    """Open all cells of these subsets of a slide, whatever their label, with the image sizes of the models; no patch is cached."""
     sides = {"image_px": meta.local.backbone.image_px, "context_px": meta.global_.context.image_px if meta.global_ else 0}
-    return CellDataset([slide], parts=parts, classes=meta.classes, organs=meta.organs, memory=CacheBudget(0), labelled=False, **sides)
+    return CellDataset([slide], subsets=subsets, classes=meta.classes, organs=meta.organs, memory=CacheBudget(0), labelled=False, **sides)
 
 
 def run_classifiers(local: LocalClassifier, global_: GlobalClassifier, device: str) -> Callable[[CellBatch], dict[str, NDArray[Any]]]:
-    """Return a function from a batch to the rows of `embed_cells`."""
+    """Return a function from a batch to the rows that `embed_cells` writes."""
 
     def run(batch: CellBatch) -> dict[str, NDArray[Any]]:
         image, organ = as_float(batch.image.to(device)), batch.organ.to(device)
-        narrow = local(image, organ)
-        wide = global_(image, None if batch.context is None else as_float(batch.context.to(device)), organ)
+        local_out = local(image, organ)
+        global_out = global_(image, None if batch.context is None else as_float(batch.context.to(device)), organ)
         return {
-            "local_feature": _half(narrow.feature),
-            "global_feature": _half(wide.feature),
-            "local_p": narrow.logits.float().softmax(-1).cpu().numpy(),
-            "global_p": wide.logits.float().softmax(-1).cpu().numpy(),
+            "local_feature": _half(local_out.feature),
+            "global_feature": _half(global_out.feature),
+            "local_p": local_out.logits.float().softmax(-1).cpu().numpy(),
+            "global_p": global_out.logits.float().softmax(-1).cpu().numpy(),
         }
 
     return run
@@ -188,7 +217,7 @@ def running(device: str, compute: Compute) -> Iterator[None]:
 
 
 def progress(batches: Any, name: str) -> Iterable[Any]:
-    """Yield batches and log every tenth part of the way."""
+    """Yield batches, and log the progress in steps of 10 %."""
     total = len(batches)
     for number, batch in enumerate(batches, start=1):
         yield batch
@@ -197,10 +226,11 @@ def progress(batches: Any, name: str) -> Iterable[Any]:
 
 
 def write_ids(file: h5py.File, ids: NDArray[np.object_]) -> None:
-    """Write the cells of a feature file, in the order of its rows."""
+    """Write the cell ids (N,) of a feature file, in the order of its rows."""
     file.create_dataset("cell_id", data=np.asarray(ids, dtype=object), dtype=h5py.string_dtype())
 
 
 def _half(values: Tensor) -> NDArray[np.float16]:
-    half: NDArray[np.float16] = values.float().clamp(-65504, 65504).half().cpu().numpy()
+    # Clamped, because an infinite feature becomes NaN in the gate's layer norm.
+    half: NDArray[np.float16] = values.float().clamp(-MAX_HALF, MAX_HALF).half().cpu().numpy()
     return half

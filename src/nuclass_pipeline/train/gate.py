@@ -1,4 +1,4 @@
-"""Train the gate on what the frozen paths said about cells they were not trained on (arXiv 2511.13586)."""
+"""Train the gate on the outputs of the frozen paths for cells that they were not trained on (arXiv 2511.13586)."""
 
 import tempfile
 from collections.abc import Sequence
@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.config.models import GateConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require
+from nuclass_pipeline.io import READ_ERRORS, first_line, open_h5
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.gate import Gate, mix
 from nuclass_pipeline.train.dataset import join_cells
@@ -27,7 +26,19 @@ from nuclass_pipeline.train.optim import ParamGroup
 
 
 class PathOutputs(NamedTuple):
-    """What both paths say about cells: features (B, ·), probabilities (B, C), and the label (B,)."""
+    """Outputs of both paths for B cells.
+
+    Attributes
+    ----------
+    local_feature
+        (B, dim) feature of the local path, after FiLM.
+    global_feature
+        (B, 2 · projection) feature `[û; ĉ]` of the global path.
+    local_p, global_p
+        (B, C) probabilities.
+    label
+        (B,) class indices.
+    """
 
     local_feature: Tensor
     global_feature: Tensor
@@ -37,21 +48,21 @@ class PathOutputs(NamedTuple):
 
 
 class PathOutputsDataset(Dataset[PathOutputs]):
-    """Opinions in memory, given out as whole batches."""
+    """Outputs of both paths in memory, in whole batches."""
 
-    def __init__(self, opinions: PathOutputs) -> None:
-        self.opinions = opinions
+    def __init__(self, outputs: PathOutputs) -> None:
+        self.outputs = outputs
 
     def __len__(self) -> int:
-        return len(self.opinions.label)
+        return len(self.outputs.label)
 
     def __getitems__(self, indices: Sequence[int]) -> PathOutputs:
         """Return a whole batch."""
-        return PathOutputs(*(tensor[list(indices)] for tensor in self.opinions))
+        return PathOutputs(*(tensor[list(indices)] for tensor in self.outputs))
 
 
 class GateTask(TrainingTask):
-    """The gate in training; checks score the mixture."""
+    """Training of the gate; validations score the mixture."""
 
     model: Gate
 
@@ -59,8 +70,8 @@ class GateTask(TrainingTask):
         super().__init__(model, classes=classes, optim=config.optim, seed=seed)
         self.config = config
 
-    def rates(self) -> list[ParamGroup]:
-        """Train all of the gate at one rate."""
+    def param_groups(self) -> list[ParamGroup]:
+        """Return all parameters of the gate with one learning rate."""
         return [ParamGroup(list(self.model.parameters()), self.config.optim.lr_head)]
 
     def training_loss(self, batch: PathOutputs) -> Tensor:
@@ -68,7 +79,7 @@ class GateTask(TrainingTask):
         return gate_loss(self.model(*batch[:4]), batch.local_p, batch.global_p, batch.label, self.config).total
 
     def predict_batch(self, batch: PathOutputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the same loss, the mixture, and labels."""
+        """Return the same loss, the mixture (B, C), and labels (B,)."""
         logit = self.model(*batch[:4])
         loss = gate_loss(logit, batch.local_p, batch.global_p, batch.label, self.config).total
         return loss, mix(torch.sigmoid(logit), batch.local_p, batch.global_p), batch.label
@@ -84,41 +95,55 @@ def train_gate(
     checkpoint: Path,
     history: Path,
 ) -> None:
-    """Train the gate on part `gate` of the slides and keep the weights with the best macro-F1 of the mixture on part `val`.
+    """Train the gate on the subset `gate` of the slides and keep the weights with the best macro-F1 of the mixture on `val`.
 
     Parameters
     ----------
     features
-        Files of `embed_cells`.
+        Files of `embed_cells`, one per slide.
     labels, splits
-        Labels and splits of the same slides.
-    config, seed
-        How to train.
+        Tables of labels and of the split of the same slides.
+    config
+        Sizes of the gate, its optimiser and the terms of its loss.
+    seed
+        Seed of the first weights, dropout and the order of cells.
     checkpoint, history
-        What is written.
+        Checkpoint with the best weights, and the table of validations.
 
     Raises
     ------
     UserError
-        If a file is unfit, or a part has no labelled cell.
+        If a file is missing or broken, the files come from different checkpoints, or a subset has no labelled cell.
     """
     torch.manual_seed(seed)
     slides = [FeatureFile.open(path) for path in features]
-    taught = slides[0].meta
-    if odd := next((slide for slide in slides if slide.meta != taught), None):
-        raise UserError(odd.path, "meta", f"made by other models than {slides[0].path}", "Make all features with the same checkpoints.")
-    train, validation = (PathOutputsDataset(read_path_outputs(slides, labels, splits, part)) for part in ("gate", "val"))
-    model = Gate(taught.dims["local"], taught.dims["global"], config)
+    meta = slides[0].meta
+    if odd := next((slide for slide in slides if slide.meta != meta), None):
+        problem = f"the features come from other checkpoints than {slides[0].path}"
+        raise UserError(odd.path, "meta", problem, "Remove both files and run again.")
+    train, validation = (PathOutputsDataset(read_path_outputs(slides, labels, splits, subset)) for subset in ("gate", "val"))
+    model = Gate(meta.dims["local"], meta.dims["global"], config)
     loaders = (make_loader(train, config.optim.batch_size, 0, shuffle_seed=seed), make_loader(validation, config.optim.batch_size, 0))
+    # On the CPU and without a state to resume, because training on cached outputs takes seconds.
     with tempfile.TemporaryDirectory() as scratch:
-        plan = FitSettings(config.optim, "cpu", "32-true", Path(scratch), "gate")
-        best = fit_model(GateTask(model, len(taught.classes), config, seed), *loaders, plan)
-    save_best(model, taught.model_copy(update={"kind": "gate", "gate": config, "seed": seed}), best, checkpoint, history)
+        settings = FitSettings(config.optim, "cpu", "32-true", Path(scratch), "gate")
+        result = fit_model(GateTask(model, len(meta.classes), config, seed), *loaders, settings)
+    save_best(model, meta.model_copy(update={"kind": "gate", "gate": config, "seed": seed}), result, checkpoint, history)
 
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """A file of `embed_cells`: its cells (N,) and the metadata of path global."""
+    """A file of `embed_cells`.
+
+    Attributes
+    ----------
+    path
+        The file.
+    cells
+        (N,) cell ids, in the order of its rows.
+    meta
+        Metadata of the global path.
+    """
 
     path: Path
     cells: "pd.Index[str]"
@@ -131,36 +156,37 @@ class FeatureFile:
         Raises
         ------
         UserError
-            If the file is missing or was not written by `embed_cells`.
+            If the file is missing, broken or was not written by `embed_cells`.
         """
         try:
-            with h5py.File(require(path), "r") as file:
+            with open_h5(path) as file:
                 return cls(path, pd.Index(file["cell_id"].asstr()[:]), CheckpointMetadata.model_validate_json(file.attrs["meta"]))
-        except (OSError, KeyError, ValueError) as error:
-            raise UserError(path, "file", f"not a file of embed_cells ({error})", "Remove it and run embed_cells again.") from error
+        except READ_ERRORS as error:
+            raise UserError(path, "file", f"not a file of embed_cells ({first_line(error)})", "Remove it and run again.") from error
 
-    def read(self, rows: NDArray[np.int64]) -> list[Tensor]:
-        """Return the four tensors of `Opinions` without the label, at these rows, in float32."""
-        with h5py.File(self.path, "r") as file:
+    def read(self, rows: Integers) -> list[Tensor]:
+        """Return the features and probabilities of `PathOutputs` at these rows (B,), in float32."""
+        with open_h5(self.path) as file:
+            # Whole datasets first, because HDF5 selects scattered rows slowly and only in increasing order.
             return [torch.from_numpy(file[name][:][rows].astype(np.float32)) for name in PathOutputs._fields[:4]]
 
 
-def read_path_outputs(slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], part: str) -> PathOutputs:
-    """Read what the paths say about the labelled cells of one part of all slides.
+def read_path_outputs(slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], subset: str) -> PathOutputs:
+    """Read the outputs of both paths for the labelled cells of one subset of all slides.
 
     Raises
     ------
     UserError
-        If there is none.
+        If there is no such cell.
     """
     classes = slides[0].meta.classes
     columns = []
     for slide, label_file, split_file in zip(slides, labels, splits, strict=True):
-        cells = join_cells(label_file, split_file, [part], classes)
+        cells = join_cells(label_file, split_file, [subset], classes)
         rows = slide.cells.get_indexer(pd.Index(cells["cell_id"]))
         label = torch.from_numpy(pd.Index(list(classes)).get_indexer(pd.Index(cells["label"]))).long()
         columns.append([*slide.read(rows[rows >= 0]), label[torch.from_numpy(rows >= 0)]])
-    opinions = PathOutputs(*(torch.cat(tensors) for tensors in zip(*columns, strict=True)))
-    if not len(opinions.label):
-        raise UserError(splits[0], "part", f"no labelled cell in part {part}", "Check the labels and the split.")
-    return opinions
+    outputs = PathOutputs(*(torch.cat(tensors) for tensors in zip(*columns, strict=True)))
+    if not len(outputs.label):
+        raise UserError(splits[0], "part", f"no labelled cell in subset {subset}", f"Check the labels, or raise split.fractions.{subset}.")
+    return outputs

@@ -1,16 +1,17 @@
-"""Train path global on top of path local (arXiv 2511.13586)."""
+"""Train the global path, starting from the local path (arXiv 2511.13586)."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import GlobalConfig
 from nuclass_pipeline.models.backbones import build_backbone
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.global_ import GlobalClassifier
-from nuclass_pipeline.models.local import restore_local
+from nuclass_pipeline.models.local import LocalClassifier, restore_local
 from nuclass_pipeline.train.augment import AugmentRanges
 from nuclass_pipeline.train.cell_task import CellTask, TrainingCells, feature_dim, set_frozen, slide_files
 from nuclass_pipeline.train.dataset import CellBatch
@@ -22,7 +23,7 @@ STAGE_VERSION = 1
 
 
 class GlobalTask(CellTask):
-    """Path global in training; checks score its own logits, which never saw a label."""
+    """Training of the global path; validations score its own logits, which do not depend on the label."""
 
     model: GlobalClassifier
     weights: Tensor
@@ -30,21 +31,21 @@ class GlobalTask(CellTask):
     def __init__(self, model: GlobalClassifier, weights: Tensor, config: GlobalConfig, seed: int, *, local_frozen: bool) -> None:
         super().__init__(model, classes=len(weights), optim=config.optim, seed=seed)
         self.config, self.local_frozen = config, local_frozen
-        self.augmented, self.limits = config.augment, AugmentRanges(stain=config.stain_jitter)
+        self.augmented, self.ranges = config.augment, AugmentRanges(stain=config.stain_jitter)
         self.register_buffer("weights", weights)
 
     def start_epoch(self, epoch: int) -> None:
-        """Train the local encoder once its frozen epochs are over, unless path local kept it frozen too."""
+        """Train the local encoder once its frozen epochs are over, unless the local path kept it frozen too."""
         set_frozen(self.model.local.backbone, self.local_frozen or epoch < self.config.freeze_backbone_epochs)
 
-    def rates(self) -> list[ParamGroup]:
-        """Decay both encoders' rates by layer; the rest learns at the head's rate."""
+    def param_groups(self) -> list[ParamGroup]:
+        """Return the blocks of both encoders with rates that decay by layer, and the rest with the head's rate."""
         optim, model = self.config.optim, self.model
         start = self.steps_before(self.config.freeze_backbone_epochs)
         encoders = encoder_param_groups(model.local.backbone, optim.lr_backbone, optim.layer_decay, start)
         if model.encoder is not None:
             encoders += encoder_param_groups(model.encoder, self.config.lr_context, optim.layer_decay)
-        known = {id(parameter) for rate in encoders for parameter in rate.parameters}
+        known = {id(parameter) for group in encoders for parameter in group.parameters}
         return [*encoders, ParamGroup([p for p in model.parameters() if id(p) not in known], optim.lr_head)]
 
     def training_loss(self, batch: CellBatch) -> Tensor:
@@ -55,7 +56,8 @@ class GlobalTask(CellTask):
         return global_loss(out.local_logits, out.logits, out.inner_gate, batch.label, self.weights, config).total
 
     def predict_batch(self, batch: CellBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return path global's own loss term, logits and labels, with the final α as in use."""
+        """Return the loss term of the global path's own logits, these logits (B, C), and labels (B,)."""
+        # Without label and with the final α, because the model runs like this in use; the reference passes the label to the inner gate.
         logits = self.model(batch.image, batch.context, batch.organ).logits
         return smoothed_cross_entropy(logits, batch.label, self.config.label_smoothing, self.weights), logits, batch.label
 
@@ -76,45 +78,61 @@ def train_global(
     history: Path,
     resume: Path,
 ) -> None:
-    """Train path global on part `train` of the slides and keep the weights with the best macro-F1 on part `val`.
+    """Train the global path on the subset `train` of the slides and keep the weights with the best macro-F1 on `val`.
 
     Parameters
     ----------
     patches, labels, splits, organs
-        Files and organ of each training slide.
+        Local crops, table of labels, table of the split and organ of each training slide.
     contexts
         Their context windows; with a frozen context encoder, their features instead.
     local
-        Checkpoint of path local, which gives classes, organs and the first weights.
-    config, compute, seed, device
-        How to train, and on what.
+        Checkpoint of the local path: classes, organs and first weights.
+    config
+        Context encoder, optimiser and objective.
+    compute, device
+        Precision, loader processes, memory for patches, and device.
+    seed
+        Seed of the first weights, dropout, augmentation and the order of cells.
     checkpoint, history
-        What is written.
+        Checkpoint with the best weights, and the table of validations.
     resume
         Folder for the state of an unfinished training; removed at the end.
 
     Raises
     ------
     UserError
-        If an input file is unfit, or the weights of the context encoder are missing.
+        If an input file is missing or broken, or the weights of the context encoder are.
     """
     torch.manual_seed(seed)
-    inner, taught = restore_local(local)
+    inner, local_meta = restore_local(local)
+    model, context_dim = _build_model(inner, local_meta, config, contexts)
+    sides = {"image_px": local_meta.local.backbone.image_px, "context_px": config.context.image_px}
+    slides = slide_files(patches, labels, splits, organs, contexts)
+    data = TrainingCells.open(slides, compute.cache_gb, classes=local_meta.classes, organs=local_meta.organs, **sides)
+    weights = class_weights(data.train.counts(len(local_meta.classes)), config.class_balance)
+    task = GlobalTask(model, weights, config, seed, local_frozen=local_meta.local.backbone.freeze)
+    first = local_meta.model_dump(), _weight_sums(inner)
+    identity = fingerprint("global", config.model_dump(), *first, data.fingerprint(), seed, STAGE_VERSION)
+    settings = FitSettings(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
+    dims = {**local_meta.dims, "context": context_dim, "global": 2 * config.projection}
+    spec = model.encoder.spec if model.encoder else None
+    meta = local_meta.model_copy(update={"kind": "global", "global_": config, "context": spec, "dims": dims, "seed": seed})
+    save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)
+    remove_resume_state(resume)
+
+
+def _build_model(
+    inner: LocalClassifier, meta: CheckpointMetadata, config: GlobalConfig, contexts: Sequence[Path]
+) -> tuple[GlobalClassifier, int]:
     encoder = None if config.context.freeze else build_backbone(config.context)
     context_dim = encoder.dim if encoder else feature_dim(contexts)
-    model = GlobalClassifier(inner.train(), encoder, context_dim, classes=len(taught.classes), config=config)
-    if taught.local.backbone.gradient_checkpointing:
+    # Switched on again, because a restored encoder is built without this setting of the training.
+    if meta.local.backbone.gradient_checkpointing:
         inner.backbone.checkpoint_gradients()
-    sides = {"image_px": taught.local.backbone.image_px, "context_px": config.context.image_px}
-    slides = slide_files(patches, labels, splits, organs, contexts)
-    data = TrainingCells.open(slides, compute.cache_gb, classes=taught.classes, organs=taught.organs, **sides)
-    weights = class_weights(data.train.counts(len(taught.classes)), config.class_balance)
-    task = GlobalTask(model, weights, config, seed, local_frozen=taught.local.backbone.freeze)
-    teacher = {name: float(tensor.double().sum()) for name, tensor in inner.state_dict().items()}
-    identity = fingerprint("global", config.model_dump(), taught.model_dump(), teacher, data.fingerprint(), seed, STAGE_VERSION)
-    plan = FitSettings(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
-    dims = {**taught.dims, "context": context_dim, "global": 2 * config.projection}
-    spec = encoder.spec if encoder else None
-    meta = taught.model_copy(update={"kind": "global", "global_": config, "context": spec, "dims": dims, "seed": seed})
-    save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), plan), checkpoint, history)
-    remove_resume_state(resume)
+    return GlobalClassifier(inner.train(), encoder, context_dim, classes=len(meta.classes), config=config), context_dim
+
+
+def _weight_sums(model: nn.Module) -> dict[str, float]:
+    # Part of the fingerprint, because two trainings of the local path can have the same metadata and other weights.
+    return {name: float(tensor.double().sum()) for name, tensor in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Train path local (arXiv 2511.13586)."""
+"""Train the local path (arXiv 2511.13586)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,33 +23,34 @@ STAGE_VERSION = 1
 
 
 class LocalTask(CellTask):
-    """Path local in training."""
+    """Training of the local path; validations score its logits."""
 
     model: LocalClassifier
     weights: Tensor
 
     def __init__(self, model: LocalClassifier, weights: Tensor, config: LocalConfig, seed: int) -> None:
         super().__init__(model, classes=len(weights), optim=config.optim, seed=seed)
-        self.config, self.augmented, self.limits = config, config.augment, AugmentRanges(stain=config.stain_jitter)
+        self.config, self.augmented, self.ranges = config, config.augment, AugmentRanges(stain=config.stain_jitter)
         self.register_buffer("weights", weights)
 
     def start_epoch(self, epoch: int) -> None:
         """Train the encoder once its frozen epochs are over."""
         set_frozen(self.model.backbone, self.config.backbone.freeze or epoch < self.config.freeze_backbone_epochs)
 
-    def rates(self) -> list[ParamGroup]:
-        """Decay the encoder's rates by layer; the rest learns at the head's rate."""
+    def param_groups(self) -> list[ParamGroup]:
+        """Return the encoder's blocks with rates that decay by layer, and the rest with the head's rate."""
         optim, model = self.config.optim, self.model
+        # Warmed up from its first trained step, because the warm-up would else be over while the encoder is frozen.
         start = self.steps_before(self.config.freeze_backbone_epochs)
         rest = [*model.film.parameters(), *model.head.parameters()]
         return [*encoder_param_groups(model.backbone, optim.lr_backbone, optim.layer_decay, start), ParamGroup(rest, optim.lr_head)]
 
     def training_loss(self, batch: CellBatch) -> Tensor:
-        """Return the weighted, smoothed cross-entropy."""
+        """Return the cross-entropy with class weights and label smoothing."""
         return self._loss(self._forward(batch).logits, batch.label)
 
     def predict_batch(self, batch: CellBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the same loss, logits and labels."""
+        """Return the same loss, logits (B, C) and labels (B,)."""
         logits = self._forward(batch).logits
         return self._loss(logits, batch.label), logits, batch.label
 
@@ -76,38 +77,42 @@ def train_local(
     history: Path,
     resume: Path,
 ) -> None:
-    """Train path local on part `train` of the slides and keep the weights with the best macro-F1 on part `val`.
+    """Train the local path on the subset `train` of the slides and keep the weights with the best macro-F1 on `val`.
 
     Parameters
     ----------
     patches, labels, splits, organs
-        Files and organ of each training slide.
+        Local crops, table of labels, table of the split and organ of each training slide.
     classes
-        Classes to learn; those without a training cell are left out of the model.
-    config, compute, seed, device
-        How to train, and on what.
+        Classes that may be trained; those without a training cell are left out of the model.
+    config
+        Encoder, optimiser and objective.
+    compute, device
+        Precision, loader processes, memory for patches, and device.
+    seed
+        Seed of the first weights, dropout, augmentation and the order of cells.
     checkpoint, history
-        What is written.
+        Checkpoint with the best weights, and the table of validations.
     resume
         Folder for the state of an unfinished training; removed at the end.
 
     Raises
     ------
     UserError
-        If an input file is unfit, or the weights of the encoder are missing.
+        If an input file is missing or broken, or the weights of the encoder are.
     """
     torch.manual_seed(seed)
     slides = slide_files(patches, labels, splits, organs)
-    learnt = observed_classes(slides, "train", classes)
+    trained = observed_classes(slides, "train", classes)
     backbone = build_backbone(config.backbone)
-    data = TrainingCells.open(slides, compute.cache_gb, classes=learnt, organs=ORGANS, image_px=config.backbone.image_px)
-    model = LocalClassifier(backbone, classes=len(learnt), organs=len(ORGANS), config=config)
-    task = LocalTask(model, class_weights(data.train.counts(len(learnt)), config.class_balance), config, seed)
-    identity = fingerprint("local", config.model_dump(), learnt, data.fingerprint(), seed, STAGE_VERSION)
-    plan = FitSettings(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
+    data = TrainingCells.open(slides, compute.cache_gb, classes=trained, organs=ORGANS, image_px=config.backbone.image_px)
+    model = LocalClassifier(backbone, classes=len(trained), organs=len(ORGANS), config=config)
+    task = LocalTask(model, class_weights(data.train.counts(len(trained)), config.class_balance), config, seed)
+    identity = fingerprint("local", config.model_dump(), trained, data.fingerprint(), seed, STAGE_VERSION)
+    settings = FitSettings(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
     meta = CheckpointMetadata(
         kind="local",
-        classes=tuple(learnt),
+        classes=tuple(trained),
         organs=ORGANS,
         mpp=pixel_size(patches),
         local=config,
@@ -115,5 +120,5 @@ def train_local(
         dims={"local": backbone.dim},
         seed=seed,
     )
-    save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), plan), checkpoint, history)
+    save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)
     remove_resume_state(resume)

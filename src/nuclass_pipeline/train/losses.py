@@ -1,4 +1,4 @@
-"""The objectives, as pure functions (arXiv 2511.13586)."""
+"""The training objectives as pure functions (arXiv 2511.13586)."""
 
 from typing import NamedTuple
 
@@ -9,42 +9,54 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from nuclass_pipeline.config.models import GateConfig, GlobalConfig
 from nuclass_pipeline.models.gate import mix
 
+# Both as in the public reference, because the terms of the losses should be the same there and here.
 EPSILON = 1e-8
 MEAN_TARGET_BOUND = 1e-3
 
 
 def class_weights(counts: Tensor, beta: float) -> Tensor:
-    """Weigh classes by the inverse effective number of samples, `(1 − β) / (1 − β^n)` (Cui et al. 2019, arXiv 1901.05555).
+    """Return class weights by the inverse effective number of samples, `(1 − β) / (1 − β^n)` (Cui et al. 2019, arXiv 1901.05555).
 
     Parameters
     ----------
     counts
         Cells per class (C,).
     beta
-        0 weighs all observed classes alike; towards 1 the weights approach 1/n.
+        β in [0, 1); 0 weights all observed classes equally, and towards 1 the weights approach 1/n.
 
     Returns
     -------
     Tensor
         Weights (C,) float32 with mean 1 over observed classes and 0 for the others.
     """
+    # Absent classes get no weight, because the formula alone would give them nearly all of it.
     observed = counts > 0
     weights = torch.where(observed, (1 - beta) / (1 - beta ** counts.double().clamp(min=1)), 0.0)
     return (weights * observed.sum() / weights.sum()).float()
 
 
 def smoothed_cross_entropy(logits: Tensor, label: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
-    """Return the mean cross-entropy with label smoothing; with class weights, torch's mean weighted by the labels' weights."""
+    """Return the mean cross-entropy of logits (B, C) with label smoothing; with class weights, torch's weighted mean over the labels."""
     return cross_entropy(logits.float(), label, weight=weights, label_smoothing=smoothing)
 
 
 def uncertainty_weight(local_p: Tensor, label: Tensor, gamma: float) -> Tensor:
-    """Return `(1 − p_local(y))^γ` (B,): little weight where path local already is right."""
+    """Return `(1 − p_local(y))^γ` (B,), which is small where the local path is right already."""
     return (1 - local_p.gather(1, label[:, None]).squeeze(1)).clamp(0, 1) ** gamma
 
 
 class GlobalLoss(NamedTuple):
-    """Weighted term of the fused logits, path global's own term, and their sum with its weight."""
+    """Terms of the global path's objective.
+
+    Attributes
+    ----------
+    fused
+        Weighted term of the fused logits.
+    own
+        Term of the global path's own logits.
+    total
+        `fused + λ · own`.
+    """
 
     fused: Tensor
     own: Tensor
@@ -54,23 +66,24 @@ class GlobalLoss(NamedTuple):
 def global_loss(
     local_logits: Tensor, logits: Tensor, inner_gate: Tensor, label: Tensor, weights: Tensor, config: GlobalConfig
 ) -> GlobalLoss:
-    """Train path global on what path local cannot tell.
+    """Return the global path's objective, which weights cells by how unsure the local path is.
 
     `mean_i(w_i · CE(z_local + g·z_global, y)) + λ · CE_weighted(z_global, y)` with `w` from `uncertainty_weight`.
 
     Parameters
     ----------
     local_logits, logits
-        Of the inner local path and of path global, (B, C).
+        Logits of the inner local path and of the global path, (B, C).
     inner_gate
         g (B, 1).
     label
-        Classes (B,).
+        Class indices (B,).
     weights
         Class weights (C,).
     config
-        λ, γ and the smoothing.
+        λ, γ, the smoothing, and whether gradients pass through `w`.
     """
+    # Single precision, because probabilities near 1 lose their distance from 1 in bfloat16.
     local_logits, logits = local_logits.float(), logits.float()
     local_p = local_logits.softmax(-1)
     focus = uncertainty_weight(local_p.detach() if config.detach_focus else local_p, label, config.focus_gamma)
@@ -81,7 +94,10 @@ def global_loss(
 
 
 def gate_target(local_p: Tensor, global_p: Tensor, label: Tensor, soft_k: float) -> Tensor:
-    """Return the gate's target (B,): 1 or 0 where only path global or only path local is right, else `σ(k·(p_global(y) − p_local(y)))`."""
+    """Return the gate's target (B,).
+
+    It is 1 where only the global path is right, 0 where only the local path is, and `σ(k·(p_global(y) − p_local(y)))` elsewhere.
+    """
     local_right, global_right = _right(local_p, label), _right(global_p, label)
     soft = torch.sigmoid(soft_k * (_of_label(global_p, label) - _of_label(local_p, label)))
     return torch.where(local_right ^ global_right, global_right.to(soft.dtype), soft).detach()
@@ -101,7 +117,21 @@ def positive_weight(target: Tensor) -> Tensor:
 
 
 class GateLoss(NamedTuple):
-    """The four weighted terms and their sum."""
+    """Terms of the gate's objective, each with its weight.
+
+    Attributes
+    ----------
+    mix
+        Negative log-likelihood of the mixture.
+    target
+        Binary cross-entropy between the gate and `gate_target`.
+    align
+        Divergence of the mixture from the better path.
+    entropy
+        Entropy of the gate where the paths differ.
+    total
+        Their sum.
+    """
 
     mix: Tensor
     target: Tensor
@@ -111,18 +141,18 @@ class GateLoss(NamedTuple):
 
 
 def gate_loss(logit: Tensor, local_p: Tensor, global_p: Tensor, label: Tensor, config: GateConfig) -> GateLoss:
-    """Train the gate to mix well, to pick the right path, to follow the better one, and to decide where the paths differ.
+    """Return the gate's objective.
 
     Parameters
     ----------
     logit
-        Output of the gate (B,).
+        Logits of g (B,).
     local_p, global_p
         Probabilities of the frozen paths (B, C).
     label
-        Classes (B,).
+        Class indices (B,).
     config
-        Weights of the terms.
+        Weights of the terms and of the cells.
     """
     g = torch.sigmoid(logit)
     mixed = mix(g, local_p, global_p)
@@ -130,7 +160,7 @@ def gate_loss(logit: Tensor, local_p: Tensor, global_p: Tensor, label: Tensor, c
     picked = torch.where(target[:, None] > 0.5, global_p, local_p)
     divergence = (picked * ((picked + EPSILON).log() - (mixed + EPSILON).log())).sum(-1)
     difference = (_of_label(global_p, label) - _of_label(local_p, label)).abs()
-    # From the logit: −g·ln g has no finite gradient once g rounds to 0 or 1.
+    # From the logit, because −g·ln g has no finite gradient once g rounds to 0 or 1.
     entropy = g * softplus(-logit) + (1 - g) * softplus(logit)
     terms = (
         config.weight_mix * (weight * -(_of_label(mixed, label) + EPSILON).log()).mean(),

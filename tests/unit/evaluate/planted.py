@@ -21,7 +21,7 @@ def write_predictions(
     model: str = "gate",
     seed: int = 0,
     slide: str = "a",
-    part: str | Sequence[str] = "heldout",
+    subset: str | Sequence[str] = "heldout",
     block: Sequence[str] | None = None,
     g: float | Sequence[float] = 0.5,
     classes: Sequence[str] = CLASSES,
@@ -31,7 +31,7 @@ def write_predictions(
         {
             "cell_id": [f"c{i}" for i in range(cells)],
             "label": list(labels),
-            "part": part,
+            "part": subset,
             "block": block if block is not None else [f"b{i % 7}" for i in range(cells)],
             "x_um": np.arange(cells, dtype=float),
             "y_um": 0.0,

@@ -1,4 +1,4 @@
-"""Maps point at the evidence."""
+"""Maps follow the equation of Grad-CAM and are drawn for validation and held-out cells."""
 
 import io
 from pathlib import Path
@@ -14,13 +14,14 @@ from PIL import Image
 from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.config.models import BackboneConfig, GlobalConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, grad_cam
+from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, field_px, grad_cam
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.global_ import GlobalClassifier
 from nuclass_pipeline.models.local import LocalClassifier
 from nuclass_pipeline.schemas import ATTRIBUTION
+from tests.unit.train.toys import BREAKS, break_file
 
 CLASSES = ("Acinar", "T_Cell")
 N = 12
@@ -79,8 +80,8 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     pd.DataFrame({"cell_id": [f"c{n}" for n in range(N)], "label": ["Acinar", "T_Cell", "Unresolved"] * 4, "confidence": 1.0}).to_parquet(
         tmp_path / "labels.parquet"
     )
-    parts = ["val", "train", "val", "val"] * 3
-    pd.DataFrame({"cell_id": [f"c{n}" for n in range(N)], "part": parts, "block": "0"}).to_parquet(tmp_path / "split.parquet")
+    subsets = ["val", "train", "val", "val"] * 3
+    pd.DataFrame({"cell_id": [f"c{n}" for n in range(N)], "part": subsets, "block": "0"}).to_parquet(tmp_path / "split.parquet")
     return {
         "patches": write_patches(tmp_path / "narrow.h5", 64),
         "contexts": write_patches(tmp_path / "wide.h5", 128),
@@ -98,7 +99,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 def test_both_paths_are_explained(files: dict[str, Any]) -> None:
     explain_cells(**files, config=AttributionConfig(cells=3))
-    table = read_table(files["output"], ATTRIBUTION)
+    table = read_table(files["attribution"], ATTRIBUTION)
     assert len(table) == 6
     assert table["cell_id"].nunique() == 3
     assert set(table["label"]) == set(CLASSES)
@@ -123,3 +124,22 @@ def test_features_cannot_be_explained(files: dict[str, Any]) -> None:
         del file["images"]
     with pytest.raises(UserError, match="images: the dataset is missing"):
         explain_cells(**files, config=AttributionConfig(cells=3))
+
+
+@pytest.mark.parametrize("files", ["tiny-resnet"], indirect=True)
+@pytest.mark.parametrize("how", BREAKS)
+@pytest.mark.parametrize("name", ["patches", "contexts"])
+def test_a_broken_patch_file_is_named(files: dict[str, Any], name: str, how: str) -> None:
+    break_file(files[name], how)
+    with pytest.raises(UserError, match=rf"{files[name].name}: file: not a readable HDF5 file"):
+        explain_cells(**files, config=AttributionConfig(cells=3))
+    assert not files["attribution"].exists()
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_the_window_of_a_broken_file_is_not_guessed(tmp_path: Path, how: str) -> None:
+    path = write_patches(tmp_path / "wide.h5", 128)
+    assert field_px(path) == 128
+    break_file(path, how)
+    with pytest.raises(UserError, match=r"wide.h5: file: not a readable HDF5 file"):
+        field_px(path)

@@ -1,3 +1,5 @@
+"""Temperatures are those planted, and fitted on validation cells alone."""
+
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,7 @@ def test_calibration_lowers_nll_and_ece_on_overconfident_predictions(tmp_path: P
     rng = np.random.default_rng(3)
     honest = random_proba(rng, 6000, 3)
     labels = np.asarray(CLASSES)[draw_labels(rng, honest)]
-    path = write_predictions(tmp_path, adjust(honest, 1 / 3), labels, part="val")
+    path = write_predictions(tmp_path, adjust(honest, 1 / 3), labels, subset="val")
     _calibrate(path, tmp_path / "calibration.parquet")
     frame = read_table(tmp_path / "calibration.parquet", METRICS)
     value = frame.set_index(["variant", "metric"])["value"]
@@ -62,27 +64,27 @@ def test_only_validation_cells_decide(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     proba = random_proba(rng, 600, 3)
     labels = np.asarray(CLASSES)[draw_labels(rng, proba)]
-    part = np.where(np.arange(600) < 300, "val", "train")
-    only = write_predictions(tmp_path / "only", proba[:300], labels[:300], part="val")
+    subset = np.where(np.arange(600) < 300, "val", "train")
+    only = write_predictions(tmp_path / "only", proba[:300], labels[:300], subset="val")
     # Training cells that are all wrong would drive the temperature to its bound.
     worst = np.asarray(CLASSES)[proba.argmin(axis=1)]
-    mixed = write_predictions(tmp_path / "mixed", proba, np.where(part == "val", labels, worst), part=part)
+    mixed = write_predictions(tmp_path / "mixed", proba, np.where(subset == "val", labels, worst), subset=subset)
     for path in (only, mixed):
         _calibrate(path, path.with_suffix(".calibration"))
     assert read_temperatures(only.with_suffix(".calibration")) == read_temperatures(mixed.with_suffix(".calibration"))
 
 
-@pytest.mark.parametrize("part", ["heldout", ["val", "heldout"]])
-def test_heldout_cells_are_refused(tmp_path: Path, part: str | list[str]) -> None:
-    path = write_predictions(tmp_path, np.full((2, 3), 1 / 3), ["Acinar", "Ductal"], part=part)
+@pytest.mark.parametrize("subset", ["heldout", ["val", "heldout"]])
+def test_heldout_cells_are_refused(tmp_path: Path, subset: str | list[str]) -> None:
+    path = write_predictions(tmp_path, np.full((2, 3), 1 / 3), ["Acinar", "Ductal"], subset=subset)
     with pytest.raises(UserError, match="held out"):
         _calibrate(path, tmp_path / "calibration.parquet")
     assert not (tmp_path / "calibration.parquet").exists()
 
 
 def test_a_model_without_validation_cells_is_an_error(tmp_path: Path) -> None:
-    path = write_predictions(tmp_path, np.full((2, 3), 1 / 3), ["Acinar", "Unresolved"], part=["train", "val"])
-    with pytest.raises(UserError, match="no labelled validation cell for gate"):
+    path = write_predictions(tmp_path, np.full((2, 3), 1 / 3), ["Acinar", "Unresolved"], subset=["train", "val"])
+    with pytest.raises(UserError, match="there is no labelled validation cell for gate"):
         _calibrate(path, tmp_path / "calibration.parquet")
 
 

@@ -1,3 +1,5 @@
+"""Counts, differences and p values of the three models, by hand and by simulation."""
+
 from pathlib import Path
 
 import numpy as np
@@ -5,11 +7,12 @@ import pandas as pd
 import pytest
 
 from nuclass_pipeline.config.evaluation import EvaluationConfig
+from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights, two_sided_p
-from nuclass_pipeline.evaluate.comparison import MODELS, compare_paths, pair
+from nuclass_pipeline.evaluate.comparison import compare_paths, pair
 from nuclass_pipeline.evaluate.metrics import accuracy
-from nuclass_pipeline.evaluate.predictions import read_scored
+from nuclass_pipeline.evaluate.predictions import ScoredCells
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import METRICS
 from tests.unit.evaluate.planted import CLASSES, one_hot, write_predictions
@@ -66,30 +69,36 @@ def test_equal_models_differ_by_nothing(tmp_path: Path) -> None:
     assert rows.loc["accuracy_minus_local_p", "value"] == 1
 
 
-def _simulate(rng: np.random.Generator, root: Path, gate: float) -> list[Path]:
-    """2400 cells in 40 blocks of unequal difficulty; each path is right with probability 0.7, the gate with `gate`."""
-    block = np.repeat(np.arange(40), 60)
-    shift = rng.uniform(-0.15, 0.15, 40)[block]
-    predicted = {m: np.where(rng.random(2400) < p + shift, 0, 1) for m, p in zip(MODELS, (0.7, 0.7, gate), strict=True)}
-    return [
-        write_predictions(root, one_hot(predicted[m].tolist(), 3), ["Acinar"] * 2400, model=m, block=[f"b{b:02}" for b in block])
-        for m in MODELS
-    ]
+BLOCK = np.repeat(np.arange(40), 60)
+
+
+def _simulate(rng: np.random.Generator, gate: float) -> dict[str, np.ndarray]:
+    """Predict 2400 cells in 40 blocks of unequal difficulty; each path is right with probability 0.7, the gate with `gate`."""
+    shift = rng.uniform(-0.15, 0.15, 40)[BLOCK]
+    return {m: np.where(rng.random(2400) < p + shift, 0, 1) for m, p in zip(MODELS, (0.7, 0.7, gate), strict=True)}
 
 
 def test_a_real_gain_is_found(tmp_path: Path) -> None:
-    rows = _compare(tmp_path, _simulate(np.random.default_rng(0), tmp_path, 0.8), ["a"], 500).loc[("a", "gate", "all")]
+    predicted, block = _simulate(np.random.default_rng(0), 0.8), [f"b{b:02}" for b in BLOCK]
+    files = [write_predictions(tmp_path, one_hot(predicted[m].tolist(), 3), ["Acinar"] * 2400, model=m, block=block) for m in MODELS]
+    rows = _compare(tmp_path, files, ["a"], 500).loc[("a", "gate", "all")]
     difference = rows.loc["accuracy_minus_local"]
     assert difference["ci_low"] < 0.1 < difference["ci_high"]
     assert difference["ci_low"] > 0
     assert rows.loc["accuracy_minus_local_p", "value"] == pytest.approx(2 / 501)
 
 
-def test_p_is_honest_when_nothing_differs(tmp_path: Path) -> None:
+def _scored(predicted: np.ndarray) -> ScoredCells:
+    """Return cells of class 0 with these predictions, as if read from a table."""
+    zeros = np.zeros(len(predicted))
+    return ScoredCells(CLASSES, np.arange(len(predicted)), zeros.astype(np.int64), one_hot(predicted.tolist(), 3), BLOCK, zeros, {})
+
+
+def test_p_is_honest_when_nothing_differs() -> None:
     rng, small = np.random.default_rng(1), 0
     for trial in range(150):
-        models = [read_scored(path, "heldout") for path in _simulate(rng, tmp_path, 0.7)]
-        sums = pair(*models, draw_weights(40, 200, [trial]))
+        predicted = _simulate(rng, 0.7)
+        sums = pair(*(_scored(predicted[model]) for model in MODELS), draw_weights(40, 200, [trial]))
         small += two_sided_p(accuracy(sums.confusion[:, 2]) - accuracy(sums.confusion[:, 0])) < 0.1
     assert 0.04 <= small / 150 <= 0.18
 
@@ -98,8 +107,8 @@ def test_files_that_do_not_match_are_refused(tmp_path: Path) -> None:
     predicted = {"local": LOCAL, "global": GLOBAL, "gate": GATE}
     files = _write(tmp_path, predicted)
     write_predictions(tmp_path, one_hot(GLOBAL, 3), LABELS[::-1], model="global")
-    with pytest.raises(UserError, match="other cells or labels"):
+    with pytest.raises(UserError, match="cells or labels differ"):
         _compare(tmp_path, files, ["a"])
     write_predictions(tmp_path, one_hot(GLOBAL, 3), LABELS, model="global", classes=[*CLASSES[:2], "B_Cell"])
-    with pytest.raises(UserError, match="other classes than the gate"):
+    with pytest.raises(UserError, match="the classes differ from those of the gate"):
         _compare(tmp_path, files, ["a"])

@@ -1,3 +1,5 @@
+"""Scores equal those of sklearn and of plain loops, and their intervals cover."""
+
 import time
 import warnings
 from pathlib import Path
@@ -196,8 +198,8 @@ def test_reliability_bins_reproduce_the_ece(tmp_path: Path) -> None:
     rows = _score(tmp_path, files, ["a", "b"], temperature=1.5)["value"]
     bins = read_table(tmp_path / "reliability.parquet", RELIABILITY)
     assert len(bins) == 3 * 2 * 2 * 10
-    for (slide, variant, label_set), part in bins.groupby(["slide", "variant", "label_set"]):
-        ece = (part["n"] * (part["accuracy"] - part["confidence"]).abs()).sum() / part["n"].sum()
+    for (slide, variant, label_set), diagram in bins.groupby(["slide", "variant", "label_set"]):
+        ece = (diagram["n"] * (diagram["accuracy"] - diagram["confidence"]).abs()).sum() / diagram["n"].sum()
         assert ece == pytest.approx(rows[slide, variant, label_set, "all", "ece"])
 
 
@@ -208,22 +210,22 @@ def test_scores_are_reproducible(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("proba", "labels", "part", "message"),
+    ("proba", "labels", "subset", "message"),
     [
-        (one_hot([0, 1], 3), ["Acinar", "Ductal"], ["heldout", "train"], "1 cells belong to training"),
+        (one_hot([0, 1], 3), ["Acinar", "Ductal"], ["heldout", "train"], "1 cells belong to a training slide"),
         (one_hot([0, 1], 3) * 2, ["Acinar", "Ductal"], "heldout", "add up to 1"),
         (one_hot([0, 1], 3), ["Unresolved", "Monocyte"], "heldout", "no cell has a label"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(tmp_path: Path, proba: np.ndarray, labels: list[str], part: str, message: str) -> None:
+def test_what_cannot_be_scored_is_refused(tmp_path: Path, proba: np.ndarray, labels: list[str], subset: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        _score(tmp_path, [write_predictions(tmp_path, proba, labels, part=part)], ["a"])
+        _score(tmp_path, [write_predictions(tmp_path, proba, labels, subset=subset)], ["a"])
 
 
 def test_a_model_without_a_temperature_is_refused(tmp_path: Path) -> None:
     path = write_predictions(tmp_path, one_hot([0, 1], 3), ["Acinar", "Ductal"], seed=1)
     _score(tmp_path, [write_predictions(tmp_path, one_hot([0, 1], 3), ["Acinar", "Ductal"])], ["a"])
-    with pytest.raises(UserError, match="no temperature for gate, seed 1"):
+    with pytest.raises(UserError, match="there is no temperature for gate, seed 1"):
         score_predictions(
             predictions=[path],
             models=["gate"],

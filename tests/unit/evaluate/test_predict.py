@@ -16,6 +16,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.gate import Gate
 from nuclass_pipeline.schemas import PREDICTIONS
+from tests.unit.train.toys import BREAKS, break_file
 
 CLASSES = ("Acinar", "Ductal", "T_Cell")
 GATE = GateConfig(projection=4, hidden=(6, 5))
@@ -112,3 +113,12 @@ def test_a_gate_of_other_models_is_refused(files: dict[str, Any]) -> None:
 def test_a_foreign_feature_file_is_refused(files: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="not a file of embed_cells"):
         predict_slide(**{**files, "features": files["patches"]})
+
+
+@pytest.mark.parametrize("how", BREAKS)
+@pytest.mark.parametrize("name", ["features", "patches"])
+def test_a_broken_file_is_named(files: dict[str, Any], name: str, how: str) -> None:
+    break_file(files[name], how)
+    with pytest.raises(UserError, match=rf"{files[name].name}: file: not a readable HDF5 file"):
+        predict_slide(**files)
+    assert not files["gate"].exists()

@@ -1,4 +1,4 @@
-"""Encoders load exactly the weights they are given, and say what to do when they cannot."""
+"""Encoders load exactly the weights of their folder; an error names the remedy."""
 
 import json
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ def test_dinov3_of_timm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["uni2-h", "dinov3-vitl16"])
 @pytest.mark.parametrize("weights", [None, "/nowhere/at/all"])
-def test_absent_weights_tell_where_they_are(name: str, weights: str | None) -> None:
+def test_the_error_of_absent_weights_names_licence_source_and_command(name: str, weights: str | None) -> None:
     with pytest.raises(UserError) as error:
         build_backbone(BackboneConfig(name=name, weights=weights))
     line = str(error.value)
@@ -124,7 +124,7 @@ def test_broken_and_foreign_weights_are_refused(tmp_path: Path) -> None:
     save_dinov3(tmp_path)
     with pytest.raises(UserError, match="does not fit"):
         build_backbone(config.model_copy(update={"name": "mini-uni"}))
-    with pytest.raises(UserError, match="the encoder gives 32 numbers"):
+    with pytest.raises(UserError, match="vectors of 32 values, but dinov3-vitl16 has 1024"):
         build_backbone(config.model_copy(update={"name": "dinov3-vitl16"}))
 
 

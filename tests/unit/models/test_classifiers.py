@@ -1,4 +1,4 @@
-"""The two paths: what reaches their outputs, and what must not."""
+"""The two paths: what their outputs depend on, and what they must not depend on."""
 
 from pathlib import Path
 
@@ -67,10 +67,10 @@ def test_global_head_sees_the_raw_vector_not_the_organ() -> None:
 
 def test_labels_reach_the_inner_gate_only() -> None:
     path = make_global().eval()
-    blind, told = path(IMAGES, CONTEXT, ORGAN), path(IMAGES, CONTEXT, ORGAN, label=LABEL)
-    torch.testing.assert_close(blind.logits, told.logits)
-    torch.testing.assert_close(blind.feature, told.feature)
-    assert not torch.allclose(blind.inner_gate, told.inner_gate)
+    blind, labelled = path(IMAGES, CONTEXT, ORGAN), path(IMAGES, CONTEXT, ORGAN, label=LABEL)
+    torch.testing.assert_close(blind.logits, labelled.logits)
+    torch.testing.assert_close(blind.feature, labelled.feature)
+    assert not torch.allclose(blind.inner_gate, labelled.inner_gate)
 
 
 def test_alpha_scales_the_context_alone() -> None:
@@ -116,7 +116,7 @@ def test_global_checkpoint_stands_alone(tmp_path: Path, trained: bool) -> None:
     torch.testing.assert_close(restored(IMAGES, context, ORGAN).logits, path(IMAGES, context, ORGAN).logits, rtol=0, atol=0)
 
 
-def test_bad_checkpoints_are_told_apart(tmp_path: Path) -> None:
+def test_unusable_checkpoints_have_an_error_each(tmp_path: Path) -> None:
     path, file = make_local(), tmp_path / "best.ckpt"
     with pytest.raises(UserError, match="does not exist"):
         restore_local(file)

@@ -1,4 +1,4 @@
-"""Augmentation: the identity at zero strength, exact flips, and honest colours."""
+"""Augmentation: the identity at zero strength, exact flips, and exact colours."""
 
 import math
 
@@ -14,25 +14,25 @@ def images(count: int = 3, side: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def jitter(count: int = 3, **limits: float) -> AugmentParams:
-    return sample_augmentation(count, torch.Generator().manual_seed(0), AugmentRanges(**{**vars(STILL), **limits}))
+def drawn_params(count: int = 3, **ranges: float) -> AugmentParams:
+    return sample_augmentation(count, torch.Generator().manual_seed(0), AugmentRanges(**{**vars(STILL), **ranges}))
 
 
 def color(**changes: float) -> AugmentParams:
-    return jitter()._replace(**{name: torch.full((3,), value) for name, value in changes.items()})
+    return drawn_params()._replace(**{name: torch.full((3,), value) for name, value in changes.items()})
 
 
 def test_zero_strength_changes_nothing() -> None:
-    torch.testing.assert_close(move(images(), jitter()), images(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(recolor(images(), jitter()), images(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(move(images(), drawn_params()), images(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(recolor(images(), drawn_params()), images(), atol=1e-5, rtol=0)
     visible = images().clamp(min=1 / 255)
     assert (images() < 1 / 255).any()
-    torch.testing.assert_close(restain(images(), jitter()), visible, atol=1e-5, rtol=0)
-    torch.testing.assert_close(augment(images(), jitter()), visible, atol=1e-5, rtol=0)
+    torch.testing.assert_close(restain(images(), drawn_params()), visible, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(images(), drawn_params()), visible, atol=1e-5, rtol=0)
 
 
 def test_certain_flips_turn_by_half() -> None:
-    torch.testing.assert_close(move(images(), jitter(flip=1)), images().flip(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(move(images(), drawn_params(flip=1)), images().flip(2, 3), atol=1e-5, rtol=0)
 
 
 def test_each_image_has_its_own_parameters() -> None:
@@ -42,7 +42,7 @@ def test_each_image_has_its_own_parameters() -> None:
     assert 0.35 < flipped.float().mean() < 0.65
 
 
-def test_limits_hold() -> None:
+def test_ranges_hold() -> None:
     drawn = sample_augmentation(2000, torch.Generator().manual_seed(0), AugmentRanges())
     size = torch.linalg.det(drawn.affine[:, :, :2]).abs().sqrt()
     assert size.min() >= 1 / 1.05 - 1e-5
@@ -63,7 +63,7 @@ def test_limits_hold() -> None:
 
 
 def test_a_shift_is_a_fraction_of_the_side() -> None:
-    shifted = jitter()
+    shifted = drawn_params()
     shifted.affine[:, 0, 2] = 2 * 4 / 16
     torch.testing.assert_close(move(images(), shifted)[..., :12], images()[..., 4:], atol=1e-5, rtol=0)
 
@@ -106,7 +106,7 @@ def dyed(amounts: list[float], count: int = 3) -> torch.Tensor:
 
 
 def strength(*factors: list[float]) -> AugmentParams:
-    return jitter()._replace(stain=torch.tensor(factors))
+    return drawn_params()._replace(stain=torch.tensor(factors))
 
 
 @pytest.mark.parametrize("stain", range(3))

@@ -1,4 +1,4 @@
-"""Cells find their images, whatever the order, the storage and the memory."""
+"""Every cell gets its own images, whatever the order, the storage and the memory."""
 
 import logging
 import pickle
@@ -13,8 +13,9 @@ import torch
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.train.cell_task import observed_classes
-from nuclass_pipeline.train.dataset import CacheBudget, CellDataset, PatchReader, SlideFiles, read_ids, resize
+from nuclass_pipeline.train.dataset import CellDataset, SlideFiles, read_ids
 from nuclass_pipeline.train.loaders import EpochShuffle, make_loader
+from nuclass_pipeline.train.patch_reader import CacheBudget
 from tests.unit.train.toys import CLASSES, write_slide
 
 ORGANS = ("lung", "pancreas")
@@ -28,7 +29,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> list[SlideFiles]:
 
 
 def open_dataset(slides: list[SlideFiles], memory_gb: float = 1, **changes: Any) -> CellDataset:
-    options: dict[str, Any] = {"parts": ["train"], "classes": CLASSES, "organs": ORGANS, "image_px": 32, "context_px": 64}
+    options: dict[str, Any] = {"subsets": ["train"], "classes": CLASSES, "organs": ORGANS, "image_px": 32, "context_px": 64}
     return CellDataset(slides, memory=CacheBudget.of_gb(memory_gb), **{**options, **changes})
 
 
@@ -53,11 +54,11 @@ def test_every_cell_gets_its_own_images(slides: list[SlideFiles], memory_gb: flo
         assert ORGANS[int(batch.organ[place])] == slide.organ
 
 
-def test_only_labelled_cells_of_the_part(slides: list[SlideFiles]) -> None:
+def test_only_labelled_cells_of_the_subset(slides: list[SlideFiles]) -> None:
     dataset = open_dataset(slides)
     assert set(dataset.cells["part"]) == {"train"}
     assert "Unresolved" not in set(dataset.cells["label"])
-    everything = open_dataset(slides, parts=["train", "gate", "val"], labelled=False)
+    everything = open_dataset(slides, subsets=["train", "gate", "val"], labelled=False)
     assert len(everything) == 120
     assert (everything.labels == -1).sum() == (everything.cells["label"] == "Unresolved").sum() > 0
     assert dataset.counts(4).sum() == len(dataset)
@@ -70,35 +71,6 @@ def test_loader_processes_read_the_same(slides: list[SlideFiles]) -> None:
         assert torch.equal(one.image, other.image)
     assert sum(len(batch.label) for batch in plain) == len(dataset)
     assert len(pickle.loads(pickle.dumps(dataset))) == len(dataset)
-
-
-def test_resize_is_an_area_mean_for_whole_factors_of_flat_blocks() -> None:
-    blocks = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4) * 10, np.ones((8, 8), np.uint8))
-    image = np.repeat(blocks[None, :, :, None], 3, axis=3)
-    small = resize(image, 4)
-    assert small.shape == (1, 4, 4, 3)
-    assert np.abs(small[0, :, :, 0].astype(int) - blocks[4::8, 4::8]).max() <= 10
-    assert resize(image, 32) is image
-
-
-def test_checkerboards_do_not_alias() -> None:
-    board = np.indices((64, 64)).sum(0) % 2 * 255
-    small = resize(np.repeat(board[None, :, :, None], 3, axis=3).astype(np.uint8), 16)
-    assert np.abs(small[:, 1:-1, 1:-1].astype(int) - 127).max() <= 2
-
-
-def test_features_are_read_as_they_are(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "f.h5", "w") as file:
-        file["feature"] = np.arange(12, dtype=np.float16).reshape(4, 3)
-        file.create_dataset("cell_id", data=list("abcd"), dtype=h5py.string_dtype())
-    assert read_ids(tmp_path / "f.h5").tolist() == list("abcd")
-    windows = PatchReader(tmp_path / "f.h5", np.array([3, 0]), 32, CacheBudget(0))
-    assert windows.read(np.array([1, 0])).tolist() == [[0, 1, 2], [9, 10, 11]]
-
-
-def test_memory_is_shared_and_bounded() -> None:
-    memory = CacheBudget(100)
-    assert [memory.take_rows(3, 20), memory.take_rows(9, 20), memory.take_rows(1, 1)] == [3, 2, 0]
 
 
 def test_cells_without_patches_are_counted(slides: list[SlideFiles], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -120,13 +92,25 @@ def test_absent_classes_are_named(slides: list[SlideFiles], caplog: pytest.LogCa
     assert "B_Cell" in caplog.text
 
 
-def test_mistakes_are_told_in_one_line(slides: list[SlideFiles], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no cell to use in guard"):
-        open_dataset(slides, parts=["guard"])
-    with pytest.raises(UserError, match="'lung' is unknown to the model"):
+def test_mistakes_are_reported_in_one_line(slides: list[SlideFiles], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no usable cell in subset buffer"):
+        open_dataset(slides, subsets=["buffer"])
+    with pytest.raises(UserError, match="'lung' is not an organ of the model"):
         open_dataset(slides, organs=["heart"])
     (tmp_path / "x.h5").write_bytes(b"no")
     with pytest.raises(UserError, match="not a readable HDF5 file"):
+        read_ids(tmp_path / "x.h5")
+
+
+def test_a_file_that_is_damaged_in_the_middle_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["images"] = np.zeros((2, 4, 4, 3), np.uint8)
+        file.create_dataset("keys", data=["a" * 200, "b" * 200], dtype=h5py.string_dtype())
+    content = (tmp_path / "x.h5").read_bytes()
+    # The heap of the texts, because the file can still be opened without it.
+    middle = content.index(b"GCOL")
+    (tmp_path / "x.h5").write_bytes(content[:middle] + b"\xff" * 4 + content[middle + 4 :])
+    with pytest.raises(UserError, match=r"x.h5: file: not a readable HDF5 file"):
         read_ids(tmp_path / "x.h5")
 
 
@@ -145,22 +129,3 @@ def test_shuffles_depend_on_seed_and_epoch() -> None:
     assert first != second
     sampler.set_epoch(0)
     assert list(sampler) == first
-
-
-def test_virtual_windows_are_read_through_their_image(tmp_path: Path) -> None:
-    image = np.random.default_rng(0).integers(0, 255, size=(64, 64, 3), dtype=np.uint8)
-    with h5py.File(tmp_path / "image.h5", "w") as file:
-        file.create_dataset("level_0", data=image, chunks=(16, 16, 3), compression="lzf")
-    layout = h5py.VirtualLayout((3, 8, 8, 3), np.uint8)
-    for row in range(3):
-        layout[row] = h5py.VirtualSource("image.h5", "level_0", image.shape, np.uint8)[row * 9 : row * 9 + 8, 5:13]
-    with h5py.File(tmp_path / "patches.h5", "w", libver="v110") as file:
-        file.create_virtual_dataset("images", layout, fillvalue=255)
-    windows = PatchReader(tmp_path / "patches.h5", np.arange(3), 8, CacheBudget(0))
-    for _ in range(2):
-        read = windows.read(np.array([2, 0])).permute(0, 2, 3, 1).numpy()
-        np.testing.assert_array_equal(read, np.stack([image[18:26, 5:13], image[:8, 5:13]]))
-        windows.close()
-    (tmp_path / "image.h5").unlink()
-    with pytest.raises(UserError, match=r"point into .*image.h5, which does not exist"):
-        windows.read(np.array([0]))

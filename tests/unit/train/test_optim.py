@@ -1,4 +1,4 @@
-"""Learning rates, decay, warm-up, and that what is unfrozen really moves."""
+"""Learning rates, decay, warm-up, and the training of parameters that are unfrozen later."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The stages end to end on toy slides: what each path can see it learns, and interrupted training goes on."""
+"""The stages end to end on toy slides: each path learns what its images show, and interrupted training is resumed."""
 
 import logging
 import math
@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models.gate import restore_gate
 from nuclass_pipeline.models.global_ import restore_global
@@ -20,10 +19,21 @@ from nuclass_pipeline.train.features import embed_cells, embed_context
 from nuclass_pipeline.train.gate import train_gate
 from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import LocalTask, train_local
-from tests.unit.train.toys import CLASSES, COMPUTE, gate_config, global_config, local_config, optim, training_files, write_slide
+from tests.unit.train.toys import (
+    CLASSES,
+    COMPUTE,
+    FROZEN,
+    gate_config,
+    global_config,
+    global_optim,
+    local_config,
+    local_optim,
+    training_files,
+    write_slide,
+)
 
 Slides = list[dict[str, Any]]
-FAST = {"optim": optim(max_epochs=6, patience=6, lr_backbone=3e-3, lr_head=3e-3), "lr_context": 3e-3}
+FAST = {"optim": global_optim(max_epochs=6, patience=6, lr_backbone=3e-3, lr_head=3e-3), "lr_context": 3e-3}
 HISTORY = ["epoch", "step", "train_loss", "val_loss", "val_macro_f1", "val_accuracy", "lr"]
 
 
@@ -31,6 +41,13 @@ HISTORY = ["epoch", "step", "train_loss", "val_loss", "val_macro_f1", "val_accur
 def slides(tmp_path_factory: pytest.TempPathFactory) -> Slides:
     folder = tmp_path_factory.mktemp("slides")
     return [write_slide(folder / "a", 240, 1), write_slide(folder / "b", 160, 2)]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Slides:
+    """Two slides for tests of the loop, in which nothing has to be learned: four batches of training cells."""
+    folder = tmp_path_factory.mktemp("few")
+    return [write_slide(folder / "a", 120, 1), write_slide(folder / "b", 100, 2)]
 
 
 def run_local(slides: Slides, folder: Path, seed: int = 0, **changes: Any) -> Path:
@@ -64,7 +81,7 @@ def run_global(slides: Slides, folder: Path, local: Path, contexts: list[Path], 
 
 @pytest.fixture(scope="module")
 def local(slides: Slides, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_local(slides, tmp_path_factory.mktemp("local"), config=local_config(optim=optim(max_epochs=6)))
+    return run_local(slides, tmp_path_factory.mktemp("local"), config=local_config(optim=local_optim(max_epochs=6)))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -87,7 +104,7 @@ def test_local_learns_the_color_of_the_middle(local: Path) -> None:
     assert list(history) == HISTORY
     assert history["epoch"].tolist() == list(range(6))
     assert history["val_macro_f1"].max() == pytest.approx(meta.score)
-    # Two of four classes look alike in the crop, so chance is 0.25 and the best that path local can do is 0.5.
+    # Two of four classes look alike in the crop, so chance is 0.25 and the best that the local path can do is 0.5.
     assert 0.35 < history["val_accuracy"].max() < 0.75
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     assert sorted(file.name for file in local.parent.iterdir()) == ["best.ckpt", "history.parquet"]
@@ -105,6 +122,7 @@ def embed(slide: dict[str, Any], local: Path, global_: Path, features: Path, **c
     return features
 
 
+@pytest.mark.long
 def test_global_sees_what_local_cannot_and_the_gate_prefers_it(slides: Slides, local: Path, global_: Path, tmp_path: Path) -> None:
     _, meta = restore_global(global_)
     assert meta.score > 0.8
@@ -125,7 +143,8 @@ def test_global_sees_what_local_cannot_and_the_gate_prefers_it(slides: Slides, l
     assert list(pd.read_parquet(tmp_path / "gate.parquet")) == HISTORY
 
 
-def test_embedded_cells_are_those_that_taught_nothing(slides: Slides, local: Path, global_: Path, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_embedded_cells_are_those_outside_the_training_subset(slides: Slides, local: Path, global_: Path, tmp_path: Path) -> None:
     split = pd.read_parquet(slides[0]["split"]).set_index("cell_id")["part"]
     path, _ = restore_local(local)
     with h5py.File(embed(slides[0], local, global_, tmp_path / "f.h5")) as file:
@@ -153,27 +172,26 @@ def path_organ(name: str) -> int:
 
 
 def test_a_frozen_context_encoder_is_run_once(slides: Slides, local: Path, tmp_path: Path) -> None:
-    frozen = BackboneConfig(name="tiny-vit", image_px=32, freeze=True)
     features = []
     for number, slide in enumerate(slides):
         torch.manual_seed(7)
         features.append(tmp_path / f"{number}.h5")
-        embed_context(patches=slide["contexts"], config=frozen, compute=COMPUTE, device="cpu", features=features[-1])
+        embed_context(patches=slide["contexts"], config=FROZEN, compute=COMPUTE, device="cpu", features=features[-1])
     with h5py.File(features[0]) as file, h5py.File(slides[0]["contexts"]) as patches:
         assert file["cell_id"].asstr()[:].tolist() == patches["keys"].asstr()[:].tolist()
         assert (file["feature"].shape, file["feature"].dtype) == ((240, 64), np.float16)
-    path = run_global(slides, tmp_path, local, features, context=frozen, optim=optim(max_epochs=1))
+    path = run_global(slides, tmp_path, local, features, context=FROZEN, optim=global_optim(max_epochs=1))
     model, meta = restore_global(path)
     assert model.encoder is None
     assert meta.dims == {"local": 192, "context": 64, "global": 64}
     embed(slides[0], local, path, tmp_path / "cells.h5", contexts=features[0])
     with pytest.raises(UserError, match="the context encoder is frozen"):
-        run_global(slides, tmp_path, local, [slide["contexts"] for slide in slides], context=frozen)
+        run_global(slides, tmp_path, local, [slide["contexts"] for slide in slides], context=FROZEN)
 
 
-def test_the_seed_decides_the_weights(slides: Slides, tmp_path: Path) -> None:
-    config = local_config(optim=optim(max_epochs=2), augment=True)
-    first, second, other = (run_local(slides[:1], tmp_path / str(i), seed=s, config=config) for i, s in enumerate((5, 5, 6)))
+def test_the_seed_decides_the_weights(few: Slides, tmp_path: Path) -> None:
+    config = local_config(optim=local_optim(max_epochs=2), augment=True)
+    first, second, other = (run_local(few, tmp_path / str(i), seed=s, config=config) for i, s in enumerate((5, 5, 6)))
     assert_same_weights(first, second)
     assert any(not torch.equal(a, b) for a, b in zip(weights(first).values(), weights(other).values(), strict=True))
 
@@ -184,11 +202,11 @@ class PulledPlugError(Exception):
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_interrupted_training_ends_like_the_uninterrupted(
-    slides: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, schedule: str
+    few: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, schedule: str
 ) -> None:
-    settings = optim(max_epochs=4, accumulate=2, checks_per_epoch=2, patience=8, schedule=schedule)
+    settings = local_optim(max_epochs=4, accumulate=2, checks_per_epoch=2, patience=8, schedule=schedule)
     config = local_config(optim=settings, augment=True, stain_jitter=0.3, freeze_backbone_epochs=1)
-    whole = run_local(slides, tmp_path / "whole", config=config)
+    whole = run_local(few, tmp_path / "whole", config=config)
     start_epoch = LocalTask.start_epoch
 
     def pull_plug(self: LocalTask, epoch: int) -> None:
@@ -198,30 +216,30 @@ def test_interrupted_training_ends_like_the_uninterrupted(
 
     with monkeypatch.context() as patch, pytest.raises(PulledPlugError):
         patch.setattr(LocalTask, "start_epoch", pull_plug)
-        run_local(slides, tmp_path / "cut", config=config)
+        run_local(few, tmp_path / "cut", config=config)
     assert (tmp_path / "cut/resume/last.ckpt").exists()
     assert not (tmp_path / "cut/best.ckpt").exists()
     with caplog.at_level(logging.INFO):
-        resumed = run_local(slides, tmp_path / "cut", config=config)
-    assert "going on from" in caplog.text
+        resumed = run_local(few, tmp_path / "cut", config=config)
+    assert "resuming from" in caplog.text
     assert_same_weights(whole, resumed)
     one, other = (pd.read_parquet(path.with_name("history.parquet")) for path in (whole, resumed))
     assert other["epoch"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     pd.testing.assert_frame_equal(one, other)
 
 
-def test_a_state_of_other_data_is_not_taken_up(slides: Slides, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_of_other_data_is_not_resumed(few: Slides, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "resume").mkdir()
     (tmp_path / "resume/last.ckpt").write_bytes(b"from elsewhere")
     (tmp_path / "resume/fingerprint").write_text("of something else")
     with caplog.at_level(logging.INFO):
-        run_local(slides[:1], tmp_path, config=local_config(optim=optim(max_epochs=1)))
-    assert "starting afresh" in caplog.text
+        run_local(few, tmp_path, config=local_config(optim=local_optim(max_epochs=1)))
+    assert "starting from the beginning" in caplog.text
 
 
 @pytest.mark.parametrize(("frozen_epochs", "moves"), [(0, True), (1, True), (5, False)])
 def test_the_encoder_is_trained_after_its_frozen_epochs(
-    slides: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen_epochs: int, moves: bool
+    few: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen_epochs: int, moves: bool
 ) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     start_epoch = LocalTask.start_epoch
@@ -232,56 +250,56 @@ def test_the_encoder_is_trained_after_its_frozen_epochs(
         start_epoch(self, epoch)
 
     monkeypatch.setattr(LocalTask, "start_epoch", record)
-    config = local_config(optim=optim(max_epochs=3, warmup_steps=1), freeze_backbone_epochs=frozen_epochs)
-    run_local(slides[:1], tmp_path, config=config)
+    config = local_config(optim=local_optim(max_epochs=3, warmup_steps=1), freeze_backbone_epochs=frozen_epochs)
+    run_local(few, tmp_path, config=config)
     for index in range(2):
         assert torch.equal(seen[0][index], seen[1][index]) is (frozen_epochs > 0)
         assert torch.equal(seen[1][index], seen[2][index]) is not moves
 
 
 @pytest.mark.parametrize(("schedule", "falls"), [("constant", False), ("cosine", True)])
-def test_the_rate_follows_the_schedule(slides: Slides, tmp_path: Path, schedule: str, falls: bool) -> None:
-    settings = optim(max_epochs=4, patience=8, accumulate=2, warmup_steps=0, lr_head=2e-3, schedule=schedule)
-    run_local(slides, tmp_path, config=local_config(optim=settings))
+def test_the_rate_follows_the_schedule(few: Slides, tmp_path: Path, schedule: str, falls: bool) -> None:
+    settings = local_optim(max_epochs=4, patience=8, accumulate=2, warmup_steps=0, lr_head=2e-3, schedule=schedule)
+    run_local(few, tmp_path, config=local_config(optim=settings))
     history = pd.read_parquet(tmp_path / "history.parquet")
     share = history["step"] / history["step"].iloc[-1]
     assert share.tolist() == [0.25, 0.5, 0.75, 1]
-    expected = [0.5 * (1 + math.cos(math.pi * part)) if falls else 1 for part in share]
+    expected = [0.5 * (1 + math.cos(math.pi * done)) if falls else 1 for done in share]
     np.testing.assert_allclose(history["lr"] / 2e-3, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_stain_jitter_reaches_training(slides: Slides, tmp_path: Path) -> None:
-    configs = [local_config(optim=optim(max_epochs=1), augment=augment, stain_jitter=jitter) for augment, jitter in
+def test_stain_jitter_reaches_training(few: Slides, tmp_path: Path) -> None:
+    configs = [local_config(optim=local_optim(max_epochs=1), augment=augment, stain_jitter=jitter) for augment, jitter in
                ((True, 0.0), (True, 0.4), (False, 0.0), (False, 0.4))]  # fmt: skip
     plain, stained, bare, ignored = (
-        weights(run_local(slides[:1], tmp_path / str(number), config=config)) for number, config in enumerate(configs)
+        weights(run_local(few, tmp_path / str(number), config=config)) for number, config in enumerate(configs)
     )
     assert any(not torch.equal(plain[name], stained[name]) for name in plain)
     assert all(torch.equal(bare[name], ignored[name]) for name in bare)
 
 
-def test_early_stopping_waits_for_the_encoder(slides: Slides, tmp_path: Path) -> None:
-    config = local_config(optim=optim(max_epochs=6, patience=1, lr_head=1e-12, lr_backbone=1e-12), freeze_backbone_epochs=2)
-    run_local(slides[:1], tmp_path, config=config)
+def test_early_stopping_waits_for_the_encoder(few: Slides, tmp_path: Path) -> None:
+    config = local_config(optim=local_optim(max_epochs=6, patience=1, lr_head=1e-12, lr_backbone=1e-12), freeze_backbone_epochs=2)
+    run_local(few, tmp_path, config=config)
     history = pd.read_parquet(tmp_path / "history.parquet")
     assert 3 <= len(history) < 6
 
 
-def test_half_precision_and_loader_processes(slides: Slides, tmp_path: Path) -> None:
+def test_half_precision_and_loader_processes(few: Slides, tmp_path: Path) -> None:
     compute = COMPUTE.model_copy(update={"precision": "bf16-mixed", "workers": 1, "cache_gb": 0})
-    path = run_local(slides[:1], tmp_path, compute=compute, config=local_config(optim=optim(max_epochs=1)))
+    path = run_local(few, tmp_path, compute=compute, config=local_config(optim=local_optim(max_epochs=1)))
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in weights(path).values())
 
 
-def test_slides_of_different_pixel_size_are_refused(slides: Slides, tmp_path: Path) -> None:
+def test_slides_of_different_pixel_size_are_refused(few: Slides, tmp_path: Path) -> None:
     other = write_slide(tmp_path / "c", 40, 3)
     with h5py.File(other["patches"], "a") as file:
         file.attrs["mpp"] = 0.5
     with pytest.raises(UserError, match="differ in pixel size"):
-        run_local([slides[0], other], tmp_path)
+        run_local([few[0], other], tmp_path)
 
 
-def test_every_epoch_is_shuffled_anew(slides: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_epoch_has_another_order(few: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
     training_loss = LocalTask.training_loss
 
@@ -290,7 +308,7 @@ def test_every_epoch_is_shuffled_anew(slides: Slides, tmp_path: Path, monkeypatc
         return training_loss(self, batch)
 
     monkeypatch.setattr(LocalTask, "training_loss", record)
-    run_local(slides[:1], tmp_path, config=local_config(optim=optim(max_epochs=2)))
+    run_local(few, tmp_path, config=local_config(optim=local_optim(max_epochs=2)))
     half = len(seen) // 2
     first, second = ([cell for batch in batches for cell in batch] for batches in (seen[:half], seen[half:]))
     assert sorted(first) == sorted(second) == list(range(len(first)))

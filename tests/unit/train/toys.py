@@ -1,4 +1,4 @@
-"""Slides whose classes show in the crop (colour of the middle) and in the context (colour of the frame)."""
+"""Slides whose classes show in the crop (colour of the middle) and in the context (colour of the frame), and models for them."""
 
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,17 @@ from nuclass_pipeline.config.models import (
     LocalConfig,
     LocalOptimConfig,
 )
+from nuclass_pipeline.models.backbones import build_backbone
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
+from nuclass_pipeline.models.global_ import GlobalClassifier
+from nuclass_pipeline.models.local import LocalClassifier
+from nuclass_pipeline.vocabulary import ORGANS
 
 CLASSES = ("Acinar", "Ductal", "Macrophage", "T_Cell")
 COLORS = np.array([[200, 60, 60], [60, 60, 200]])
 COMPUTE = Compute(gpu=0, precision="32-true", workers=0, cache_gb=1)
-PARTS = ("train", "train", "gate", "val")
+FROZEN = BackboneConfig(name="tiny-vit", image_px=32, freeze=True)
+SUBSETS = ("train", "train", "gate", "val")
 
 
 def write_images(path: Path, ids: list[str], images: np.ndarray) -> Path:
@@ -33,7 +39,7 @@ def write_images(path: Path, ids: list[str], images: np.ndarray) -> Path:
     return path
 
 
-def write_slide(folder: Path, cells: int, seed: int, side: int = 32, wide: int = 64, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
+def write_slide(folder: Path, cells: int, seed: int, side: int = 32, wide: int = 64, subsets: tuple[str, ...] = SUBSETS) -> dict[str, Any]:
     """Class = 2·(colour of the frame in the context) + colour of the middle of the crop."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -56,7 +62,7 @@ def write_slide(folder: Path, cells: int, seed: int, side: int = 32, wide: int =
         labels[name] = ""
     for name in ("support", "margin", "purity"):
         labels[name] = 1.0
-    split = pd.DataFrame({"cell_id": ids, "part": [parts[i % len(parts)] for i in range(cells)], "block": "0"})
+    split = pd.DataFrame({"cell_id": ids, "part": [subsets[i % len(subsets)] for i in range(cells)], "block": "0"})
     table = pd.DataFrame({"cell_id": ids, "x_um": 0.0, "y_um": 0.0, "transcripts": 1, "controls": 0})
     table["cell_area_um2"] = table["nucleus_area_um2"] = table["nucleus_transcripts"] = 1.0
     for name, frame in (("labels", labels), ("split", split), ("cells", table)):
@@ -65,18 +71,31 @@ def write_slide(folder: Path, cells: int, seed: int, side: int = 32, wide: int =
     return files
 
 
-def optim(kind: type[LocalOptimConfig] = LocalOptimConfig, **changes: Any) -> LocalOptimConfig:
-    base = {
-        "lr_backbone": 1e-3, "lr_head": 1e-3, "layer_decay": 1.0, "warmup_steps": 2, "batch_size": 32,
-        "accumulate": 1, "max_epochs": 3, "checks_per_epoch": 1,
-    }  # fmt: skip
-    return kind(**{**base, **changes})
+BRIEF: dict[str, Any] = {
+    "lr_backbone": 1e-3,
+    "lr_head": 1e-3,
+    "layer_decay": 1.0,
+    "warmup_steps": 2,
+    "clip_norm": 1.0,
+    "batch_size": 32,
+    "accumulate": 1,
+    "max_epochs": 3,
+    "checks_per_epoch": 1,
+}
+
+
+def local_optim(**changes: Any) -> LocalOptimConfig:
+    return LocalOptimConfig(**{**BRIEF, **changes})
+
+
+def global_optim(**changes: Any) -> GlobalOptimConfig:
+    return GlobalOptimConfig(**{**BRIEF, **changes})
 
 
 def local_config(**changes: Any) -> LocalConfig:
     base = {
         "backbone": BackboneConfig(name="tiny-resnet", image_px=32),
-        "optim": optim(),
+        "optim": local_optim(),
         "freeze_backbone_epochs": 0,
         "augment": False,
         "organ_dim": 8,
@@ -87,7 +106,7 @@ def local_config(**changes: Any) -> LocalConfig:
 def global_config(**changes: Any) -> GlobalConfig:
     base = {
         "context": BackboneConfig(name="tiny-resnet", image_px=32),
-        "optim": optim(GlobalOptimConfig),
+        "optim": global_optim(),
         "lr_context": 1e-3,
         "projection": 32,
     }
@@ -105,3 +124,46 @@ def training_files(slides: list[dict[str, Any]]) -> dict[str, Any]:
         plural: [s[single] for s in slides] for plural, single in (("patches", "patches"), ("labels", "labels"), ("splits", "split"))
     }
     return {**columns, "organs": ["lung", "pancreas", "colon"][: len(slides)]}
+
+
+def make_global() -> tuple[GlobalClassifier, CheckpointMetadata]:
+    """Return an untrained global path for frozen context features of 64 values, and its metadata."""
+    local, config = local_config(), global_config(context=FROZEN)
+    inner = LocalClassifier(build_backbone(local.backbone), classes=len(CLASSES), organs=len(ORGANS), config=local)
+    meta = CheckpointMetadata(
+        kind="global",
+        classes=CLASSES,
+        organs=ORGANS,
+        mpp=0.25,
+        local=local,
+        global_=config,
+        backbone=inner.backbone.spec,
+        dims={"local": inner.backbone.dim, "context": 64, "global": 2 * config.projection},
+        seed=0,
+    )
+    return GlobalClassifier(inner, None, 64, classes=len(CLASSES), config=config), meta
+
+
+def save_models(folder: Path) -> dict[str, Path]:
+    """Write untrained checkpoints of both paths; keys are those of the stages."""
+    model, meta = make_global()
+    save_checkpoint(folder / "local.ckpt", model.local, meta.model_copy(update={"kind": "local", "global_": None}))
+    save_checkpoint(folder / "global.ckpt", model, meta)
+    return {"local": folder / "local.ckpt", "global_": folder / "global.ckpt"}
+
+
+def write_features(path: Path, cells: int) -> Path:
+    """Write the features of a frozen context encoder for all cells of a slide."""
+    with h5py.File(path, "w") as file:
+        file["feature"] = np.random.default_rng(0).normal(size=(cells, 64)).astype(np.float16)
+        file.create_dataset("cell_id", data=[f"cell-{number}" for number in range(cells)], dtype=h5py.string_dtype())
+    return path
+
+
+BREAKS = ("garbage", "truncated")
+
+
+def break_file(path: Path, how: str) -> None:
+    """Replace a file by garbage, or by its first half."""
+    content = path.read_bytes()
+    path.write_bytes(b"no HDF5 at all" if how == "garbage" else content[: len(content) // 2])

@@ -1,0 +1,161 @@
+"""Reading of patch and feature files: what fits into memory is decoded once, the rest is read batch by batch."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from nuclass_pipeline.arrays import Integers
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import open_h5
+
+# 1365 chunks of `image.h5` (256² px of 3 bytes). A prime, near a hundred slots per chunk, because HDF5 drops a chunk whose slot is taken.
+CHUNK_CACHE: dict[str, Any] = {"rdcc_nbytes": 256 * 2**20, "rdcc_nslots": 130_003}
+
+
+@dataclass
+class CacheBudget:
+    """Memory still free for decoded patches.
+
+    Attributes
+    ----------
+    free
+        Bytes.
+    """
+
+    free: float
+
+    @classmethod
+    def of_gb(cls, gb: float) -> "CacheBudget":
+        """Start with this many GB."""
+        return cls(gb * 1e9)
+
+    def take_rows(self, rows: int, row_bytes: int) -> int:
+        """Reserve as many of `rows` as fit, and return their number."""
+        fitting = min(rows, int(self.free // row_bytes))
+        self.free -= fitting * row_bytes
+        return fitting
+
+
+def resize(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Resize images (N, S, S, 3) to (N, side_px, side_px, 3), bilinear with antialiasing; the package resizes patches here only."""
+    if images.shape[1] == side_px:
+        return images
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2)
+    smaller = interpolate(planes, size=(side_px, side_px), mode="bilinear", antialias=True)
+    return smaller.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+class PatchReader:
+    """Images, resized to `side_px`, or features of chosen rows of one file; as many as `memory` allows are kept.
+
+    Parameters
+    ----------
+    path
+        HDF5 file with `images` or `feature`.
+    rows
+        Rows of the file (N,), in any order.
+    side_px
+        Side of the images after resizing, px.
+    memory
+        Budget shared with other files.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or broken, or the image that its windows point into is missing.
+    """
+
+    def __init__(self, path: Path, rows: Integers, side_px: int, memory: CacheBudget) -> None:
+        self.path, self.rows, self.side_px = path, rows, side_px
+        self._values: h5py.Dataset | None = None
+        self._source: h5py.Dataset | None = None
+        self._owner = -1
+        with open_h5(path) as file:
+            self._name = "images" if "images" in file else "feature"
+            shape = (side_px, side_px, 3) if self._name == "images" else file["feature"].shape[1:]
+            dtype = file[self._name].dtype
+        self._empty = np.empty((0, *shape), dtype)
+        kept = memory.take_rows(len(rows), int(np.prod(shape)) * dtype.itemsize)
+        self._cache = self._read(np.arange(kept))
+        self.close()
+
+    def read(self, positions: Integers) -> Tensor:
+        """Return images (B, 3, S, S) uint8 or features (B, D) float32 at these positions (B,) of `rows`."""
+        kept = len(self._cache)
+        if len(positions) and positions.max() < kept:
+            values = self._cache[positions]
+        else:
+            values = np.empty((len(positions), *self._empty.shape[1:]), self._empty.dtype)
+            inside = positions < kept
+            values[inside] = self._cache[positions[inside]]
+            values[~inside] = self._read(positions[~inside])
+        tensor = torch.from_numpy(values)
+        return tensor.permute(0, 3, 1, 2) if self._name == "images" else tensor.float()
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        self._values, self._source = None, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the handles, because h5py cannot pickle them.
+        return {**self.__dict__, "_values": None, "_source": None}
+
+    def _open(self) -> h5py.Dataset:
+        # Once per process, because a handle inherited by a loader process shares its file position with the parent's.
+        if self._values is None or self._owner != os.getpid():
+            self._values, self._owner = open_h5(self.path)[self._name], os.getpid()
+            self._source = open_source(self._values, self.path)
+        return self._values
+
+    def _read(self, positions: Integers) -> NDArray[Any]:
+        values = np.empty((len(positions), *self._empty.shape[1:]), self._empty.dtype)
+        if not len(positions):
+            return values
+        source = self._open()
+        # In the order of the file, because neighbouring windows share decoded chunks.
+        for place in np.argsort(self.rows[positions], kind="stable"):
+            row = source[int(self.rows[positions[place]])]
+            values[place] = resize(row[None], self.side_px)[0] if self._name == "images" else row
+        return values
+
+
+def open_source(values: h5py.Dataset, path: Path) -> h5py.Dataset | None:
+    """Open the image that virtual windows point into, with a cache for its decoded chunks.
+
+    HDF5 shares the chunks of a dataset that is open twice in a process, so windows are then cut from decoded chunks: on a compressed image
+    a 1024² window takes 0.7 ms instead of 9.
+
+    Parameters
+    ----------
+    values
+        Dataset `images` of a patch file.
+    path
+        The patch file.
+
+    Returns
+    -------
+    Dataset or None
+        The image, to be kept open while windows are read; None for windows that are stored in the file itself.
+
+    Raises
+    ------
+    UserError
+        If the image is missing or broken.
+    """
+    layout = values.id.get_create_plist()
+    if not values.is_virtual or not layout.get_virtual_count():
+        return None
+    source = path.parent / layout.get_virtual_filename(0)
+    # Checked here, because HDF5 itself reads empty windows where the image is missing.
+    if not source.is_file():
+        problem = f"its windows point into {source}, which does not exist"
+        raise UserError(path, "images", problem, "Restore that file, or remove the patches and run again.")
+    return open_h5(source, **CHUNK_CACHE)[layout.get_virtual_dsetname(0)]

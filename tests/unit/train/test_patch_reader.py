@@ -1,0 +1,70 @@
+"""Patches and features are read as they are stored, within the memory allowed."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.train.dataset import read_ids
+from nuclass_pipeline.train.patch_reader import CHUNK_CACHE, CacheBudget, PatchReader, open_source, resize
+
+
+def test_resize_is_an_area_mean_for_whole_factors_of_flat_blocks() -> None:
+    blocks = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4) * 10, np.ones((8, 8), np.uint8))
+    image = np.repeat(blocks[None, :, :, None], 3, axis=3)
+    small = resize(image, 4)
+    assert small.shape == (1, 4, 4, 3)
+    assert np.abs(small[0, :, :, 0].astype(int) - blocks[4::8, 4::8]).max() <= 10
+    assert resize(image, 32) is image
+
+
+def test_checkerboards_do_not_alias() -> None:
+    board = np.indices((64, 64)).sum(0) % 2 * 255
+    small = resize(np.repeat(board[None, :, :, None], 3, axis=3).astype(np.uint8), 16)
+    assert np.abs(small[:, 1:-1, 1:-1].astype(int) - 127).max() <= 2
+
+
+def test_features_are_read_as_they_are(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["feature"] = np.arange(12, dtype=np.float16).reshape(4, 3)
+        file.create_dataset("cell_id", data=list("abcd"), dtype=h5py.string_dtype())
+    assert read_ids(tmp_path / "f.h5").tolist() == list("abcd")
+    windows = PatchReader(tmp_path / "f.h5", np.array([3, 0]), 32, CacheBudget(0))
+    assert windows.read(np.array([1, 0])).tolist() == [[0, 1, 2], [9, 10, 11]]
+
+
+def test_memory_is_shared_and_bounded() -> None:
+    memory = CacheBudget(100)
+    assert [memory.take_rows(3, 20), memory.take_rows(9, 20), memory.take_rows(1, 1)] == [3, 2, 0]
+
+
+def test_virtual_windows_are_read_through_their_image(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, size=(64, 64, 3), dtype=np.uint8)
+    with h5py.File(tmp_path / "image.h5", "w") as file:
+        file.create_dataset("level_0", data=image, chunks=(16, 16, 3), compression="lzf")
+    layout = h5py.VirtualLayout((3, 8, 8, 3), np.uint8)
+    for row in range(3):
+        layout[row] = h5py.VirtualSource("image.h5", "level_0", image.shape, np.uint8)[row * 9 : row * 9 + 8, 5:13]
+    with h5py.File(tmp_path / "patches.h5", "w", libver="v110") as file:
+        file.create_virtual_dataset("images", layout, fillvalue=255)
+    with h5py.File(tmp_path / "patches.h5") as file:
+        source = open_source(file["images"], tmp_path / "patches.h5")
+        assert source is not None
+        _, slots, size, _ = source.file.id.get_access_plist().get_cache()
+        assert (slots, size) == (CHUNK_CACHE["rdcc_nslots"], CHUNK_CACHE["rdcc_nbytes"])
+        source.file.close()
+    windows = PatchReader(tmp_path / "patches.h5", np.arange(3), 8, CacheBudget(0))
+    for _ in range(2):
+        read = windows.read(np.array([2, 0])).permute(0, 2, 3, 1).numpy()
+        np.testing.assert_array_equal(read, np.stack([image[18:26, 5:13], image[:8, 5:13]]))
+        windows.close()
+    windows.close()
+    (tmp_path / "image.h5").write_bytes(b"no HDF5 at all")
+    with pytest.raises(UserError, match=r"image.h5: file: not a readable HDF5 file"):
+        windows.read(np.array([0]))
+    windows.close()
+    (tmp_path / "image.h5").unlink()
+    with pytest.raises(UserError, match=r"point into .*image.h5, which does not exist"):
+        windows.read(np.array([0]))
