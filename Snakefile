@@ -3,7 +3,7 @@
 from snakemake.utils import min_version
 
 from nuclass_pipeline.config.compute import by_attempt
-from nuclass_pipeline.config.models import MODELS
+from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.figures import list_figures
@@ -38,7 +38,7 @@ pathvars:
 
 wildcard_constraints:
     slide=run.pattern(),
-    model="|".join(MODELS),
+    model="|".join(SCORED_MODELS),
     seed=r"\d+",
 
 

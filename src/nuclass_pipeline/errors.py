@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake in the input that the user can mend, told in one line.
+    """A mistake in the input that the user can correct, reported in one line.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pages written from the code, so that they cannot drift: configuration, outputs, and the schema for editors."""
+"""Pages written from the code, so that they cannot drift: configuration, outputs, backbones, and the schema for editors."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from nuclass_pipeline.config.run import Config
-from nuclass_pipeline.layout import RESULTS
+from nuclass_pipeline.layout import RESULTS, TARGETS
 from nuclass_pipeline.provenance import code_hash, code_version
 from nuclass_pipeline.schemas import TABLES
 
@@ -59,6 +59,11 @@ def _stages() -> str:
     return "".join(f"{module}\t{code_version(module)}\t{code_hash(module)}\n" for module in PINNED)
 
 
+def _targets() -> Iterator[str]:
+    yield from ("## Targets", "", "```", ".venv/bin/snakemake --cores 2 figures", "```", "", "| target | what it makes |", "|---|---|")
+    yield from (f"| `{name}` | {meaning} |" for name, meaning in TARGETS.items())
+
+
 def _tree() -> Iterator[str]:
     width = max(len(file.path) for file in RESULTS.values()) + 2
     yield from ("```", "results/<run>/")
@@ -67,7 +72,7 @@ def _tree() -> Iterator[str]:
 
 
 def _outputs() -> str:
-    lines = ["# Outputs", NOTE, "", *_tree(), ""]
+    lines = ["# Outputs", NOTE, "", *_tree(), "", *_targets(), ""]
     for table in TABLES:
         lines += [f"## {table.name}", "", "| column | kind | meaning |", "|---|---|---|"]
         lines += [f"| `{c.name}` | {c.kind}{', may be empty' if c.optional else ''} | {c.meaning} |" for c in table.columns]

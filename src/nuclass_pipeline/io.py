@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.schemas import Table
+from nuclass_pipeline.table_schema import Table
 
 if TYPE_CHECKING:
     import h5py
@@ -41,17 +41,19 @@ READ_ERRORS = (
 )
 """What readers of foreign files raise where a file is broken, or not laid out as expected."""
 
+_MAKE_AGAIN = "Copy the file again, or remove it and rerun the rule that writes it."
+
 
 @contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` only when the block succeeds."""
+    """Yield a temporary name beside `path`; rename it to `path` only when the block succeeds."""
     with whole_files(path) as (partial,):
         yield partial
 
 
 @contextmanager
 def whole_files(*paths: Path | str) -> Iterator[list[Path]]:
-    """Do what `whole_file` does for several files: none is renamed unless the block succeeds."""
+    """Yield temporary names for several files; none is renamed unless the block succeeds."""
     targets = [Path(path) for path in paths]
     partials = [target.with_name(f".{target.stem}.{os.getpid()}-{socket.gethostname()}.partial{target.suffix}") for target in targets]
     with ExitStack() as cleanup:
@@ -103,7 +105,12 @@ def read_parquet(path: Path | str, columns: list[str] | None = None) -> pd.DataF
             )
         frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
     except (pa.ArrowException, OSError) as error:
-        raise UserError(path, "file", f"not a readable Parquet file ({first_line(error)})", "Copy or make the file again.") from error
+        raise UserError(
+            path,
+            "file",
+            f"not a readable Parquet file ({first_line(error)})",
+            _MAKE_AGAIN,
+        ) from error
     return frame
 
 
@@ -128,7 +135,13 @@ def open_h5(path: Path | str, remedy: str = "Remove it and run again.", **option
 
 
 def require(path: Path | str) -> Path:
-    """Return `path` if it exists; else say that it is missing."""
+    """Return `path` if it exists.
+
+    Raises
+    ------
+    UserError
+        If it does not.
+    """
     path = Path(path)
     if not path.exists():
         raise UserError(path, "file", "it does not exist", "Check the path in config/slides.tsv or the run file.")
@@ -147,7 +160,7 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(path, "file", f"not valid JSON ({first_line(error)})", "Copy or make the file again.") from error
+        raise UserError(path, "file", f"not valid JSON ({first_line(error)})", _MAKE_AGAIN) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -25,6 +25,7 @@ RESULTS: dict[str, ResultFile] = {
     "clusters": ResultFile("slides/{slide}/clusters.parquet", "expression clusters, principal components, map"),
     "clustering": ResultFile("slides/{slide}/clustering.json", "the resolutions tried, and how stable each was"),
     "markers": ResultFile("slides/{slide}/markers.parquet", "markers of each cluster"),
+    "gene_scores": ResultFile("slides/{slide}/gene_scores.parquet", "Wilcoxon z of every gene in every cluster"),
     "domains": ResultFile("slides/{slide}/domains.parquet", "spatial domains"),
     "domain_scores": ResultFile("slides/{slide}/domain_scores.parquet", "how distinct the domains are"),
     "programs": ResultFile("slides/{slide}/programs.parquet", "gene programs of each cluster, if the run file names a library"),
@@ -58,6 +59,21 @@ RESULTS: dict[str, ResultFile] = {
     "table_tex": ResultFile("tables/{table}.tex", "the same for LaTeX, rounded"),
     "report": ResultFile("report.html", "everything on one page"),
 }
+
+TARGETS: dict[str, str] = {
+    "all": "everything; what plain `snakemake` makes",
+    "slides": "labels, proposals, domains and label reports of all slides with Xenium; no model",
+    "classification": "predictions for the slides under `study.predict`",
+    "figures": "all figures",
+    "figure_<name>": "one figure",
+    "fig<number>": "one figure, by its number in the run file",
+    "tables": "all tables",
+    "table_<name>": "one table",
+    "tab<number>": "one table, by its number in the run file",
+    "ablation": "proposals with less evidence and by other annotators; not part of `all`",
+    "build_report": "the report",
+}
+"""Target → what it makes."""
 
 files = SimpleNamespace(**{name: f"<results>/{file.path}" for name, file in RESULTS.items()})
 """The paths as rules write them: `files.cells` is `<results>/slides/{slide}/cells.parquet`."""

@@ -50,7 +50,7 @@ def code_hash(module: str) -> str:
 
 
 def closure(module: str) -> set[str]:
-    """Return the package's modules that `module` imports, directly or not, and itself."""
+    """Return `module` and the modules of the package that it imports, directly or indirectly."""
     seen: set[str] = set()
     waiting = [module]
     while waiting:

@@ -1,4 +1,4 @@
-"""What a workflow script needs around its one call into the package."""
+"""Logging, threads and devices of a job: what a workflow script needs around its one call into the package."""
 
 import importlib
 import logging
@@ -20,13 +20,13 @@ def job(path: Path | str, threads: int) -> Iterator[None]:
     """Run one job's stage on `threads` threads, with logging, stdout and stderr in its log file.
 
     A log whose last line is not `finished in …` belongs to a job that failed or was killed.
-    A mistake of the user ends the job with its one line, in the log and on the terminal; any other error keeps its traceback.
+    A `UserError` ends the job with one line, in the log and on the terminal; any other error keeps its traceback.
     """
     terminal = sys.stderr
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w", buffering=1) as stream, redirect_stdout(stream), redirect_stderr(stream):
         logging.basicConfig(stream=stream, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-        logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells of every glyph of every PDF
+        logging.getLogger("fontTools").setLevel(logging.WARNING)  # It logs every glyph of every PDF.
         try:
             limit_threads(threads)
             begun = time.monotonic()
@@ -42,7 +42,7 @@ def job(path: Path | str, threads: int) -> Iterator[None]:
 
 
 def limit_threads(threads: int) -> None:
-    """Give BLAS, OpenMP, numba and torch `threads` threads, whichever of them are loaded."""
+    """Limit BLAS, OpenMP, numba and torch, whichever are loaded, to `threads` threads."""
     import threadpoolctl
 
     threadpoolctl.threadpool_limits(threads)
@@ -68,12 +68,12 @@ def pick_device(gpu: int) -> str:
     Raises
     ------
     UserError
-        If a GPU is asked for and torch sees none.
+        If the run file requests a GPU and torch finds none.
     """
     if not gpu:
         return "cpu"
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError("run file", "compute.gpu", "is 1, and torch sees no GPU", "Set it to 0, or see `nuclass doctor`.")
+        raise UserError("run file", "compute.gpu", "is 1, but torch finds no GPU", "Set it to 0, or see `nuclass doctor`.")
     return "cuda"

@@ -1,61 +1,12 @@
 """Columns of every table the pipeline writes: the contract between stages, tests and docs."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.errors import UserError
-
-Kind = Literal["text", "integer", "number", "flag", "bytes", "list"]
-_DTYPE_KINDS: dict[Kind, str] = {"text": "OUST", "integer": "iu", "number": "fiu", "flag": "b", "bytes": "O", "list": "O"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: its name, kind, meaning (with the unit) and whether values may be missing."""
-
-    name: str
-    kind: Kind
-    meaning: str
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A named set of columns; `unique` columns identify a row, `extra` names the free columns allowed."""
-
-    name: str
-    columns: tuple[Column, ...]
-    unique: tuple[str, ...] = ()
-    extra: str = ""
-    _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._by_name.update({column.name: column for column in self.columns})
-
-    def check(self, frame: pd.DataFrame, path: Path | str, only: list[str] | None = None) -> None:
-        """Raise `UserError` at the first column that is missing, of the wrong kind, empty or not unique."""
-        wanted = [self._by_name[name] for name in only if name in self._by_name] if only else self.columns
-        for column in wanted:
-            _check_column(frame, column, path)
-        if set(self.unique) <= set(frame.columns) and self.unique and frame.duplicated(list(self.unique)).any():
-            row = frame.loc[frame.duplicated(list(self.unique)), list(self.unique)].iloc[0].to_dict()
-            raise UserError(path, ", ".join(self.unique), f"{row} occurs twice", "Each row must be one of a kind.")
-
-
-def _check_column(frame: pd.DataFrame, column: Column, path: Path | str) -> None:
-    if column.name not in frame:
-        found = ", ".join(map(str, frame.columns))
-        raise UserError(path, column.name, f"the column is missing; found {found}", "Remove the file and run again.")
-    values = frame[column.name]
-    if len(values) and values.dtype.kind not in _DTYPE_KINDS[column.kind]:
-        raise UserError(path, column.name, f"is {values.dtype}, not {column.kind}", "Remove the file and run again.")
-    if not column.optional and values.isna().any():
-        raise UserError(path, column.name, f"row {int(np.flatnonzero(values.isna())[0])} is empty", "Every row needs a value.")
-
+from nuclass_pipeline.table_schema import Column, Table
+from nuclass_pipeline.vocabulary import UNRESOLVED
 
 _CELL = Column("cell_id", "text", "cell, unique within its slide")
 _SLIDE = Column("slide", "text", "slide")
@@ -65,12 +16,17 @@ CELLS = Table(
     "cells",
     (
         _CELL,
-        Column("x_um", "number", "centroid, µm from the left of the Xenium morphology image"),
+        Column("x_um", "number", "centroid, µm from the left of the Xenium morphology image; of the H&E for slides of kind image and trio"),
         Column("y_um", "number", "centroid, µm from its top"),
         Column("cell_area_um2", "number", "cell area, µm²", optional=True),
-        Column("nucleus_area_um2", "number", "nucleus area, µm²; empty where no nucleus was seen", optional=True),
+        Column("nucleus_area_um2", "number", "nucleus area, µm²; empty where no nucleus was found", optional=True),
         Column("transcripts", "integer", "gene transcripts with qv ≥ 20"),
-        Column("nucleus_transcripts", "number", "gene transcripts with qv ≥ 20 over the nucleus; empty where not told", optional=True),
+        Column(
+            "nucleus_transcripts",
+            "number",
+            "transcripts over the nucleus; empty where the bundle does not say",
+            optional=True,
+        ),
         Column("controls", "integer", "control probes and codewords"),
     ),
     unique=("cell_id",),
@@ -100,6 +56,15 @@ MARKERS = Table(
     ),
     unique=("cluster", "gene"),
 )
+GENE_SCORES = Table(
+    "gene_scores",
+    (
+        Column("cluster", "text", "Leiden cluster"),
+        Column("gene", "text", "gene symbol"),
+        Column("score", "number", "Wilcoxon z against all other cells; empty with fewer than two cells inside or outside", optional=True),
+    ),
+    unique=("cluster", "gene"),
+)
 LABELS = Table(
     "labels",
     (
@@ -113,11 +78,22 @@ LABELS = Table(
         Column("support", "number", "evidence for the candidate", optional=True),
         Column("margin", "number", "candidate minus runner-up", optional=True),
         Column("purity", "number", "share of expression neighbours with the same candidate", optional=True),
-        Column("reason", "text", "why the cell is Unresolved; empty when labelled", optional=True),
-        Column("source", "text", "who gave the label: rules, or a person by edit or provided; then confidence is 1 or 0", optional=True),
+        Column("reason", "text", "why the cell is Unresolved; empty where it has a label", optional=True),
+        Column("source", "text", "rules, or a person (edit, provided), whose labels have confidence 1 or 0", optional=True),
     ),
     unique=("cell_id",),
 )
+
+
+def empty_labels(cell_ids: Sequence[str], reason: str | None = None) -> pd.DataFrame:
+    """Return a table `LABELS` in which every cell is Unresolved with confidence 0, for `reason`; other columns are empty."""
+    frame = pd.DataFrame({"cell_id": list(cell_ids)})
+    for column in LABELS.columns[1:]:
+        empty, dtype = (np.nan, float) if column.kind == "number" else (None, object)
+        frame[column.name] = pd.Series([empty] * len(frame), dtype=dtype)
+    return frame.assign(label=UNRESOLVED, confidence=0.0, reason=pd.Series([reason] * len(frame), dtype=object))
+
+
 NUCLEI = Table(
     "nuclei",
     (
@@ -130,7 +106,7 @@ SPLIT = Table(
     "split",
     (
         _CELL,
-        Column("part", "text", "train, gate, val, guard (in the band between parts), or heldout"),
+        Column("part", "text", "train, gate, val, guard (in the buffer between subsets), or heldout"),
         Column("block", "text", "spatial block, the unit of the bootstrap"),
     ),
     unique=("cell_id",),
@@ -237,22 +213,22 @@ PROGRAMS = Table(
     "programs",
     (
         Column("cluster", "text", "Leiden cluster"),
-        Column("rank", "integer", "1 is the strongest programme; 0 if none is reliable, in the cluster's only row"),
-        Column("name", "text", "programme, or no reliable programme"),
-        Column("named_by", "text", "slim: the name is a slim term's; term: it is the best term's own, for want of a slim", optional=True),
+        Column("rank", "integer", "1 is the strongest program; 0 if none is reliable, in the cluster's only row"),
+        Column("name", "text", "program, or no reliable program"),
+        Column("named_by", "text", "slim: name of a slim term; term: name of the best term, where there is no slim", optional=True),
         Column("slim_id", "text", "slim term", optional=True),
-        Column("term_id", "text", "best supporting term; statistic, p, q and size are its", optional=True),
+        Column("term_id", "text", "best supporting term, to which statistic, p, q and size belong", optional=True),
         Column("method", "text", "ranked or ora"),
         Column("statistic", "number", "ranked: normalised enrichment score; ora: fold enrichment", optional=True),
         Column("p", "number", "of the term", optional=True),
         Column("q", "number", "Benjamini–Hochberg over all m sets", optional=True),
         Column("m", "integer", "sets tested: all that are eligible on the panel"),
         Column("size", "integer", "genes of the term on the panel"),
-        Column("genes", "text", "genes of the cluster that carry the programme, joined by ;", optional=True),
+        Column("genes", "text", "genes of the cluster that carry the program, joined by ;", optional=True),
         Column("terms", "text", "supporting terms, best first, joined by ;", optional=True),
         Column("evidence", "text", "GO evidence codes of those genes in those terms, joined by ;", optional=True),
-        Column("weight", "number", "terms' worth of support; a term under several slim terms is shared equally"),
-        Column("reason", "text", "why no programme is reliable", optional=True),
+        Column("weight", "number", "number of supporting terms; a term under several slim terms is shared equally"),
+        Column("reason", "text", "why no program is reliable", optional=True),
     ),
     unique=("cluster", "rank"),
 )
@@ -284,6 +260,7 @@ TABLES = (
     CELLS,
     CLUSTERS,
     MARKERS,
+    GENE_SCORES,
     DOMAINS,
     PROGRAMS,
     LABELS,

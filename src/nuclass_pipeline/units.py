@@ -16,6 +16,3 @@ HePixel = NewType("HePixel", NDArray[np.float64])
 
 ImagePixel = NewType("ImagePixel", NDArray[np.float64])
 """(N, 2) x, y in pixels of `image.h5`, the H&E at the target pixel size."""
-
-XENIUM_MPP = 0.2125
-"""Pixel size of Xenium morphology images, µm, where a bundle does not say otherwise."""

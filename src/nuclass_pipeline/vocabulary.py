@@ -62,15 +62,21 @@ ORGANS = ("breast", "colon", "heart", "kidney", "liver", "lung", "ovary", "pancr
 """Organs in the order of the paper's embedding."""
 
 
+def natural_key(name: str) -> tuple[bool, int, str]:
+    """Return a sort key that puts names of digits first, by their number, and all others after them, by the alphabet."""
+    # Not isdigit(), because it accepts superscripts, which int() refuses.
+    return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
+
+
 @dataclass(frozen=True)
 class LabelMap:
-    """Raw label → class; idempotent, and nothing is dropped without a reason."""
+    """Raw label → class; idempotent, and every dropped label has a reason."""
 
     classes: dict[str, str]
     dropped: dict[str, str]
 
     def align(self, labels: Iterable[str]) -> "Aligned":
-        """Map `labels`; what has no class becomes `Unresolved` and is counted with its reason."""
+        """Map `labels`; a label without a class becomes `Unresolved` and is counted with its reason."""
         aligned = Aligned()
         for raw in map(str, labels):
             name = self.classes.get(raw)
@@ -101,9 +107,9 @@ def read_label_map(path: Path | str) -> LabelMap:
         for row in csv.DictReader(stream, delimiter="\t"):
             raw, name = row["raw"], row["class"]
             if raw in dropped or classes.get(raw, name) != name:
-                raise UserError(path, "raw", f"{raw!r} has two meanings", "Keep one row.")
+                raise UserError(path, "raw", f"{raw!r} has two meanings", "Remove one of its rows.")
             if name and name not in CLASSES:
-                raise UserError(path, "class", f"{name!r} (raw label {raw!r}) is no class", f"Use one of {', '.join(CLASSES)}.")
+                raise UserError(path, "class", f"{name!r} (raw label {raw!r}) is not a class", f"Use one of {', '.join(CLASSES)}.")
             if name:
                 classes[raw] = name
             else:

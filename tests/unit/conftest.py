@@ -7,12 +7,8 @@ import anndata as ad
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.labeling import LabelingConfig
-from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import LABELS
-from nuclass_pipeline.vocabulary import CLASSES
 from tests import ROOT
-from tests.unit.planted_types import draw
+from tests.unit.planted_types import draw, label_function
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +23,7 @@ def markers_tsv() -> Path:
 
 @pytest.fixture(scope="session")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with `counts.h5ad` and its `clusters.parquet`."""
+    """Return a folder with `counts.h5ad` and its `clusters.parquet`."""
     from nuclass_pipeline.config.expression import ClusteringConfig
     from nuclass_pipeline.expression.clustering import cluster_cells
 
@@ -44,13 +40,5 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def label(slide: Path, markers_tsv: Path) -> Callable[..., pd.DataFrame]:
-    """Give a function that labels the cells of the slide into a folder, with other arguments where they are given."""
-    from nuclass_pipeline.labeling.stage import label_cells
-
-    def run(out: Path, folder: Path = slide, **other: object) -> pd.DataFrame:
-        files = {"counts": folder / "counts.h5ad", "clusters": folder / "clusters.parquet", "knowledge": markers_tsv}
-        usual = {"organ": "lung", "classes": CLASSES, "config": LabelingConfig()}
-        label_cells(**(files | usual | other), labels=out / "labels.parquet")
-        return read_table(out / "labels.parquet", LABELS)
-
-    return run
+    """Return a function that labels the cells of the slide into a folder; its arguments replace the usual ones."""
+    return label_function(slide, markers_tsv)

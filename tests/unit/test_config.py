@@ -55,9 +55,9 @@ def test_the_paper_run_states_the_defaults():
         ("local.optim.lr_head", "fast", "local.optim.lr_head: 'fast'"),
         ("local.optim.lr_head", -1, "greater than 0"),
         ("compute.precision", False, "compute.precision: False"),
-        ("study.train", ["demo-lung-1", "demo-lung-2"], "demo-lung-2 stands under two of train, heldout and predict"),
-        ("study.predict", ["demo-lung-1"], "demo-lung-1 stands under two of train, heldout and predict"),
-        ("study.heldout", ["demo-lung-2", "demo-lung-he"], "demo-lung-he stands under two"),
+        ("study.train", ["demo-lung-1", "demo-lung-2"], "demo-lung-2 is listed under two of train, heldout and predict"),
+        ("study.predict", ["demo-lung-1"], "demo-lung-1 is listed under two of train, heldout and predict"),
+        ("study.heldout", ["demo-lung-2", "demo-lung-he"], "demo-lung-he is listed under two"),
         ("study", {"train": ["demo-lung-1"], "heldout": ["demo-lung-he"]}, "study.heldout: slide demo-lung-he is an H&E alone"),
         ("segmentation.method", "otsu", "segmentation.method: 'otsu'"),
         ("study.train", ["demo-lung-9"], "slide 'demo-lung-9' is not in config/slides.tsv, did you mean 'demo-lung-"),
@@ -142,7 +142,7 @@ HEADER = "slide\tkind\torgan\tbundle\timage\talignment\tbundle_url\timage_url\ta
         ("slide\tkind\torgan\tslide\n", "slide: the columns are"),
         ("slide\tkind\torgan\timage\tmpp\na\timage\tlung\the.tif\t0.25 µm\n", "line 2, mpp: '0.25 µm'"),
         ("slide\tkind\torgan\timage\tbundle\tmpp\na\txenium\tlung\the.tif\touts\t0.25\n", "mpp is not for a slide of kind xenium"),
-        (HEADER + "a\ttrio\tlung\tx\t\t\t\t\t\t\n" * 2, "slide: 'a' stands in two rows"),
+        (HEADER + "a\ttrio\tlung\tx\t\t\t\t\t\t\n" * 2, "slide: 'a' has two rows"),
     ],
 )
 def test_a_mistake_in_the_sheet_names_line_and_column(demo, tmp_path, sheet, message):

@@ -8,7 +8,7 @@ OUTPUTS  metrics/{calibration,heldout,reliability,complementarity}.parquet
 rule calibrate_models:
     input:
         predictions=expand(
-            files.predictions, model=MODELS, seed=run.seeds, slide=run.training_slides
+            files.predictions, model=SCORED_MODELS, seed=run.seeds, slide=run.training_slides
         ),
     output:
         calibration=files.calibration_metrics,
@@ -22,7 +22,7 @@ rule calibrate_models:
         runtime=30,
     params:
         names={
-            "models": list(MODELS),
+            "models": list(SCORED_MODELS),
             "seeds": run.seeds,
             "slides": run.training_slides,
             "run": run.config.run,
@@ -38,7 +38,7 @@ rule calibrate_models:
 rule score_predictions:
     input:
         predictions=expand(
-            files.predictions, model=MODELS, seed=run.seeds, slide=run.heldout_slides
+            files.predictions, model=SCORED_MODELS, seed=run.seeds, slide=run.heldout_slides
         ),
         calibration=files.calibration_metrics,
     output:
@@ -54,7 +54,7 @@ rule score_predictions:
         runtime=30,
     params:
         names={
-            "models": list(MODELS),
+            "models": list(SCORED_MODELS),
             "seeds": run.seeds,
             "slides": run.heldout_slides,
             "organs": run.organs,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from nuclass_pipeline.errors import UserError
 
 
-def explain(error: ValidationError, model: type[BaseModel], file: str) -> UserError:
+def explain_validation(error: ValidationError, model: type[BaseModel], file: str) -> UserError:
     """Turn the first fault that pydantic found in `file`, read as `model`, into a `UserError`."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "run file"

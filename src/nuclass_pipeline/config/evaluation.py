@@ -9,7 +9,7 @@ class Fractions(Section):
     """Shares of a training slide's labelled cells."""
 
     train: float = Field(0.7, gt=0, lt=1, description="fits the two paths")
-    gate: float = Field(0.15, gt=0, lt=1, description="fits the gate; neither path has seen it")
+    gate: float = Field(0.15, gt=0, lt=1, description="fits the gate; neither path is trained on it")
     val: float = Field(0.15, gt=0, lt=1, description="selects checkpoints and calibrates")
 
     @model_validator(mode="after")
@@ -20,13 +20,11 @@ class Fractions(Section):
 
 
 class SplitConfig(Section):
-    """The spatial split, with buffers between its parts, of a training slide."""
+    """The spatial split of a training slide; buffers separate its subsets."""
 
     fractions: Fractions = Fractions()
-    buffer_um: float = Field(
-        128.0, ge=0, description="least distance between cells of different subsets, µm; at least half a context window"
-    )
-    band_um: float = Field(4000.0, gt=0, description="the three parts repeat along the slide about once in this length, µm")
+    buffer_um: float = Field(128.0, ge=0, description="smallest distance between cells of different subsets, µm; at least half a window")
+    band_um: float = Field(4000.0, gt=0, description="the three subsets repeat along the slide about once in this length, µm")
     block_um: float = Field(500.0, gt=0, description="side of a bootstrap block, µm")
 
 

@@ -10,7 +10,7 @@ from nuclass_pipeline.config.base import Section
 class ClusteringConfig(Section):
     """Expression clusters."""
 
-    min_transcripts: int = Field(10, ge=0, description="fewer gene transcripts: the cell fails quality control")
+    min_transcripts: int = Field(10, ge=0, description="a cell with fewer gene transcripts fails quality control")
     components: int = Field(30, ge=2, description="principal components")
     neighbors: int = Field(15, ge=2, description="neighbours in the expression graph")
     resolutions: tuple[Annotated[float, Field(gt=0)], ...] = Field(
@@ -18,7 +18,7 @@ class ClusteringConfig(Section):
     )
     repeats: int = Field(3, ge=2, description="seeds whose agreement is the stability of a resolution")
     backend: Literal["scanpy", "rapids"] = Field(
-        "scanpy", description="what finds neighbours and draws the map; rapids needs rapids-singlecell and a GPU"
+        "scanpy", description="library for neighbours and UMAP; rapids needs rapids-singlecell and a GPU"
     )
     markers_per_cluster: int = Field(30, ge=1, description="markers kept per cluster")
     seed: int = Field(0, ge=0, description="seed of PCA, neighbours, Leiden and the map")
@@ -33,18 +33,18 @@ def _resolution(values: dict[str, Any]) -> float:
 
 
 class DomainsConfig(Section):
-    """Spatial domains, or groups of cells at the scale of contact: the mode decides which graph smooths and what Leiden sees."""
+    """Spatial domains, or groups of cells in contact: the mode selects the graph that smooths the factors and the graph for Leiden."""
 
     mode: Literal["domain", "contact"] = Field(
         "domain", description="domain: tissue domains, from the hybrid graph; contact: groups of cells, smoothed over touching cells only"
     )
     rank: int = Field(10, ge=2, description="factors")
-    contact_um: float = Field(20.0, gt=0, description="cells this near are in contact, µm")
+    contact_um: float = Field(20.0, gt=0, description="cells at most this far apart are in contact, µm")
     radius_um: float = Field(80.0, gt=0, description="reach of the hybrid graph, µm (mode domain)")
     contact_weight: float = Field(2.5, ge=1, description="weight of a contact, where any other edge has 1 (mode domain)")
-    beta: float = Field(0.6, ge=0, le=1, description="share that a diffusion step takes from a cell's surroundings")
+    beta: float = Field(0.6, ge=0, le=1, description="share of a cell's factors that a diffusion step takes from its neighbours")
     steps: int = Field(default_factory=_steps, ge=0, description="diffusion steps; if left out, 2 in mode domain and 1 in mode contact")
-    alpha: float = Field(0.5, ge=0, le=1, description="weight of place against likeness in the graph that Leiden cuts (mode domain)")
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of the spatial graph against the factor graph in Leiden (mode domain)")
     resolution: float = Field(
         default_factory=_resolution, gt=0, description="Leiden resolution; if left out, 0.4 in mode domain and 0.2 in mode contact"
     )
@@ -67,19 +67,19 @@ GO_DOWNLOADS = "http://current.geneontology.org/{annotations/goa_human.gaf.gz,on
 
 
 class ProgramsConfig(Section):
-    """Functional programmes of clusters; none are sought without a library."""
+    """Gene programs of clusters; without a library none are computed."""
 
     library: str | None = Field(None, description="gene sets: a GMT file, or GO annotations as GAF 2.x; either may be gzipped")
     ontology: str | None = Field(None, description="go-basic.obo: needed by a GAF library and by the slim")
-    slim: str | None = Field(None, description="GO slim in OBO format: programmes take its names")
+    slim: str | None = Field(None, description="GO slim in OBO format: programs take its names")
     method: Literal["ranked", "ora"] = Field("ranked", description="enrichment of the whole ranked panel, or of the markers alone")
     fdr: float = Field(0.05, gt=0, lt=1, description="highest Benjamini–Hochberg q over all eligible sets")
     min_size: int = Field(5, ge=2, description="fewest genes of a set on the panel")
     max_size: int = Field(200, ge=2, description="most genes of a set on the panel")
-    min_overlap: int = Field(3, ge=1, description="fewest genes of the cluster that carry a programme")
+    min_overlap: int = Field(3, ge=1, description="fewest genes of the cluster that carry a program")
     permutations: int = Field(20000, ge=1000, description="least number of random sets per set size (ranked)")
     seed: int = Field(0, ge=0, description="seed of the random sets")
-    most: int = Field(8, ge=1, description="programmes kept per cluster")
+    most: int = Field(8, ge=1, description="programs kept per cluster")
 
     @model_validator(mode="after")
     def _library_can_be_read(self) -> "ProgramsConfig":

@@ -16,11 +16,11 @@ class ImageConfig(Section):
 
 
 class RegistrationConfig(Section):
-    """When the H&E may be trusted to lie on the cells."""
+    """Checks that the H&E is aligned with the cells."""
 
     max_shift_um: float = Field(5.0, gt=0, description="largest residual shift between haematoxylin and nuclei, µm")
-    search_um: float = Field(30.0, gt=0, description="largest shift looked for, µm")
-    windows: int = Field(12, ge=0, description="squares in which the nuclei of the H&E are found as a second opinion; 0 does without")
+    search_um: float = Field(30.0, gt=0, description="largest shift searched, µm")
+    windows: int = Field(12, ge=0, description="number of 256 µm squares for the nuclei check; 0 turns it off")
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ SEGMENTERS = {
 
 
 class SegmentationConfig(Section):
-    """How nuclei are found on an H&E: all of a slide of kind image, and a sample of a Xenium slide to check its registration."""
+    """How nuclei are segmented: all of a slide of kind image, and a sample of a Xenium slide to check its registration."""
 
     method: str = Field("watershed", description="watershed needs no weights; cellpose is slow without a GPU")
     weights: str = Field("resources/weights/cellpose/cpsam_v2", description="weights of Cellpose 4")
-    threshold_od: float = Field(0.16, gt=0, description="watershed: least optical density of haematoxylin in a nucleus")
+    threshold_od: float = Field(0.16, gt=0, description="watershed: lowest optical density of haematoxylin in a nucleus")
     tile_px: int = Field(2048, ge=512, description="side of the tiles that are segmented one by one, px of image.h5")
 
     @field_validator("method")

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nuclass_pipeline.config.base import Section
 
-CELL_ANNOTATORS = {"rules": "labeling.evidence:Rules.learn"}
+CELL_ANNOTATORS = {"rules": "labeling.evidence:Rules.fit"}
 """The registry: name in `labeling.annotator` → what fits the annotator to a slide, as `module:function` in the package."""
 
 
@@ -16,7 +16,7 @@ class LabelingConfig(Section):
     annotator: str = Field("rules", description="what ranks the admissible labels of a cell; the names are in CELL_ANNOTATORS")
     markers: str = Field("config/markers.tsv", description="marker table")
     annotation: str = Field("config/annotation", description="folder of <slide>.tsv, a person's edits, or <slide>.csv, provided labels")
-    min_confidence: float = Field(0.815, ge=0, le=1, description="least probability of a label; below it a cell is Unresolved")
+    min_confidence: float = Field(0.815, ge=0, le=1, description="lowest probability of a label; below it a cell is Unresolved")
     seed: int = Field(0, ge=0, description="seed of the simulated doublets that calibrate the confidence")
 
     @field_validator("annotator")

@@ -8,12 +8,12 @@ from nuclass_pipeline.config.base import Section
 
 
 class BackboneConfig(Section):
-    """An image encoder from the registry."""
+    """An image encoder from the registry of backbones."""
 
     name: str = Field(description="name in the registry: see `nuclass backbones`")
     weights: str | None = Field(None, description="folder with the weights; empty for networks trained from the start")
     image_px: int = Field(224, ge=32, description="side to which the window is resized before the encoder, px")
-    freeze: bool = Field(False, description="never train it; its features are computed once per slide")
+    freeze: bool = Field(False, description="do not train it; its features are computed once per slide")
     gradient_checkpointing: bool = Field(False, description="less memory, more time")
 
 
@@ -120,3 +120,5 @@ class GateConfig(Section):
 
 ModelName = Literal["local", "global", "gate"]
 MODELS: tuple[ModelName, ...] = ("local", "global", "gate")
+SCORED_MODELS: tuple[str, ...] = MODELS
+"""Models that are calibrated and scored; a baseline is added here."""

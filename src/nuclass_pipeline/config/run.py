@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.config.compute import Compute
-from nuclass_pipeline.config.errors import explain, similar
+from nuclass_pipeline.config.errors import explain_validation, similar
 from nuclass_pipeline.config.evaluation import AttributionConfig, EvaluationConfig, SplitConfig
 from nuclass_pipeline.config.expression import GO_DOWNLOADS, ClusteringConfig, DomainsConfig, ProgramsConfig
 from nuclass_pipeline.config.image import SEGMENTERS, ImageConfig, RegistrationConfig, SegmentationConfig
@@ -209,18 +209,20 @@ def load_run(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, Config, file) from None
+        raise explain_validation(error, Config, file) from None
     sheet = Path(root, config.slides)
     catalogue = read_slides(sheet)
     for name in config.study.slides:
         if name not in catalogue:
             raise UserError(file, "study", f"slide {name!r} is not in {config.slides}{similar(name, catalogue)}", "Add a row for it.")
         if catalogue[name].kind == "synthetic" and name not in config.synthetic.seeds:
-            raise UserError(file, f"synthetic.seeds.{name}", "the slide is synthetic and has no seed", "Give it one.")
+            raise UserError(
+                file, f"synthetic.seeds.{name}", "the slide is synthetic and has no seed", f"Add `{name}: 1` there, or any other integer."
+            )
     run = Run(config, catalogue, Path(root))
     _refuse_unlabelled(run, file)
     _refuse_two_annotations(run)
-    # A run that has scores may be an archive, which redraws its figures without any slide.
+    # Slides may be absent where scores exist, because an archive of a run redraws its figures from metrics/ and predictions/.
     if not Path(root, "results", config.run, "metrics").is_dir():
         _require_files(run, Path(root), sheet)
         _require_gene_sets(run, Path(root), file)
@@ -238,13 +240,18 @@ def _require_files(run: Run, root: Path, sheet: Path) -> None:
 def _refuse_unlabelled(run: Run, file: str) -> None:
     if wrong := [name for name in run.slides_of("image") if run.role(name) != "predict"]:
         remedy = "List it under study.predict."
-        raise UserError(file, f"study.{run.role(wrong[0])}", f"slide {wrong[0]} is an H&E alone, which has no labels", remedy)
+        raise UserError(file, f"study.{run.role(wrong[0])}", f"slide {wrong[0]} is an H&E without Xenium, so it has no labels", remedy)
 
 
 def _refuse_two_annotations(run: Run) -> None:
     for slide in run.slides_of("xenium", "synthetic"):
         if (edits := run.annotation(slide, "tsv")) and (provided := run.annotation(slide, "csv")):
-            raise UserError(str(provided), "file", f"slide {slide} also has {edits}", "Keep one: edits of clusters, or labels of cells.")
+            raise UserError(
+                str(provided),
+                "file",
+                f"slide {slide} also has {edits}",
+                "Remove one of them: edits of clusters (tsv), or labels of cells (csv).",
+            )
 
 
 def _require_gene_sets(run: Run, root: Path, file: str) -> None:

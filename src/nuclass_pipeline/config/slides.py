@@ -1,4 +1,4 @@
-"""The slide sheet: what exists and where; the run file says what is used for what."""
+"""The slide sheet: which slides exist and where their files are. The run file assigns their roles."""
 
 import csv
 from pathlib import Path
@@ -21,7 +21,7 @@ class Slide(Section):
     Columns that have a default may be left out of the sheet.
     """
 
-    slide: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="id: small letters, digits and hyphens")
+    slide: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="id: lower-case letters, digits and hyphens")
     kind: Literal["xenium", "image", "trio", "synthetic"] = Field(
         description="xenium: a bundle with its H&E; image: an H&E alone; trio: annotations and patches; synthetic: a demo slide"
     )
@@ -29,7 +29,7 @@ class Slide(Section):
     release: str = Field("", description="release of the software that wrote a public bundle")
     bundle: str = Field("", description="folder of the bundle, or an archive of it; or folder of the trio")
     image: str = Field("", description="H&E image")
-    mpp: float | None = Field(None, gt=0, description="kind image: pixel size, µm, where the file does not say it, or wrongly")
+    mpp: float | None = Field(None, gt=0, description="kind image: pixel size, µm, if the file states none or a wrong one")
     alignment: str = Field("", description="imagealignment.csv; empty for an H&E already in Xenium pixels")
     bundle_url: str = Field("", description="where the zipped bundle is downloaded from; empty for files of your own")
     image_url: str = Field("", description="the same for the H&E image")
@@ -44,7 +44,7 @@ class Slide(Section):
             raise ValueError(f"{empty[0]} is empty; a slide of kind {self.kind} needs it")
         unfit = ("bundle", "alignment", "bundle_url", "image_url", "alignment_url") if self.kind == "image" else ("mpp",)
         if given := [name for name in unfit if getattr(self, name)]:
-            raise ValueError(f"{given[0]} is not for a slide of kind {self.kind}; leave it empty")
+            raise ValueError(f"{given[0]} does not apply to a slide of kind {self.kind}; leave it empty")
         return self
 
     @property
@@ -96,7 +96,7 @@ def read_slides(path: Path) -> dict[str, Slide]:
         for row in reader:
             slide = _parse(path, reader.line_num, row)
             if slide.slide in slides:
-                raise UserError(path, "slide", f"{slide.slide!r} stands in two rows", "Keep one.")
+                raise UserError(path, "slide", f"{slide.slide!r} has two rows", "Remove one of them.")
             slides[slide.slide] = slide
     return slides
 
@@ -113,7 +113,7 @@ def _check_header(path: Path, names: object) -> None:
 def _parse(path: Path, line: int, row: dict[str, str]) -> Slide:
     if extra := row.pop(None, None):  # type: ignore[call-overload]
         problem = f"has {len(row) + len(extra)} values for {len(row)} columns"
-        raise UserError(path, f"line {line}, row", problem, "Take the tabs away that are too many.")
+        raise UserError(path, f"line {line}, row", problem, "Remove the extra tabs.")
     try:
         return Slide.model_validate({key: text for key, value in row.items() if (text := (value or "").strip())})
     except ValidationError as error:

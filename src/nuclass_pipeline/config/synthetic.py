@@ -15,6 +15,6 @@ class SyntheticConfig(Section):
     aspect: float = Field(2.0, gt=0, description="width / height of the tissue")
     he_mpp: float = Field(0.2738, gt=0, description="H&E pixel size, µm")
     rotation_deg: float = Field(91.5, description="rotation of the H&E against the Xenium image, degrees")
-    poor_fraction: float = Field(0.04, ge=0, lt=1, description="share of cells with too few transcripts to label")
+    poor_fraction: float = Field(0.04, ge=0, lt=1, description="share of cells with too few transcripts to be labelled")
     diffusion_um: float = Field(3.0, ge=0, description="standard deviation of transcript diffusion, µm")
     low_quality_fraction: float = Field(0.12, ge=0, lt=1, description="share of transcripts with qv < 20")

@@ -1,0 +1,81 @@
+"""A finished run, read from Python: its tables and its models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_table, require
+from nuclass_pipeline.layout import RESULTS
+from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS
+
+if TYPE_CHECKING:
+    from nuclass_pipeline.evaluate.classifier import CellClassifier
+
+
+class Results:
+    """The results folder of a run.
+
+    Parameters
+    ----------
+    folder
+        Such as `results/demo`.
+
+    Raises
+    ------
+    UserError
+        If it is not the results folder of a run.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "slides").is_dir() and not (self.folder / "predictions").is_dir():
+            raise UserError(folder, "folder", "it holds no run", "Name the folder of a run, such as results/demo.")
+
+    def __repr__(self) -> str:
+        return f"Results({str(self.folder)!r})"
+
+    @property
+    def slides(self) -> list[str]:
+        """Slides of the run, sorted."""
+        return sorted(path.name for path in self.folder.glob("slides/*"))
+
+    def path(self, name: str, **wildcards: object) -> Path:
+        """Return the path of a result by its name in docs/outputs.md, such as `path("labels", slide="demo-lung-1")`.
+
+        Raises
+        ------
+        UserError
+            If there is no result of this name, or it has not been computed.
+        """
+        if name not in RESULTS:
+            raise UserError(self.folder, "name", f"there is no result {name!r}", f"Use one of {', '.join(RESULTS)}.")
+        return require(self.folder / RESULTS[name].path.format(**wildcards))
+
+    def cells(self, slide: str) -> pd.DataFrame:
+        """Return the cells of a slide."""
+        return read_table(self.path("cells", slide=slide), CELLS)
+
+    def labels(self, slide: str) -> pd.DataFrame:
+        """Return the label of each cell of a slide, with its evidence."""
+        return read_table(self.path("labels", slide=slide), LABELS)
+
+    def predictions(self, slide: str, model: str = "gate", seed: int = 0) -> pd.DataFrame:
+        """Return the predictions of a model for the cells of a slide: `predicted`, `g` and `p_<class>`, uncalibrated."""
+        return read_table(self.path("predictions", model=model, seed=seed, slide=slide), PREDICTIONS)
+
+    def scores(self) -> pd.DataFrame:
+        """Return the scores on the held-out slides, one row per score."""
+        return read_table(self.path("heldout_metrics"), METRICS)
+
+    def classifier(self, seed: int = 0, device: str = "cpu") -> "CellClassifier":
+        """Load the trained models of a seed; their `classify` takes images."""
+        from nuclass_pipeline.evaluate.classifier import load_classifier
+
+        return load_classifier(self.folder / "models", seed, device)
+
+
+def open_run(folder: Path | str) -> Results:
+    """Open the results folder of a run, such as `results/demo`."""
+    return Results(folder)

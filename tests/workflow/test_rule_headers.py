@@ -1,0 +1,97 @@
+"""The header of a rule file is its contract: what it says is read and written is what its rules read and write."""
+
+import itertools
+import random
+import re
+import shutil
+
+import pytest
+import yaml
+
+from tests import ROOT
+from tests.workflow.loading import described, files_of, load_rules
+
+RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+TARGETS = {"slides", "ablation", "classification", "figures", "tables", "all"}
+
+
+def expand(path: str) -> list[str]:
+    """Expand `{a,b}` as a shell does, from the innermost braces; `{slide}` has no comma and stays."""
+    match = re.search(r"\{((?:[^{}]|\{[^{},]*\})*,(?:[^{}]|\{[^{},]*\})*)\}", path)
+    if not match:
+        return [path]
+    options = re.split(r",\s*", match[1])
+    return list(itertools.chain.from_iterable(expand(path[: match.start()] + option.strip() + path[match.end() :]) for option in options))
+
+
+def paths_in(text: str) -> list[str]:
+    """Return the paths that a header names, expanded."""
+    joined = re.sub(r"\s+", " ", text)
+    words: list[str] = []
+    depth, word = 0, ""
+    for letter in f"{joined} ":
+        depth += (letter == "{") - (letter == "}")
+        if letter in " ,;:" and depth == 0:
+            words.append(word)
+            word = ""
+        else:
+            word += letter
+    return [path for word in words if "/" in word or "." in word for path in expand(word.strip("."))]
+
+
+def pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"\{\w+\}|\*", path)
+    return re.compile("[^/]+".join(map(re.escape, parts)) + "$")
+
+
+def short(path: str) -> str:
+    return path.removeprefix("results/demo/")
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    raw = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    return load_rules(raw, tmp_path_factory.mktemp("rules"))
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.name)
+def test_a_header_names_what_its_rules_write_and_read(path, rules):
+    header = re.match(r'"""(.*?)INPUTS(.*?)OUTPUTS(.*?)"""', path.read_text(), re.DOTALL)
+    assert header, "the header has a sentence, INPUTS and OUTPUTS"
+    inputs, outputs = ([pattern(name) for name in paths_in(header[group])] for group in (2, 3))
+    slides = ["demo-lung-1", "demo-lung-2", "demo-pancreas-1", "demo-pancreas-2", "demo-lung-he"]
+    mine = [rule for rule in rules.values() if str(rule.snakefile).endswith(path.name)]
+    assert mine
+    made = {short(name) for rule in mine for name in files_of(rule, "output", slides)}
+    unnamed = sorted(name for name in made if not any(one.match(name) for one in outputs))
+    assert not unnamed, f"OUTPUTS misses {unnamed}"
+    empty = [one.pattern for one in outputs if not any(one.match(name) for name in made)]
+    assert not empty, f"OUTPUTS names what no rule writes: {empty}"
+    sheet = "config/slides.tsv" in header[2]
+    read = {short(name) for rule in mine for name in files_of(rule, "input", slides)} - made
+    unnamed = sorted(name for name in read if not any(one.match(name) for one in inputs) and not (sheet and name.startswith("resources/")))
+    assert not [name for name in unnamed if not name.endswith(".rst")], f"INPUTS misses {unnamed}"
+
+
+def test_rule_files_may_come_in_any_order(tmp_path):
+    """The plan does not depend on the order of the includes: every rule is the same in three random orders."""
+    raw = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    plans = []
+    for seed in range(4):
+        folder = tmp_path / str(seed)
+        for name in ("workflow", "config"):
+            shutil.copytree(ROOT / name, folder / name)
+        text = (ROOT / "Snakefile").read_text()
+        listed = re.search(r"for name in \((.*?)\)\.split\(\):", text, re.DOTALL)
+        assert listed
+        names = re.sub(r'["\n ]+', " ", listed[1]).split()
+        assert sorted(names) == sorted(path.stem for path in RULE_FILES)
+        shuffled = random.Random(seed).sample(names, len(names)) if seed else names
+        (folder / "Snakefile").write_text(text.replace(listed[0], f'for name in ("{" ".join(shuffled)}").split():'))
+        plans.append({name: plan_of(rule) for name, rule in load_rules(raw, folder, folder / "Snakefile").items()})
+    assert all(plan == plans[0] for plan in plans[1:])
+
+
+def plan_of(rule):
+    files = [sorted(files_of(rule, kind, ["demo-lung-1", "demo-lung-he"])) for kind in ("input", "output")]
+    return [re.sub(r"/\S*?/workflow/", "", repr(part)) for part in (*files, described(rule, ["demo-lung-1", "demo-lung-he"]))]
