@@ -1,4 +1,4 @@
-"""`nuclass`: what Snakemake is not for."""
+"""`nuclass`: checks, lists and single steps outside the workflow."""
 
 import importlib.metadata
 import os
@@ -21,7 +21,7 @@ VERDICT_STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine offers: Python, torch, device, threads, disk, weights."""
+    """Report what this machine has: Python, torch, device, threads, disk, weights."""
     table = Table("what", "found", box=None)
     for name, found in _findings():
         table.add_row(name, found)
@@ -57,12 +57,21 @@ def check(
     overlay: Annotated[Path | None, typer.Option(help="PNG of the cells on the H&E to write")] = None,
     markers: Annotated[Path, typer.Option(help="marker table")] = Path("config/markers.tsv"),
 ) -> None:
-    """Say whether a Xenium bundle and its H&E can be trusted; exit code 1 if there is a problem."""
+    """Check a Xenium bundle and its H&E; exit code 1 if there is a problem."""
+    from nuclass_pipeline.config.expression import ClusteringConfig
     from nuclass_pipeline.config.image import RegistrationConfig
     from nuclass_pipeline.data.check import check_bundle
 
     known = _genes_for_types(organ, markers) if organ else None
-    findings = check_bundle(bundle=bundle, image=image, alignment=alignment, markers=known, overlay=overlay, config=RegistrationConfig())
+    findings = check_bundle(
+        bundle=bundle,
+        image=image,
+        alignment=alignment,
+        markers=known,
+        overlay=overlay,
+        config=RegistrationConfig(),
+        min_transcripts=ClusteringConfig().min_transcripts,
+    )
     table = Table("what", "found", "verdict", box=None)
     for finding in findings:
         table.add_row(finding.what, Text(finding.found), Text(finding.verdict, VERDICT_STYLES[finding.verdict]))
@@ -106,7 +115,7 @@ def score_labels(
     organ: Annotated[str, typer.Option(help="organ of the tissue")],
     json: Annotated[Path | None, typer.Option(help="where to write the scores")] = None,
     markers: Annotated[Path, typer.Option(help="marker table")] = Path("config/markers.tsv"),
-    seed: Annotated[int, typer.Option(help="seed of the principal components and of the cells mixed to calibrate confidence")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the principal components and of the simulated doublets")] = 0,
 ) -> None:
     """Label published cells by the shipped defaults and compare with their labels, lineage by lineage."""
     from nuclass_pipeline.config.expression import ClusteringConfig
@@ -137,7 +146,7 @@ def build_markers(
     hgnc: Annotated[Path | None, typer.Option(help="hgnc_complete_set.txt: previous and alias symbols")] = None,
     own: Annotated[Path, typer.Option(help="marker table to start from")] = Path("config/markers.tsv"),
 ) -> None:
-    """Join the marker table with sources that you have downloaded; their licences hold for what comes out."""
+    """Join the marker table with sources that you have downloaded; their licences apply to the result."""
     from nuclass_pipeline.knowledge.sources.build import build_markers as build
 
     build(own=own, organ=organ, output=output, panglao=panglao, cellmarker=cellmarker, panels=panel or (), hgnc=hgnc)
@@ -148,7 +157,7 @@ def build_markers(
 def docs(
     root: Annotated[Path, typer.Option(help="folder of the project")] = Path(),
 ) -> None:
-    """Write the pages that are made from the code: configuration, outputs, and the schema for editors."""
+    """Write the pages that are generated from the code: configuration, outputs, backbones, and the schema for editors."""
     from nuclass_pipeline.generated_docs import pages
 
     for path, text in pages().items():
@@ -157,7 +166,7 @@ def docs(
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user is one line."""
+    """Run the command line; a `UserError` is printed as one line."""
     try:
         app()
     except UserError as error:

@@ -1,6 +1,6 @@
 """Columns of every table the pipeline writes: the contract between stages, tests and docs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -85,7 +85,7 @@ LABELS = Table(
 )
 
 
-def empty_labels(cell_ids: Sequence[str], reason: str | None = None) -> pd.DataFrame:
+def empty_labels(cell_ids: Iterable[str], reason: str | None = None) -> pd.DataFrame:
     """Return a table `LABELS` in which every cell is Unresolved with confidence 0, for `reason`; other columns are empty."""
     frame = pd.DataFrame({"cell_id": list(cell_ids)})
     for column in LABELS.columns[1:]:

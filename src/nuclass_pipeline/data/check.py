@@ -1,4 +1,4 @@
-"""Can a Xenium bundle and its H&E be trusted: what is in them, told before anything is run."""
+"""Checks of a Xenium bundle and its H&E before anything is run: what is in them, and whether they fit each other."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,18 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
 
-from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
-from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX, densest_square, draw_detail, mark, nuclei_of_bundle, write_pair
-from nuclass_pipeline.data.image.resample import resample
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import fit_registration
+from nuclass_pipeline.data.registration.correlation import RegistrationFit, fit_registration
+from nuclass_pipeline.data.registration.overlay import write_overlay
 from nuclass_pipeline.data.registration.stage import fraction_inside, run_nuclei_check
+from nuclass_pipeline.data.xenium.cells import cell_file, read_cell_file
 from nuclass_pipeline.data.xenium.matrix import Matrix, read_matrix
-from nuclass_pipeline.data.xenium.read import CONTROLS, add_counts, align, read_cell_table, read_manifest, transcripts_of
+from nuclass_pipeline.data.xenium.read import CONTROLS, add_counts, align, read_manifest, transcripts_of
 from nuclass_pipeline.data.xenium.transcripts import TranscriptCounts
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.units import Micron
@@ -33,20 +31,32 @@ OPTIONAL = (
     "morphology*",
 )
 MAX_CONTROL_SHARE = 0.05
-MAX_TRANSCRIPT_DIFFERENCE = 0.05
-"""Share by which two pixel sizes, or the scales of two axes, may differ."""
+"""Share of controls among all counts, above which there is a note."""
+# 5 %, because the headers of 20 of 42 public H&E of Xenium are wrong by more than that, while rounding stays far below it.
+MAX_SCALE_DIFFERENCE = 0.05
+"""Share by which two pixel sizes, or the scales of two axes, may differ without a note."""
+# Beyond it, because the panel is then made for another species or tissue.
 MAX_UNSEEN_SHARE = 0.5
-"""Share of an organ's types that may have no marker on the panel; beyond it the panel is of another species or tissue."""
+"""Share of an organ's cell types that may have no marker on the panel."""
 FEW_INSIDE, MIN_INSIDE = 0.95, 0.5
-CHECK_DETAIL_UM = 250.0
-MAX_OVERLAY_DOTS = 5000
+"""Shares of cells inside the image, below which there is a note, or a problem."""
 
 FindingVerdict = Literal["ok", "note", "problem"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the screen: what was looked at, what was found, and whether it can be trusted."""
+    """One line of the screen.
+
+    Attributes
+    ----------
+    what
+        What was checked.
+    found
+        What was found.
+    verdict
+        `ok`, `note` (unusual, look at it) or `problem` (do not run the slide).
+    """
 
     what: str
     found: str
@@ -60,23 +70,25 @@ def check_bundle(
     alignment: Path | None = None,
     markers: Mapping[str, Collection[str]] | None = None,
     overlay: Path | None = None,
+    min_transcripts: int = 10,
     config: RegistrationConfig,
 ) -> list[Finding]:
-    """Look at a bundle, and at its H&E and the markers on its panel if they are given.
+    """Check a bundle, and its H&E and the markers on its panel if they are given.
 
     Parameters
     ----------
     bundle
         Folder of the Xenium output.
     image, alignment
-        The H&E and its alignment; without alignment the H&E is taken to be in Xenium pixels.
+        The H&E and its alignment; without alignment, the H&E is in Xenium pixels.
     markers
-        Type → genes that speak for it.
+        Cell type → its marker genes.
     overlay
-        PNG to write, 1200 × 600 px: the whole H&E with the cells' centroids, and beside it the 250 µm that hold most cells, with the
-        outlines of the bundle's nuclei too.
+        PNG to write: the cells on the whole H&E, and cells and nuclei on the 250 µm that hold most cells.
+    min_transcripts
+        Transcripts that a cell needs for clustering (`clustering.min_transcripts`).
     config
-        Limits of the registration check, µm.
+        Limits of the registration check.
 
     Returns
     -------
@@ -87,17 +99,18 @@ def check_bundle(
     ------
     UserError
         If a file is missing or broken, the cell table, the matrix and the transcripts are not of one run, or an alignment or overlay
-        comes without an image.
+        is given without an image.
     """
     if image is None and (extra := alignment or overlay):
-        raise UserError(extra, "image", "is not given, so the H&E cannot be looked at", "Give --image too.")
+        raise UserError(extra, "image", "no H&E is given", "Add --image with the path of the H&E.")
     if bundle.is_file():
-        raise UserError(bundle, "bundle", "is a file", "Give the folder with experiment.xenium; unpack an archive first.")
-    manifest, table, matrix = read_manifest(bundle / "experiment.xenium"), read_cell_table(bundle), read_matrix(bundle)
-    cells = add_counts(table, align(matrix, table, bundle), bundle)
+        raise UserError(bundle, "bundle", "is a file, not a folder", "Unpack it, and use the folder that holds experiment.xenium.")
+    manifest, table, matrix = read_manifest(bundle / "experiment.xenium"), read_cell_file(cell_file(bundle)), read_matrix(bundle)
+    table = add_counts(table, align(matrix, table))
+    cells = table.frame
     genes = matrix.features.loc[matrix.features["kind"] == "Gene Expression", "name"].tolist()
-    findings = [*_files(bundle), *_cells(manifest, cells, matrix, len(genes))]
-    if transcripts := transcripts_of(cells, matrix, bundle):
+    findings = [*_files(bundle), *_cells(manifest, cells, matrix, len(genes), min_transcripts)]
+    if transcripts := transcripts_of(table, matrix):
         findings += _transcripts(transcripts, cells["transcript_counts"])
     if markers is not None:
         findings += _panel(markers, set(genes))
@@ -107,7 +120,7 @@ def check_bundle(
         with HeImage(image) as he:
             findings += [*_scale(he, mapping), *_position(he, mapping, centroids, config)]
             if overlay is not None:
-                _write_overlay(he, mapping, centroids, bundle, overlay)
+                write_overlay(he, mapping, centroids, bundle, overlay)
     return findings
 
 
@@ -118,16 +131,17 @@ def _files(bundle: Path) -> Iterator[Finding]:
     yield Finding("optional files missing", ", ".join(missing) or "none", "note" if missing else "ok")
 
 
-def _cells(manifest: dict[str, Any], cells: pd.DataFrame, matrix: Matrix, genes: int) -> Iterator[Finding]:
+def _cells(manifest: dict[str, Any], cells: pd.DataFrame, matrix: Matrix, genes: int, min_transcripts: int) -> Iterator[Finding]:
     release = manifest.get("analysis_sw_version")
-    yield Finding("release", str(release or "not told"), "ok" if release else "note")
-    told = manifest.get("num_cells", len(cells))
-    yield Finding("cells", f"{len(cells):,}" + (f", the manifest says {told}" if told != len(cells) else ""), _note(told != len(cells)))
+    yield Finding("release", str(release or "unknown"), "ok" if release else "note")
+    stated = manifest.get("num_cells", len(cells))
+    differs = f", {stated} by the manifest" if stated != len(cells) else ""
+    yield Finding("cells", f"{len(cells):,}{differs}", _note(stated != len(cells)))
     extra = len(matrix.cell_ids) - len(cells)
     yield Finding("cells only in the matrix", f"{extra:,}", _note(extra > 0))
     yield Finding("genes", f"{genes:,}")
-    median, least = float(cells["transcript_counts"].median()), ClusteringConfig().min_transcripts
-    yield Finding("median transcripts per cell", f"{median:g}", _note(median < least))
+    median = float(cells["transcript_counts"].median())
+    yield Finding("median transcripts per cell", f"{median:g}", _note(median < min_transcripts))
     yield _controls(cells)
     yield _without_nucleus(cells)
 
@@ -141,20 +155,20 @@ def _controls(cells: pd.DataFrame) -> Finding:
 
 def _without_nucleus(cells: pd.DataFrame) -> Finding:
     if "nucleus_area" not in cells:
-        return Finding("cells without nucleus", "not told: the cell table has no nucleus_area", "note")
+        return Finding("cells without nucleus", "unknown: the cell table has no nucleus_area", "note")
     absent = cells["nucleus_area"].isna()
     return Finding("cells without nucleus", f"{int(absent.sum()):,}, {100 * absent.mean():.1f} %")
 
 
-def _transcripts(found: TranscriptCounts, told: "pd.Series[int]") -> Iterator[Finding]:
+def _transcripts(found: TranscriptCounts, stated: "pd.Series[int]") -> Iterator[Finding]:
     yield Finding("transcripts", f"{found.rows:,} in {found.path.name}")
     yield Finding("transcripts in cells", f"{100 * found.in_cells / found.rows:.1f} %")
     yield Finding("transcripts with qv ≥ 20", f"{100 * found.good / found.rows:.1f} %")
     counted, over = int(found.counted.sum()), found.over_nucleus
-    share = "not told: no overlaps_nucleus" if over is None else f"{100 * int(over.sum()) / max(counted, 1):.1f} % of {counted:,} counted"
+    share = "unknown: no overlaps_nucleus" if over is None else f"{100 * int(over.sum()) / max(counted, 1):.1f} % of {counted:,} counted"
     yield Finding("transcripts over the nucleus", share, _note(over is None))
-    differing = int((found.counted != told.to_numpy()).sum())
-    yield Finding("cells with other transcripts", f"{differing:,} of {len(told):,} differ from transcript_counts", _note(differing > 0))
+    differing = int((found.counted != stated.to_numpy()).sum())
+    yield Finding("cells with other transcripts", f"{differing:,} of {len(stated):,} differ from transcript_counts", _note(differing > 0))
 
 
 def _panel(markers: Mapping[str, Collection[str]], genes: set[str]) -> Iterator[Finding]:
@@ -168,13 +182,13 @@ def _panel(markers: Mapping[str, Collection[str]], genes: set[str]) -> Iterator[
 
 def _scale(he: HeImage, mapping: Alignment) -> Iterator[Finding]:
     embedded = he.embedded_mpp
-    differs = embedded is not None and abs(embedded / mapping.mpp_he - 1) > MAX_TRANSCRIPT_DIFFERENCE
+    differs = embedded is not None and abs(embedded / mapping.mpp_he - 1) > MAX_SCALE_DIFFERENCE
     claim = "no size" if embedded is None else f"{embedded:.4f}"
-    yield Finding("pixel size", f"{mapping.mpp_he:.4f} µm, by which cells are placed; the file claims {claim}", _note(differs))
+    yield Finding("pixel size", f"{mapping.mpp_he:.4f} µm by the alignment, which is used; the file claims {claim}", _note(differs))
     yield Finding("rotation", f"{mapping.rotation_deg:.1f}°")
     yield Finding("reflected", "yes" if mapping.reflected else "no", _note(mapping.reflected))
     excess = float(np.linalg.cond(mapping.matrix[:2, :2])) - 1
-    yield Finding("axes", f"differ in scale by {100 * excess:.1f} %", _note(excess > MAX_TRANSCRIPT_DIFFERENCE))
+    yield Finding("axes", f"differ in scale by {100 * excess:.1f} %", _note(excess > MAX_SCALE_DIFFERENCE))
 
 
 def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig) -> Iterator[Finding]:
@@ -184,30 +198,25 @@ def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: Regist
     if inside == 0:
         yield Finding("registration", "no cell to compare", "problem")
         return
-    agreement = fit_registration(he, mapping, centroids, config)
-    fit, verdict_of_fit = agreement.whole, agreement.verdict(config.max_shift_um)
-    off = sum(region.fit.distance_um > config.max_shift_um for region in agreement.clear)
-    shift = f"best shift {fit.distance_um:.1f} µm, at most {config.max_shift_um:g} allowed"
-    found = f"{verdict_of_fit}: {shift}; agreement {fit.agreement:.2f}, {fit.agreement_best:.2f} shifted"
-    regions = f"{off} of {len(agreement.clear)} clear regions beyond it"
-    yield Finding("registration", f"{found}; {regions}", "ok" if verdict_of_fit == "good" else "problem")
-    yield Finding("agreement by chance", f"{fit.chance:.2f} with the cells turned by 180°", "problem" if fit.is_chance else "ok")
-    if opinion := run_nuclei_check(he, mapping, centroids, config, SegmentationConfig(), gpu=False):
-        told = f"{opinion.nuclei:,} in {opinion.windows} squares, best shift {opinion.fit.distance_um:.1f} µm"
-        verdict = "problem" if opinion.contradicts(fit, config.max_shift_um) else _note(not opinion.fit.is_clear)
-        yield Finding("nuclei of the H&E", f"{told}, agreement {opinion.fit.agreement_best:.2f}", verdict)
+    registration = fit_registration(he, mapping, centroids, config)
+    yield from _shift(registration, config.max_shift_um)
+    if nuclei := run_nuclei_check(he, mapping, centroids, config, SegmentationConfig(), gpu=False):
+        found = f"{nuclei.nuclei:,} in {nuclei.windows} squares, best shift {nuclei.fit.distance_um:.1f} µm"
+        contradicts = nuclei.contradicts(registration.whole, config.max_shift_um)
+        verdict = "problem" if contradicts else _note(not nuclei.fit.is_clear)
+        yield Finding("nuclei of the H&E", f"{found}, correlation {nuclei.fit.correlation_best:.2f}", verdict)
+
+
+def _shift(registration: RegistrationFit, max_shift_um: float) -> Iterator[Finding]:
+    fit, verdict = registration.whole, registration.verdict(max_shift_um)
+    shifted = sum(region.fit.distance_um > max_shift_um for region in registration.clear)
+    shift = f"best shift {fit.distance_um:.1f} µm, at most {max_shift_um:g} allowed"
+    found = f"{verdict}: {shift}; correlation {fit.correlation:.2f}, {fit.correlation_best:.2f} shifted"
+    regions = f"{shifted} of {len(registration.clear)} clear regions beyond it"
+    yield Finding("registration", f"{found}; {regions}", "ok" if verdict == "good" else "problem")
+    by_chance = f"{fit.correlation_chance:.2f} with the cells turned by 180°"
+    yield Finding("correlation by chance", by_chance, "problem" if fit.is_chance else "ok")
 
 
 def _note(is_odd: bool) -> FindingVerdict:
     return "note" if is_odd else "ok"
-
-
-def _write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, bundle: Path, path: Path) -> None:
-    xy_px = mapping.to_he(centroids)
-    corner, side_px = densest_square(xy_px, CHECK_DETAIL_UM, mapping.mpp_he, he.shape)
-    scale = PANEL_PX / max(he.shape)
-    whole = Image.fromarray(np.concatenate(list(resample(he, scale, PANEL_PX))))
-    mark(whole, xy_px[:: -(-len(xy_px) // MAX_OVERLAY_DOTS)] * scale, 1, fill=DOT_COLOR)
-    box = np.concatenate([corner, corner + side_px]) * scale
-    ImageDraw.Draw(whole).rectangle(tuple(box.tolist()), outline="black", width=2)
-    write_pair(whole, draw_detail(he, xy_px, nuclei_of_bundle(bundle, mapping, corner, side_px), corner, side_px), path)

@@ -1,7 +1,8 @@
-"""Guarded spatial splits: parts of a slide that no window can see across.
+"""The spatial split of a slide into subsets, with buffers between them so that no window of a cell holds a cell of another subset.
 
-A slide is cut across one axis into strips that repeat `train | gate | val`, in the order and along the axis that keep the class mix of the
-parts most alike and lose the fewest cells. Cells between strips are in no part, so cells of different parts are at least `buffer_um` apart.
+A slide is cut across one axis into strips that repeat `train | gate | val`. The order and the axis are those that keep the class mix of
+the subsets most alike and lose the fewest cells. Cells between strips are in no subset, so cells of different subsets are at least
+`buffer_um` apart. Strips, not blocks, because a buffer around every block would use up a small slide (docs/development.md).
 """
 
 import itertools
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.config.evaluation import SplitConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
@@ -23,60 +25,84 @@ logger = logging.getLogger(__name__)
 SUBSETS = ("train", "gate", "val")
 BUFFER = "guard"
 HELDOUT = "heldout"
+BISECTIONS = 30
+"""Steps to the largest strips that fit, which are then exact to a billionth."""
+Names = NDArray[np.object_]
+"""A text for each cell, (N,): its class or its subset."""
 
 
 def split_cells(*, cells: Path, labels: Path, role: str, config: SplitConfig, split: Path) -> None:
-    """Assign every cell of a slide to a part; all cells of a slide that is not for training are `heldout`."""
+    """Assign every cell of a slide to a subset and to a block of the bootstrap.
+
+    All cells of a slide whose role is not `train` are `heldout`.
+
+    Raises
+    ------
+    UserError
+        If a subset has no cell with a label.
+    """
     table = read_table(cells, CELLS)
     xy_um = table[["x_um", "y_um"]].to_numpy()
     if role != "train":
-        parts = np.full(len(table), HELDOUT, dtype=object)
+        subsets = np.full(len(table), HELDOUT, dtype=object)
     else:
         classes = read_table(labels, LABELS).set_index("cell_id")["label"].reindex(table["cell_id"]).to_numpy()
-        parts = assign_subsets(xy_um, classes, config)
-        _require_all_subsets(cells, parts, classes, config)
-    write_table(pd.DataFrame({"cell_id": table["cell_id"], "part": parts, "block": blocks(xy_um, config.block_um)}), split, SPLIT)
+        subsets = assign_subsets(xy_um, classes, config)
+        _require_all_subsets(cells, subsets, classes, config)
+    write_table(pd.DataFrame({"cell_id": table["cell_id"], "part": subsets, "block": blocks(xy_um, config.block_um)}), split, SPLIT)
 
 
-def blocks(xy_um: NDArray[np.float64], block_um: float) -> list[str]:
-    """Name the square block of each cell, (N,)."""
+def blocks(xy_um: Floats, block_um: float) -> list[str]:
+    """Return the name of the square block of `block_um` that holds each cell, (N,), as row-column."""
     index = np.floor((xy_um - xy_um.min(axis=0)) / block_um).astype(int)
     return [f"{row}-{column}" for column, row in index]
 
 
-def assign_subsets(xy_um: NDArray[np.float64], classes: NDArray[np.object_], config: SplitConfig) -> NDArray[np.object_]:
-    """Return the part of each cell, (N,), for the best of all axes and orders of strips.
+def assign_subsets(xy_um: Floats, classes: Names, config: SplitConfig) -> Names:
+    """Return the subset of each cell, (N,), for the best of all axes and orders of strips.
 
     Parameters
     ----------
     xy_um
-        (N, 2) centroids, µm.
+        Centroids, (N, 2), µm.
     classes
-        (N,) labels; Unresolved cells get a part too but do not count towards shares.
+        Labels, (N,). Unresolved cells get a subset too, and do not count towards the fractions.
+    config
+        Fractions, buffer, and length of the repeat.
     """
     labelled = classes != UNRESOLVED
     candidates = [cut(xy_um[:, axis], labelled, order, config) for axis in (0, 1) for order in itertools.permutations(SUBSETS)]
-    return min(candidates, key=lambda parts: imbalance(parts[labelled], classes[labelled]))
+    return min(candidates, key=lambda subsets: imbalance(subsets[labelled], classes[labelled]))
 
 
-def cut(position_um: NDArray[np.float64], labelled: NDArray[np.bool_], order: tuple[str, ...], config: SplitConfig) -> NDArray[np.object_]:
-    """Lay strips with guard bands between them along one axis, (N,).
+def cut(position_um: Floats, labelled: Booleans, order: tuple[str, ...], config: SplitConfig) -> Names:
+    """Return the subset of each cell, (N,), for strips along one axis with buffers between them.
 
-    The strips hold equal multiples of their fractions of the labelled cells: what the bands take is shared by all.
+    Parameters
+    ----------
+    position_um
+        Centroids along the axis, (N,).
+    labelled
+        Whether a cell has a label, (N,).
+    order
+        Order of the three subsets along the axis.
+    config
+        Fractions, buffer, and length of the repeat.
     """
     reference = np.sort(position_um[labelled])
     repeats = max(1, round(float(np.ptp(reference)) / config.band_um)) if len(reference) else 1
-    shares = np.tile([getattr(config.fractions, part) for part in order], repeats) / repeats
-    parts = np.full(len(position_um), BUFFER, dtype=object)
-    for part, (start_um, end_um) in zip(order * repeats, _strips(reference, shares, config.buffer_um), strict=True):
-        parts[(position_um >= start_um) & (position_um <= end_um)] = part
-    return parts
+    shares = np.tile([getattr(config.fractions, subset) for subset in order], repeats) / repeats
+    subsets = np.full(len(position_um), BUFFER, dtype=object)
+    for subset, (start_um, end_um) in zip(order * repeats, _strips(reference, shares, config.buffer_um), strict=True):
+        subsets[(position_um >= start_um) & (position_um <= end_um)] = subset
+    return subsets
 
 
-def _strips(reference_um: NDArray[np.float64], shares: NDArray[np.float64], buffer_um: float) -> list[tuple[float, float]]:
-    """Return (start, end) of each strip for the largest common multiple of the shares that fits, by bisection."""
+def _strips(reference_um: Floats, shares: Floats, buffer_um: float) -> list[tuple[float, float]]:
+    """Return start and end of each strip, for the largest multiple of the shares that leaves room for the buffers."""
+    # One multiple for all, because every subset must lose the same share of its cells to the buffers.
     low, high = 0.0, 1.0
-    for _ in range(30):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         fits = _lay(reference_um, middle * shares, buffer_um)[-1][1] < reference_um[-1] if len(reference_um) else False
         low, high = (middle, high) if fits else (low, middle)
@@ -84,7 +110,7 @@ def _strips(reference_um: NDArray[np.float64], shares: NDArray[np.float64], buff
     return [*strips[:-1], (strips[-1][0], np.inf)]
 
 
-def _lay(reference_um: NDArray[np.float64], shares: NDArray[np.float64], buffer_um: float) -> list[tuple[float, float]]:
+def _lay(reference_um: Floats, shares: Floats, buffer_um: float) -> list[tuple[float, float]]:
     strips = []
     start, below = -np.inf, 0.0
     for share in shares:
@@ -95,25 +121,23 @@ def _lay(reference_um: NDArray[np.float64], shares: NDArray[np.float64], buffer_
     return strips
 
 
-def imbalance(parts: NDArray[np.object_], classes: NDArray[np.object_]) -> float:
-    """Return how bad a split is: class–part pairs without a cell, the largest distance between class mixes, and the share of cells lost.
+def imbalance(subsets: Names, classes: Names) -> float:
+    """Return how unbalanced a split of cells (N,) is; 0 is best.
 
-    The distance is the total variation between the class mix of a part and that of all parts.
+    It is the sum of three terms: the number of pairs of class and subset without a cell; the largest total variation between the class
+    mix of a subset and that of all; and the share of cells in buffers.
     """
-    table = pd.crosstab(classes, parts).reindex(columns=list(SUBSETS), fill_value=0)
+    # Counted in full, because a class that is missing from a subset cannot be trained or scored there.
+    table = pd.crosstab(classes, subsets).reindex(columns=list(SUBSETS), fill_value=0)
     mixes = (table / table.sum().clip(lower=1)).to_numpy()
     whole = (table.sum(axis=1) / max(1, table.to_numpy().sum())).to_numpy()
-    return float((table == 0).to_numpy().sum() + np.abs(mixes - whole[:, None]).sum(axis=0).max() / 2 + (parts == BUFFER).mean())
+    return float((table == 0).to_numpy().sum() + np.abs(mixes - whole[:, None]).sum(axis=0).max() / 2 + (subsets == BUFFER).mean())
 
 
-def _require_all_subsets(path: Path, parts: NDArray[np.object_], classes: NDArray[np.object_], config: SplitConfig) -> None:
-    for part in SUBSETS:
-        count = int(((parts == part) & (classes != UNRESOLVED)).sum())
-        logger.info("%s: %d labelled cells", part, count)
+def _require_all_subsets(path: Path, subsets: Names, classes: Names, config: SplitConfig) -> None:
+    for subset in SUBSETS:
+        count = int(((subsets == subset) & (classes != UNRESOLVED)).sum())
+        logger.info("%s: %d labelled cells", subset, count)
         if count == 0:
-            raise UserError(
-                path,
-                "part",
-                f"no labelled cell is left for {part!r}",
-                f"The slide is too small for split.buffer_um = {config.buffer_um:g}.",
-            )
+            problem = f"no labelled cell is left for {subset!r}: the slide is too small for split.buffer_um = {config.buffer_um:g}"
+            raise UserError(path, "part", problem, "Lower split.buffer_um, or move the slide from study.train to study.heldout.")

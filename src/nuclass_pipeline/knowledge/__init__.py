@@ -1,1 +1,1 @@
-"""What is known before any slide is read: cell types, organs, marker genes."""
+"""Prior knowledge, independent of any slide: cell types, organs, marker genes."""

@@ -1,4 +1,4 @@
-"""What is known before looking at a slide: markers of each type, and the types an organ can hold."""
+"""The marker table: marker genes of each cell type, with weights, and their restriction to an organ and a panel."""
 
 import csv
 import logging
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import require, whole_file
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
@@ -18,16 +18,29 @@ from nuclass_pipeline.vocabulary import ORGANS
 logger = logging.getLogger(__name__)
 
 TYPES: dict[str, str] = {name: HIERARCHY.lineage_of(name) for name in HIERARCHY.types}
-"""Lineage of every type the marker table may name: the 22 classes, and types that compete for cells without being taught."""
+"""Lineage of each cell type: the 22 classes, and seven further types that compete for cells without being trained."""
 
-lineage_of, resolve, assign = HIERARCHY.lineage_of, HIERARCHY.resolve, HIERARCHY.assign
-
+# The cell type is in the column `class`, because tables of users have that name; seven of its values are not classes.
 _COLUMNS = ("class", "gene", "weight", "organs", "source")
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A gene that speaks for a type (weight up to 3) or against it (negative), in all or some organs, and who says so."""
+    """A gene that is evidence for or against a cell type.
+
+    Attributes
+    ----------
+    type
+        Cell type.
+    gene
+        Symbol.
+    weight
+        Above 0 up to 3 for the type, negative against it.
+    organs
+        Organs in which it counts.
+    source
+        Publication or panel that it is from.
+    """
 
     type: str
     gene: str
@@ -38,26 +51,34 @@ class Marker:
 
 @dataclass(frozen=True)
 class Panel:
-    """Marker weights on one panel: `weights` is (genes, types), and every type has a positive marker."""
+    """Marker weights on one panel.
+
+    Attributes
+    ----------
+    types
+        Cell types, each with a positive marker on the panel.
+    weights
+        Weight of each gene for each type, (genes, types); 0 where it is not a marker.
+    """
 
     types: tuple[str, ...]
-    weights: NDArray[np.float64]
+    weights: Floats
 
     @property
     def lineages(self) -> tuple[str, ...]:
-        """Lineage of each type."""
+        """Lineage of each type, in the order of `types`."""
         return tuple(TYPES[name] for name in self.types)
 
 
-def admissible(organ: str, profiles: OrganTypes = ORGAN_TYPES) -> tuple[str, ...]:
-    """Name the types that occur in `organ`, sorted.
+def admissible(organ: str, organ_types: OrganTypes = ORGAN_TYPES) -> tuple[str, ...]:
+    """Return the cell types that can occur in `organ`, sorted.
 
     Raises
     ------
     UserError
-        If the organ has no profile.
+        If no types are listed for the organ.
     """
-    return profiles.types_of(organ)
+    return organ_types.types_of(organ)
 
 
 def read_markers(path: Path | str) -> list[Marker]:
@@ -66,39 +87,39 @@ def read_markers(path: Path | str) -> list[Marker]:
     Raises
     ------
     UserError
-        At the first row with an unknown type or organ, a weight outside ±3, or a marker that an earlier row has in the same organ;
-        if a column is missing, or there is no row.
+        If a column is missing, or there is no row; else at the first row with an empty field, an unknown type or organ, a weight of 0 or
+        outside ±3, or a marker that an earlier row has in the same organ.
     """
-    with require(path).open(newline="") as stream:
+    with require(path).open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream, delimiter="\t")
         if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or [])]:
-            raise UserError(path, missing[0], "the column is missing", f"The columns are {', '.join(_COLUMNS)}, separated by tabs.")
+            raise UserError(path, missing[0], "the column is missing", f"Add it; the columns are {', '.join(_COLUMNS)}, separated by tabs.")
         markers = [_marker(path, line, row) for line, row in enumerate(reader, start=2)]
     if not markers:
-        raise UserError(path, "rows", "there is none", "Restore config/markers.tsv.")
-    _refuse_repeats(path, markers)
+        raise UserError(path, "rows", "the table has none", "Add one, or use the shipped config/markers.tsv.")
+    _check_repeats(path, markers)
     return markers
 
 
 def _marker(path: Path | str, line: int, row: dict[str, str | None]) -> Marker:
     if not all(row[name] for name in _COLUMNS):
-        raise UserError(path, f"line {line}", "a cell is empty", f"Fill in {', '.join(_COLUMNS)}.")
+        raise UserError(path, f"line {line}", "a field is empty", f"Fill in {', '.join(_COLUMNS)}.")
     values = {name: str(row[name]) for name in _COLUMNS}
     if values["class"] not in TYPES:
-        raise UserError(path, f"class, line {line}", f"{values['class']!r} is no known type", f"Use one of {', '.join(TYPES)}.")
+        raise UserError(path, f"class, line {line}", f"{values['class']!r} is not a known cell type", f"Use one of {', '.join(TYPES)}.")
     organs = frozenset(ORGANS if values["organs"] == "all" else values["organs"].split(","))
     if unknown := sorted(organs - set(ORGANS)):
-        raise UserError(path, f"organs, line {line}", f"{unknown[0]!r} is no organ", f"Use all, or some of {', '.join(ORGANS)}.")
+        raise UserError(path, f"organs, line {line}", f"{unknown[0]!r} is not a known organ", f"Use all, or some of {', '.join(ORGANS)}.")
     try:
         weight = float(values["weight"])
     except ValueError:
         weight = np.nan
     if not 0 < abs(weight) <= 3:
-        raise UserError(path, f"weight, line {line}", f"{values['weight']!r} is no weight", "Use a number up to 3, or down to -3.")
+        raise UserError(path, f"weight, line {line}", f"{values['weight']!r} is not a weight", "Use a number from -3 to 3 other than 0.")
     return Marker(values["class"], values["gene"], weight, organs, values["source"])
 
 
-def _refuse_repeats(path: Path | str, markers: Sequence[Marker]) -> None:
+def _check_repeats(path: Path | str, markers: Sequence[Marker]) -> None:
     seen: set[tuple[str, str, str]] = set()
     for marker in markers:
         rows = {(marker.type, marker.gene, organ) for organ in marker.organs}
@@ -108,7 +129,7 @@ def _refuse_repeats(path: Path | str, markers: Sequence[Marker]) -> None:
 
 
 def write_markers(markers: Sequence[Marker], path: Path | str) -> None:
-    """Write a marker table that `read_markers` reads; weights are rounded to three decimals."""
+    """Write a marker table for `read_markers`, with weights of three decimals."""
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(_COLUMNS)
@@ -117,8 +138,8 @@ def write_markers(markers: Sequence[Marker], path: Path | str) -> None:
             writer.writerow((marker.type, marker.gene, f"{round(marker.weight, 3):g}", organs, marker.source))
 
 
-def restrict_to_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str], profiles: OrganTypes = ORGAN_TYPES) -> Panel:
-    """Reduce the markers to the genes of a panel and the types of an organ.
+def restrict_to_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str], organ_types: OrganTypes = ORGAN_TYPES) -> Panel:
+    """Select the markers on a panel of the cell types of an organ.
 
     Parameters
     ----------
@@ -127,15 +148,15 @@ def restrict_to_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str
     organ
         One of `ORGANS`.
     genes
-        Symbols on the panel; those without a marker get zero weights.
-    profiles
-        Which types the organ can hold.
+        Symbols on the panel; the weights of genes that are not markers are 0.
+    organ_types
+        Cell types that can occur in each organ.
 
     Returns
     -------
-    Types with at least one positive marker on the panel, and their weights, (genes, types).
+    Cell types with a positive marker on the panel, and their weights, (genes, types). Types without one are logged.
     """
-    column = {name: i for i, name in enumerate(admissible(organ, profiles))}
+    column = {name: i for i, name in enumerate(admissible(organ, organ_types))}
     row = {gene: i for i, gene in enumerate(genes)}
     weights = np.zeros((len(row), len(column)))
     for marker in markers:
@@ -143,5 +164,7 @@ def restrict_to_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str
             weights[row[marker.gene], column[marker.type]] = marker.weight
     seen = np.asarray((weights > 0).any(axis=0))
     if not seen.all():
-        logger.warning("no marker on the panel, so never a label: %s", ", ".join(name for name, i in column.items() if not seen[i]))
+        logger.warning(
+            "these types have no marker on the panel and cannot be labels: %s", ", ".join(name for name, i in column.items() if not seen[i])
+        )
     return Panel(tuple(name for name, i in column.items() if seen[i]), weights[:, seen])

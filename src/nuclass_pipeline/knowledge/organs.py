@@ -1,4 +1,4 @@
-"""Which types an organ can hold, and what marker sources call its tissues; a user's own file may replace the shipped one."""
+"""Cell types that can occur in each organ, and the names of its tissues in marker sources; a user's own file may replace organs.yaml."""
 
 from pathlib import Path
 
@@ -13,69 +13,71 @@ from nuclass_pipeline.vocabulary import ORGANS
 
 
 class PlaceTypes(Section):
-    """Types that occur in a place, and its names in marker sources."""
+    """Cell types and tissues of one organ, or of all."""
 
-    types: tuple[str, ...] = Field(min_length=1, description="types of the hierarchy")
+    types: tuple[str, ...] = Field(min_length=1, description="cell types of the hierarchy")
     tissues: tuple[str, ...] = Field(min_length=1, description="names of its tissues in marker sources")
 
     @field_validator("types")
     @classmethod
     def _types_are_known(cls, types: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in types if name not in HIERARCHY.types]:
-            raise ValueError(f"{unknown[0]!r} is no known type; use some of {', '.join(HIERARCHY.types)}")
+            raise ValueError(f"{unknown[0]!r} is not a known cell type; use some of {', '.join(HIERARCHY.types)}")
         return types
 
 
 class OrganTypes(Section):
-    """What occurs everywhere, and what each organ adds."""
+    """Cell types and tissues that occur everywhere, and those that each organ adds."""
 
     everywhere: PlaceTypes
     organs: dict[str, PlaceTypes] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _organs_add_types(self) -> "OrganTypes":
-        for organ, profile in self.organs.items():
+        for organ, added in self.organs.items():
             if organ not in ORGANS:
-                raise ValueError(f"{organ!r} is no organ; use some of {', '.join(ORGANS)}")
-            types = (*self.everywhere.types, *profile.types)
+                raise ValueError(f"{organ!r} is not a known organ; use some of {', '.join(ORGANS)}")
+            types = (*self.everywhere.types, *added.types)
             if repeated := sorted({name for name in types if types.count(name) > 1}):
                 raise ValueError(f"{repeated[0]} is listed twice for {organ}; list it once, or under everywhere")
         return self
 
     def types_of(self, organ: str) -> tuple[str, ...]:
-        """Return the types that occur in `organ`, sorted."""
+        """Return the cell types that can occur in `organ`, sorted."""
         return tuple(sorted((*self.everywhere.types, *self._of(organ).types)))
 
     def tissues_of(self, organ: str) -> frozenset[str]:
-        """Return the names, in lower case, of the tissues that `organ` holds in marker sources."""
+        """Return the names of the tissues of `organ` in marker sources, in lower case."""
         return frozenset(name.casefold() for name in (*self.everywhere.tissues, *self._of(organ).tissues))
 
     def _of(self, organ: str) -> PlaceTypes:
         if organ not in self.organs:
-            raise UserError("config/slides.tsv", "organ", f"{organ!r} has no profile", f"Use one of {', '.join(self.organs)}.")
+            raise UserError(
+                "config/slides.tsv", "organ", f"no cell types are listed for {organ!r}", f"Use one of {', '.join(self.organs)}."
+            )
         return self.organs[organ]
 
 
 def read_organ_types(path: Path | str) -> OrganTypes:
-    """Read organ profiles, a YAML file with `everywhere` and `organs`, each with `types` and `tissues`.
+    """Read the cell types and tissues of organs: a YAML file with `everywhere` and `organs`, each with `types` and `tissues`.
 
     Raises
     ------
     UserError
-        If it is no YAML, a key is missing or unknown, a type or organ is unknown, or a type is listed twice for an organ.
+        If the file is not YAML, a key is missing or unknown, a type or organ is unknown, or a type is listed twice for an organ.
     """
     path = require(path)
     try:
         return OrganTypes.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = f"not valid YAML ({' '.join(str(error).split())})"
-        raise UserError(path, "file", problem, "Correct it, or copy the shipped file.") from error
+        raise UserError(path, "file", problem, "Correct it, or copy the shipped organs.yaml.") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "organs"
         problem = first["msg"].removeprefix("Value error, ")
-        raise UserError(path, field, problem, "A profile has types and tissues, as in the shipped organs.yaml.") from None
+        raise UserError(path, field, problem, "List types and tissues for each organ, as in the shipped organs.yaml.") from None
 
 
 ORGAN_TYPES = read_organ_types(Path(__file__).with_name("organs.yaml"))
-"""The eight organs of the vocabulary."""
+"""Cell types and tissues of the eight organs of the vocabulary."""

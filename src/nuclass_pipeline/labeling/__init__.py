@@ -1,1 +1,1 @@
-"""From expression to a label per cell, by evidence."""
+"""Labels: one cell type per cell from its expression, with a confidence, or Unresolved."""

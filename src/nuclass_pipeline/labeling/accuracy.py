@@ -1,13 +1,13 @@
-"""How well labels agree with a known truth."""
+"""Accuracy of labels where the truth is known."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
+from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.expression.counts import match_cells
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import LABELS, METRICS, TRUTH
@@ -15,21 +15,25 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 
 
 def score_labels_table(truth: Iterable[str | None], candidate: Iterable[str | None], label: Iterable[str]) -> dict[str, float]:
-    """Score labels against a truth.
+    """Compute scores of labels against the truth, each from 0 to 1; NaN where no cell is scored.
 
     Parameters
     ----------
     truth
         True label of each cell; None where the cell is not scored.
     candidate
-        Best type before abstention, for the forced choice; None counts as wrong.
+        Type before abstention, the forced choice; None counts as wrong.
     label
         Label, or `Unresolved`.
 
     Returns
     -------
-    `accuracy` and `macro_f1` of the forced choice, over the types in the truth; `coverage`, the share with a label; and of the labelled
-    cells `selective_accuracy` and `selective_macro_f1`. NaN where there is no cell.
+    accuracy, macro_f1
+        Of the forced choice, over the types that occur in the truth.
+    coverage
+        Share of the cells with a label.
+    selective_accuracy, selective_macro_f1
+        Of the labelled cells alone.
     """
     frame = pd.DataFrame({"truth": list(truth), "candidate": list(candidate), "label": list(label)}, dtype=object)
     frame = frame[frame["truth"].notna()].fillna(UNRESOLVED)
@@ -44,20 +48,23 @@ def score_labels_table(truth: Iterable[str | None], candidate: Iterable[str | No
 
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Where `accuracy_at_coverage` reads the curve of risk against coverage."""
+"""Points of the curve of risk against coverage that `accuracy_at_coverage` computes."""
 
 
-def accuracy_at_coverage(right: NDArray[np.bool_], confidence: NDArray[np.float64]) -> dict[str, float]:
-    """Give the accuracy of the surest cells, for each share of cells in `COVERAGES`; cells as sure as the last of them count too.
+def accuracy_at_coverage(right: Booleans, confidence: Floats) -> dict[str, float]:
+    """Compute the accuracy of the cells with the highest confidence, for each share of cells in `COVERAGES`.
 
     Parameters
     ----------
-    right, confidence
-        Of the forced choice of each cell, (cells,); one cell or more.
+    right
+        Whether the forced choice of each cell is right, (cells,); one cell or more.
+    confidence
+        Its confidence, (cells,).
     """
     ranked = np.sort(confidence)[::-1]
-    least = {f"{share:g}": ranked[max(1, round(share * len(ranked))) - 1] for share in COVERAGES}
-    return {share: float(right[confidence >= value].mean()) for share, value in least.items()}
+    lowest = {f"{share:g}": ranked[max(1, round(share * len(ranked))) - 1] for share in COVERAGES}
+    # Not the first n cells, because which of several equally sure cells are among them would depend on their order.
+    return {share: float(right[confidence >= value].mean()) for share, value in lowest.items()}
 
 
 def _accuracy(truth: pd.Series, found: pd.Series) -> float:
@@ -73,22 +80,25 @@ def _macro_f1(truth: pd.Series, found: pd.Series) -> float:
 def score_labels(
     *, labels: Sequence[Path], truths: Sequence[Path], slides: Sequence[str], organs: Mapping[str, str], run: str, metrics: Path
 ) -> None:
-    """Score the labels of slides whose truth is known.
+    """Write the scores of the labels of slides whose truth is known.
 
-    Cells too poor to label are left out of the scores above, and give `poor_unresolved`, the share of them that is Unresolved.
+    `score_labels_table` scores all cells but those with too few transcripts to label. Of those, `poor_unresolved` is the share that is
+    Unresolved.
 
     Parameters
     ----------
-    labels, truths
-        Tables `LABELS` and `TRUTH` of the same cells, in the order of `slides`.
-    slides, organs, run
-        Written to the rows.
+    labels, truths, slides
+        Table `LABELS`, table `TRUTH` of the same cells, and name of each slide.
+    organs
+        Slide → organ.
+    run
+        Name of the run.
     metrics
-        Table `METRICS`: model `labels`, variant `rules`, label set `open`.
+        Table `METRICS` to write: model `labels`, variant `rules`, label set `open`.
     """
     files = zip(labels, truths, slides, strict=True)
-    parts = [_score(label, truth).assign(slide=slide, organ=organs[slide]) for label, truth, slide in files]
-    frame = pd.concat(parts, ignore_index=True).assign(run=run, model="labels", variant="rules", seed=0)
+    scored = [_score(label, truth).assign(slide=slide, organ=organs[slide]) for label, truth, slide in files]
+    frame = pd.concat(scored, ignore_index=True).assign(run=run, model="labels", variant="rules", seed=0)
     frame = frame.assign(label="all", label_set="open", ci_low=np.nan, ci_high=np.nan)
     write_table(frame[[column.name for column in METRICS.columns]], metrics, METRICS)
 
@@ -97,6 +107,7 @@ def _score(labels: Path, truth: Path) -> pd.DataFrame:
     known = read_table(truth, TRUTH)
     found = match_cells(read_table(labels, LABELS), pd.Index(known["cell_id"].astype(str)), labels)
     poor = known["poor"].to_numpy(bool)
+    # Poor cells are scored apart, because leaving them Unresolved is right although they have a true label.
     scores: Mapping[str, float] = score_labels_table(known["label"].where(~poor, None), found["candidate"], found["label"])
     labelled = int(((found["label"] != UNRESOLVED) & ~poor).sum())
     sizes = {name: labelled if name.startswith("selective") else int((~poor).sum()) for name in scores}

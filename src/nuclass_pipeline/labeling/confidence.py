@@ -1,23 +1,32 @@
-"""From probabilities of types to one answer per cell, or none."""
+"""One cell type per cell from the probabilities of types, its confidence, and the reason where a cell gets no label."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.arrays import Floats
-from nuclass_pipeline.labeling.evidence import CellExpression, TypeProbabilities, group_members, marker_shares
+from nuclass_pipeline.arrays import Booleans, Floats, Integers
+from nuclass_pipeline.labeling.evidence import CellExpression, TypeProbabilities, lineage_members
 
+# Half of a type's marker weight is up in its cells; shuffled markers reach 0.1 to 0.4.
 ENOUGH_SUPPORT = 0.5
-"""A type is as good as proven when half of its marker weight is up in its cells; shuffled markers reach 0.1 to 0.4."""
+"""Support from which confidence is not reduced."""
 
-_UP = 2.0
-_SEEN = 0.005
-_PSEUDO = 0.02
-# Keeps a type with two markers on the panel from being as well supported as one with ten.
-_DOUBT = 2.0
+# How many times the mean of other lineages a marker needs to be up in a type's cells. Unchanged since the first version, like the next two.
+_MIN_FOLD_CHANGE = 2.0
+# Mean normalised count from which a marker counts, because the slide hardly shows it in any cell below.
+_MIN_MEAN = 0.005
+# Added to means before their ratio, because a marker without counts outside a type would be infinitely up.
+_PSEUDOCOUNT = 0.02
+
+# Weight of markers assumed not up, because a type with one marker on the panel would otherwise be proven by it (docs/development.md).
+_PRIOR_MARKERS = 2.0
+
+# As many permutations as for the proposals of clusters (docs/labels.md).
+_PERMUTATIONS = 40
+# Cells of each permutation. A bound on time alone, because the quantile is over 40 times as many.
+_MAX_PERMUTED_CELLS = 5000
 
 # Why a cell can be Unresolved.
 POOR_QUALITY = "poor quality"
@@ -29,147 +38,169 @@ NOT_A_CLASS = "not a class of the study"
 
 @dataclass(frozen=True)
 class TypeAssignment:
-    """One entry per cell: column of the candidate and of its group, how sure both are, and what that rests on, each 0 to 1.
+    """Type and lineage of each cell before abstention, and how sure both are.
 
-    `margin` is the distance to the next type, `group_margin` that to the next group, `purity` the weighted share of neighbours with a
-    candidate of the same group. `type_support`, one entry per type, is the share of its marker weight that is up in its cells on this
-    slide.
+    Attributes
+    ----------
+    candidate
+        Column of the cell's type, (cells,).
+    lineage
+        Column of its lineage, (cells,).
+    confidence, lineage_confidence
+        How sure both are, 0 to 1, (cells,).
+    margin, lineage_margin
+        Difference to the second best type and lineage, 0 to 1, (cells,).
+    purity
+        Weighted share of neighbours in expression with a candidate of the same lineage, (cells,).
+    type_support
+        Share of each type's marker weight that is up in its cells on this slide, (types,).
     """
 
-    candidate: NDArray[np.int64]
-    group: NDArray[np.int64]
+    candidate: Integers
+    lineage: Integers
     confidence: Floats
-    group_confidence: Floats
+    lineage_confidence: Floats
     margin: Floats
-    group_margin: Floats
+    lineage_margin: Floats
     purity: Floats
     type_support: Floats
 
     @property
     def support(self) -> Floats:
-        """Support of each cell's candidate."""
+        """Support of each cell's candidate, (cells,)."""
         return np.asarray(self.type_support[self.candidate])
 
-    def doubted(self, chance: float) -> "TypeAssignment":
-        """Take the confidence from types with less support than `chance`, and some of it from those with less than enough."""
-        doubt = np.clip(self.support / ENOUGH_SUPPORT, 0, 1) * (self.support >= chance)
-        return replace(self, confidence=doubt * self.confidence, group_confidence=doubt * self.group_confidence)
+    def downweighted(self, null_support: float) -> "TypeAssignment":
+        """Return the same with confidences in proportion to support below `ENOUGH_SUPPORT`, and 0 for support below `null_support`."""
+        weight = np.clip(self.support / ENOUGH_SUPPORT, 0, 1) * (self.support >= null_support)
+        return replace(self, confidence=weight * self.confidence, lineage_confidence=weight * self.lineage_confidence)
 
 
 def assign_types(
-    evidence: CellExpression, opinions: TypeProbabilities, groups: Sequence[str] | None = None, slide: TypeAssignment | None = None
+    expression: CellExpression,
+    probabilities: TypeProbabilities,
+    lineages: Sequence[str] | None = None,
+    slide: TypeAssignment | None = None,
 ) -> TypeAssignment:
-    """Choose a group of types, then a type in it, and say how sure both are.
+    """Choose the lineage of each cell, then a type in it, and estimate how sure both are.
 
-    A confidence is the geometric mean of what the opinions on sureness give the choice: one that disagrees counts. It is reduced by up
-    to a half where neighbours in expression were given to other groups. Margins are those of the first of these opinions.
+    A confidence is the geometric mean of the estimates `for_confidence`, so that one of them can lower it alone. It is reduced by up to a
+    half where neighbours in expression are of other lineages. Margins are those of the first estimate.
 
     Parameters
     ----------
-    evidence
+    expression
         Expression and markers.
-    opinions
-        Of the annotator.
-    groups
-        Name of each type's group, by default its lineage.
+    probabilities
+        What the annotator returned for these cells.
+    lineages
+        Lineage of each type; those of `expression.panel` by default.
     slide
-        Verdict on the cells that `evidence.neighbors` are rows of, where these are not the same cells.
+        Assignment of the slide's cells where `expression` holds query cells; `expression.neighbors` refers to its rows.
     """
-    member, code = group_members(evidence.panel.lineages if groups is None else groups)
-    # Group first: a cell split between two kinds of fibroblast is a fibroblast, whatever else comes second.
-    candidate = np.where(code == (opinions.answer @ member).argmax(axis=1)[:, None], opinions.answer, -1).argmax(axis=1)
-    group = code[candidate]
-    around = group if slide is None else slide.group
-    purity = evidence.neighbors.share(around[evidence.neighbors.rows] == group[:, None])
-    supports = type_support(evidence, candidate) if slide is None else slide.type_support
-    likely = (1 + purity) / 2
-    by_group = [opinion @ member for opinion in opinions.sureness]
+    member, code = lineage_members(expression.panel.lineages if lineages is None else lineages)
+    # Lineage first, because a cell split between two kinds of fibroblast is a fibroblast, even if a T cell comes second.
+    first = (probabilities.for_choice @ member).argmax(axis=1)
+    candidate = np.where(code == first[:, None], probabilities.for_choice, -1).argmax(axis=1)
+    lineage = code[candidate]
+    of_neighbors = (lineage if slide is None else slide.lineage)[expression.neighbors.rows]
+    purity = expression.neighbors.share(of_neighbors == lineage[:, None])
+    neighbor_factor = (1 + purity) / 2
+    by_lineage = [estimate @ member for estimate in probabilities.for_confidence]
     return TypeAssignment(
         candidate=candidate,
-        group=group,
-        confidence=likely * _agreed(opinions.sureness, candidate),
-        group_confidence=likely * _agreed(by_group, group),
-        margin=_lead(opinions.sureness[0], candidate),
-        group_margin=_lead(by_group[0], group),
+        lineage=lineage,
+        confidence=neighbor_factor * _geometric_mean(probabilities.for_confidence, candidate),
+        lineage_confidence=neighbor_factor * _geometric_mean(by_lineage, lineage),
+        margin=_lead(probabilities.for_confidence[0], candidate),
+        lineage_margin=_lead(by_lineage[0], lineage),
         purity=purity,
-        type_support=supports,
+        type_support=type_support(expression, candidate) if slide is None else slide.type_support,
     )
 
 
-def _agreed(opinions: Sequence[Floats], choice: NDArray[np.int64]) -> Floats:
-    """Average the logarithms of what the opinions give each cell's choice; the least counts as 0.001."""
+def _geometric_mean(estimates: Sequence[Floats], choice: Integers) -> Floats:
+    """Average the estimates of each row's choice, (rows,); an estimate below 0.001 counts as 0.001."""
     rows = np.arange(len(choice))
-    return np.asarray(np.exp(np.mean([np.log(np.maximum(opinion[rows, choice], 1e-3)) for opinion in opinions], axis=0)))
+    # Not 0, because one estimate of 0 would override all others.
+    return np.asarray(np.exp(np.mean([np.log(np.maximum(estimate[rows, choice], 1e-3)) for estimate in estimates], axis=0)))
 
 
-def _lead(values: Floats, choice: NDArray[np.int64]) -> Floats:
-    """Give the distance of each row's choice to the best of the others, at least 0."""
+def _lead(values: Floats, choice: Integers) -> Floats:
+    """Compute the difference of each row's choice to the best of the others, at least 0, (rows,)."""
     own = np.take_along_axis(values, choice[:, None], axis=1).ravel()
     others = values.copy()
     np.put_along_axis(others, choice[:, None], 0, axis=1)
     return np.asarray(np.clip(own - others.max(axis=1), 0, None))
 
 
-def type_support(evidence: CellExpression, candidate: NDArray[np.int64]) -> Floats:
-    """Give the share of each type's marker weight that is at least twofold up in its cells, (types,); 0 for types without cells.
+def type_support(expression: CellExpression, candidate: Integers) -> Floats:
+    """Compute the share of each type's marker weight that is at least twofold up in its cells, (types,); 0 for types without cells.
 
-    Compared are the cells of other lineages: relatives share markers, and may be most of the slide. The heaviest marker that is up
-    counts for nothing, since one gene alone can pick any group of cells; a real type has others up with it. Markers that the slide
-    hardly shows in any cell count neither way.
-    """
-    weights = np.clip(evidence.panel.weights, 0, None)
-    lineages = np.asarray(evidence.panel.lineages)
-    inside = candidate[:, None] == np.arange(weights.shape[1])
-    outside = lineages[candidate][:, None] != lineages
-    seen = weights * (np.asarray(evidence.own.mean(axis=0)).reshape(-1, 1) > _SEEN)
-    # Where all cells are of one lineage nothing is left to compare with: presence decides.
-    up = seen * (_means(evidence.own, inside) + _PSEUDO >= _UP * (_means(evidence.own, outside) + _PSEUDO))
-    first = up.max(axis=0)
-    return np.asarray((up.sum(axis=0) - first) / (seen.sum(axis=0) - first + _DOUBT) * inside.any(axis=0))
-
-
-def null_type_support(evidence: CellExpression, seed: int) -> float:
-    """Give the support that a cell's type has in one case of twenty, if the rows of the marker table are dealt to other genes.
-
-    A type with less than that is no better known than by a table that knows nothing. At most `_DEALT_CELLS` cells are looked at.
-    """
-    rng = np.random.default_rng(seed)
-    n = len(evidence.smoothed)
-    rows = rng.choice(n, min(n, _DEALT_CELLS), replace=False)
-    weights = evidence.panel.weights
-    marked = np.flatnonzero(weights.any(axis=1))
-    found = []
-    for _ in range(_DEALS):
-        dealt = weights.copy()
-        dealt[marked] = weights[rng.permutation(marked)]
-        drawn = replace(evidence, panel=replace(evidence.panel, weights=dealt), own=evidence.own[rows], smoothed=evidence.smoothed[rows])
-        candidate = marker_shares(drawn, discount=True).argmax(axis=1)
-        found.append(type_support(drawn, candidate)[candidate])
-    return float(np.quantile(found, 0.95))
-
-
-_DEALS, _DEALT_CELLS = 40, 5000
-
-
-def _means(x: sparse.csr_matrix, member: NDArray[np.bool_]) -> Floats:
-    """Average the rows of `x` in each column of `member`, (genes, groups); 0 for groups without rows."""
-    return np.asarray((x.T @ member.astype(float)) / np.maximum(member.sum(axis=0), 1))
-
-
-def abstention_reasons(verdict: TypeAssignment, least: float) -> list[str | None]:
-    """Say why each cell has no label; None where it has one.
+    Cells are compared with cells of other lineages: relatives share markers, and may be most of the slide. The heaviest marker that is up
+    is not counted, since one gene alone can select any set of cells; a real type has others up with it. Markers that the slide hardly
+    shows count neither for nor against a type.
 
     Parameters
     ----------
-    verdict
-        What `judge` found.
-    least
-        Confidence below which a cell is Unresolved; one whose group reaches it is known by its lineage only.
+    expression
+        Expression and markers.
+    candidate
+        Column of each cell's type, (cells,).
     """
-    unsure = verdict.confidence < least
+    weights = np.clip(expression.panel.weights, 0, None)
+    lineages = np.asarray(expression.panel.lineages)
+    inside = candidate[:, None] == np.arange(weights.shape[1])
+    outside = lineages[candidate][:, None] != lineages
+    seen = weights * (np.asarray(expression.own.mean(axis=0)).reshape(-1, 1) > _MIN_MEAN)
+    # Where all cells are of one lineage, the mean outside is 0 and presence decides, because nothing is left to compare with.
+    limit = _MIN_FOLD_CHANGE * (_means(expression.own, outside) + _PSEUDOCOUNT)
+    up = seen * (_means(expression.own, inside) + _PSEUDOCOUNT >= limit)
+    first = up.max(axis=0)
+    return np.asarray((up.sum(axis=0) - first) / (seen.sum(axis=0) - first + _PRIOR_MARKERS) * inside.any(axis=0))
+
+
+def null_type_support(expression: CellExpression, seed: int) -> float:
+    """Draw the permutation null of the support of a cell's type, and return its 95 % quantile.
+
+    The weights of genes that are markers are permuted between these genes. A type with less support than the quantile is no better
+    supported than by a table without knowledge. At most `_MAX_PERMUTED_CELLS` cells are used; `seed` draws them and the permutations.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(expression.smoothed)
+    rows = rng.choice(n, min(n, _MAX_PERMUTED_CELLS), replace=False)
+    weights = expression.panel.weights
+    marked = np.flatnonzero(weights.any(axis=1))
+    supports = []
+    for _ in range(_PERMUTATIONS):
+        permuted = weights.copy()
+        permuted[marked] = weights[rng.permutation(marked)]
+        panel = replace(expression.panel, weights=permuted)
+        drawn = replace(expression, panel=panel, own=expression.own[rows], smoothed=expression.smoothed[rows])
+        candidate = drawn.discounted_shares.argmax(axis=1)
+        supports.append(type_support(drawn, candidate)[candidate])
+    return float(np.quantile(supports, 0.95))
+
+
+def _means(x: sparse.csr_matrix, member: Booleans) -> Floats:
+    """Average the rows of `x` in each column of `member`, (genes, columns); 0 for columns without rows."""
+    return np.asarray((x.T @ member.astype(float)) / np.maximum(member.sum(axis=0), 1))
+
+
+def abstention_reasons(assignment: TypeAssignment, min_confidence: float) -> list[str | None]:
+    """Return the reason why each cell has no label; None where it has one.
+
+    Parameters
+    ----------
+    assignment
+        Types of the cells, with calibrated confidences.
+    min_confidence
+        Confidence below which a cell is Unresolved. A cell whose lineage alone reaches it has the reason `LINEAGE_ONLY`.
+    """
+    unsure = assignment.confidence < min_confidence
     choices = [
-        (unsure & (verdict.support < ENOUGH_SUPPORT), WEAK_SUPPORT),
-        (unsure & (verdict.group_confidence >= least), LINEAGE_ONLY),
+        (unsure & (assignment.support < ENOUGH_SUPPORT), WEAK_SUPPORT),
+        (unsure & (assignment.lineage_confidence >= min_confidence), LINEAGE_ONLY),
         (unsure, CONFLICTING_LINEAGES),
     ]
     codes = np.select([mask for mask, _ in choices], range(len(choices)), default=len(choices))

@@ -1,34 +1,59 @@
-"""What ranks the admissible types of each cell. A cell's type is that whose transcripts dominate it."""
+"""Marker evidence of cells, and the annotator that ranks cell types by it: the type that dominates a cell's transcripts comes first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import softmax
 
-from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
 from nuclass_pipeline.expression.counts import normalize
 from nuclass_pipeline.knowledge.markers import Panel
 from nuclass_pipeline.labeling.neighborhood import Neighborhood
 from nuclass_pipeline.runtime import load_entry
 
+# Tuned on the breast slide (docs/labels.md). Not 0, because a doublet differs from its neighbours.
 OWN_SHARE = 0.3
-"""Weight of the cell itself against its neighbours' average: mixed cells differ from their neighbours."""
+"""Weight of the cell itself against its average with its neighbours."""
 
+# A round number, unchanged since the first version: the mean of fewer is not stable.
 MIN_SEEDS = 5
-"""A type with fewer candidate cells is not learnt from, and stands on its markers alone."""
+"""Fewest cells of a type from which seeds are chosen."""
+
+# Tuned on the breast slide (docs/development.md). Without it, lineages with faint markers lose their doublets to others; with 1, they
+# take cells of others, which cost 4 % of accuracy.
+SHARE_EXPONENT = 0.25
+"""Exponent of the reference shares that a cell's marker shares are divided by."""
+
+# Tuned on the breast slide (docs/labels.md): the share of a type's cells that become its seeds.
+_SEED_SHARE = 0.2
+
+# Added to the variance of a root of a share, because a type that no seed shows would otherwise decide by the smallest trace.
+_MIN_VARIANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class CellExpression:
     """Expression of the cells that passed quality control, and the markers.
 
-    `counts` are raw, (cells, genes); `own` and `smoothed` are normalised to the slide's median depth, the second averaged with
-    `neighbors`, other cells of the slide that are near in `components`, (cells, n).
+    Attributes
+    ----------
+    panel
+        Marker weights on the panel of the slide.
+    counts
+        Raw counts, (cells, genes).
+    components
+        Principal components, (cells, n).
+    neighbors
+        Cells of the slide that are near in `components`.
+    own
+        Counts normalised to the slide's median depth, (cells, genes).
+    smoothed
+        `own`, averaged with the neighbours, (cells, genes).
     """
 
     panel: Panel
@@ -38,139 +63,164 @@ class CellExpression:
     own: sparse.csr_matrix
     smoothed: Floats
 
+    # Kept, because fit, ranking and simulated doublets of one slide all need them.
+    @cached_property
+    def shares(self) -> Floats:
+        """`marker_shares` of these cells, (cells, types)."""
+        return marker_shares(self)
+
+    @cached_property
+    def discounted_shares(self) -> Floats:
+        """`marker_shares` of these cells with `discount`, (cells, types)."""
+        return marker_shares(self, discount=True)
+
 
 @dataclass(frozen=True)
 class TypeProbabilities:
-    """Probabilities of types, (cells, types) each, rows summing to one.
+    """Probabilities of cell types, (cells, types) each, rows summing to one.
 
-    `answer` chooses. `sureness`, one or more opinions that claim no more than they know, says how sure the choice is.
+    Attributes
+    ----------
+    for_choice
+        Probabilities that the type of a cell is chosen by.
+    for_confidence
+        One or more estimates that are not overconfident; the confidence of the choice is their geometric mean.
     """
 
-    answer: Floats
-    sureness: tuple[Floats, ...]
+    for_choice: Floats
+    for_confidence: tuple[Floats, ...]
 
 
 class Annotator(Protocol):
-    """Anything that ranks types, by what it learnt from the cells of a slide."""
+    """Anything that ranks cell types, fitted to the cells of a slide."""
 
-    def rank(self, evidence: CellExpression) -> TypeProbabilities:
-        """Rank the types of `evidence.panel` for each cell."""
+    def rank(self, expression: CellExpression) -> TypeProbabilities:
+        """Compute the probabilities of the types of `expression.panel` for each cell."""
 
 
 def gather_expression(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> CellExpression:
-    """Gather the evidence from raw counts (cells, genes) and principal components (cells, n)."""
+    """Build the evidence from raw counts, (cells, genes), and principal components, (cells, n), of all cells of a slide."""
     neighbors, own = Neighborhood.of_slide(components), normalize(counts)
     return CellExpression(panel, counts, components, neighbors, own, neighbors.average(own, own))
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The markers choose each cell's lineage, and the profiles of the cells they are surest of the type within it.
+    """Choose a cell's lineage by its markers, and its type within the lineage by centroids of the surest cells.
 
-    Between lineages a mixed cell is what dominates its transcripts, and only the markers are fair judges of that: what is learnt from
-    unmixed cells takes a few foreign transcripts for proof. Within a lineage types share markers, and whole profiles tell more.
-    `reference_shares`, (lineages,), is the share that the markers of each lineage reach in its own cells.
+    Between lineages the markers decide alone, because a classifier fitted to pure cells takes a few foreign transcripts for proof. On the
+    breast slide one gave 5 % of the stroma to immune types. Within a lineage types share markers, and whole marker profiles separate them
+    better.
+
+    Attributes
+    ----------
+    centroids
+        Centroids of the types that have seeds.
+    reference_shares
+        Share that the markers of each lineage reach in its own seeds, (lineages,).
     """
 
     centroids: "TypeCentroids"
     reference_shares: Floats
 
     @classmethod
-    def learn(cls, evidence: CellExpression) -> "Rules":
-        """Learn the profiles of the cells of a slide that the markers are surest of, and what share their lineages attain."""
-        shares = marker_shares(evidence)
-        chosen = choose_seeds(shares)
-        return cls(TypeCentroids.learn(shares, chosen), _reference_shares(evidence.panel, marker_shares(evidence, discount=True), chosen))
+    def fit(cls, expression: CellExpression) -> "Rules":
+        """Fit centroids and reference shares to the seeds of a slide."""
+        seeds = choose_seeds(expression.shares)
+        centroids = TypeCentroids.fit(expression.shares, seeds)
+        return cls(centroids, _reference_shares(expression.panel, expression.discounted_shares, seeds))
 
-    def rank(self, evidence: CellExpression) -> TypeProbabilities:
-        """Rank the types of `evidence.panel` for each cell."""
-        profiles, shares = self.centroids.compare(marker_shares(evidence)), marker_shares(evidence, discount=True)
-        modest = temper(profiles)
-        answer, modest_answer = (self._lineage_then_type(evidence.panel, shares, found) for found in (profiles, modest))
-        return TypeProbabilities(answer, (modest_answer, modest))
+    def rank(self, expression: CellExpression) -> TypeProbabilities:
+        """Compute the probabilities of the types of `expression.panel` for each cell."""
+        by_type = self.centroids.probabilities(expression.shares)
+        tempered = temper(by_type)
+        choice, tempered_choice = (
+            self._lineage_then_type(expression.panel, expression.discounted_shares, found) for found in (by_type, tempered)
+        )
+        return TypeProbabilities(choice, (tempered_choice, tempered))
 
-    def _lineage_then_type(self, panel: Panel, shares: Floats, profiles: Floats) -> Floats:
-        member, code = group_members(panel.lineages)
-        # Squared, a share counts as much as it exceeds the others: half of the markers is more than twice a quarter of them.
-        lineage = _shares((shares @ member / self.reference_shares**SHARE_EXPONENT) ** 2)
-        inside = profiles + 1e-9
+    def _lineage_then_type(self, panel: Panel, shares: Floats, by_type: Floats) -> Floats:
+        member, code = lineage_members(panel.lineages)
+        # Squared, because a doublet is of the lineage with most of its markers: 2/3 against 1/3 becomes 4/5 against 1/5.
+        lineage = _normalize_rows((shares @ member / self.reference_shares**SHARE_EXPONENT) ** 2)
+        # A trace for each type, because a lineage whose types all have probability 0 would divide by 0.
+        inside = by_type + 1e-9
         return np.asarray(lineage[:, code] * inside / (inside @ member)[:, code])
 
 
-# A lineage with faint markers on the panel loses its mixed cells to others. In full, the correction would give it others' cells.
-SHARE_EXPONENT = 0.25
-
-
-def _reference_shares(panel: Panel, shares: Floats, chosen: NDArray[np.int64]) -> Floats:
-    """Give the median share of each lineage in its own seeds, (lineages,); the largest of these to a lineage without seeds."""
-    member, code = group_members(panel.lineages)
-    by_lineage, lineage = shares @ member, np.where(chosen >= 0, code[chosen], -1)
+def _reference_shares(panel: Panel, shares: Floats, seeds: Integers) -> Floats:
+    """Return the median share of each lineage in its own seeds, (lineages,); the largest of these for a lineage without seeds."""
+    member, code = lineage_members(panel.lineages)
+    by_lineage, lineage = shares @ member, np.where(seeds >= 0, code[seeds], -1)
     own = [by_lineage[lineage == column, column] for column in range(member.shape[1])]
     medians = np.array([np.median(values) if len(values) else 0 for values in own])
     return np.where(medians > 0, medians, medians.max() or 1.0)
 
 
-def group_members(groups: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:
-    """Give the membership (types, groups), 0 or 1, and the column of each type's group (types,)."""
-    _, code = np.unique(groups, return_inverse=True)
-    return np.eye(code.max() + 1)[code], code
-
-
-def fit_annotator(name: str, evidence: CellExpression) -> Annotator:
-    """Fit the annotator of this name in `CELL_ANNOTATORS` to the cells of a slide."""
-    annotator: Annotator = load_entry(CELL_ANNOTATORS[name])(evidence)
-    return annotator
-
-
-def marker_shares(evidence: CellExpression, *, discount: bool = False) -> Floats:
-    """Give each type's share of a cell's marker expression, (cells, types); rows without any marker are uniform.
-
-    A type's weights are divided by the root of their sum: in between the sum of its markers, which favours types with many on
-    the panel, and their mean, which favours types with few. Genes are not standardised, so transcripts count.
+def lineage_members(lineages: Sequence[str]) -> tuple[Floats, Integers]:
+    """Return which type is in which lineage, 0 or 1, (types, lineages), and the column of each type's lineage, (types,).
 
     Parameters
     ----------
-    evidence
+    lineages
+        Lineage of each type.
+    """
+    _, code = np.unique(lineages, return_inverse=True)
+    return np.eye(code.max() + 1)[code], code
+
+
+def fit_annotator(name: str, expression: CellExpression) -> Annotator:
+    """Fit the annotator of this name in `CELL_ANNOTATORS` to the cells of a slide."""
+    annotator: Annotator = load_entry(CELL_ANNOTATORS[name])(expression)
+    return annotator
+
+
+def marker_shares(expression: CellExpression, *, discount: bool = False) -> Floats:
+    """Compute each type's share of a cell's marker expression, (cells, types); rows without any marker are uniform.
+
+    A type's weights are divided by the root of their sum. Their sum would favour types with many markers on the panel, their mean types
+    with few. Genes are not standardised, so that transcripts count.
+
+    Parameters
+    ----------
+    expression
         Expression and markers.
     discount
-        Whether a gene that speaks for n types weighs √n times less for each, so that what they share decides little.
+        Whether a marker of n types weighs √n times less for each, so that shared markers decide little.
     """
-    weights = evidence.panel.weights
+    weights = expression.panel.weights
     if discount:
         weights = weights / np.sqrt(np.maximum((weights > 0).sum(axis=1, keepdims=True), 1))
     weights = weights / np.sqrt(np.clip(weights, 0, None).sum(axis=0))
-    expression = OWN_SHARE * (evidence.own @ weights) + (1 - OWN_SHARE) * (evidence.smoothed @ weights)
-    return _shares(np.clip(expression, 0, None))
+    values = OWN_SHARE * (expression.own @ weights) + (1 - OWN_SHARE) * (expression.smoothed @ weights)
+    return _normalize_rows(np.clip(values, 0, None))
 
 
-def _shares(values: Floats) -> Floats:
+def _normalize_rows(values: Floats) -> Floats:
     total = values.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(values, total, out=np.full_like(values, 1 / max(values.shape[1], 1)), where=total > 0))
 
 
-def choose_seeds(shares: Floats) -> NDArray[np.int64]:
-    """Choose the fifth of each type's cells with the widest margin; the others are -1.
+def choose_seeds(shares: Floats) -> Integers:
+    """Choose the fifth of each type's cells with the widest margin: the type's column for its seeds, -1 for all other cells, (cells,).
 
     Parameters
     ----------
     shares
-        Evidence for each type, (cells, types). A type that is the first of fewer than `MIN_SEEDS` cells gets none.
+        `marker_shares`, (cells, types). A type that ranks first in fewer than `MIN_SEEDS` cells gets no seeds.
     """
     first, gap = shares.argmax(axis=1), margins(shares)
-    chosen = np.full(len(shares), -1)
+    seeds = np.full(len(shares), -1)
     for column in range(shares.shape[1]):
         cells = np.flatnonzero((first == column) & (gap > 0))
         if len(cells) >= MIN_SEEDS:
             best = np.argsort(-gap[cells], kind="stable")[: max(MIN_SEEDS, int(_SEED_SHARE * len(cells)))]
-            chosen[cells[best]] = column
-    return chosen
-
-
-_SEED_SHARE = 0.2
+            seeds[cells[best]] = column
+    return seeds
 
 
 def margins(values: Floats) -> Floats:
-    """Give the distance between the two largest values of each row; the value itself where there is one column."""
+    """Compute the difference of the two largest values of each row, (rows,); the value itself where there is one column."""
     if values.shape[1] < 2:
         return np.asarray(values.sum(axis=1))
     two = np.partition(values, -2, axis=1)[:, -2:]
@@ -179,46 +229,52 @@ def margins(values: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class TypeCentroids:
-    """Marker shares of the seeds of each type, for comparison (diagonal discriminant analysis).
+    """Marker shares of the seeds of each type, for a diagonal discriminant analysis.
 
-    Roots of shares are taken as normal around the mean of a type's seeds, with one variance per marker set for all types, and types
-    as frequent as their seeds. `learnt` are the columns of the types with seeds, (learnt,); `frequency` theirs, `centres`
-    (learnt, types), `variance` (types,).
+    Roots of shares are modelled as normal around the mean of a type's seeds. Each marker set has one variance for all types. The prior of
+    a type is the frequency of its seeds.
+
+    Attributes
+    ----------
+    types
+        Columns of the types with seeds, (k,).
+    frequency
+        Seeds of each, as a share of all cells, (k,).
+    centers
+        Mean roots of their marker shares, (k, types).
+    variance
+        Variance around the centers, (types,).
     """
 
-    learnt: NDArray[np.int64]
+    types: Integers
     frequency: Floats
     centers: Floats
     variance: Floats
 
     @classmethod
-    def learn(cls, shares: Floats, chosen: NDArray[np.int64]) -> "TypeCentroids":
-        """Learn from shares (cells, types) and the type of each seed (cells,), -1 for other cells."""
-        taught = chosen >= 0
-        learnt, code = np.unique(chosen[taught], return_inverse=True)
-        roots, member = np.sqrt(shares[taught]), code[:, None] == np.arange(len(learnt))
+    def fit(cls, shares: Floats, seeds: Integers) -> "TypeCentroids":
+        """Fit to shares, (cells, types), and the type of each seed, (cells,), -1 for other cells."""
+        is_seed = seeds >= 0
+        types, code = np.unique(seeds[is_seed], return_inverse=True)
+        roots, member = np.sqrt(shares[is_seed]), code[:, None] == np.arange(len(types))
         centers = (member.T @ roots) / member.sum(axis=0)[:, None]
         variance = ((roots - centers[code]) ** 2).sum(axis=0) / max(len(roots), 1) + _MIN_VARIANCE
-        return cls(learnt, member.sum(axis=0) / len(shares), centers, variance)
+        return cls(types, member.sum(axis=0) / len(shares), centers, variance)
 
-    def compare(self, shares: Floats) -> Floats:
-        """Give the probabilities of the types, (cells, types): nothing to those without seeds; the shares themselves if none has any."""
-        if not len(self.learnt):
+    def probabilities(self, shares: Floats) -> Floats:
+        """Compute the probabilities of the types, (cells, types): 0 for types without seeds; the shares themselves if none has any."""
+        if not len(self.types):
             return shares
         distance = np.stack([((np.sqrt(shares) - center) ** 2 / self.variance).sum(axis=1) for center in self.centers], axis=1)
         probabilities = np.zeros_like(shares)
-        probabilities[:, self.learnt] = softmax(np.log(self.frequency) - distance / 2, axis=1)
+        probabilities[:, self.types] = softmax(np.log(self.frequency) - distance / 2, axis=1)
         return probabilities
 
 
-# Of a root of a share: types that no seed shows would otherwise decide by the least trace.
-_MIN_VARIANCE = 1e-3
-
-
-def temper(profiles: Floats) -> Floats:
+def temper(probabilities: Floats) -> Floats:
     """Average the evidence of the marker sets instead of adding it up, (cells, types).
 
-    `Profiles` takes each of the n sets for a witness of its own. They share genes and neighbours, so that its odds are right in
-    direction and far too bold in size; their nth root is not.
+    `TypeCentroids` treats its n marker sets as independent. They share genes and neighbours, so its odds have the right direction and are
+    far too large. The n-th root of the odds corrects that.
     """
-    return np.asarray(_shares(profiles ** (1 / profiles.shape[1])))
+    return np.asarray(_normalize_rows(probabilities ** (1 / probabilities.shape[1])))

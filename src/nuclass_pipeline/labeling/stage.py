@@ -1,15 +1,15 @@
-"""The label of each cell, by evidence."""
+"""Stage `label_cells`: a label or Unresolved for each cell of a slide."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts, totals
 from nuclass_pipeline.io import read_parquet, write_table
@@ -18,7 +18,7 @@ from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, abstention_reasons
 from nuclass_pipeline.labeling.evidence import fit_annotator, gather_expression
 from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided
-from nuclass_pipeline.schemas import CLUSTERS, LABELS
+from nuclass_pipeline.schemas import CLUSTERS, LABELS, empty_labels
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 logger = logging.getLogger(__name__)
@@ -37,11 +37,10 @@ def label_cells(
     config: LabelingConfig,
     labels: Path,
 ) -> None:
-    """Label every cell of a slide, or say why not.
+    """Write the label of each cell of a slide, or the reason why it has none.
 
-    All types that occur in the organ compete for each cell, and a cell's type is that whose transcripts dominate it. A cell whose
-    label, whoever gave it, is none of `classes` is Unresolved. The names of the clusters play no part. What a person says of a cell
-    replaces its label, not what was measured.
+    All types that occur in the organ compete for each cell; the type that dominates its transcripts wins. The names of the clusters have
+    no influence. Edits and provided labels replace the label of a cell, not its evidence.
 
     Parameters
     ----------
@@ -52,71 +51,80 @@ def label_cells(
     knowledge
         Marker table, `config/markers.tsv`.
     edits
-        Labels that a person gave to clusters; see `apply_edits`.
-    provided, label_map
-        Labels from elsewhere, and the map from those to classes; see `apply_provided`.
+        A person's labels of clusters; see `apply_edits`.
+    provided
+        Labels from elsewhere; see `apply_provided`.
+    label_map
+        Raw label → class, for `provided`.
     organ
-        Decides which types may occur.
+        One of `ORGANS`; the types that it can hold are admissible.
     classes
-        Classes of the study: what a label may be.
+        Classes of the study; any other label becomes Unresolved.
     config
-        The annotator, and the least confidence of a label.
+        Annotator, lowest confidence of a label, and seed of the simulated doublets.
     labels
-        Table `LABELS`, one row per cell in the order of `counts`.
+        Table `LABELS` to write, one row per cell in the order of `counts`.
+
+    Raises
+    ------
+    UserError
+        If an input is missing or broken, a cell has no row in `clusters`, or the organ is unknown.
     """
     cells = read_counts(counts)
     table = read_parquet(clusters)
     CLUSTERS.check(table, clusters)
     table = match_cells(table, cells.obs_names, clusters)
-    passed = table["cluster"].notna().to_numpy() & (totals(cells) > 0)
     panel = restrict_to_panel(read_markers(knowledge), organ, list(cells.var_names))
-    frame = _without_evidence(table, passed).assign(source=config.annotator)
-    if passed.any() and panel.types:
-        components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
-        answers = _answer(panel, cells.X[passed], components, config)
-        frame.loc[passed, answers.columns] = answers.to_numpy(object)
-    frame = frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
+    frame = _label_by_evidence(cells, table, panel, config)
     if edits:
         frame = apply_edits(frame, edits)
     if provided and label_map:
         frame = apply_provided(frame, provided, label_map)
+    # Last, because edits and provided labels may also name a class that the study leaves out.
     frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
-    _report(frame)
+    _log_counts(frame)
     write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS)
 
 
-def _without_evidence(table: pd.DataFrame, passed: NDArray[np.bool_]) -> pd.DataFrame:
-    """Give every cell the label Unresolved, and the reason that holds as long as nothing more is known."""
-    frame = pd.DataFrame({"cell_id": table["cell_id"].astype(str), "cluster": table["cluster"], "label": UNRESOLVED, "confidence": 0.0})
-    for column in ("candidate", "lineage", "reason"):
-        frame[column] = pd.Series([None] * len(frame), dtype=object)
-    frame["lineage_confidence"] = 0.0
-    frame[["support", "margin", "purity"]] = np.nan
+def _label_by_evidence(cells: ad.AnnData, table: pd.DataFrame, panel: Panel, config: LabelingConfig) -> pd.DataFrame:
+    """Return the columns of `LABELS` before edits and provided labels, one row per cell."""
+    passed = table["cluster"].notna().to_numpy() & (totals(cells) > 0)
+    frame = _without_evidence(table, passed).assign(source=config.annotator)
+    if passed.any() and panel.types:
+        components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
+        assigned = _assign(panel, cells.X[passed], components, config)
+        frame.loc[passed, assigned.columns] = assigned.to_numpy(object)
+    # Back to numbers, because values that are assigned as objects make their columns objects.
+    return frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
+
+
+def _without_evidence(table: pd.DataFrame, passed: Booleans) -> pd.DataFrame:
+    """Return rows of `LABELS` with all cells Unresolved, and the reason that holds where no marker is on the panel."""
+    frame = empty_labels(table["cell_id"].astype(str), WEAK_SUPPORT).assign(cluster=table["cluster"], lineage_confidence=0.0)
     frame.loc[~passed, "reason"] = POOR_QUALITY
-    frame.loc[passed, "reason"] = WEAK_SUPPORT
     return frame
 
 
-def _answer(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig) -> pd.DataFrame:
-    evidence = gather_expression(panel, counts, components)
-    verdict = assign_calibrated(evidence, fit_annotator(config.annotator, evidence), seed=config.seed)
-    why = abstention_reasons(verdict, config.min_confidence)
-    candidate = np.asarray(panel.types, dtype=object)[verdict.candidate]
+def _assign(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig) -> pd.DataFrame:
+    expression = gather_expression(panel, counts, components)
+    assignment = assign_calibrated(expression, fit_annotator(config.annotator, expression), seed=config.seed)
+    reasons = abstention_reasons(assignment, config.min_confidence)
+    candidate = np.asarray(panel.types, dtype=object)[assignment.candidate]
     return pd.DataFrame(
         {
-            "label": [UNRESOLVED if reason else name for reason, name in zip(why, candidate, strict=True)],
+            "label": [UNRESOLVED if reason else name for reason, name in zip(reasons, candidate, strict=True)],
             "candidate": candidate,
             "lineage": [TYPES[name] for name in candidate],
-            "confidence": verdict.confidence,
-            "lineage_confidence": verdict.group_confidence,
-            "support": verdict.support,
-            "margin": verdict.margin,
-            "purity": verdict.purity,
-            "reason": pd.Series(why, dtype=object),
+            "confidence": assignment.confidence,
+            "lineage_confidence": assignment.lineage_confidence,
+            "support": assignment.support,
+            "margin": assignment.margin,
+            "purity": assignment.purity,
+            "reason": pd.Series(reasons, dtype=object),
         }
     )
 
 
-def _report(frame: pd.DataFrame) -> None:
+def _log_counts(frame: pd.DataFrame) -> None:
     counts = frame["label"].where(frame["reason"].isna(), frame["label"] + " (" + frame["reason"].fillna("") + ")").value_counts()
     logger.info("labels: %s", ", ".join(f"{name} {n}" for name, n in counts.items()))

@@ -1,4 +1,4 @@
-"""Cells of the study by slide, part and class."""
+"""Cells of the study by slide, subset of the split and class."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def summarize_cohort(
     run: str,
     cohort: Path,
 ) -> None:
-    """Count cells by slide, part of the split and class; Unresolved is counted as a class.
+    """Count cells by slide, subset of the split and label, Unresolved included.
 
     Parameters
     ----------
@@ -30,16 +30,16 @@ def summarize_cohort(
     slides
         All slides of the study.
     organs, roles
-        Organ, and train or heldout, of each slide.
+        Organ of each slide, and its role: train or heldout.
     run
         Name of the run.
     cohort
-        Cohort table. The part `all` counts every cell of the slide, also those that the split leaves out.
+        Cohort table to write. Its subset `all` counts every cell of a slide, also those that the split leaves out.
 
     Raises
     ------
     UserError
-        If a split names cells that the labels lack.
+        If a split has cells without a row in the labels.
     """
     counts = [
         _count(label, split).assign(slide=slide, organ=organs[slide], role=roles[slide])
@@ -55,6 +55,7 @@ def _count(labels: Path, split: Path) -> pd.DataFrame:
     joined = parts.merge(cells, on="cell_id", how="left", validate="one_to_one")
     if joined["label"].isna().any():
         missing = joined.loc[joined["label"].isna(), "cell_id"].iloc[0]
-        raise UserError(split, "cell_id", f"{missing!r} is not in {labels}", "Split the slide again.")
+        raise UserError(split, "cell_id", f"{missing!r} is not in {labels}", "Remove the file and run again.")
+    # From the labels, because the split may leave cells out.
     rows = pd.concat([joined[["part", "label"]], cells[["label"]].assign(part=ALL)])
     return rows.groupby(["part", "label"], sort=True, as_index=False).size().rename(columns={"size": "cells"})

@@ -1,4 +1,4 @@
-"""The registration of all slides in one table, each with a picture that shows whether it holds."""
+"""The registration of all slides in one table, each with a picture of its cells on the H&E."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -6,26 +6,38 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from nuclass_pipeline.data.alignment import read_registration
+from nuclass_pipeline.data.image.pictures import fullest_squares, mark
 from nuclass_pipeline.data.image.windows import cut_window, open_image
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, REGISTRATION
 from nuclass_pipeline.units import ImagePixel, Micron
 
 WINDOW_PX = 512
+"""Side of a picture."""
+# Half the resolution, because nuclei are still seen and a picture then covers four times the area.
 LEVEL = "level_1"
 DOT_PX = 3
+"""Radius of the circle on a cell."""
 
 
 def summarize_registration(
     *, registrations: Sequence[Path], images: Sequence[Path], cells: Sequence[Path], organs: Mapping[str, str], registration: Path
 ) -> None:
-    """Write one `REGISTRATION` row per slide; the files stand in the order of the slides in `organs`."""
+    """Write one row per slide.
+
+    Parameters
+    ----------
+    registrations, images, cells
+        `registration.json`, `image.h5` and table `CELLS` of each slide, in the order of `organs`.
+    organs
+        Slide → organ.
+    registration
+        Table `REGISTRATION`.
+    """
     files = zip(organs.items(), registrations, images, cells, strict=True)
     rows = [_row(slide, organ, *paths) for (slide, organ), *paths in files]
     write_table(pd.DataFrame(rows, columns=[column.name for column in REGISTRATION.columns]), registration, REGISTRATION)
@@ -48,22 +60,16 @@ def _row(slide: str, organ: str, registration: Path, image: Path, cells: Path) -
 
 
 def _picture(image: Path, place: Callable[[float], ImagePixel]) -> bytes:
-    """Return a PNG of the window around the densest place, with a dot on every cell."""
+    """Return a PNG of the square of a grid that holds most cells, with a circle on every cell."""
     with open_image(image) as file:
         level = file[LEVEL if LEVEL in file else "level_0"]
         xy_px = place(float(level.attrs["mpp"]))
-        x, y = _densest(xy_px)
-        pixels, _ = cut_window(level, x, y, WINDOW_PX, int(file.attrs["fill"]))
+        corner = fullest_squares(xy_px, WINDOW_PX, 1)[0]
+        x, y = corner + WINDOW_PX / 2
+        pixels, _ = cut_window(level, float(x), float(y), WINDOW_PX, int(file.attrs["fill"]))
     picture = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(picture)
-    for dx, dy in xy_px - (x - WINDOW_PX / 2, y - WINDOW_PX / 2):
-        draw.ellipse((dx - DOT_PX, dy - DOT_PX, dx + DOT_PX, dy + DOT_PX), outline=(0, 230, 120))
+    # A pixel more than the radius, because Pillow rounds coordinates towards zero, and so into the picture.
+    mark(picture, xy_px - corner, DOT_PX, margin_px=DOT_PX + 1)
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()
-
-
-def _densest(xy_px: NDArray[np.float64]) -> tuple[float, float]:
-    squares, counts = np.unique(np.floor(xy_px / WINDOW_PX), axis=0, return_counts=True)
-    x, y = (squares[int(np.argmax(counts))] + 0.5) * WINDOW_PX
-    return float(x), float(y)

@@ -103,7 +103,7 @@ def test_keypoints_are_fitted_by_least_squares_over_all_points(tmp_path):
         ("fixedX,fixedY,alignmentX,alignmentY\n0,0,0,0\n1,1,1,1\n2,2,2,2\n", "singular"),
     ],
 )
-def test_a_map_that_is_none_is_refused_in_one_line(tmp_path, text, field):
+def test_a_broken_map_is_refused_in_one_line(tmp_path, text, field):
     path = write(tmp_path, text)
     with pytest.raises(UserError) as refusal:
         read_alignment(path, 0.2125)

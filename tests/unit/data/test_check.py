@@ -1,5 +1,6 @@
-"""The screen before a run: every line from known files, and the verdict that a known fault gets."""
+"""The screen before a run: every line of known files, and the verdict on a known fault."""
 
+import inspect
 import json
 import os
 import shutil
@@ -12,9 +13,11 @@ import pytest
 import tifffile
 from PIL import Image
 
+from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.config.image import RegistrationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
-from nuclass_pipeline.data.check import DOT_COLOR, PANEL_PX, check_bundle
+from nuclass_pipeline.data.check import check_bundle
+from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.phantom import make_slide
 from tests import ROOT
@@ -43,7 +46,7 @@ def problems(found):
 
 
 def number(found, name, before):
-    """Return the number that stands before the word `before` in a line."""
+    """Return the number in front of the word `before` in a line."""
     words = found[name][0].replace(",", "").replace(";", "").split()
     return float(words[words.index(before) - 1])
 
@@ -89,12 +92,13 @@ def test_a_sound_slide_has_no_problem_and_the_numbers_of_its_tables(slide):
     assert found["cells inside the image"][0].startswith("100.0 %, image ")
     assert found["registration"][0].startswith("good: best shift ")
     assert number(found, "registration", "µm") < 1
-    assert number(found, "registration", "shifted") > 3 * number(found, "agreement by chance", "with")
+    assert number(found, "registration", "shifted") > 3 * number(found, "correlation by chance", "with")
 
 
-def test_without_an_image_nothing_is_said_of_it(slide):
+def test_without_an_image_there_is_no_line_on_it(slide):
     found = look(bundle=slide["bundle"])
-    assert not {"pixel size", "rotation", "reflected", "axes", "cells inside the image", "registration", "agreement by chance"} & set(found)
+    on_the_image = {"pixel size", "rotation", "reflected", "axes", "cells inside the image", "registration", "correlation by chance"}
+    assert not on_the_image & set(found)
     assert len(found) == 14
 
 
@@ -115,9 +119,17 @@ def test_the_real_bundle_is_described(real_data):
     assert found["types without marker"] == ("T_Cell", "problem")
 
 
+def test_the_median_is_compared_with_the_transcripts_that_clustering_needs(slide):
+    least = inspect.signature(check_bundle).parameters["min_transcripts"].default
+    assert least == ClusteringConfig().min_transcripts
+    median = pd.read_parquet(slide["bundle"] / "cells.parquet")["transcript_counts"].median()
+    for limit, verdict in ((median, "ok"), (median + 1, "note")):
+        assert look(bundle=slide["bundle"], min_transcripts=limit)["median transcripts per cell"] == (f"{median:g}", verdict)
+
+
 def test_an_archive_is_to_be_unpacked_first(tmp_path):
     (tmp_path / "outs.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match=r"outs\.zip: bundle: is a file\. Give the folder"):
+    with pytest.raises(UserError, match=r"outs\.zip: bundle: is a file, not a folder\. Unpack it"):
         check_bundle(bundle=tmp_path / "outs.zip", config=RegistrationConfig())
 
 
@@ -135,20 +147,20 @@ def test_a_shift_of_15_um_is_a_problem_with_its_number(slide, tmp_path, x_um, y_
     assert number(found, "registration", "µm") == pytest.approx(15, abs=1)
 
 
-def test_a_shift_within_the_limit_is_none(slide, tmp_path):
+def test_a_shift_within_the_limit_is_not_a_problem(slide, tmp_path):
     found = look(**moved(slide, tmp_path, [[1, 0, 3 / 0.2125], [0, 1, 0], [0, 0, 1]]))
     assert not problems(found)
     assert number(found, "registration", "µm") == pytest.approx(3, abs=1)
 
 
 @pytest.mark.parametrize(("x_sign", "y_sign"), [(-1, 1), (1, -1), (-1, -1)])
-def test_a_mirrored_or_turned_alignment_agrees_by_chance_alone(slide, tmp_path, x_sign, y_sign):
+def test_a_mirrored_or_turned_alignment_correlates_by_chance_alone(slide, tmp_path, x_sign, y_sign):
     cells = pd.read_parquet(slide["bundle"] / "cells.parquet")
     x, y = ((cells[name].min() + cells[name].max()) / 0.2125 for name in ("x_centroid", "y_centroid"))
     found = look(**moved(slide, tmp_path, [[x_sign, 0, x * (x_sign < 0)], [0, y_sign, y * (y_sign < 0)], [0, 0, 1]]))
     assert found["reflected"] == (("no", "ok") if x_sign == y_sign else ("yes", "note"))
     assert found["cells inside the image"][1] == "ok"
-    assert "agreement by chance" in problems(found)
+    assert "correlation by chance" in problems(found)
 
 
 def test_an_alignment_of_another_slide_leaves_no_cell_to_compare(slide, tmp_path):
@@ -170,7 +182,7 @@ def test_the_pixel_size_in_the_file_is_only_compared(slide, tmp_path, claimed, v
         metadata = {"axes": "YXS", "PhysicalSizeX": claimed, "PhysicalSizeXUnit": "µm"}
         tifffile.imwrite(image, tifffile.imread(slide["image"]), photometric="rgb", tile=(512, 512), metadata=metadata)
     found = look(**slide | {"image": image})
-    assert found["pixel size"] == (f"0.2738 µm, by which cells are placed; the file claims {claimed or 0.2125:.4f}", verdict)
+    assert found["pixel size"] == (f"0.2738 µm by the alignment, which is used; the file claims {claimed or 0.2125:.4f}", verdict)
     assert not problems(found)
 
 
@@ -201,8 +213,8 @@ def test_a_bundle_that_was_cut_is_noted(slide, tmp_path):
     (bundle / "experiment.xenium").write_text(json.dumps(manifest))
     found = look(bundle=bundle)
     assert found["cells only in the matrix"] == ("2", "note")
-    assert found["cells"] == ("398, the manifest says 400", "note")
-    assert found["release"] == ("not told", "note")
+    assert found["cells"] == ("398, 400 by the manifest", "note")
+    assert found["release"] == ("unknown", "note")
     assert found["cells without nucleus"][1] == "note"
 
 
@@ -216,7 +228,7 @@ def test_files_of_two_runs_are_refused(slide, tmp_path):
 
 @pytest.mark.parametrize("name", ["alignment", "overlay"])
 def test_what_needs_an_image_is_refused_without_one(slide, tmp_path, name):
-    with pytest.raises(UserError, match="Give --image too"):
+    with pytest.raises(UserError, match="Add --image"):
         look(bundle=slide["bundle"], **{name: tmp_path / "file"})
 
 

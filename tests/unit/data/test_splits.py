@@ -19,27 +19,27 @@ def cells(count, width, height, seed):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), buffer_um=st.floats(0, 200), width=st.floats(800, 9000))
-def test_parts_are_at_least_a_guard_apart(seed, buffer_um, width):
+def test_subsets_are_at_least_a_buffer_apart(seed, buffer_um, width):
     xy_um, classes = cells(1500, width, 700, seed)
-    parts = assign_subsets(xy_um, classes, SplitConfig(buffer_um=buffer_um, band_um=2000))
+    subsets = assign_subsets(xy_um, classes, SplitConfig(buffer_um=buffer_um, band_um=2000))
     for first, second in (("train", "gate"), ("train", "val"), ("gate", "val")):
-        distances = cdist(xy_um[parts == first], xy_um[parts == second], "chebyshev")
+        distances = cdist(xy_um[subsets == first], xy_um[subsets == second], "chebyshev")
         assert distances.size == 0 or distances.min() >= buffer_um
 
 
-def test_shares_of_labelled_cells_follow_the_fractions_without_a_guard():
+def test_shares_of_labelled_cells_follow_the_fractions_without_a_buffer():
     xy_um, classes = cells(20000, 8000, 3000, 1)
     config = SplitConfig(buffer_um=0, fractions=Fractions(train=0.5, gate=0.2, val=0.3))
     labelled = classes != "Unresolved"
-    parts = assign_subsets(xy_um, classes, config)[labelled]
-    assert [round(float((parts == part).mean()), 2) for part in SUBSETS] == [0.5, 0.2, 0.3]
+    subsets = assign_subsets(xy_um, classes, config)[labelled]
+    assert [round(float((subsets == subset).mean()), 2) for subset in SUBSETS] == [0.5, 0.2, 0.3]
 
 
-def test_the_axis_that_keeps_every_class_in_every_part_is_chosen():
+def test_the_axis_that_keeps_every_class_in_every_subset_is_chosen():
     xy_um, _ = cells(3000, 1000, 1000, 2)
     classes = np.where(xy_um[:, 0] < 300, "T_Cell", "Fibroblast").astype(object)
-    parts = assign_subsets(xy_um, classes, SplitConfig())
-    assert all(set(classes[parts == part]) == {"T_Cell", "Fibroblast"} for part in SUBSETS)
+    subsets = assign_subsets(xy_um, classes, SplitConfig())
+    assert all(set(classes[subsets == subset]) == {"T_Cell", "Fibroblast"} for subset in SUBSETS)
 
 
 def write_slide(folder, xy_um, classes):
@@ -52,7 +52,7 @@ def write_slide(folder, xy_um, classes):
     return {"cells": folder / "cells.parquet", "labels": folder / "labels.parquet", "split": folder / "split.parquet"}
 
 
-def test_heldout_slides_have_no_other_part(tmp_path):
+def test_heldout_slides_have_no_other_subset(tmp_path):
     files = write_slide(tmp_path, *cells(500, 900, 400, 3))
     split_cells(**files, role="heldout", config=SplitConfig(block_um=100))
     split = read_table(files["split"], SPLIT)
@@ -60,7 +60,7 @@ def test_heldout_slides_have_no_other_part(tmp_path):
     assert split["block"].nunique() == 36
 
 
-def test_a_slide_too_small_for_its_guard_is_refused(tmp_path):
+def test_a_slide_too_small_for_its_buffer_is_refused(tmp_path):
     files = write_slide(tmp_path, *cells(50, 60, 60, 4))
     with pytest.raises(UserError, match="too small for split"):
         split_cells(**files, role="train", config=SplitConfig())

@@ -1,4 +1,4 @@
-"""Every type has a Cell Ontology id and a lineage, and every name of a lineage leads to its types, exactly."""
+"""Every cell type has a Cell Ontology id and a lineage, and each name of a type or group means what is listed, exactly."""
 
 import re
 import string
@@ -92,21 +92,21 @@ def test_ids_and_lineage_paths(name, cl_id, path):
         (("Melanocyte", "Neurons", "Luminal"), set()),
     ],
 )
-def test_names_lead_to_types(names, types):
+def test_names_cover_their_types(names, types):
     for name in names:
-        assert HIERARCHY.resolve(name) == types, name
+        assert HIERARCHY.types_in(name) == types, name
 
 
-def test_groups_hold_what_their_members_hold():
-    assert HIERARCHY.resolve("Epithelial") == {name for name in HIERARCHY.types if HIERARCHY.lineage_of(name) == "Epithelial"}
+def test_groups_cover_the_types_of_their_members():
+    assert HIERARCHY.types_in("Epithelial") == {name for name in HIERARCHY.types if HIERARCHY.lineage_of(name) == "Epithelial"}
     stromal = {name for name in HIERARCHY.types if HIERARCHY.lineage_of(name) == "Stromal"}
-    assert HIERARCHY.resolve("Stromal") == stromal | {"Smooth_Muscle"}
+    assert HIERARCHY.types_in("Stromal") == stromal | {"Smooth_Muscle"}
 
 
 @given(st.sampled_from(HIERARCHY.types), st.sampled_from(["{}s", " {} ", "{} cells", "({})", "{}-cell"]), st.booleans())
 def test_case_plural_and_punctuation_do_not_matter(name, frame, upper):
-    told = frame.format(name.replace("_", " - "))
-    assert HIERARCHY.type_named(told.upper() if upper else told.lower()) == name
+    written = frame.format(name.replace("_", " - "))
+    assert HIERARCHY.type_named(written.upper() if upper else written.lower()) == name
 
 
 @given(st.sampled_from(HIERARCHY.types), st.integers(0, 30), st.sampled_from(string.ascii_lowercase))
@@ -126,15 +126,15 @@ def test_parts_of_words_are_no_names(name, type_):
 
 
 @pytest.mark.parametrize("name", ["Ambiguous", "Normal cell", "Miloid", "cells", ""])
-def test_what_is_not_listed_is_not_known(name):
+def test_names_that_are_not_listed_are_unknown(name):
     assert HIERARCHY.type_named(name) is None
-    with pytest.raises(UserError, match="is no known type or lineage"):
-        HIERARCHY.resolve(name)
+    with pytest.raises(UserError, match="is not a known cell type or lineage"):
+        HIERARCHY.types_in(name)
 
 
-def test_an_unknown_lineage_is_told_with_those_near():
-    with pytest.raises(UserError, match=r"types\.csv: lineage: 'Miloid' is no known .* near are .*Myeloid") as caught:
-        HIERARCHY.assign(HIERARCHY.types, ["T", "Miloid"], "types.csv")
+def test_an_unknown_lineage_is_reported_with_similar_names():
+    with pytest.raises(UserError, match=r"types\.csv: lineage: 'Miloid' is not a known .* such as to .*Myeloid") as caught:
+        HIERARCHY.map_to_lineages(HIERARCHY.types, ["T", "Miloid"], "types.csv")
     assert "\n" not in str(caught.value)
 
 
@@ -159,11 +159,11 @@ def test_the_ten_published_breast_lineages():
         "Smooth_Muscle": "Perivascular",
         "Neutrophil": None,
     }
-    assert HIERARCHY.assign(expected, BREAST) == expected
+    assert HIERARCHY.map_to_lineages(expected, BREAST) == expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("lineages", "expected"),
     [
         (("T", "Myeloid", "B"), dict.fromkeys(MYELOID, "Myeloid") | {"NK_Cell": "T", "Plasma_Cell": "B"}),
         (("T", "NK", "Plasma", "Immune"), {"NK_Cell": "NK", "Plasma_Cell": "Plasma", "B_Cell": "Immune", "T_Cell": "T"}),
@@ -181,42 +181,42 @@ def test_the_ten_published_breast_lineages():
         (("Neurons",), {"T_Cell": None}),
     ],
 )
-def test_types_go_to_the_smallest_lineage_that_holds_them_or_the_nearest(wanted, expected):
-    assert HIERARCHY.assign(expected, wanted) == expected
-    assert HIERARCHY.assign(expected, wanted[::-1]) == expected
+def test_types_go_to_the_smallest_lineage_that_contains_them_or_the_nearest(lineages, expected):
+    assert HIERARCHY.map_to_lineages(expected, lineages) == expected
+    assert HIERARCHY.map_to_lineages(expected, lineages[::-1]) == expected
 
 
-@pytest.mark.parametrize("wanted", [("Tumor", "Malignant"), ("CD4 T", "CD8 T")])
-def test_lineages_that_cannot_be_told_apart_are_refused(wanted):
-    with pytest.raises(UserError, match="which is not divided here"):
-        HIERARCHY.assign(HIERARCHY.types, wanted)
+@pytest.mark.parametrize("lineages", [("Tumor", "Malignant"), ("CD4 T", "CD8 T")])
+def test_lineages_that_mean_the_same_types_are_refused(lineages):
+    with pytest.raises(UserError, match="which has no subtypes here"):
+        HIERARCHY.map_to_lineages(HIERARCHY.types, lineages)
 
 
 @given(st.lists(st.sampled_from(list(HIERARCHY.nodes)), unique=True))
-def test_a_type_never_leaves_a_lineage_that_holds_it(wanted):
-    for type_, name in HIERARCHY.assign(HIERARCHY.types, wanted).items():
-        holders = [other for other in wanted if type_ in HIERARCHY.resolve(other)]
-        assert (name in holders) if holders else (name is None or type_ not in HIERARCHY.resolve(name))
-        assert all(len(HIERARCHY.resolve(name)) <= len(HIERARCHY.resolve(other)) for other in holders)
+def test_a_type_never_leaves_a_lineage_that_contains_it(lineages):
+    for cell_type, name in HIERARCHY.map_to_lineages(HIERARCHY.types, lineages).items():
+        holders = [other for other in lineages if cell_type in HIERARCHY.types_in(other)]
+        assert (name in holders) if holders else (name is None or cell_type not in HIERARCHY.types_in(name))
+        assert all(len(HIERARCHY.types_in(name)) <= len(HIERARCHY.types_in(other)) for other in holders)
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "problem"),
     [
         (FIBROBLAST, "'Stromal' has no row"),
-        (STROMAL + FIBROBLAST.replace("Stromal", ""), "no lineage above it"),
-        (STROMAL + FIBROBLAST.replace("CL:0000057", "CL:57"), "'CL:57' is no Cell Ontology id"),
-        (STROMAL.replace("CL:0000499", ""), "'' is no Cell Ontology id"),
-        (STROMAL + FIBROBLAST.replace("class", "kind"), "'kind' is no kind"),
+        (STROMAL + FIBROBLAST.replace("Stromal", ""), "none of them leads to a lineage"),
+        (STROMAL + FIBROBLAST.replace("CL:0000057", "CL:57"), "'CL:57' is not a Cell Ontology id"),
+        (STROMAL.replace("CL:0000499", ""), "'' is not a Cell Ontology id"),
+        (STROMAL + FIBROBLAST.replace("class", "kind"), "'kind' is not a kind"),
         (STROMAL + FIBROBLAST + FIBROBLAST, "occurs twice"),
         (STROMAL + FIBROBLAST + FIBROBLAST.replace("Fibroblast", "CAF"), "CL:0000057 occurs twice"),
-        (STROMAL + FIBROBLAST.replace("\tStromal\t", "\tFibroblast\t"), "run in a circle"),
+        (STROMAL + FIBROBLAST.replace("\tStromal\t", "\tFibroblast\t"), "form a circle"),
         (STROMAL + FIBROBLAST.replace("\t\t\t\n", "\t\tstroma\t\n"), "'stroma' has two meanings"),
-        (STROMAL + FIBROBLAST.replace("\t\t\t\n", "\t\tcells\t\n"), "'cells' says nothing"),
+        (STROMAL + FIBROBLAST.replace("\t\t\t\n", "\t\tcells\t\n"), "'cells' has no word besides cell"),
     ],
 )
-def test_a_broken_table_is_told_in_one_line(tmp_path, body, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_a_broken_table_is_reported_in_one_line(tmp_path, body, problem):
+    with pytest.raises(UserError, match=problem) as caught:
         _read(tmp_path, body)
     assert "\n" not in str(caught.value)
 

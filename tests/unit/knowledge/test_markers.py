@@ -1,9 +1,10 @@
-"""The marker table covers every class, on the panels people buy, and its mistakes are told in one line."""
+"""The marker table covers every class, and its errors are reported in one line."""
 
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.knowledge.markers import TYPES, admissible, assign, lineage_of, read_markers, resolve, restrict_to_panel
+from nuclass_pipeline.knowledge.cell_types import HIERARCHY
+from nuclass_pipeline.knowledge.markers import TYPES, admissible, read_markers, restrict_to_panel
 from nuclass_pipeline.vocabulary import CLASSES, ORGANS
 
 HEADER = "class\tgene\tweight\torgans\tsource\n"
@@ -41,27 +42,27 @@ def test_types_without_a_marker_on_the_panel_are_left_out(markers_tsv):
     assert not panel.weights[2].any()
 
 
-def test_an_organ_without_profile_is_refused():
-    with pytest.raises(UserError, match="'spleen' has no profile"):
+def test_an_organ_without_types_is_refused():
+    with pytest.raises(UserError, match="no cell types are listed for 'spleen'"):
         admissible("spleen")
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "problem"),
     [
-        ("", "there is none"),
-        ("T_cell\tCD3D\t3\tall\tx\n", "'T_cell' is no known type"),
+        ("", "rows: the table has none"),
+        ("T_cell\tCD3D\t3\tall\tx\n", "'T_cell' is not a known cell type"),
         ("T_Cell\tCD3D\t3\tall\tx\nT_Cell\tCD3D\t2\tlung\tx\n", "CD3D occurs twice for T_Cell"),
-        ("T_Cell\tCD3D\t4\tall\tx\n", "'4' is no weight"),
-        ("T_Cell\tCD3D\tstrong\tall\tx\n", "'strong' is no weight"),
-        ("T_Cell\tCD3D\t0\tall\tx\n", "'0' is no weight"),
-        ("T_Cell\tCD3D\t3\tlung,spleen\tx\n", "'spleen' is no organ"),
-        ("T_Cell\t\t3\tall\tx\n", "a cell is empty"),
-        ("T_Cell\tCD3D\n", "a cell is empty"),
+        ("T_Cell\tCD3D\t4\tall\tx\n", "'4' is not a weight"),
+        ("T_Cell\tCD3D\tstrong\tall\tx\n", "'strong' is not a weight"),
+        ("T_Cell\tCD3D\t0\tall\tx\n", "'0' is not a weight"),
+        ("T_Cell\tCD3D\t3\tlung,spleen\tx\n", "'spleen' is not a known organ"),
+        ("T_Cell\t\t3\tall\tx\n", "a field is empty"),
+        ("T_Cell\tCD3D\n", "a field is empty"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path, body, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_errors_are_one_line(tmp_path, body, problem):
+    with pytest.raises(UserError, match=problem) as caught:
         _read(tmp_path, body)
     assert "\n" not in str(caught.value)
 
@@ -71,13 +72,13 @@ def test_a_missing_column_is_named(tmp_path):
         _read(tmp_path, "", header="class\tgene\torgans\tsource\n")
 
 
-def test_a_marker_says_who_says_so(markers_tsv):
+def test_a_marker_has_its_source(markers_tsv):
     sources = {(marker.type, marker.gene): marker.source for marker in read_markers(markers_tsv)}
     assert sources["Acinar", "PRSS1"] == "PMID:27667365"
     assert all(source.startswith(("PMID:", "10x h")) for source in sources.values())
 
 
-def test_lineages_of_other_data_sets_are_reached():
-    assert lineage_of("NK_Cell") == TYPES["NK_Cell"] == "Lymphoid"
-    assert resolve("T/NK") == {"T_Cell", "NK_Cell"}
-    assert assign(admissible("heart"), ["Muscle", "Immune"])["Cardiomyocyte"] == "Muscle"
+def test_admissible_types_map_to_lineages_of_other_data_sets():
+    assert HIERARCHY.lineage_of("NK_Cell") == TYPES["NK_Cell"] == "Lymphoid"
+    assert HIERARCHY.types_in("T/NK") == {"T_Cell", "NK_Cell"}
+    assert HIERARCHY.map_to_lineages(admissible("heart"), ["Muscle", "Immune"])["Cardiomyocyte"] == "Muscle"

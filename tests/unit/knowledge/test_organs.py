@@ -1,4 +1,4 @@
-"""The profiles of the eight organs, and a user's own."""
+"""Cell types and tissues of the eight organs, and of a user's own file."""
 
 import pytest
 
@@ -21,12 +21,12 @@ def _read(tmp_path, text):
     return read_organ_types(path)
 
 
-def test_there_is_a_profile_for_each_organ_and_every_type_has_one():
+def test_each_organ_has_types_and_every_type_has_an_organ():
     assert set(ORGAN_TYPES.organs) == set(ORGANS)
     assert set().union(*map(ORGAN_TYPES.types_of, ORGANS)) == set(HIERARCHY.types)
 
 
-def test_organs_differ_in_what_is_their_own():
+def test_organs_differ_in_the_types_that_they_add():
     everywhere = set.intersection(*(set(ORGAN_TYPES.types_of(organ)) for organ in ORGANS))
     assert everywhere == set(ORGAN_TYPES.everywhere.types)
     own = {organ: set(ORGAN_TYPES.types_of(organ)) - everywhere for organ in ORGANS}
@@ -35,7 +35,7 @@ def test_organs_differ_in_what_is_their_own():
     assert [organ for organ in ORGANS if "Epithelial_Malignant" not in own[organ]] == ["heart"]
 
 
-def test_tissues_of_other_organs_germ_line_and_brain_are_no_tissues_of_an_organ():
+def test_an_organ_does_not_have_tissues_of_other_organs_germ_line_or_brain():
     foreign = {"brain", "embryo", "zygote", "reproductive", "olfactory system", "eye", "testis"}
     for organ in ORGANS:
         tissues = ORGAN_TYPES.tissues_of(organ)
@@ -43,28 +43,28 @@ def test_tissues_of_other_organs_germ_line_and_brain_are_no_tissues_of_an_organ(
         assert not tissues & (foreign | set(ORGANS) - {organ})
 
 
-def test_an_own_profile_decides_what_is_admissible(tmp_path, markers_tsv):
+def test_an_own_file_decides_which_types_are_admissible(tmp_path, markers_tsv):
     own = _read(tmp_path, OWN)
     assert admissible("liver", own) == ("B_Cell", "Hepatocyte", "T_Cell")
     panel = restrict_to_panel(read_markers(markers_tsv), "liver", ["CD3D", "ALB", "CD68"], own)
     assert panel.types == ("Hepatocyte", "T_Cell")
-    with pytest.raises(UserError, match="'lung' has no profile"):
+    with pytest.raises(UserError, match="no cell types are listed for 'lung'"):
         admissible("lung", own)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("a: [", "not valid YAML"),
         ("[]", "organs"),
-        (OWN.replace("Hepatocyte", "Hepatocytes"), "organs.liver.types: 'Hepatocytes' is no known type"),
-        (OWN.replace("  liver", "  spleen"), "'spleen' is no organ"),
+        (OWN.replace("Hepatocyte", "Hepatocytes"), "organs.liver.types: 'Hepatocytes' is not a known cell type"),
+        (OWN.replace("  liver", "  spleen"), "'spleen' is not a known organ"),
         (OWN.replace("[Hepatocyte]", "[Hepatocyte, T_Cell]"), "T_Cell is listed twice for liver"),
         (OWN.replace("tissues: [Liver]", "tissue: [Liver]"), "organs.liver.tissues: Field required"),
         (OWN.replace("[Blood]", "[]"), "everywhere.tissues"),
     ],
 )
-def test_a_broken_profile_is_told_in_one_line(tmp_path, text, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_a_broken_file_is_reported_in_one_line(tmp_path, text, problem):
+    with pytest.raises(UserError, match=problem) as caught:
         _read(tmp_path, text)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Real cells with published labels: the figures reached, with a small tolerance."""
+"""Real cells with published labels: the scores of docs/labels.md, with a small tolerance."""
 
 import importlib.util
 
@@ -34,6 +34,6 @@ def test_labelled_cells(scores):
     assert scores["accuracy_at_coverage"]["0.8"] > 0.98
 
 
-def test_mixed_and_unlabelled_cells_are_withheld(scores):
+def test_hybrid_and_unlabelled_cells_are_unresolved(scores):
     assert scores["unscored_unresolved"]["Stromal_&_T_Cell_Hybrid"] > 0.6
     assert scores["unscored_unresolved"]["Unlabeled"] > 0.8

@@ -1,4 +1,4 @@
-"""Mixed cells are what they are said to be, and confidence read off them holds for cells that nobody mixed."""
+"""Simulated doublets consist of their two types, and confidence calibrated on them holds for other cells."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,19 @@ from scipy import sparse
 from scipy.special import expit
 
 from nuclass_pipeline.knowledge.markers import Panel
-from nuclass_pipeline.labeling import calibration
-from nuclass_pipeline.labeling.calibration import calibrate_confidence, simulate_doublets
+from nuclass_pipeline.labeling import calibration, confidence, evidence
+from nuclass_pipeline.labeling.calibration import assign_calibrated, calibrate_confidence, simulate_doublets
 from nuclass_pipeline.labeling.confidence import assign_types
-from nuclass_pipeline.labeling.evidence import CellExpression, Rules, gather_expression
+from nuclass_pipeline.labeling.evidence import CellExpression, Rules, gather_expression, marker_shares
 
 TYPES = ("B_Cell", "Fibroblast", "Macrophage", "T_Cell")
 GENES = 24
 
 
 def draw(noise: float, n: int = 3000, seed: int = 0) -> tuple[CellExpression, np.ndarray]:
-    """Draw cells of four types, each mixed with another: the share of the first is uniform between a half and one.
+    """Draw doublets of four types, and the type with most of their transcripts; its share is uniform between 1/2 and 1.
 
-    `noise` is the share of transcripts that fall on any gene: the more, the less the panel tells.
+    `noise` is the share of transcripts that are distributed over all genes: the more, the less the panel separates types.
     """
     rng = np.random.default_rng(seed)
     weights = np.repeat(np.eye(4), GENES // 4, axis=0)
@@ -38,39 +38,39 @@ def clear():
     return draw(0.1)
 
 
-def test_mixed_cells_are_mixtures_of_their_two_types(clear):
-    evidence, _ = clear
-    verdict = assign_types(evidence, Rules.learn(evidence).rank(evidence))
-    mixed = simulate_doublets(evidence, verdict.candidate, seed=0)
-    assert (mixed.most != mixed.other).all()
-    per_type = mixed.evidence.counts @ np.repeat(np.eye(4), GENES // 4, axis=0)
-    rows = np.arange(len(mixed.most))
-    first, second = per_type[rows, mixed.most].sum(), per_type[rows, mixed.other].sum()
-    # Three quarters on average, less what the seeds themselves have of other types.
+def test_doublets_are_mixtures_of_their_two_types(clear):
+    expression, _ = clear
+    assignment = assign_types(expression, Rules.fit(expression).rank(expression))
+    doublets = simulate_doublets(expression, assignment.candidate, seed=0)
+    assert (doublets.major != doublets.minor).all()
+    per_type = doublets.expression.counts @ np.repeat(np.eye(4), GENES // 4, axis=0)
+    rows = np.arange(len(doublets.major))
+    first, second = per_type[rows, doublets.major].sum(), per_type[rows, doublets.minor].sum()
+    # Below 3/4, because the seeds themselves have transcripts of other types.
     assert 0.6 < first / per_type.sum() < 0.75
     assert 0.15 < second / per_type.sum() < 0.3
     np.testing.assert_allclose(
-        np.bincount(mixed.most, minlength=4) / len(rows), np.bincount(verdict.candidate, minlength=4) / 3000, atol=0.03
+        np.bincount(doublets.major, minlength=4) / len(rows), np.bincount(assignment.candidate, minlength=4) / 3000, atol=0.03
     )
-    depth = np.asarray(evidence.counts.sum(axis=1)).ravel()
-    assert abs(mixed.evidence.counts.sum(axis=1).mean() - depth.mean()) < 1
-    assert {depth.min(), depth.max()} <= set(np.asarray(mixed.evidence.counts.sum(axis=1)).ravel())
+    depth = np.asarray(expression.counts.sum(axis=1)).ravel()
+    assert abs(doublets.expression.counts.sum(axis=1).mean() - depth.mean()) < 1
+    assert {depth.min(), depth.max()} <= set(np.asarray(doublets.expression.counts.sum(axis=1)).ravel())
 
 
-def test_further_cells_lie_where_the_same_cells_of_the_slide_lie(clear):
-    evidence, _ = clear
-    found = calibration._expression_among(evidence, evidence.counts[:50], np.random.default_rng(0))
-    np.testing.assert_allclose(found.own.toarray(), evidence.own[:50].toarray())
-    spread = evidence.components.std(axis=0)
-    assert (np.abs(found.components - evidence.components[:50]) < 0.05 * spread).mean() > 0.99
+def test_query_cells_have_the_expression_of_the_same_cells_of_the_slide(clear):
+    expression, _ = clear
+    found = calibration._query_expression(expression, expression.counts[:50], np.random.default_rng(0))
+    np.testing.assert_allclose(found.own.toarray(), expression.own[:50].toarray())
+    spread = expression.components.std(axis=0)
+    assert (np.abs(found.components - expression.components[:50]) < 0.05 * spread).mean() > 0.99
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.3, 0.5])
 def test_calibrated_confidence_is_the_share_that_is_right(noise):
-    evidence, truth = draw(noise)
-    annotator = Rules.learn(evidence)
-    raw = assign_types(evidence, annotator.rank(evidence))
-    found = calibrate_confidence(evidence, annotator, raw)
+    expression, truth = draw(noise)
+    annotator = Rules.fit(expression)
+    raw = assign_types(expression, annotator.rank(expression))
+    found = calibrate_confidence(expression, annotator, raw)
     right = raw.candidate == truth
     assert abs(found.confidence.mean() - right.mean()) < 0.06
     brier = [np.mean((confidence - right) ** 2) for confidence in (found.confidence, raw.confidence)]
@@ -79,35 +79,51 @@ def test_calibrated_confidence_is_the_share_that_is_right(noise):
         inside = (found.confidence >= low) & (found.confidence < high)
         if inside.sum() > 100:
             assert abs(right[inside].mean() - found.confidence[inside].mean()) < 0.12
-    assert (found.confidence <= found.group_confidence).all()
+    assert (found.confidence <= found.lineage_confidence).all()
     np.testing.assert_array_equal(found.candidate, raw.candidate)
 
 
 def test_the_same_seed_gives_the_same_confidence(clear):
-    evidence, _ = clear
-    annotator = Rules.learn(evidence)
-    raw = assign_types(evidence, annotator.rank(evidence))
-    first, again, other = (calibrate_confidence(evidence, annotator, raw, seed=seed).confidence for seed in (0, 0, 1))
+    expression, _ = clear
+    annotator = Rules.fit(expression)
+    raw = assign_types(expression, annotator.rank(expression))
+    first, again, other = (calibrate_confidence(expression, annotator, raw, seed=seed).confidence for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert 0 < np.abs(first - other).max() < 0.05
 
 
-def test_one_type_alone_cannot_be_mixed(clear, caplog):
-    evidence, most = clear
+def test_the_shares_of_a_slide_and_of_its_doublets_are_computed_once_each(monkeypatch):
+    expression, _ = draw(0.1, n=600)
+    computed = []
+
+    def counted(cells, *, discount=False):
+        computed.append((len(cells.smoothed), discount))
+        return marker_shares(cells, discount=discount)
+
+    monkeypatch.setattr(evidence, "marker_shares", counted)
+    monkeypatch.setattr(calibration, "N_DOUBLETS", 1000)
+    assign_calibrated(expression, Rules.fit(expression))
+    null = [(600, True)] * confidence._PERMUTATIONS
+    assert computed == [(600, False), (600, True), (1000, False), (1000, True), *null]
+
+
+def test_one_type_alone_has_no_doublets(clear, caplog):
+    expression, most = clear
     alone = np.flatnonzero(most == 0)[:200]
-    evidence = gather_expression(Panel(TYPES[:1], evidence.panel.weights[:, :1]), evidence.counts[alone], evidence.components[alone])
-    raw = assign_types(evidence, Rules.learn(evidence).rank(evidence))
+    panel = Panel(TYPES[:1], expression.panel.weights[:, :1])
+    expression = gather_expression(panel, expression.counts[alone], expression.components[alone])
+    raw = assign_types(expression, Rules.fit(expression).rank(expression))
     with caplog.at_level("INFO"):
-        assert calibrate_confidence(evidence, Rules.learn(evidence), raw) is raw
+        assert calibrate_confidence(expression, Rules.fit(expression), raw) is raw
     assert "not calibrated" in caplog.text
 
 
 def test_a_fit_by_hand():
-    """Right with the odds of the confidence, squared and halved: that is what is read off."""
+    """Simulate P(right) whose odds are those of the confidence, squared and halved: the fit returns it."""
     rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.02, 0.98, 200_000)
-    odds = (confidence / (1 - confidence)) ** 2 / 2
+    raw = rng.uniform(0.02, 0.98, 200_000)
+    odds = (raw / (1 - raw)) ** 2 / 2
     right = rng.random(200_000) < odds / (1 + odds)
-    found = calibration._read_off(confidence, right, np.array([0.0, 0.3, 0.5, 0.8]))
+    found = calibration._calibrate(raw, right, np.array([0.0, 0.3, 0.5, 0.8]))
     np.testing.assert_allclose(found, [0, *(expit(2 * np.log(c / (1 - c)) - np.log(2)) for c in (0.3, 0.5, 0.8))], atol=0.01)
-    assert calibration._read_off(np.ones(100), np.ones(100, bool), np.array([0.99]))[0] > 0.9
+    assert calibration._calibrate(np.ones(100), np.ones(100, bool), np.array([0.99]))[0] > 0.9

@@ -45,7 +45,7 @@ def _summarize(root: Path, files: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
     return read_table(root / "cohort.parquet", COHORT)
 
 
-def test_counts_by_slide_part_and_class(tmp_path: Path) -> None:
+def test_counts_by_slide_subset_and_class(tmp_path: Path) -> None:
     first = _write(tmp_path, "a", ["T_Cell", "T_Cell", "Unresolved", "B_Cell", "B_Cell"], ["train", "train", "train", "guard"])
     frame = _summarize(tmp_path, {"a": first, "b": _write(tmp_path, "b", ["T_Cell"], ["heldout"])})
     cells = frame.set_index(["slide", "part", "label"])["cells"]

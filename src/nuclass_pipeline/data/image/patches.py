@@ -1,6 +1,7 @@
 """Windows around cells, in the schema of the public patch files, as HDF5 virtual datasets into `image.h5`.
 
-A virtual window costs about a hundred bytes where a copy of a 1024² patch costs three megabytes, and reads at the same speed.
+A virtual window takes about a hundred bytes where a copy of a 1024² patch takes three megabytes, and reads at the same speed
+(docs/performance.md).
 """
 
 import logging
@@ -12,13 +13,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import read_registration
 from nuclass_pipeline.data.image.windows import cut_window, open_image, overlap
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table, require, whole_file, whole_files, write_json
+from nuclass_pipeline.io import open_h5, read_table, whole_file, whole_files, write_json
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.schemas import CELLS, LABELS
 from nuclass_pipeline.units import ImagePixel, Micron
@@ -26,6 +27,8 @@ from nuclass_pipeline.units import ImagePixel, Micron
 logger = logging.getLogger(__name__)
 
 MAGNIFICATION = {0.25: "40x", 0.5: "20x"}
+"""Pixel size, µm → magnification, as the public reference writes it."""
+FORMAT_REMEDY = "Write the file with the datasets images (N, S, S, 3) and keys (N,); see docs/data.md."
 
 
 def extract_patches(
@@ -41,7 +44,23 @@ def extract_patches(
     context: Path,
     annotations: Path,
 ) -> None:
-    """Write the local and context windows of every cell, and `annotations.json`."""
+    """Write the local and context windows of every cell, and `annotations.json`.
+
+    Parameters
+    ----------
+    slide, organ
+        Id of the slide and its organ, for the annotations.
+    image, registration
+        The resampled H&E, and the alignment that places the cells on it.
+    cells, labels
+        Tables `CELLS` and `LABELS`.
+    config
+        Pixel size, fill value, and whether patches are copied.
+    local, context
+        Patch files of 224² and 1024² px, rows in the order of `cells`.
+    annotations
+        JSON in the schema of the public reference: cell id → class, centroid and slide.
+    """
     alignment, _ = read_registration(registration)
     table = read_table(cells, CELLS)
     xy_px = alignment.to_image(Micron(table[["x_um", "y_um"]].to_numpy()), config.mpp)
@@ -53,11 +72,22 @@ def extract_patches(
         write_json(_annotations(slide, organ, table, xy_px, classes, padded, config.mpp), annotations_partial)
 
 
-def write_patches(path: Path, image: Path, ids: Sequence[str], xy_px: ImagePixel, side_px: int, config: ImageConfig) -> NDArray[np.bool_]:
-    """Write one patch file and return which windows reach over the edge of the image, (N,).
+def write_patches(path: Path, image: Path, ids: Sequence[str], xy_px: ImagePixel, side_px: int, config: ImageConfig) -> Booleans:
+    """Write one patch file: `images` (N, side, side, 3) uint8, `keys` (N,) UTF-8 and `padded` (N,) bool.
 
-    The file holds `images` (N, side, side, 3) uint8, `keys` (N,) UTF-8 and `padded` (N,) bool.
+    Parameters
+    ----------
+    path, image
+        Patch file, and the resampled H&E in the same folder.
+    ids, xy_px
+        Cells (N,), and their centroids (N, 2) in px of `image`.
+
+    Returns
+    -------
+    padded
+        Whether the window of a cell reaches over the edge of the image, (N,).
     """
+    # v110, because virtual datasets came with HDF5 1.10, and a later format would shut out older readers.
     with open_image(image) as source, whole_file(path) as partial, h5py.File(partial, "w", libver="v110") as file:
         level = source["level_0"]
         if config.materialize:
@@ -75,7 +105,7 @@ def write_keys(file: h5py.File, ids: Sequence[str]) -> None:
     file.create_dataset("keys", data=np.array(ids, dtype=object), dtype=h5py.string_dtype())
 
 
-def _link_windows(file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImagePixel, side_px: int, fill: int) -> NDArray[np.bool_]:
+def _link_windows(file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImagePixel, side_px: int, fill: int) -> Booleans:
     layout = h5py.VirtualLayout((len(xy_px), side_px, side_px, 3), np.uint8)
     source = h5py.VirtualSource(name, "level_0", level.shape, np.uint8)
     padded = np.zeros(len(xy_px), dtype=bool)
@@ -88,7 +118,7 @@ def _link_windows(file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImageP
     return padded
 
 
-def _copy_windows(file: h5py.File, level: h5py.Dataset, xy_px: ImagePixel, side_px: int, fill: int) -> NDArray[np.bool_]:
+def _copy_windows(file: h5py.File, level: h5py.Dataset, xy_px: ImagePixel, side_px: int, fill: int) -> Booleans:
     shape = (len(xy_px), side_px, side_px, 3)
     images = file.create_dataset("images", shape, np.uint8, chunks=(1, *shape[1:]), compression="lzf")
     padded = np.zeros(len(xy_px), dtype=bool)
@@ -98,7 +128,7 @@ def _copy_windows(file: h5py.File, level: h5py.Dataset, xy_px: ImagePixel, side_
 
 
 def _annotations(
-    slide: str, organ: str, table: pd.DataFrame, xy_px: ImagePixel, classes: "pd.Series[str]", padded: NDArray[np.bool_], mpp: float
+    slide: str, organ: str, table: pd.DataFrame, xy_px: ImagePixel, classes: "pd.Series[str]", padded: Booleans, mpp: float
 ) -> dict[str, Any]:
     return {
         cell: {
@@ -120,27 +150,19 @@ def _annotations(
 
 @contextmanager
 def open_patches(path: Path | str, side_px: int | None = None) -> Iterator[h5py.File]:
-    """Open a patch file with `images` and `keys`, and check its shape.
+    """Open a patch file with `images` and `keys`, and check its shape; patches may have any side if `side_px` is None.
 
     Raises
     ------
     UserError
-        If the file is missing, broken, lacks a dataset, or holds patches of another shape.
+        If the file is missing or broken, lacks a dataset, or holds patches of another shape.
     """
-    try:
-        file = h5py.File(require(path), "r")
-    except OSError as error:
-        raise UserError(path, "file", f"not a readable HDF5 file ({error})", "Copy or make the file again.") from error
-    with file:
+    with open_h5(path, "Copy the file again, or remove it and run again.") as file:
         for name in ("images", "keys"):
             if name not in file:
-                raise UserError(
-                    path, name, f"the dataset is missing; found {', '.join(list(file)[:5])}", "See docs/data.md for patch files."
-                )
+                raise UserError(path, name, f"the dataset is missing; found {', '.join(list(file)[:5])}", FORMAT_REMEDY)
         shape = file["images"].shape
         if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or (side_px and shape[1] != side_px) or shape[0] != len(file["keys"]):
             wanted = f"(N, {side_px or 'S'}, {side_px or 'S'}, 3) with N keys"
-            raise UserError(
-                path, "images", f"has shape {shape} with {len(file['keys'])} keys, not {wanted}", "See docs/data.md for patch files."
-            )
+            raise UserError(path, "images", f"has shape {shape} with {len(file['keys'])} keys, not {wanted}", FORMAT_REMEDY)
         yield file

@@ -1,4 +1,4 @@
-"""Pictures of an H&E with the cells on it."""
+"""Pictures of an H&E: the square with most cells, circles on cells, outlines of nuclei, and panels side by side."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,65 +8,78 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from nuclass_pipeline.data.alignment import Alignment
+from nuclass_pipeline.arrays import Floats, Integers
+from nuclass_pipeline.data.image.resample import resample
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.xenium.boundaries import read_outlines
 from nuclass_pipeline.io import whole_file
-from nuclass_pipeline.units import HePixel, Micron
+from nuclass_pipeline.units import HePixel
 
 PANEL_PX = 600
+"""Side of a panel."""
 DOT_COLOR = (0, 230, 120)
 CAPTION_PX = 24
 SMALL_PX, LARGE_PX = 1, 5
 """Radius of a circle on a cell, with and without outlines around it."""
+MAX_OVERVIEW_DOTS = 5000
 
 
-def draw_detail(
-    he: HeImage, xy_px: HePixel, outlines: Sequence[HePixel], corner: NDArray[np.int64], side_px: int, caption: str = ""
-) -> Image.Image:
-    """Draw the square of `side_px` from `corner` (x, y) in a panel, with a circle on every cell, outlines and a caption."""
-    pixels = he.read(0, int(corner[1]), int(corner[0]), side_px, side_px)
-    detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
-    mark(detail, (xy_px - corner) * (PANEL_PX / side_px), SMALL_PX if outlines else LARGE_PX, width=2)
-    mark_outlines(detail, [(outline - corner) * (PANEL_PX / side_px) for outline in outlines])
-    if caption:
-        draw = ImageDraw.Draw(detail)
-        draw.rectangle((0, 0, PANEL_PX, 1.5 * CAPTION_PX), fill="white")
-        draw.text((CAPTION_PX / 4, CAPTION_PX / 6), caption, fill="black", font_size=CAPTION_PX)
-    return detail
+def densest_square(xy_px: HePixel, side_um: float, mpp: float, shape: tuple[int, int]) -> tuple[Integers, int]:
+    """Return the square of a grid that holds most cells, moved into the image if it reaches over the edge.
+
+    Parameters
+    ----------
+    xy_px
+        Cells, (N, 2).
+    side_um
+        Side of the square; it is shortened to the image.
+    mpp
+        Pixel size of the image, µm.
+    shape
+        Height and width of the image, px.
+
+    Returns
+    -------
+    corner
+        Upper left corner (x, y), px; (0, 0) without a cell in the image.
+    side_px
+        Side of the square.
+    """
+    side_px = max(1, min(round(side_um / mpp), *shape))
+    grid_px = -(-np.array(shape) // side_px) * side_px
+    # As (y, x), because of squares with equally many cells the first one row by row is shown.
+    yx_px = xy_px[:, ::-1]
+    on_grid = yx_px[((yx_px >= 0) & (yx_px <= grid_px)).all(axis=1)]
+    # A cell on the last line of the grid belongs to the last square.
+    found = fullest_squares(np.minimum(on_grid, np.nextafter(grid_px, 0)), side_px, 1)
+    top, left = found[0] if len(found) else (0, 0)
+    return np.array([min(int(left), shape[1] - side_px), min(int(top), shape[0] - side_px)]), side_px
 
 
-def nuclei_of_bundle(bundle: Path, mapping: Alignment, corner: NDArray[np.int64], side_px: int) -> list[HePixel]:
-    """Place on the H&E the bundle's outlines of nuclei that lie in a square of it; none where the bundle has no outlines."""
-    corners_um = mapping.to_um(HePixel(corner + side_px * np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])))
-    low_um, high_um = corners_um.min(axis=0), corners_um.max(axis=0)
-    found = read_outlines(bundle, "nucleus", (low_um[0], low_um[1]), (high_um[0], high_um[1])) or []
-    return [mapping.to_he(Micron(polygon)) for _, polygon in found]
+def fullest_squares(xy_px: Floats, side_px: int, count: int) -> Integers:
+    """Return the corners (x, y) of up to `count` squares of a grid that hold most points, fullest first, (squares, 2).
+
+    Of squares with equally many points, the one with the smaller x comes first, then that with the smaller y.
+    """
+    squares, counts = np.unique((xy_px // side_px).astype(int), axis=0, return_counts=True)
+    return np.asarray(squares[np.argsort(-counts, kind="stable")[:count]] * side_px)
 
 
-def write_pair(left: Image.Image, right: Image.Image, path: Path) -> None:
-    """Write two panels side by side as PNG, 1200 × 600 px."""
-    picture = Image.new("RGB", (2 * PANEL_PX, PANEL_PX), "white")
-    picture.paste(left, (0, 0))
-    picture.paste(right, (PANEL_PX, 0))
-    with whole_file(path) as partial:
-        picture.save(partial, "PNG")
+def mark(picture: Image.Image, xy_px: Floats, radius_px: int, margin_px: int = 0, **style: Any) -> None:
+    """Draw circles on a picture.
 
-
-def densest_square(xy_px: HePixel, side_um: float, mpp_he: float, shape: tuple[int, int]) -> tuple[NDArray[np.int64], int]:
-    """Return the upper left corner (x, y) and the side, px, of the square with most cells, within an image of `shape`."""
-    side_px = max(1, min(round(side_um / mpp_he), *shape))
-    rows, columns = (-(-length // side_px) for length in shape)
-    extent = ((0, rows * side_px), (0, columns * side_px))
-    counts, *_ = np.histogram2d(xy_px[:, 1], xy_px[:, 0], bins=(rows, columns), range=extent)
-    row, column = np.unravel_index(int(np.argmax(counts)), counts.shape)
-    return np.array([min(int(column) * side_px, shape[1] - side_px), min(int(row) * side_px, shape[0] - side_px)]), side_px
-
-
-def mark(picture: Image.Image, xy_px: NDArray[np.float64], radius_px: int, **style: Any) -> None:
-    """Draw a circle on every point, (N, 2) in pixels, that lies on the picture."""
+    Parameters
+    ----------
+    xy_px
+        Middles of the circles, (N, 2).
+    radius_px
+        Radius of a circle.
+    margin_px
+        How far a middle may lie outside the picture; the part of its circle that reaches into the picture is drawn.
+    **style
+        Further arguments of `PIL.ImageDraw.ImageDraw.ellipse`.
+    """
     draw = ImageDraw.Draw(picture)
-    for x, y in xy_px[((xy_px >= 0) & (xy_px < picture.size)).all(axis=1)]:
+    for x, y in xy_px[((xy_px >= -margin_px) & (xy_px < np.add(picture.size, margin_px))).all(axis=1)]:
         draw.ellipse((x - radius_px, y - radius_px, x + radius_px, y + radius_px), outline=DOT_COLOR, **style)
 
 
@@ -76,3 +89,47 @@ def mark_outlines(picture: Image.Image, polygons: Iterable[NDArray[np.floating]]
     for polygon in polygons:
         if (polygon.max(axis=0) >= 0).all() and (polygon.min(axis=0) < picture.size).all():
             draw.line([(float(x), float(y)) for x, y in polygon], fill=DOT_COLOR, width=2)
+
+
+def draw_detail(he: HeImage, xy_px: HePixel, outlines: Sequence[HePixel], corner: Integers, side_px: int, caption: str = "") -> Image.Image:
+    """Draw a square of the H&E as a panel, with a circle on every cell.
+
+    Parameters
+    ----------
+    xy_px, outlines
+        Cells, (N, 2), and closed polygons of nuclei, each (vertices, 2).
+    corner, side_px
+        Upper left corner (x, y) and side of the square.
+    caption
+        Text at the top; none if empty.
+    """
+    pixels = he.read(0, int(corner[1]), int(corner[0]), side_px, side_px)
+    detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
+    # Small where there are outlines, because a large circle would hide that of a nucleus.
+    mark(detail, (xy_px - corner) * (PANEL_PX / side_px), SMALL_PX if outlines else LARGE_PX, width=2)
+    mark_outlines(detail, [(outline - corner) * (PANEL_PX / side_px) for outline in outlines])
+    if caption:
+        draw = ImageDraw.Draw(detail)
+        draw.rectangle((0, 0, PANEL_PX, 1.5 * CAPTION_PX), fill="white")
+        draw.text((CAPTION_PX / 4, CAPTION_PX / 6), caption, fill="black", font_size=CAPTION_PX)
+    return detail
+
+
+def draw_overview(he: HeImage, xy_px: HePixel, corner: Integers, side_px: int) -> Image.Image:
+    """Draw the whole H&E as a panel, with dots on up to 5,000 cells (N, 2), and the square of `side_px` from `corner` (x, y) in black."""
+    scale = PANEL_PX / max(he.shape)
+    whole = Image.fromarray(np.concatenate(list(resample(he, scale, PANEL_PX))))
+    # Every n-th cell, because more dots would only hide the tissue.
+    mark(whole, xy_px[:: -(-len(xy_px) // MAX_OVERVIEW_DOTS)] * scale, 1, fill=DOT_COLOR)
+    box = np.concatenate([corner, corner + side_px]) * scale
+    ImageDraw.Draw(whole).rectangle(tuple(box.tolist()), outline="black", width=2)
+    return whole
+
+
+def write_pair(left: Image.Image, right: Image.Image, path: Path) -> None:
+    """Write two panels side by side as PNG, 1200 × 600 px."""
+    picture = Image.new("RGB", (2 * PANEL_PX, PANEL_PX), "white")
+    picture.paste(left, (0, 0))
+    picture.paste(right, (PANEL_PX, 0))
+    with whole_file(path) as partial:
+        picture.save(partial, "PNG")

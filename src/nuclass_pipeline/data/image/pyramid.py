@@ -1,6 +1,6 @@
-"""Build `image.h5`: the H&E resampled once and stored as a chunked pyramid, while it passes by in bands of rows.
+"""`image.h5`: the H&E resampled once and stored as a chunked pyramid, band by band of rows.
 
-A band is resampled, compressed chunk by chunk and halved into the next level at once, so that no pixel is read back.
+A band is resampled, compressed chunk by chunk, and halved into the next level at once, so that no pixel is read back.
 """
 
 import logging
@@ -25,15 +25,31 @@ CHUNK_PX = 256
 MIN_LEVEL_PX = 512
 """The pyramid ends with the first level that is no larger."""
 HALVED_ROWS = 32
-"""Rows of a thread's turn."""
+"""Rows that a thread halves in one call."""
 STORED_RAW = 1
-"""HDF5's mask of the filters that a chunk went without."""
+"""HDF5's filter mask of a chunk that is stored without compression."""
 
 
 def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Path, threads: int = 1) -> None:
-    """Resample the H&E to `config.mpp` and write its pyramid; the pixels do not hang on the number of threads.
+    """Resample the H&E to `config.mpp` and write its pyramid.
 
     The image keeps the orientation of the H&E: turning it would blur every nucleus, while cells can be turned exactly.
+
+    Parameters
+    ----------
+    he, registration
+        The H&E, and its alignment, which has its pixel size.
+    config
+        Pixel size of `level_0`, and fill value.
+    image
+        HDF5 file to write.
+    threads
+        Threads that decode, resample and compress; the pixels do not depend on their number.
+
+    Raises
+    ------
+    UserError
+        If the H&E is broken.
     """
     alignment, _ = read_registration(registration)
     scale = alignment.mpp_he / config.mpp
@@ -54,7 +70,7 @@ def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Pat
 
 
 def create_level(file: h5py.File, number: int, height: int, width: int, mpp: float, pool: ThreadPoolExecutor) -> "Level":
-    """Create the dataset of a level of `mpp`, µm, and those of all coarser levels, which it fills."""
+    """Create the dataset of level `number`, (height, width) at `mpp`, µm, and those of all coarser levels, which it fills."""
     chunks = (min(CHUNK_PX, height), min(CHUNK_PX, width), 3)
     dataset = file.create_dataset(f"level_{number}", (height, width, 3), np.uint8, chunks=chunks, compression="lzf")
     dataset.attrs["mpp"] = mpp
@@ -72,7 +88,7 @@ class Level:
     dataset
         (height, width, 3), chunked, compressed by lzf.
     coarser
-        The level that is filled with the halves of this one.
+        The level that is half as large; None for the last.
     pool
         Threads that compress and halve.
     """
@@ -83,7 +99,8 @@ class Level:
         self._top = 0
 
     def add(self, rows: RGB) -> None:
-        """Append rows (any, width, 3), and write them once they fill a row of chunks; the half of a last odd row is left out."""
+        """Append rows (any, width, 3), and write them once they fill a row of chunks."""
+        # No more than fit, because `halve` keeps a row that comes alone, and the last one of an odd height has no place here.
         missing = len(self._dataset) - self._top - sum(map(len, self._held))
         if missing:
             self._held.append(rows[:missing])
@@ -91,7 +108,7 @@ class Level:
             self._write()
 
     def finish(self) -> None:
-        """Write what is left, here and in all coarser levels."""
+        """Write the remaining rows, here and in all coarser levels."""
         if self._held:
             self._write()
         if self._coarser is not None:
@@ -101,23 +118,28 @@ class Level:
         rows = np.concatenate(self._held) if len(self._held) > 1 else self._held[0]
         lefts = range(0, rows.shape[1], self._dataset.chunks[1])
         for left, (encoded, mask) in zip(lefts, self._pool.map(partial(self._encode, rows), lefts), strict=True):
+            # Past HDF5's own filter, because imagecodecs compresses in threads, at four times the speed (docs/development.md).
             self._dataset.id.write_direct_chunk((self._top, left, 0), encoded, mask)
         self._held, self._top = [], self._top + len(rows)
         if self._coarser is not None:
             self._coarser.add(halve(rows, self._pool))
 
     def _encode(self, rows: RGB, left: int) -> tuple[bytes, int]:
-        """Compress one chunk; what does not shrink is stored as it is, as HDF5 does."""
+        """Return the bytes of the chunk from column `left`, and its filter mask."""
         height, width, _ = self._dataset.chunks
-        part = rows[:, left : left + width]
-        missing = [(0, height - part.shape[0]), (0, width - part.shape[1]), (0, 0)]
-        raw = (np.pad(part, missing) if any(after for _, after in missing) else part).tobytes()
+        chunk = rows[:, left : left + width]
+        missing = [(0, height - chunk.shape[0]), (0, width - chunk.shape[1]), (0, 0)]
+        raw = (np.pad(chunk, missing) if any(after for _, after in missing) else chunk).tobytes()
         encoded = bytes(imagecodecs.lzf_encode(raw))
+        # Raw if it does not shrink, because HDF5's own filter stores such a chunk so.
         return (encoded, 0) if len(encoded) < len(raw) else (raw, STORED_RAW)
 
 
 def halve(pixels: RGB, pool: ThreadPoolExecutor) -> RGB:
-    """Return the means of blocks of 2 × 2 pixels, rounded half up; an odd last row or column is left out, a single one kept."""
+    """Return the means of blocks of 2 × 2 pixels of an image (height, width, 3), rounded half up.
+
+    An odd last row or column is left out; a single one is kept.
+    """
     height, width, _ = pixels.shape
     output = np.empty((max(1, height // 2), max(1, width // 2), 3), np.uint8)
     tops = range(0, len(output), HALVED_ROWS)

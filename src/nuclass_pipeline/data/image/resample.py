@@ -1,7 +1,39 @@
-"""Bicubic resampling of a whole H&E that passes by in bands of rows, so that every tile is decoded once and few are in memory.
+"""Bicubic resampling of a whole H&E in bands of rows, so that every tile is decoded once and few are in memory.
 
 The kernel is that of Keys (1981) with a = −1/2, widened where pixels are joined so that it also smooths, as Pillow's `BICUBIC` does.
-Products are summed in a fixed order without fused operations, so that the pixels do not hang on processor or threads.
+Products are summed in a fixed order without fused operations, so that the pixels do not depend on the processor or on the threads.
+
+A pixel of the output is a weighted sum of source pixels, its taps: first of rows, then of columns. How a band is computed::
+
+    a band of the output        +------------------------+------------------------+------
+                                | stripe: one thread     | stripe                 | ...
+                                | block | block |  ...   | block | block |  ...   |
+                        lane 0  |#######|       |
+                        lane 1  |#######|       |           `_weigh_block` computes a block of
+                           ...  |#######|       |           BLOCK_PX columns, LANES rows at a time
+                       lane 15  |#######|       |
+
+    1. down: a lane is the sum of its taps, which are rows of the source from row_start, four at once; three colors alternate
+
+                         low ............... high                              low ............... high
+        row_start       |R G B R G B R G B ... |  * weight 0 -.
+        row_start + 1   |R G B R G B R G B ... |  * weight 1  |
+        row_start + 2   |R G B R G B R G B ... |  * weight 2  | = sums[lane]  |R G B R G B R G B ... |
+        row_start + 3   |R G B R G B R G B ... |  * weight 3 -'
+
+    2. turn: the values of all lanes come together, so that a source column is a run of 3 * LANES values
+
+        lane             0 1 .. 15  0 1 .. 15  0 1 .. 15   0 1 .. 15
+        turned          |R R .. R   G G .. G   B B .. B  | R R .. R   ...
+                        |------- source column low ------|
+
+    3. across: pixel x of all lanes is the sum of its taps, which are source columns from column_start, four at once
+
+        column_start     column_start + 1   column_start + 2   column_start + 3
+        |R..R G..G B..B| |R..R G..G B..B|   |R..R G..G B..B|   |R..R G..G B..B|
+          * weight 0       * weight 1         * weight 2         * weight 3        = done[x]  |R..R G..G B..B|
+
+    4. turn back: value r of each color goes to row r of the block
 """
 
 from collections.abc import Iterator
@@ -12,35 +44,45 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.data.image.slide import RGB, HeImage
 
 KERNEL_RADIUS_PX = 2
 """Half the width of the kernel, in pixels of the coarser image."""
 TAPS_AT_ONCE = 4
-"""Taps that the kernels take at once; weights are padded to a multiple of it."""
+"""Taps that are summed in one pass; weights are padded to a multiple of it."""
 STRIPE_PX = 2048
-"""Columns of a thread's turn."""
+"""Columns that a thread computes in one call."""
+# So few, because the sums of a block must stay in a core's cache.
 BLOCK_PX = 256
-"""Columns that are weighed at once: their sums stay in a core's cache."""
+"""Columns of a block."""
 LANES = 16
-"""Rows that are summed side by side."""
+"""Rows that are computed together."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What every pixel of one axis is made of: `start` (N,) of its taps in the source and their `weights` (N, taps), which sum to 1."""
+    """The taps of every pixel along one axis.
 
-    start: NDArray[np.int64]
+    Attributes
+    ----------
+    start
+        Source pixel of the first tap, (N,).
+    weights
+        Weights of the taps, (N, taps), which sum to 1.
+    """
+
+    start: Integers
     weights: NDArray[np.float32]
 
     @property
     def taps(self) -> int:
-        """Number of source pixels that a pixel is made of."""
+        """Number of source pixels that are summed for a pixel."""
         return int(self.weights.shape[1])
 
     @classmethod
     def of(cls, pixels: int, source_px: int, step: float) -> "Axis":
-        """Weigh the source for `pixels` pixels, of which one covers `step` source pixels, from the same edge."""
+        """Return the taps of `pixels` pixels, each `step` source pixels wide, of a source of `source_px` that begins at the same edge."""
         widening = max(1.0, step)
         center = (np.arange(pixels) + 0.5) * step
         taps = -(-int(np.ceil(2 * KERNEL_RADIUS_PX * widening)) // TAPS_AT_ONCE) * TAPS_AT_ONCE
@@ -50,7 +92,7 @@ class Axis:
         return cls(start, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def keys_cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def keys_cubic(x: Floats) -> Floats:
     """Return the cubic convolution kernel at `x`, equation 15 of Keys (1981)."""
     x = np.abs(x)
     inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -58,16 +100,16 @@ def keys_cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def resample(he: HeImage, scale: float, band_px: int, threads: int = 1) -> Iterator[RGB]:
-    """Give the whole image enlarged by `scale`, from top to bottom in bands of `band_px` rows, (rows, width, 3); the last may be lower.
+    """Yield the whole image enlarged by `scale`, from top to bottom in bands, (rows, width, 3).
 
-    It is read from the coarsest level of its pyramid that has no larger pixels.
+    Bands have `band_px` rows; the last may have fewer. The image is read from the coarsest level of its pyramid that is fine enough.
     """
     level = he.level_for(1 / scale)
     height, width = resampled_shape(he, scale)
     (level_height, level_width), (down, across) = he.size(level), he.downsample(level)
     rows = Axis.of(height, level_height, 1 / (down * scale))
     columns = Axis.of(width, level_width, 1 / (across * scale))
-    # A band of the output that is not complete yet reaches no further back.
+    # So many rows are kept, because a band of the output that is not complete yet reaches no further back.
     overlap_px = int(np.ceil(band_px / (down * scale))) + rows.taps
     top = 0
     with ThreadPoolExecutor(threads) as pool:
@@ -94,7 +136,7 @@ def _padded(pixels: RGB, height: int, width: int) -> RGB:
 
 
 def apply_weights(pixels: RGB, rows: Axis, columns: Axis, pool: ThreadPoolExecutor) -> RGB:
-    """Weigh pixels (height, width, 3) along both axes, stripes of columns in the threads of `pool`."""
+    """Return the weighted sums of pixels (height, width, 3) along both axes, (rows, columns, 3); stripes go to the threads of `pool`."""
     width = len(columns.start)
     output = np.empty((len(rows.start), 3 * width), np.uint8)
     source = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
@@ -108,8 +150,8 @@ def apply_weights(pixels: RGB, rows: Axis, columns: Axis, pool: ThreadPoolExecut
     return output.reshape(len(rows.start), width, 3)
 
 
-# In the kernels values of the three colours alternate along a row. Loops run over slices, which the compiler turns into vector code.
-# Sums over columns are taken on blocks that have been turned, so that neighbours in memory are always summed with equal weights.
+# The loops run over slices, because the compiler turns those into vector code. Blocks are turned before they are summed over columns,
+# because neighbours in memory must have equal weights for that.
 
 
 @numba.njit(nogil=True, cache=True)

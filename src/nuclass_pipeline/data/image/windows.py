@@ -1,6 +1,6 @@
 """`image.h5`, one image per slide: the H&E at the target pixel size, read window by window.
 
-It holds `level_0` (height, width, 3) uint8 at the target pixel size and `level_1`, … each half as large, in chunks of 256².
+It holds `level_0` (height, width, 3) uint8 at the target pixel size and `level_1`, …, each half as large, in chunks of 256² px.
 """
 
 from pathlib import Path
@@ -11,29 +11,34 @@ from numpy.typing import NDArray
 
 from nuclass_pipeline.data.image.slide import RGB
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require
+from nuclass_pipeline.io import open_h5
+
+MAKE_IMAGE_AGAIN = "Remove the file and run again; the rule build_image writes it."
 
 
 def open_image(path: Path | str) -> h5py.File:
-    """Open an `image.h5` for reading; a missing or broken file is a `UserError`."""
-    try:
-        file = h5py.File(require(path), "r")
-    except OSError as error:
-        raise UserError(path, "file", f"not a readable HDF5 file ({error})", "Remove it and run again.") from error
+    """Open an `image.h5` for reading.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or broken, or has no `level_0`.
+    """
+    file = open_h5(path, MAKE_IMAGE_AGAIN)
     if "level_0" not in file:
-        raise UserError(path, "level_0", "the dataset is missing", "Remove the file and run again.")
+        raise UserError(path, "level_0", "the dataset is missing", MAKE_IMAGE_AGAIN)
     return file
 
 
 def cut_window(level: h5py.Dataset | RGB, x_px: float, y_px: float, side_px: int, fill: int) -> tuple[RGB, bool]:
-    """Cut the `side_px`² window centred on (x, y); outside the image it holds `fill`.
+    """Return the window of `side_px`² px centred on (x, y) of an image (height, width, 3); outside the image it holds `fill`.
 
     Returns
     -------
     window
-        (side, side, 3).
+        Pixels, (side, side, 3).
     padded
-        Whether any of it lies outside.
+        Whether a part of the window lies outside the image.
     """
     height, width = level.shape[:2]
     source, target = overlap(x_px, y_px, side_px, height, width)
@@ -43,7 +48,7 @@ def cut_window(level: h5py.Dataset | RGB, x_px: float, y_px: float, side_px: int
 
 
 def overlap(x_px: float, y_px: float, side_px: int, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return where a window lies in the image, and where that part lies in the window, as (rows, columns)."""
+    """Return the part of a window that lies in the image, as (rows, columns) of the image and as (rows, columns) of the window."""
     source, target = [], []
     for center, size in ((y_px, height), (x_px, width)):
         start = round(center - side_px / 2)
@@ -54,7 +59,10 @@ def overlap(x_px: float, y_px: float, side_px: int, height: int, width: int) -> 
 
 
 def thumbnail(file: h5py.File, mpp: float) -> tuple[NDArray[np.uint8], float]:
-    """Return the pyramid's level nearest to `mpp` from below, and its pixel size, µm."""
+    """Return the coarsest level of the pyramid that is no coarser than `mpp`, (height, width, 3), and its pixel size, µm.
+
+    If all levels are coarser, it is the finest.
+    """
     names = sorted((name for name in file if name.startswith("level_")), key=lambda name: float(file[name].attrs["mpp"]))
     fitting = [name for name in names if file[name].attrs["mpp"] <= mpp] or names[:1]
     return file[fitting[-1]][...], float(file[fitting[-1]].attrs["mpp"])

@@ -1,1 +1,1 @@
-"""Checks that the H&E lies on the cells."""
+"""Registration: checks that the H&E is aligned with the cells."""

@@ -1,6 +1,6 @@
-"""A second opinion on the registration: nuclei found on the H&E itself, in a sample of squares, against the cells of the bundle.
+"""A second check of the registration: nuclei segmented on the H&E, in a sample of squares, against the cells of the bundle.
 
-Haematoxylin alone also stains what is no nucleus, and follows every blur; outlines do not. Both must tell the same shift.
+Haematoxylin also stains what is not a nucleus, and its density follows every blur; outlines do not. Both checks must agree on the shift.
 """
 
 from dataclasses import dataclass
@@ -9,44 +9,62 @@ from typing import Any
 import numpy as np
 
 from nuclass_pipeline.data.alignment import Alignment
+from nuclass_pipeline.data.image.pictures import fullest_squares
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.registration.correlation import QC_MPP, ShiftFit, correlate_shifts, draw_nuclei, sharpen
 from nuclass_pipeline.data.segmentation.tiles import Segmenter, segment_image
-from nuclass_pipeline.units import HePixel, ImagePixel, Micron
+from nuclass_pipeline.units import ImagePixel, Micron
 
 WINDOW_UM = 256.0
+"""Side of a square."""
 
 
 @dataclass(frozen=True)
 class NucleiCheck:
-    """What the nuclei say: how many were found in how many squares, and how the cells fit them."""
+    """Result of the nuclei check.
+
+    Attributes
+    ----------
+    windows
+        Number of squares.
+    nuclei
+        Number of nuclei found in them.
+    fit
+        Best shift of the cells against these nuclei.
+    """
 
     windows: int
     nuclei: int
     fit: ShiftFit
 
-    def contradicts(self, first: ShiftFit, max_shift_um: float) -> bool:
-        """Say whether the nuclei agree clearly with the cells, but at another place than haematoxylin does."""
-        apart_um = float(np.hypot(*np.subtract(self.fit.shift_um, first.shift_um)))
+    def contradicts(self, by_haematoxylin: ShiftFit, max_shift_um: float) -> bool:
+        """Return whether the fit is clear, and its shift differs from that by haematoxylin by more than `max_shift_um`."""
+        apart_um = float(np.hypot(*np.subtract(self.fit.shift_um, by_haematoxylin.shift_um)))
         return self.fit.is_clear and apart_um > max_shift_um
 
     def record(self) -> dict[str, Any]:
-        """Give the opinion as it stands in `registration.json`."""
+        """Return the entry `nuclei` of `registration.json`."""
         return {
             "windows": self.windows,
             "nuclei": self.nuclei,
             "shift_um": list(self.fit.shift_um),
-            "agreement_best": self.fit.agreement_best,
-            "agreement_chance": self.fit.chance,
+            "agreement_best": self.fit.correlation_best,
+            "agreement_chance": self.fit.correlation_chance,
             "confidence": self.fit.confidence,
             "clear": self.fit.is_clear,
         }
 
 
 def check_nuclei(he: HeImage, mapping: Alignment, centroids: Micron, segmenter: Segmenter, windows: int, search_um: float) -> NucleiCheck:
-    """Find nuclei in the `windows` squares of 256 µm that hold most cells, and fit the cells' centroids, (N, 2) in µm, to them."""
+    """Segment nuclei in the `windows` squares of 256 µm that hold most cells, and fit the cells to them.
+
+    `centroids` are the cells, (N, 2) in µm of the Xenium frame, and `search_um` is the largest shift searched.
+    """
     xy_px = mapping.to_he(centroids)
-    corners, side_px = fullest_squares(xy_px, WINDOW_UM / mapping.mpp_he, he.shape, windows)
+    side_px = max(1, round(WINDOW_UM / mapping.mpp_he))
+    in_image = ((xy_px >= 0) & (xy_px < he.shape[::-1])).all(axis=1)
+    corners: list[list[int]] = fullest_squares(xy_px[in_image], side_px, windows).tolist()
+    # Side by side, with a gap on every side, because the largest shift must not move a cell onto the nuclei of the next square.
     pitch_um = WINDOW_UM + 2 * search_um
     found, cells = [], []
     for number, (left, top) in enumerate(corners):
@@ -61,12 +79,3 @@ def check_nuclei(he: HeImage, mapping: Alignment, centroids: Micron, segmenter: 
     texture = sharpen(draw_nuclei(np.concatenate(found) / QC_MPP, shape))
     fit = correlate_shifts(texture, ImagePixel(np.concatenate(cells) / QC_MPP), search_um)
     return NucleiCheck(len(corners), sum(map(len, found)), fit)
-
-
-def fullest_squares(xy_px: HePixel, side_px: float, shape: tuple[int, int], count: int) -> tuple[list[tuple[int, int]], int]:
-    """Return the corners (x, y) of up to `count` squares of a grid that hold most points, fullest first, and their side, px."""
-    side = max(1, round(side_px))
-    inside = xy_px[((xy_px >= 0) & (xy_px < shape[::-1])).all(axis=1)]
-    squares, counts = np.unique((inside // side).astype(int), axis=0, return_counts=True)
-    fullest = squares[np.argsort(-counts, kind="stable")[:count]]
-    return [(int(column) * side, int(row) * side) for column, row in fullest], side

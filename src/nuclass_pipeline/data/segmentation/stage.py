@@ -17,37 +17,47 @@ from nuclass_pipeline.data.segmentation.methods import make_segmenter
 from nuclass_pipeline.data.segmentation.tiles import segment_image
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import whole_files, write_json, write_table
-from nuclass_pipeline.schemas import CELLS, LABELS, NUCLEI
+from nuclass_pipeline.schemas import CELLS, LABELS, NUCLEI, empty_labels
 from nuclass_pipeline.units import HePixel
-from nuclass_pipeline.vocabulary import UNRESOLVED
 
 logger = logging.getLogger(__name__)
 
+# Half of it is wider than a nucleus and the reach of the watershed, 2 × AROUND_UM, because tiles must find the same nuclei.
 OVERLAP_UM = 64.0
 NUCLEI_DETAIL_UM = 125.0
+"""Side of the square whose outlines the picture shows."""
 MAX_NUCLEI_DOTS = 20_000
 
 
 def measure_image(*, image: Path, mpp: float | None = None, registration: Path) -> None:
-    """Write `registration.json` of an H&E alone: its own frame, in µm by `mpp` or else by what the file claims.
+    """Write `registration.json` of an H&E alone: centroids are in µm of its own frame.
+
+    Parameters
+    ----------
+    image
+        The H&E.
+    mpp
+        Pixel size, µm; without it, the one that the file claims.
+    registration
+        The alignment of the H&E with itself, and its shape; without a verdict.
 
     Raises
     ------
     UserError
-        If neither tells a pixel size that a microscope has.
+        If there is no pixel size, or none that a microscope has.
     """
     with HeImage(image) as he:
         shape, embedded = he.shape, he.embedded_mpp
     used = mpp or embedded
     if used is None or not MIN_MPP <= used <= MAX_MPP:
-        told = "the file tells no pixel size" if used is None else f"{used:g} µm is the pixel size of no microscope"
-        raise UserError(image, "mpp", told, "Give the true one in the column mpp of the slide sheet, µm.")
+        found = "the file states no pixel size" if used is None else f"{used:g} µm is not the pixel size of a microscope"
+        raise UserError(image, "mpp", found, "Enter the true one, in µm, in the column mpp of the slide sheet.")
     if mpp is None:
-        logger.warning("%s: its own pixel size of %.4f µm is trusted; such sizes are often wrong", image, used)
-    place = Alignment(np.eye(3), used)
+        logger.warning("%s: the pixel size in the file, %.4f µm, is used; such sizes are often wrong", image, used)
+    alignment = Alignment(np.eye(3), used)
     write_json(
         {
-            "matrix": place.matrix.tolist(),
+            "matrix": alignment.matrix.tolist(),
             "xenium_mpp": used,
             "mpp_he": used,
             "embedded_mpp": embedded,
@@ -60,43 +70,51 @@ def measure_image(*, image: Path, mpp: float | None = None, registration: Path) 
 
 
 def segment_nuclei(*, image: Path, config: SegmentationConfig, gpu: bool, cells: Path, labels: Path, nuclei: Path, picture: Path) -> None:
-    """Find the nuclei of an `image.h5` tile by tile, and let them stand for cells.
+    """Segment the nuclei of an `image.h5` tile by tile, and write them in place of cells.
 
-    Writes `cells.parquet` without transcripts, `labels.parquet` with every cell Unresolved, `nuclei.parquet` (schema `NUCLEI`), and
-    a picture: all centroids on the whole slide, and the outlines in the 125 µm that hold most of them.
+    Parameters
+    ----------
+    image
+        The resampled H&E.
+    config
+        Method and size of tiles.
+    gpu
+        Whether to use the GPU, where the method can.
+    cells
+        Table `CELLS`: centroids and areas of the nuclei, no transcripts.
+    labels
+        Table `LABELS`: every cell is Unresolved.
+    nuclei
+        Table `NUCLEI`: outlines.
+    picture
+        PNG: up to 20,000 centroids on the whole slide, and the outlines in the 125 µm that hold most nuclei.
 
     Raises
     ------
     UserError
-        If there is no nucleus, or the weights are unfit.
+        If no nucleus is found, or the weights cannot be used.
     """
-    with open_image(image) as file, whole_files(cells, labels, nuclei, picture) as (cells_part, labels_part, nuclei_part, picture_part):
+    targets = whole_files(cells, labels, nuclei, picture)
+    with open_image(image) as file, targets as (cells_partial, labels_partial, nuclei_partial, picture_partial):
         level, mpp = file["level_0"], float(file.attrs["mpp"])
         segmenter = make_segmenter(config, mpp, gpu=gpu)
         overlap_px = min(2 * round(OVERLAP_UM / mpp / 2), config.tile_px // 2)
         found = segment_image(lambda rows, columns: level[rows, columns], level.shape[:2], segmenter, mpp, config.tile_px, overlap_px)
         if found.empty:
-            raise UserError(
-                image, "level_0", f"no nucleus is found by {config.method}", "Lower segmentation.threshold_od, or look at the H&E."
-            )
+            problem = f"{config.method} found no nucleus"
+            raise UserError(image, "level_0", problem, "Check that the H&E shows tissue, or lower segmentation.threshold_od.")
         logger.info("%d nuclei, median %.0f µm²", len(found), found["area_um2"].median())
-        write_table(_cell_table(found, mpp), cells_part, CELLS)
-        write_table(_label_table(found["cell_id"]), labels_part, LABELS)
+        write_table(_cell_table(found, mpp), cells_partial, CELLS)
+        write_table(empty_labels(found["cell_id"], "no transcripts"), labels_partial, LABELS)
         outlines = [(polygon * mpp).astype(np.float32).ravel() for polygon in found["polygon"]]
-        write_table(pd.DataFrame({"cell_id": found["cell_id"], "polygon_um": outlines}), nuclei_part, NUCLEI)
-        _draw(file, found, mpp, picture_part)
+        write_table(pd.DataFrame({"cell_id": found["cell_id"], "polygon_um": outlines}), nuclei_partial, NUCLEI)
+        _draw(file, found, mpp, picture_partial)
 
 
 def _cell_table(found: pd.DataFrame, mpp: float) -> pd.DataFrame:
-    places = {"x_um": found["x_px"] * mpp, "y_um": found["y_px"] * mpp}
+    centroids = {"x_um": found["x_px"] * mpp, "y_um": found["y_px"] * mpp}
     absent = {"cell_area_um2": np.nan, "transcripts": 0, "nucleus_transcripts": np.nan, "controls": 0}
-    return found[["cell_id"]].assign(**places, nucleus_area_um2=found["area_um2"], **absent)
-
-
-def _label_table(ids: "pd.Series[str]") -> pd.DataFrame:
-    empty: dict[str, Any] = dict.fromkeys(("cluster", "candidate", "lineage", "source"))
-    numbers = dict.fromkeys(("lineage_confidence", "support", "margin", "purity"), np.nan)
-    return pd.DataFrame({"cell_id": ids, "label": UNRESOLVED, **empty, "confidence": 0.0, **numbers, "reason": "no transcripts"})
+    return found[["cell_id"]].assign(**centroids, nucleus_area_um2=found["area_um2"], **absent)
 
 
 def _draw(file: Any, found: pd.DataFrame, mpp: float, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Nuclei of an H&E that has no Xenium: found tile by tile, each once, as outline and centroid.
+"""Nuclei of an H&E, found tile by tile, each once, as outline and centroid.
 
 A tile is read with half the overlap on every side of its core. A nucleus belongs to the tile whose core holds its centroid.
 """
@@ -14,6 +14,7 @@ from scipy.ndimage import binary_fill_holes, find_objects, label
 from scipy.spatial import KDTree
 from skimage.measure import find_contours, points_in_poly
 
+from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.data.image.slide import RGB
 
 logger = logging.getLogger(__name__)
@@ -23,28 +24,49 @@ Segmenter = Callable[[RGB], NDArray[np.int32]]
 ReadTile = Callable[[slice, slice], RGB]
 """Rows, columns → those pixels, (height, width, 3)."""
 
+# In green, because haematoxylin absorbs it most. Tiles without such pixels are skipped, because much of a slide may be glass.
 PALE = 200
 """Every nucleus is darker than this in green; a tile without such a pixel holds no nucleus."""
 SEAM_PX = 3
-"""How far the centroids of one nucleus may differ between two tiles: so far beyond its core a tile still keeps nuclei."""
+"""A tile keeps nuclei up to this far beyond its core, because the centroids of one nucleus may differ so much between two tiles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A core, and the pixels read for it; both as top, left, bottom, right."""
+    """A rectangle of the image, and what is read around it.
+
+    Attributes
+    ----------
+    core
+        Top, left, bottom and right, px; the cores of all tiles cover the image once.
+    read
+        The same of the pixels that are read: the core and half the overlap around it.
+    """
 
     core: tuple[int, int, int, int]
     read: tuple[int, int, int, int]
 
     def holds(self, x_px: float, y_px: float, margin_px: float = 0) -> bool:
-        """Say whether a point lies in the core widened by `margin_px`."""
+        """Return whether a point lies in the core widened by `margin_px`."""
         top, left, bottom, right = self.core
         return top - margin_px <= y_px < bottom + margin_px and left - margin_px <= x_px < right + margin_px
 
 
 @dataclass(frozen=True, slots=True)
 class Nucleus:
-    """One outline, seen from one tile; coordinates in pixels of the image, polygon (vertices, 2)."""
+    """One outline of a nucleus, as one tile found it.
+
+    Attributes
+    ----------
+    x_px, y_px
+        Centroid, px of the image.
+    area_px
+        Area, px².
+    polygon
+        Closed outline, (vertices, 2) as x, y in px of the image.
+    tile
+        Tile that found it.
+    """
 
     x_px: float
     y_px: float
@@ -61,13 +83,16 @@ def segment_image(
     Parameters
     ----------
     read_tile
-        Gives the pixels of a part of the image, for example `lambda rows, columns: level[rows, columns]`.
+        Returns the pixels of a part of the image, for example `lambda rows, columns: level[rows, columns]`.
     shape
         Height and width of the image, px.
+    segmenter
+        Labels the nuclei of a tile.
     mpp
         Pixel size of the image, µm.
     tile_px, overlap_px
-        Side of a tile, and how much of it the next tile shares. Half the overlap must exceed the reach of the segmenter and a nucleus.
+        Side of a tile, and how much of it the next tile shares. Half the overlap must be wider than the reach of the segmenter and than
+        a nucleus.
 
     Returns
     -------
@@ -78,7 +103,7 @@ def segment_image(
     Raises
     ------
     ValueError
-        If tiles do not overlap by a share of their side.
+        If `overlap_px` is negative, or not smaller than `tile_px`.
     """
     if not 0 <= overlap_px < tile_px:
         raise ValueError(f"tiles of {tile_px} px cannot overlap by {overlap_px} px")
@@ -103,7 +128,7 @@ def segment_image(
 
 
 def tile_grid(shape: tuple[int, int], tile_px: int, overlap_px: int) -> Iterator[Tile]:
-    """Give tiles in row-major order; their cores cover an image of `shape` (height, width) once."""
+    """Yield tiles in row-major order; their cores cover an image of `shape` (height, width) once."""
     step, half = tile_px - overlap_px, overlap_px // 2
     height, width = shape
     for top in range(0, height, step):
@@ -112,17 +137,14 @@ def tile_grid(shape: tuple[int, int], tile_px: int, overlap_px: int) -> Iterator
             yield Tile(core, (max(top - half, 0), max(left - half, 0), min(core[2] + half, height), min(core[3] + half, width)))
 
 
-def outline(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Trace a mask of one piece without holes, (height, width), along the edges of its pixels: closed, (vertices, 2) as x, y in px."""
+def outline(mask: Booleans) -> NDArray[np.float32]:
+    """Return the outline of a mask of one piece without holes, (height, width).
+
+    It follows the edges of the pixels, is closed, and has (vertices, 2) as x, y in px.
+    """
     contours = find_contours(np.pad(mask, 1).astype(np.float32), 0.5, fully_connected="high")  # type: ignore[no-untyped-call]
-    # Vertices are indices into the padded mask; pixel 0 has its centre at 0.5.
+    # Less half a pixel, because vertices are indices into the padded mask, and pixel 0 has its centre at 0.5.
     return np.asarray(contours[0][:, ::-1] - 0.5, dtype=np.float32)
-
-
-def polygon_area(polygon: NDArray[np.floating]) -> float:
-    """Return the area of a closed polygon, (vertices, 2), in squared units of its coordinates (shoelace formula)."""
-    x, y = (polygon - polygon[0]).astype(np.float64).T
-    return float(abs(x[:-1] @ y[1:] - x[1:] @ y[:-1]) / 2)
 
 
 def _nuclei_of(labels: NDArray[np.int32], tile: Tile) -> list[Nucleus]:
@@ -138,14 +160,15 @@ def _nuclei_of(labels: NDArray[np.int32], tile: Tile) -> list[Nucleus]:
     return nuclei
 
 
-def _solid(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _solid(mask: Booleans) -> Booleans:
     """Return the largest piece of a mask, its holes filled."""
+    # Not by regionprops, because its `image_filled` leaves a hole open that touches the outside at a corner, which the outline encloses.
     pieces, _ = label(binary_fill_holes(mask), np.ones((3, 3)))
     return np.asarray(pieces == np.bincount(pieces[mask]).argmax())
 
 
 def _resolve_seams(found: list[Nucleus]) -> list[Nucleus]:
-    """Keep one of the outlines that two tiles drew of the same nucleus: that of the tile that owns it, then the larger one."""
+    """Keep one of the outlines that two tiles found of the same nucleus: that of the tile whose core holds it, then the larger one."""
     rivals: dict[int, set[int]] = {}
     for one, other in _rival_pairs(found):
         rivals.setdefault(one, set()).add(other)
@@ -159,13 +182,14 @@ def _resolve_seams(found: list[Nucleus]) -> list[Nucleus]:
 
 
 def _rival_pairs(found: list[Nucleus]) -> Iterator[tuple[int, int]]:
-    """Give pairs from different tiles where the centroid of the second lies in the outline of the first."""
+    """Yield pairs from different tiles where the centroid of the second lies in the outline of the first."""
     if not found:
         return
     centroids = np.array([(nucleus.x_px, nucleus.y_px) for nucleus in found])
     tree = KDTree(centroids)
     for number, nucleus in enumerate(found):
         low, high = nucleus.polygon.min(axis=0), nucleus.polygon.max(axis=0)
+        # Well inside its core, because no other tile keeps a nucleus there.
         if all(nucleus.tile.holds(x_px, y_px, -SEAM_PX) for x_px, y_px in (low, high)):
             continue
         near = [i for i in tree.query_ball_point((low + high) / 2, float(np.hypot(*(high - low))) / 2) if found[i].tile != nucleus.tile]

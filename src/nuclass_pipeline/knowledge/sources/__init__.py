@@ -1,1 +1,1 @@
-"""Marker sources: readers of the user's downloads, the one table of evidence they give, and how it becomes markers."""
+"""Marker sources: readers of the user's downloads, and one marker table from all of them."""

@@ -1,4 +1,4 @@
-"""A marker table from the own one and what the user has downloaded."""
+"""One marker table from the shipped one and the user's downloads."""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,24 +25,32 @@ def build_markers(
     cellmarker: Path | None = None,
     panels: Sequence[Path] = (),
     hgnc: Path | None = None,
-    profiles: OrganTypes = ORGAN_TYPES,
+    organ_types: OrganTypes = ORGAN_TYPES,
 ) -> None:
-    """Write a marker table of the own one and other sources, for `labeling.markers` of a run file.
+    """Write a marker table from an own one and other sources, for `labeling.markers` of a run file.
 
     Parameters
     ----------
     own
-        Marker table; its rows keep their organs.
-    organ, profiles
-        What is taken of the other sources, and where it counts.
+        Marker table to start from; its rows keep their organs.
+    organ
+        Organ whose markers are read from the other sources; there they count.
     output
-        Marker table. It is derived from the sources: their licences decide whether it may be passed on.
-    panglao, cellmarker, panels, hgnc
-        Downloads, each as published.
+        Marker table to write. It is derived from the sources, so their licences decide whether it may be shared.
+    panglao
+        PanglaoDB, as downloaded.
+    cellmarker
+        CellMarker 2.0, as downloaded.
+    panels
+        Gene lists of Xenium panels, as downloaded.
+    hgnc
+        HGNC table, as downloaded; genes are then renamed to approved symbols.
+    organ_types
+        Tissues of each organ in the other sources.
     """
     symbols = read_hgnc(hgnc) if hgnc else None
     release = f"{own.name} {hashlib.sha256(require(own).read_bytes()).hexdigest()[:12]}"
     tables = [from_markers(read_markers(own), source="own", release=release, symbols=symbols)]
     readers = [(read_panglao, panglao), (read_cellmarker, cellmarker), *((read_panel_list, panel) for panel in panels)]
-    tables += [read(path, organ, profiles=profiles, symbols=symbols) for read, path in readers if path]
+    tables += [read(path, organ, organ_types=organ_types, symbols=symbols) for read, path in readers if path]
     write_markers(combine(pd.concat(tables, ignore_index=True)), output)

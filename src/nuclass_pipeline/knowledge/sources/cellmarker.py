@@ -1,4 +1,4 @@
-"""CellMarker 2.0: markers by the papers that report them."""
+"""CellMarker 2.0: markers weighted by the number of papers that report them."""
 
 from pathlib import Path
 
@@ -17,24 +17,27 @@ CELLMARKER = Origin(
     "Hu et al. 2023, 10.1093/nar/gkac947",
 )
 
+# Two, because log2 of one paper is a weight of 0 (docs/labels.md).
 MIN_PAPERS = 2
-"""A marker that one paper reports is not enough."""
+"""Papers that have to report a marker."""
 
 _COLUMNS = ("species", "tissue_class", "cell_type", "cell_name", "Symbol", "PMID")
 
 
-def read_cellmarker(path: Path | str, organ: str, *, profiles: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
-    """Read the human markers of an organ's tissues that at least two papers report, as a table `EVIDENCE`.
+def read_cellmarker(path: Path | str, organ: str, *, organ_types: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
+    """Read the human markers of an organ's tissues that at least two papers report, as a table `MARKER_SOURCES`.
 
-    The type is the column `cell_name`. The column `cell_type` is a disease state (Normal cell, Cancer cell) and never a label. Papers are
-    counted per gene and cell name over the organ's tissues, and weigh as `paper_weight` says.
+    Cell types are in the column `cell_name`; the column `cell_type` is a disease state (Normal cell, Cancer cell). Papers are counted per
+    gene and cell name over the organ's tissues, and weighted by `paper_weight`.
 
     Parameters
     ----------
     path
         The original .xlsx, or its sheet as .csv or .tsv.
-    organ, profiles
-        Decide which tissue classes are kept.
+    organ
+        One of `ORGANS`.
+    organ_types
+        Tissue classes of each organ.
     symbols
         Renames genes to approved symbols.
 
@@ -44,7 +47,7 @@ def read_cellmarker(path: Path | str, organ: str, *, profiles: OrganTypes = ORGA
         If the file is missing, cannot be read, lacks a column (as lists derived from it do), or nothing is left.
     """
     frame, release = read_download(path, CELLMARKER, _COLUMNS)
-    kept = (frame["species"].str.casefold() == "human") & frame["tissue_class"].str.casefold().isin(profiles.tissues_of(organ))
+    kept = (frame["species"].str.casefold() == "human") & frame["tissue_class"].str.casefold().isin(organ_types.tissues_of(organ))
     frame = frame[kept & (frame["Symbol"] != "") & (frame["cell_name"] != "") & (frame["PMID"] != "")]
     groups = frame.groupby(["Symbol", "cell_name"], sort=True)
     papers = groups["PMID"].agg(lambda ids: sorted(set(ids)))
@@ -62,7 +65,7 @@ def read_cellmarker(path: Path | str, organ: str, *, profiles: OrganTypes = ORGA
 
 
 def paper_weight(papers: int) -> float:
-    """Weigh a marker by the papers that report it: log2 of their number, so 1 for two, 2 for four, and 3 for eight or more."""
+    """Compute the weight of a marker: log2 of the papers that report it, so 1 for two, 2 for four, and 3 for eight or more."""
     return float(min(np.log2(papers), MAX_WEIGHT))
 
 

@@ -1,4 +1,4 @@
-"""One table of evidence for all sources, and the markers it adds up to."""
+"""One table of markers for all sources, and the weights that they combine to."""
 
 import math
 from collections import defaultdict
@@ -11,8 +11,9 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
 from nuclass_pipeline.knowledge.markers import Marker
 from nuclass_pipeline.knowledge.sources.symbols import Symbols
-from nuclass_pipeline.schemas import Column, Table
+from nuclass_pipeline.table_schema import Column, Table
 
+# 3, because config/markers.tsv grades its markers from 1 to 3; the other sources are put on that scale (docs/labels.md).
 MAX_WEIGHT = 3.0
 """Weight of the best marker, in every source."""
 
@@ -20,42 +21,46 @@ MARKER_SOURCES = Table(
     "evidence",
     (
         Column("gene", "text", "symbol, approved where HGNC was given"),
-        Column("name", "text", "cell type as the source calls it"),
-        Column("type", "text", "type it means; empty where it is none, or several", optional=True),
+        Column("name", "text", "cell type, by the name in the source"),
+        Column("type", "text", "cell type that the name means; empty where it means none, or several", optional=True),
         Column("source", "text", "source"),
-        Column("release", "text", "file, and start of its SHA-256"),
-        Column("organs", "text", "organs it counts in, separated by commas"),
+        Column("release", "text", "file name, and start of its SHA-256"),
+        Column("organs", "text", "organs in which it counts, separated by commas"),
         Column("tissue", "text", "tissue in the source", optional=True),
         Column("state", "text", "disease state in the source", optional=True),
         Column("weight", "number", "above 0, up to 3"),
-        Column("positive", "flag", "speaks for the type, else against it"),
+        Column("positive", "flag", "evidence for the type, else against it"),
         Column("references", "text", "papers, separated by semicolons", optional=True),
     ),
 )
 
 
 def tabulate(rows: pd.DataFrame, path: Path | str, *, source: str, release: str, organ: str, symbols: Symbols | None) -> pd.DataFrame:
-    """Complete a source's rows to a table `EVIDENCE` of markers that count in `organ`.
+    """Build a table `MARKER_SOURCES` from the rows of one source.
 
     Parameters
     ----------
     rows
         Columns gene, name and weight, and any of tissue, state and references. A gene may have many types and a type many genes.
-    path, source, release
-        Where they come from.
+    path
+        File of the source, for errors.
+    source
+        Name of the source.
+    release
+        Its file name and checksum.
     organ
-        Where they count.
+        Organ in which the markers count.
     symbols
-        Renames genes to approved symbols; those it does not know, or finds ambiguous, keep theirs.
+        Renames genes to approved symbols; genes that are unknown or ambiguous there keep theirs.
 
     Raises
     ------
     UserError
-        If there is no row left.
+        If there is no row.
     """
     if rows.empty:
         problem = f"no human marker of a tissue of {organ} is left"
-        raise UserError(path, "rows", problem, "Check the file, and the tissues of the organ's profile.")
+        raise UserError(path, "rows", problem, "Check the file, and the tissues of the organ in organs.yaml.")
     frame = rows.reindex(columns=[column.name for column in MARKER_SOURCES.columns]).astype(object)
     frame = frame.assign(weight=rows["weight"].astype(float), source=source, release=release, organs=organ, positive=True)
     if symbols:
@@ -67,7 +72,7 @@ def tabulate(rows: pd.DataFrame, path: Path | str, *, source: str, release: str,
 
 
 def from_markers(markers: Sequence[Marker], *, source: str, release: str, symbols: Symbols | None = None) -> pd.DataFrame:
-    """Turn the own marker table into a table `EVIDENCE`; its types need no mapping."""
+    """Convert a marker table to a table `MARKER_SOURCES`; its cell types are known already."""
     rows = [
         {
             "gene": (symbols.approved(marker.gene) if symbols else None) or marker.gene,
@@ -87,45 +92,47 @@ def from_markers(markers: Sequence[Marker], *, source: str, release: str, symbol
     return pd.DataFrame(rows, columns=[column.name for column in MARKER_SOURCES.columns])
 
 
-def combine(evidence: pd.DataFrame) -> list[Marker]:
-    """Add up evidence to one weight per type, gene and organ.
+def combine(table: pd.DataFrame) -> list[Marker]:
+    """Combine the markers of all sources to one weight per cell type, gene and organ.
 
-    Within a source the heaviest row counts, since its rows are not independent. Between sources weights w on the common scale of 0 to 3
-    are combined as independent hints, 3 (1 − Π(1 − w/3)): the order does not matter, two sources weigh more than one, and none more
-    than 3. What speaks against a type is combined alike and subtracted. Rows without a type are left out.
+    Within a source the heaviest row counts, since its rows are not independent. The weights w of several sources combine like
+    independent probabilities (noisy-or), to 3 (1 − Π(1 − w/3)): in any order, to more than each alone, and to 3 at most. Evidence against
+    a type is combined in the same way and subtracted. Rows without a type are left out.
 
     Parameters
     ----------
-    evidence
-        Table `EVIDENCE`, of one or several sources.
+    table
+        Table `MARKER_SOURCES` of one or several sources.
 
     Returns
     -------
-    Markers by type and gene; weights rounded to three decimals, organs with equal weight together.
+    Markers sorted by type and gene, with weights of three decimals; one marker for all organs with the same weight and sources.
     """
-    MARKER_SOURCES.check(evidence, "evidence")
-    heaviest, cited = _collect(evidence[evidence["type"].notna()])
+    MARKER_SOURCES.check(table, "marker sources")
+    heaviest, cited = _collect(table[table["type"].notna()])
     organs = defaultdict[tuple[str, str, float, str], set[str]](set)
-    for (type_, gene, organ), sources in heaviest.items():
+    for (cell_type, gene, organ), sources in heaviest.items():
         weight = round(_join(sources, True) - _join(sources, False), 3)
         if weight:
-            organs[type_, gene, weight, "; ".join(sorted(cited[type_, gene, organ]))].add(organ)
-    return [Marker(type_, gene, weight, frozenset(of), source) for (type_, gene, weight, source), of in sorted(organs.items())]
+            organs[cell_type, gene, weight, "; ".join(sorted(cited[cell_type, gene, organ]))].add(organ)
+    return [
+        Marker(cell_type, gene, weight, frozenset(where), source) for (cell_type, gene, weight, source), where in sorted(organs.items())
+    ]
 
 
-_Key = tuple[str, str, str]
+_Key = tuple[str, str, str]  # cell type, gene, organ
 
 
-def _collect(evidence: pd.DataFrame) -> tuple[dict[_Key, dict[tuple[str, bool], float]], dict[_Key, set[str]]]:
-    """Find, for each type, gene and organ, the heaviest weight of each source and sign, and who is cited."""
+def _collect(table: pd.DataFrame) -> tuple[dict[_Key, dict[tuple[str, bool], float]], dict[_Key, set[str]]]:
+    """Find the heaviest weight of each source and sign, and the citations, for each cell type, gene and organ."""
     heaviest = defaultdict[_Key, dict[tuple[str, bool], float]](dict)
     cited = defaultdict[_Key, set[str]](set)
     columns = ["type", "gene", "organs", "source", "positive", "weight", "references"]
-    for type_, gene, organs, source, positive, weight, references in evidence[columns].itertuples(index=False):
+    for cell_type, gene, organs, source, positive, weight, references in table[columns].itertuples(index=False):
         for organ in organs.split(","):
-            weights = heaviest[type_, gene, organ]
+            weights = heaviest[cell_type, gene, organ]
             weights[source, positive] = max(weight, weights.get((source, positive), 0.0))
-            cited[type_, gene, organ].add(_cite(source, references))
+            cited[cell_type, gene, organ].add(_cite(source, references))
     return heaviest, cited
 
 

@@ -1,17 +1,16 @@
-"""Reading a user's download: where it comes from, what it is by checksum, and what is wrong with it."""
+"""Reading a user's download: its origin, its checksum, and its errors."""
 
 import hashlib
 import logging
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import READ_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +19,19 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a source can be had, under which licence, and how it is cited."""
+    """Where a source can be downloaded, its licence, and how to cite it.
+
+    Attributes
+    ----------
+    name
+        Name of the file and of the source.
+    url
+        Page to download it from.
+    licence
+        Licence as stated there.
+    cite
+        Publication.
+    """
 
     name: str
     url: str
@@ -29,7 +40,7 @@ class Origin:
 
     @property
     def remedy(self) -> str:
-        """Say how to get the file."""
+        """What to do where the file is missing or broken."""
         return f"Download {self.name} from {self.url} (licence: {self.licence}; cite {self.cite})."
 
 
@@ -41,13 +52,13 @@ def read_download(path: Path | str, origin: Origin, columns: Sequence[str] = ())
     path
         A .csv, .tsv, .txt (tabs) or .xlsx file, the text ones possibly gzipped.
     origin
-        What it should be, for messages.
+        Origin of the file, for the log and errors.
     columns
-        Columns it must have.
+        Columns that it must have.
 
     Returns
     -------
-    The rows, all text, stripped, with empty cells as ""; and the release: file name and start of its SHA-256.
+    All rows as stripped text, with "" for empty fields; and the release, which is the file name and the start of its SHA-256.
 
     Raises
     ------
@@ -64,44 +75,49 @@ def read_download(path: Path | str, origin: Origin, columns: Sequence[str] = ())
     frame = frame.apply(lambda column: column.str.strip())
     require_columns(frame, path, origin, columns)
     if frame.empty:
-        raise UserError(path, "rows", "there is none", origin.remedy)
+        raise UserError(path, "rows", "the table has none", origin.remedy)
     return frame, f"{path.name} {digest[:12]}"
 
 
 def require_columns(frame: pd.DataFrame, path: Path | str, origin: Origin, columns: Sequence[str]) -> None:
-    """Raise `UserError` at the first of `columns` that `frame` lacks, naming those of the original."""
+    """Raise `UserError` at the first of `columns` that `frame` lacks."""
     if missing := [name for name in columns if name not in frame]:
         found = f"the column is missing; found {', '.join(map(str, frame.columns))}"
         raise UserError(path, missing[0], found, f"The original has {', '.join(columns)}. {origin.remedy}")
 
 
 def to_numbers(frame: pd.DataFrame, column: str, path: Path | str, high: float) -> pd.Series:
-    """Convert a column of what `read_download` gave, possibly filtered; empty and NA become NaN.
+    """Convert `column` of rows from `read_download` to numbers, NaN where it is empty or NA.
 
     Raises
     ------
     UserError
-        At the first value that is no number from 0 to `high`.
+        At the first value that is not a number from 0 to `high`; the index of `frame` gives its line in the file at `path`.
     """
     text = frame[column].replace({"NA": ""})
     numbers = pd.to_numeric(text, errors="coerce")
     wrong = (text != "") & ~numbers.between(0, high)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        problem = f"{text.iloc[row]!r} is no number from 0 to {high:g}"
-        raise UserError(path, f"{column}, line {frame.index[row] + 2}", problem, "Restore the original file.")
+        problem = f"{text.iloc[row]!r} is not a number from 0 to {high:g}"
+        raise UserError(path, f"{column}, line {frame.index[row] + 2}", problem, "Download the original file again.")
     return numbers
 
 
 def _parse(path: Path, origin: Origin) -> pd.DataFrame:
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix != ".xlsx" and suffix not in _SEPARATORS:
-        raise UserError(path, "file", f"{suffix or 'no'} ending is not read", f"Name it {', '.join(_SEPARATORS)} or .xlsx. {origin.remedy}")
+        raise UserError(
+            path,
+            "file",
+            f"the ending {suffix or 'none'} is not supported",
+            f"Save it as {', '.join(_SEPARATORS)} or .xlsx. {origin.remedy}",
+        )
     try:
         if suffix == ".xlsx":
             return pd.read_excel(path, dtype=str, keep_default_na=False)
         return pd.read_csv(path, sep=_SEPARATORS[suffix], dtype=str, keep_default_na=False)
     except ImportError as error:
-        raise UserError(path, "file", "reading .xlsx needs openpyxl", "Install it by pip, or save the sheet as .csv.") from error
-    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise UserError(path, "file", "reading .xlsx needs openpyxl", "Run `pip install openpyxl`, or save the sheet as .csv.") from error
+    except READ_ERRORS as error:
         raise UserError(path, "file", f"cannot be read ({' '.join(str(error).split())})", origin.remedy) from error

@@ -1,4 +1,4 @@
-"""10x's own annotation of its Xenium panels: cell types per gene."""
+"""Gene lists of Xenium panels: the cell types that 10x annotates each gene with."""
 
 import re
 from pathlib import Path
@@ -17,22 +17,24 @@ PANEL_10X = Origin("the gene list of a Xenium panel", "https://www.10xgenomics.c
 _GENE = ("gene", "Gene", "Genes", "gene_name")
 _CELL_TYPES = ("Annotation", "Cell types", "cell_type")
 
-# Names of the Cell Ontology hold a comma and a space; a comma alone separates.
+# A comma alone separates, because names of the Cell Ontology contain a comma and a space.
 _SEPARATOR = re.compile(r";|,(?! )")
 
 
-def read_panel_list(path: Path | str, organ: str, *, profiles: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
-    """Read the annotation of a panel as a table `EVIDENCE`.
+def read_panel_list(path: Path | str, organ: str, *, organ_types: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
+    """Read the annotation of a panel as a table `MARKER_SOURCES`.
 
-    A gene's weight of 3 is shared by the types that are named for it, so a gene named for many says little for each. Where the list names
-    tissues, those of other organs are left out; where it does not, all rows are kept. Words that are no cell type stay without a type.
+    A gene's weight of 3 is divided by the number of its cell types, so that a gene of many is weak evidence for each. Where the list has
+    tissues, those of other organs are left out. Names that are not a cell type have no type.
 
     Parameters
     ----------
     path
-        The panel's list; the columns are called differently from panel to panel.
-    organ, profiles
-        Decide which tissues are kept.
+        The panel's list; the names of its columns differ between panels.
+    organ
+        One of `ORGANS`.
+    organ_types
+        Tissues of each organ.
     symbols
         Renames genes to approved symbols.
 
@@ -48,7 +50,7 @@ def read_panel_list(path: Path | str, organ: str, *, profiles: OrganTypes = ORGA
         (symbol, name, tissue)
         for symbol, listed, places in zip(frame[gene], frame[types], tissues, strict=True)
         for name, tissue in _pairs(listed, places, path, symbol)
-        if not tissue or tissue.casefold() in profiles.tissues_of(organ)
+        if not tissue or tissue.casefold() in organ_types.tissues_of(organ)
     ]
     table = pd.DataFrame(rows, columns=["gene", "name", "tissue"])
     meant = table["name"].map({name: HIERARCHY.type_named(name) for name in set(table["name"])})
@@ -64,7 +66,10 @@ def _column(frame: pd.DataFrame, names: tuple[str, ...], path: Path | str) -> st
 
 
 def _pairs(listed: str, places: str, path: Path | str, gene: str) -> list[tuple[str, str]]:
-    """Split an annotation into cell type and tissue, "" where none is named ("Kidney - Podocyte", or two lists of equal length)."""
+    """Split an annotation into pairs of cell type and tissue, the tissue "" where there is none.
+
+    The tissue is in front ("Kidney - Podocyte"), or in a column of its own with as many entries as there are cell types.
+    """
     names = [name.strip() for name in _SEPARATOR.split(listed) if name.strip()]
     if not places:
         halves = [name.rpartition(" - ") for name in names]

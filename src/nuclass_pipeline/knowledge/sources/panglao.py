@@ -1,4 +1,4 @@
-"""PanglaoDB: canonical human markers with measured sensitivity and specificity."""
+"""PanglaoDB: canonical human markers, weighted by their sensitivity and specificity."""
 
 from pathlib import Path
 
@@ -18,6 +18,7 @@ PANGLAO = Origin(
     "Franzén et al. 2019, 10.1093/database/baz046",
 )
 
+# Without `nicknames`, because one gene's nickname is another gene's symbol.
 _COLUMNS = (
     "species",
     "official gene symbol",
@@ -30,17 +31,17 @@ _COLUMNS = (
 )
 
 
-def read_panglao(path: Path | str, organ: str, *, profiles: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
-    """Read the canonical human markers of an organ's tissues as a table `EVIDENCE`.
-
-    The nicknames are not read: one gene's nickname is another's symbol. Every row counts, so a gene keeps all its cell types.
+def read_panglao(path: Path | str, organ: str, *, organ_types: OrganTypes = ORGAN_TYPES, symbols: Symbols | None = None) -> pd.DataFrame:
+    """Read the canonical human markers of an organ's tissues as a table `MARKER_SOURCES`; a gene may have several cell types.
 
     Parameters
     ----------
     path
         The original .tsv.gz, or unpacked.
-    organ, profiles
-        Decide which of PanglaoDB's organs are kept.
+    organ
+        One of `ORGANS`.
+    organ_types
+        Organs of PanglaoDB that belong to each organ.
     symbols
         Renames genes to approved symbols.
 
@@ -51,7 +52,7 @@ def read_panglao(path: Path | str, organ: str, *, profiles: OrganTypes = ORGAN_T
     """
     frame, release = read_download(path, PANGLAO, _COLUMNS)
     frame = canonical_human(frame)
-    frame = frame[frame["organ"].str.casefold().isin(profiles.tissues_of(organ))]
+    frame = frame[frame["organ"].str.casefold().isin(organ_types.tissues_of(organ))]
     sensitivity, specificity, ubiquitousness = (
         to_numbers(frame, name, path, high=1).to_numpy(float) for name in ("sensitivity_human", "specificity_human", "ubiquitousness index")
     )
@@ -67,16 +68,25 @@ def read_panglao(path: Path | str, organ: str, *, profiles: OrganTypes = ORGAN_T
 
 
 def canonical_human(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep rows of human genes (species `Hs` or `Mm Hs`) that are marked canonical."""
+    """Select rows of human genes (species `Hs` or `Mm Hs`) that are marked canonical."""
     human = frame["species"].str.split().map(lambda species: "Hs" in species)
     return frame[human & frame["canonical marker"].isin(["1", "1.0"])]
 
 
 def panglao_weight(sensitivity: Floats, specificity: Floats, ubiquitousness: Floats) -> Floats:
-    """Weigh markers from 1, known but never seen, to 3, seen in all cells of the type and in no other.
+    """Compute the weights of markers, (markers,): from 1, never seen, to 3, seen in all cells of the type and in no other.
 
-    1 + 2 s (1 − f) (1 − u), with the share s of the type's cells that show the gene, the share f of other cells that do (PanglaoDB's
-    "specificity", small for a specific gene) and the share u of all clusters that do. A marker that was not measured weighs 1.
+    The weight is 1 + 2 s (1 − f) (1 − u). A marker that was not measured has weight 1.
+
+    Parameters
+    ----------
+    sensitivity
+        Share s of the type's cells with the gene, (markers,).
+    specificity
+        Share f of all other cells with the gene, (markers,).
+    ubiquitousness
+        Share u of all clusters with the gene, (markers,).
     """
+    # 1 − f, because PanglaoDB's "specificity" is a share of false positives, small for a specific gene.
     gain = sensitivity * (1 - specificity) * (1 - ubiquitousness)
     return np.asarray(1 + (MAX_WEIGHT - 1) * np.nan_to_num(gain, nan=0.0))

@@ -1,14 +1,11 @@
-"""Gene symbols by the HGNC table: approved, else previous, else alias, each exactly, and never a guess."""
+"""Gene symbols by the HGNC table: approved, else previous, else alias, each by exact match."""
 
-import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.knowledge.sources.files import Origin, read_download
-
-logger = logging.getLogger(__name__)
 
 HGNC = Origin(
     "hgnc_complete_set.txt of the HGNC",
@@ -21,7 +18,7 @@ _Names = dict[str, set[str]]
 
 
 class Symbols:
-    """Approved gene symbols, and the names that once or elsewhere stood for them.
+    """Approved gene symbols, and their previous symbols and aliases.
 
     Parameters
     ----------
@@ -39,12 +36,12 @@ class Symbols:
         self._tables = [approved, dict(previous), dict(aliases)]
         self._upper = [_upper_case(table) for table in self._tables]
 
-    def candidates(self, symbol: str) -> frozenset[str]:
+    def matches(self, symbol: str) -> frozenset[str]:
         """Return the approved symbols that `symbol` may mean: none if unknown, several if ambiguous.
 
-        The first of approved, previous and alias that knows it decides. A symbol all in capitals that none knows may be one that was
-        put in capitals: C9ORF152 is C9orf152.
+        The first of approved symbols, previous symbols and aliases that contains it decides.
         """
+        # Capitals are tried last, because many tables write C9orf152 as C9ORF152, while Ace2 is the mouse gene and must not match.
         for tables in (self._tables, self._upper if symbol.isupper() else []):
             for table in tables:
                 if symbol in table:
@@ -53,28 +50,8 @@ class Symbols:
 
     def approved(self, symbol: str) -> str | None:
         """Return the approved symbol, or None where `symbol` is unknown or ambiguous."""
-        found = self.candidates(symbol)
+        found = self.matches(symbol)
         return next(iter(found)) if len(found) == 1 else None
-
-    def canonical(self, genes: Sequence[str]) -> list[str]:
-        """Give the approved symbol of each gene, or the gene itself where there is none or another gene has it.
-
-        Different genes stay different, so a panel keeps its columns. What was renamed and what was not is logged.
-        """
-        meant = [self.approved(gene) or gene for gene in genes]
-        claims = defaultdict[str, set[str]](set)
-        for gene, name in zip(genes, meant, strict=True):
-            claims[name].add(gene)
-        settled = [name if name == gene or claims[name] == {gene} else gene for gene, name in zip(genes, meant, strict=True)]
-        for told, listed in (
-            ("renamed", [f"{gene} → {name}" for gene, name in zip(genes, settled, strict=True) if name != gene]),
-            ("not renamed, as another gene has the symbol", [g for g, m, s in zip(genes, meant, settled, strict=True) if m != s]),
-            ("ambiguous", [gene for gene in genes if len(self.candidates(gene)) > 1]),
-            ("unknown to HGNC", [gene for gene in genes if not self.candidates(gene)]),
-        ):
-            if listed:
-                logger.info("%d of %d symbols %s: %s", len(listed), len(genes), told, ", ".join(listed[:10]))
-        return settled
 
 
 def _upper_case(table: _Names) -> _Names:
@@ -95,7 +72,7 @@ def read_hgnc(path: Path | str) -> Symbols:
     frame, _ = read_download(path, HGNC, ("symbol", "prev_symbol", "alias_symbol"))
     if (frame["symbol"] == "").any() or frame["symbol"].duplicated().any():
         wrong = frame.loc[(frame["symbol"] == "") | frame["symbol"].duplicated(), "symbol"].iloc[0]
-        raise UserError(path, "symbol", f"{wrong!r} occurs twice" if wrong else "a cell is empty", HGNC.remedy)
+        raise UserError(path, "symbol", f"{wrong!r} occurs twice" if wrong else "a field is empty", HGNC.remedy)
     rows = zip(frame["symbol"], frame["prev_symbol"], frame["alias_symbol"], strict=True)
     return Symbols({symbol: (_split(previous), _split(aliases)) for symbol, previous, aliases in rows})
 

@@ -19,7 +19,7 @@ from tests.unit.data.xenium.test_mutations import PLACES, assert_refused, cut
 SIDE_UM, MPP, XENIUM_MPP = 400, 0.5, 0.2125
 SCALE = MPP / XENIUM_MPP
 SOUND = np.array([[0, -SCALE, SCALE * SIDE_UM / MPP], [SCALE, 0, 0], [0, 0, 1]])
-"""The H&E is turned by 90° against the cells."""
+"""Matrix of an H&E that is turned by 90° against the cells."""
 
 
 def lines(matrix):
@@ -40,7 +40,7 @@ PIXELS = paint(XY)
 
 @pytest.fixture
 def slide(tmp_path):
-    """A sound slide: arguments of the stage, which writes into a folder of its own."""
+    """A sound slide: arguments of the stage, which writes into its own folder."""
     (tmp_path / "alignment.csv").write_text(lines(SOUND))
     (tmp_path / "experiment.xenium").write_text(json.dumps({"pixel_size": XENIUM_MPP}))
     tifffile.imwrite(tmp_path / "he.tif", PIXELS, photometric="rgb", tile=(256, 256))
@@ -55,8 +55,8 @@ def slide(tmp_path):
     }
 
 
-def assert_slide_refused(slide, name, field, told):
-    assert_refused(lambda: register_image(**slide), slide[name], field, told, slide["registration"].parent)
+def assert_slide_refused(slide, name, field, problem):
+    assert_refused(lambda: register_image(**slide), slide[name], field, problem, slide["registration"].parent)
 
 
 def test_the_slide_is_sound(slide):
@@ -106,9 +106,9 @@ ALIGNMENTS = {
     "a page of a web server": ("<html>\n<body>404</body></html>", "row 1", "has 1 values, not 3"),
     "JSON": (json.dumps(SOUND.tolist()), "row 1", "has 9 values, not 3"),
     **{
-        f"{value!r} at {row}, {column}": (with_value(row, column, value), "matrix", told)
+        f"{value!r} at {row}, {column}": (with_value(row, column, value), "matrix", problem)
         for row, column in ((0, 0), (0, 2), (1, 1), (2, 2))
-        for value, told in VALUES.items()
+        for value, problem in VALUES.items()
     },
     "zero": (lines(SOUND * 0), "matrix", "3 rows, last"),
     "zero but the last": ("0,0,5\n0,0,5\n0,0,1", "matrix", "singular"),
@@ -119,7 +119,7 @@ ALIGNMENTS = {
     "last row is two": (lines([*SOUND[:2], (0, 0, 2)]), "matrix", "3 rows, last"),
     "scaled a thousand times": (lines(np.diag([1e3, 1e3, 1]) @ SOUND), "matrix", "makes a pixel of the H&E 500 µm wide"),
     "scaled to a thousandth": (lines(np.diag([1e-3, 1e-3, 1]) @ SOUND), "matrix", "makes a pixel of the H&E 0.0005 µm wide"),
-    "of the slide beside": (moved(5e4, 0), "matrix", "places every cell outside the H&E"),
+    "of another slide": (moved(5e4, 0), "matrix", "places every cell outside the H&E"),
     "no keypoint": (keypoints(np.empty((0, 2))), "keypoints", "0 pairs"),
     "one keypoint": (keypoints(CORNERS[:1]), "keypoints", "1 pairs"),
     "two keypoints": (keypoints(CORNERS[:2]), "keypoints", "2 pairs"),
@@ -136,9 +136,9 @@ ALIGNMENTS = {
 
 @pytest.mark.parametrize("case", ALIGNMENTS)
 def test_a_broken_alignment(slide, case):
-    text, field, told = ALIGNMENTS[case]
+    text, field, problem = ALIGNMENTS[case]
     slide["alignment"].write_text(text)
-    assert_slide_refused(slide, "alignment", field, told)
+    assert_slide_refused(slide, "alignment", field, problem)
 
 
 UNREADABLE = {
@@ -178,7 +178,7 @@ OTHER_PIXELS = {
 
 @pytest.mark.parametrize("case", MISPLACED | OTHER_PIXELS)
 def test_tissue_that_lies_on_other_tissue_is_unclear(slide, case):
-    """Nothing is broken that a reader could see, but the record says it."""
+    """All files can be read, but the verdict shows it."""
     slide["alignment"].write_text(lines(MISPLACED.get(case, np.eye(3)) @ SOUND))
     tifffile.imwrite(slide["image"], OTHER_PIXELS.get(case, PIXELS), photometric="rgb", tile=(256, 256))
     register_image(**slide)
@@ -187,13 +187,13 @@ def test_tissue_that_lies_on_other_tissue_is_unclear(slide, case):
 
 GREY = PIXELS[..., 0].copy()
 KINDS = {
-    "grey": (GREY, {}, "axes", "YX with shape (800, 800) is no RGB image"),
-    "grey in an OME-TIFF": (GREY, {"ome": True}, "axes", "is no RGB image"),
-    "a stack": (np.stack([GREY] * 3), {"metadata": {"axes": "ZYX"}, "ome": True}, "axes", "is no RGB image"),
-    "black and white": (GREY > 99, {}, "axes", "is no RGB image"),
-    "palette": (GREY, {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}, "axes", "is no RGB image"),
-    "two channels": (PIXELS[..., :2].copy(), {"planarconfig": "contig", "photometric": "minisblack"}, "axes", "is no RGB image"),
-    "five channels": (np.stack([GREY] * 5), {"metadata": {"axes": "CYX"}, "ome": True}, "axes", "is no RGB image"),
+    "grey": (GREY, {}, "axes", "YX with shape (800, 800) is not an RGB image"),
+    "grey in an OME-TIFF": (GREY, {"ome": True}, "axes", "is not an RGB image"),
+    "a stack": (np.stack([GREY] * 3), {"metadata": {"axes": "ZYX"}, "ome": True}, "axes", "is not an RGB image"),
+    "black and white": (GREY > 99, {}, "axes", "is not an RGB image"),
+    "palette": (GREY, {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}, "axes", "is not an RGB image"),
+    "two channels": (PIXELS[..., :2].copy(), {"planarconfig": "contig", "photometric": "minisblack"}, "axes", "is not an RGB image"),
+    "five channels": (np.stack([GREY] * 5), {"metadata": {"axes": "CYX"}, "ome": True}, "axes", "is not an RGB image"),
     "floats": (PIXELS.astype(np.float32), {"photometric": "rgb"}, "pixels", "are float32"),
     "16 bits": (PIXELS.astype(np.uint16) * 257, {"photometric": "rgb"}, "pixels", "are uint16"),
     "inks": (np.dstack([PIXELS, GREY]), {"photometric": "separated", "planarconfig": "contig"}, "pixels", "are SEPARATED"),
@@ -202,10 +202,10 @@ KINDS = {
 
 
 @pytest.mark.parametrize("case", KINDS)
-def test_an_image_that_is_no_rgb(slide, case):
-    pixels, options, field, told = KINDS[case]
+def test_an_image_that_is_not_rgb(slide, case):
+    pixels, options, field, problem = KINDS[case]
     tifffile.imwrite(slide["image"], pixels, **options)
-    assert_slide_refused(slide, "image", field, told)
+    assert_slide_refused(slide, "image", field, problem)
 
 
 CODECS = (None, "zlib", "lzw", "zstd", "packbits", "jpeg", "jpeg2000")
@@ -230,7 +230,7 @@ SPOILT = {
     **{(codec, "middle"): (0.4, 0.6, b"\0") for codec in CODECS[1:] if codec not in ("jpeg", "jpeg2000")},
     **{(codec, "middle is 255"): (0.4, 0.6, b"\xff") for codec in CODECS[1:]},
 }
-"""Parts of a tile and what stands there; JPEG has no checksum, so zeros amid it are a picture too."""
+"""Spans of a tile and the byte written there; JPEG has no checksum, so zeros in its middle still decode to a picture."""
 
 
 def spoil_tile(path, first, last, byte):
@@ -252,7 +252,7 @@ def test_a_tile_in_the_middle_is_spoilt(slide, codec, part):
 
 @pytest.mark.parametrize("codec", CODECS[1:])
 def test_a_tile_of_the_finest_level_is_spoilt(slide, codec):
-    """Without a second opinion the registration looks at the coarse level alone; the image is refused."""
+    """Without the nuclei check the registration reads the coarse level alone; the image is refused."""
     with tifffile.TiffWriter(slide["image"]) as writer:
         options = {"photometric": "rgb", "tile": (256, 256), "compression": codec}
         writer.write(PIXELS, subifds=1, **options)
@@ -260,7 +260,7 @@ def test_a_tile_of_the_finest_level_is_spoilt(slide, codec):
     spoil_tile(slide["image"], 0, 0.1, b"\0")
     register_image(**(slide | {"config": RegistrationConfig(windows=0)}))
     pyramid = slide["registration"].parent / "image/image.h5"
-    arguments = {"image": slide["image"], "registration": slide["registration"], "config": ImageConfig(), "pyramid": pyramid}
+    arguments = {"he": slide["image"], "registration": slide["registration"], "config": ImageConfig(), "image": pyramid}
     assert_refused(lambda: build_image(**arguments), slide["image"], "pixels at row 256", "cannot be decoded", pyramid.parent)
 
 
@@ -277,12 +277,12 @@ METADATA = {
 
 @pytest.mark.parametrize("case", METADATA)
 def test_broken_metadata(slide, case):
-    old, new, field, told = METADATA[case]
+    old, new, field, problem = METADATA[case]
     tifffile.imwrite(slide["image"], PIXELS, photometric="rgb", ome=True, metadata={"axes": "YXS", "PhysicalSizeX": 0.5})
     content = slide["image"].read_bytes()
     assert old.encode() in content
     slide["image"].write_bytes(content.replace(old.encode(), new.encode()))
-    assert_slide_refused(slide, "image", field, told)
+    assert_slide_refused(slide, "image", field, problem)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
@@ -294,7 +294,7 @@ def test_a_color_is_missing(slide, share):
     assert_slide_refused(slide, "image", "file", "and its pixels end at byte")
 
 
-def test_a_pixel_size_that_is_no_number_in_an_svs(slide):
+def test_a_pixel_size_that_is_not_a_number_in_an_svs(slide):
     text = "Aperio Image Library v1\n800x800 |AppMag = 20|MPP = about 0.5"
     tifffile.imwrite(slide["image"], PIXELS, photometric="rgb", tile=(256, 256), description=text, metadata=None)
     assert_slide_refused(slide, "image", "ImageDescription", "could not convert")

@@ -1,104 +1,10 @@
+"""Windows cut from an image."""
+
 import numpy as np
-import pytest
-import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.data.image.pyramid import build_image
-from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.image.windows import cut_window, open_image
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import write_json
-
-
-def smooth_noise(height, width, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def write_tiff(path, pixels, **options):
-    with tifffile.TiffWriter(path, bigtiff=True) as writer:
-        writer.write(pixels, photometric="rgb", tile=(256, 256), **options)
-    return path
-
-
-def write_registration(path, mpp_he):
-    write_json({"matrix": np.diag([mpp_he / 0.2125, mpp_he / 0.2125, 1]).tolist(), "xenium_mpp": 0.2125, "residual_um": 0.0}, path)
-    return path
-
-
-@pytest.mark.parametrize("axes", ["YXS", "CYX", "1YXS"])
-def test_regions_are_the_same_whatever_the_layout(tmp_path, axes):
-    pixels = smooth_noise(300, 520)
-    data = {"YXS": pixels, "CYX": np.moveaxis(pixels, -1, 0), "1YXS": pixels[None]}[axes]
-    tifffile.imwrite(
-        tmp_path / "he.ome.tif", data, photometric="rgb", planarconfig="separate" if axes == "CYX" else None, tile=(128, 128), ome=True
-    )
-    with HeImage(tmp_path / "he.ome.tif") as he:
-        assert he.shape == (300, 520)
-        assert (he.read(0, 37, 101, 64, 200) == pixels[37:101, 101:301]).all()
-
-
-def test_svs_reads_by_region(real_data):
-    with HeImage(real_data / "he_openslide_cmu1/CMU-1-Small-Region.svs") as he:
-        assert he.shape == (2967, 2220)
-        assert he.embedded_mpp == pytest.approx(0.499)
-        assert he.read(0, 1000, 1000, 50, 60).shape == (50, 60, 3)
-
-
-def test_image_has_the_target_pixel_size_and_a_mean_pyramid(tmp_path):
-    pixels = np.full((800, 1200, 3), 240, dtype=np.uint8)
-    pixels[300:340, 500:580] = (100, 60, 140)
-    config = ImageConfig()
-    build_image(
-        he=write_tiff(tmp_path / "he.tif", pixels),
-        registration=write_registration(tmp_path / "registration.json", 0.5),
-        config=config,
-        image=tmp_path / "image.h5",
-    )
-    with open_image(tmp_path / "image.h5") as file:
-        level = file["level_0"][...]
-        assert level.shape == (1600, 2400, 3)
-        assert (level[620:660, 1020:1140] == (100, 60, 140)).all()
-        assert (level[:580] == 240).all()
-        two = level.reshape(800, 2, 1200, 2, 3).mean(axis=(1, 3))
-        assert np.abs(file["level_1"][...] - two).max() <= 0.5
-        assert file["level_1"].attrs["mpp"] == 0.5
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 900), (700, 1300), (513, 257), (1537, 30), (1281, 1025)])
-def test_every_level_holds_the_means_of_the_finer_one(tmp_path, height, width):
-    """Also where sides are odd, lower than a chunk, or a single pixel."""
-    path = write_tiff(tmp_path / "he.tif", np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
-    registration = write_registration(tmp_path / "registration.json", 0.25)
-    build_image(he=path, registration=registration, config=ImageConfig(), image=tmp_path / "image.h5", threads=3)
-    with open_image(tmp_path / "image.h5") as file:
-        assert (file["level_0"][...] == tifffile.imread(path)).all()
-        assert max(file[f"level_{len(file) - 1}"].shape) <= 512 < max(file[f"level_{len(file) - 2}"].shape)
-        for number in range(1, len(file)):
-            finer, level = file[f"level_{number - 1}"][...].astype(int), file[f"level_{number}"][...]
-            sides = zip(level.shape[:2], finer.shape[:2], strict=True)
-            rows, columns = (np.minimum(np.arange(2 * side), full - 1) for side, full in sides)
-            total = finer[np.ix_(rows, columns)].reshape(level.shape[0], 2, level.shape[1], 2, 3).sum(axis=(1, 3))
-            assert (level == (total + 2) // 4).all()
-            assert file[f"level_{number}"].attrs["mpp"] == 0.25 * 2**number
-
-
-def test_chunks_that_do_not_shrink_are_stored_as_they_are(tmp_path):
-    """Noise does not shrink, glass does; both come back."""
-    pixels = np.random.default_rng(0).integers(0, 256, (512, 256, 3), dtype=np.uint8)
-    pixels[256:] = 243
-    registration = write_registration(tmp_path / "registration.json", 0.25)
-    path = write_tiff(tmp_path / "he.tif", pixels)
-    build_image(he=path, registration=registration, config=ImageConfig(), image=tmp_path / "image.h5")
-    with open_image(tmp_path / "image.h5") as file:
-        chunks = [file["level_0"].id.get_chunk_info(number) for number in range(2)]
-        assert [chunk.filter_mask for chunk in chunks] == [1, 0]
-        assert chunks[0].size == 256 * 256 * 3
-        assert chunks[1].size < 10_000
-        assert (file["level_0"][...] == pixels).all()
+from nuclass_pipeline.data.image.windows import cut_window
 
 
 @settings(max_examples=60, deadline=None)
@@ -112,28 +18,3 @@ def test_windows_equal_the_padded_image(x, y, side):
     window, outside = cut_window(pixels, x, y, side, 255)
     assert (window == padded[top : top + side, left : left + side]).all()
     assert outside == (top < margin or left < margin or top + side > margin + 60 or left + side > margin + 100)
-
-
-@pytest.mark.parametrize("content", [b"", b"II*\0garbage", b"no tiff at all"])
-def test_a_broken_image_is_one_line(tmp_path, content):
-    (tmp_path / "he.tif").write_bytes(content)
-    with pytest.raises(UserError, match=r"he\.tif: file: not a readable TIFF"):
-        HeImage(tmp_path / "he.tif")
-
-
-def test_a_truncated_image_is_one_line_and_leaves_nothing(tmp_path):
-    path = write_tiff(tmp_path / "he.tif", smooth_noise(2000, 2000), compression="jpeg")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    registration = write_registration(tmp_path / "registration.json", 0.25)
-    with pytest.raises(UserError, match=r"he\.tif"):
-        build_image(he=path, registration=registration, config=ImageConfig(), image=tmp_path / "image.h5")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["he.tif", "registration.json"]
-
-
-def test_grey_and_16_bit_images_are_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "grey.tif", np.zeros((64, 64), np.uint8))
-    with pytest.raises(UserError, match="no RGB image"):
-        HeImage(tmp_path / "grey.tif")
-    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((64, 64, 3), np.uint16), photometric="rgb")
-    with pytest.raises(UserError, match="8 bits"):
-        HeImage(tmp_path / "deep.tif")

@@ -30,13 +30,13 @@ def test_a_known_shift_is_recovered_within_a_micron(shift):
     xy = nuclei()
     fit = correlate_shifts(texture(xy), ImagePixel(xy - shift), search_um=30)
     assert fit.shift_um == pytest.approx(shift, abs=1.0)
-    assert fit.agreement_best > 0.5
-    assert fit.agreement <= fit.agreement_best
+    assert fit.correlation_best > 0.5
+    assert fit.correlation <= fit.correlation_best
 
 
-def test_unrelated_nuclei_do_not_agree():
+def test_unrelated_nuclei_do_not_correlate():
     fit = correlate_shifts(texture(nuclei(seed=1)), ImagePixel(nuclei(seed=2)), search_um=30)
-    assert fit.agreement_best < 0.2
+    assert fit.correlation_best < 0.2
     assert not fit.is_clear
 
 
@@ -48,7 +48,7 @@ def region(distance_um, best=0.6, chance=0.1):
     return RegionFit((0.0, 0.0), (300.0, 300.0), 400, fit(distance_um, best, chance))
 
 
-def test_the_verdict_weighs_agreement_against_chance():
+def test_the_verdict_compares_the_correlation_with_that_by_chance():
     wholes = {"good": fit(1), "shifted": fit(6), "unclear": fit(1, chance=0.3)}
     assert {name: RegistrationFit(whole, ()).verdict(5) for name, whole in wholes.items()} == {name: name for name in wholes}
     assert RegistrationFit(fit(0, best=0.05, chance=0.01), ()).verdict(5) == "unclear"
@@ -64,14 +64,14 @@ def test_the_verdict_weighs_agreement_against_chance():
         ([region(1, best=0.05)] * 20 + [region(1)] * 3 + [region(6)] * 2, "shifted"),
     ],
 )
-def test_more_than_a_fifth_of_the_clear_regions_must_be_off_and_two_or_more(regions, verdict):
+def test_more_than_a_fifth_of_the_clear_regions_must_be_shifted_and_two_or_more(regions, verdict):
     assert RegistrationFit(fit(1), tuple(regions)).verdict(5) == verdict
 
 
 @pytest.mark.parametrize(
     ("best", "chance", "confidence"), [(0.5, 0.1, 0.8), (0.5, 0.25, 0.5), (0.1, 0.2, 0), (0.5, -0.1, 1), (0, 0.1, 0), (-0.1, -0.2, 0)]
 )
-def test_confidence_is_what_chance_leaves_of_the_agreement(best, chance, confidence):
+def test_confidence_is_the_share_of_the_correlation_that_is_not_due_to_chance(best, chance, confidence):
     assert fit(1, best, chance).confidence == pytest.approx(confidence)
 
 
@@ -82,10 +82,10 @@ def test_regions_share_the_cells_and_leave_out_those_with_few():
     dots, *_ = np.histogram2d(xy[:, 1], xy[:, 0], bins=(600, 1200), range=((0, 600), (0, 1200)))
     regions = correlate_regions(sharpen(gaussian_filter(dots, 2.5).astype(np.float32)), ImagePixel(xy), 30)
     assert len(regions) == 4
-    for part in regions:
-        assert part.cells == part.holds(xy).sum() >= MIN_REGION_CELLS
-        assert part.high_um[0] <= 601
-        assert part.fit.is_clear
-        assert part.fit.distance_um < 1
-    assert 1990 <= sum(part.cells for part in regions) <= 2000
+    for found in regions:
+        assert found.cells == found.holds(xy).sum() >= MIN_REGION_CELLS
+        assert found.high_um[0] <= 601
+        assert found.fit.is_clear
+        assert found.fit.distance_um < 1
+    assert 1990 <= sum(found.cells for found in regions) <= 2000
     assert correlate_regions(texture(nuclei(MIN_REGION_CELLS - 1)), ImagePixel(nuclei(MIN_REGION_CELLS - 1)), 30) == ()

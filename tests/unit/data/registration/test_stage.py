@@ -14,7 +14,8 @@ from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.registration.correlation import ShiftFit, fit_registration
 from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck
-from nuclass_pipeline.data.registration.stage import FAILED, PICTURE_UM, register_image
+from nuclass_pipeline.data.registration.overlay import SHIFT_DETAIL_UM
+from nuclass_pipeline.data.registration.stage import FAILED, register_image
 from nuclass_pipeline.data.xenium.read import read_cells
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, read_table, write_table
@@ -104,7 +105,7 @@ def test_nuclei_that_lie_elsewhere_make_a_good_slide_unclear(slide, monkeypatch,
     assert "by the nuclei found on it (6.0, 0.0)" in caplog.text
 
 
-def test_the_second_opinion_can_be_left_out(slide):
+def test_the_nuclei_check_can_be_turned_off(slide):
     slide["config"] = RegistrationConfig(windows=0)
     register_image(**slide)
     record = read_json(slide["registration"])
@@ -150,12 +151,12 @@ def turn(degrees):
 
 
 def planted(slide, change):
-    """Measure the slide through a changed alignment; give the agreement, and the shift that each cell needs, (N, 2) in µm."""
+    """Return the fit through a changed alignment, the shift that each cell needs, (N, 2) in µm, and the cells in px of 1 µm."""
     sound, xy_um = read_alignment(slide["alignment"], 0.2125), centroids(slide)
     changed = Alignment(change @ sound.matrix, 0.2125)
     with HeImage(slide["image"]) as he:
-        agreement = fit_registration(he, changed, xy_um, slide["config"])
-    return agreement, (sound.to_he(xy_um) - changed.to_he(xy_um)) * changed.mpp_he, changed.to_image(xy_um, 1.0)
+        found = fit_registration(he, changed, xy_um, slide["config"])
+    return found, (sound.to_he(xy_um) - changed.to_he(xy_um)) * changed.mpp_he, changed.to_image(xy_um, 1.0)
 
 
 SHIFTS = [(1, 20), (2, 200), (3, 75), (4, 310), (5.5, 45), (8, 120), (12, 270), (16, 0), (20, 165)]
@@ -166,11 +167,11 @@ def test_planted_shifts_are_recovered_and_those_above_the_limit_flagged(phantoms
     for name, slide in phantoms.items():
         for distance_um, direction in SHIFTS:
             x_um, y_um = distance_um * turn(direction)[:, 0]
-            agreement, needed_um, _ = planted(slide, moved_by(x_um, y_um))
+            found, needed_um, _ = planted(slide, moved_by(x_um, y_um))
             assert np.hypot(*needed_um.T) == pytest.approx(distance_um)
-            assert agreement.verdict(5) == ("shifted" if distance_um > 5 else "good"), (name, distance_um)
-            errors.append(np.hypot(*(agreement.whole.shift_um - needed_um[0])))
-            errors += [np.hypot(*(part.fit.shift_um - needed_um[0])) for part in agreement.clear]
+            assert found.verdict(5) == ("shifted" if distance_um > 5 else "good"), (name, distance_um)
+            errors.append(np.hypot(*(found.whole.shift_um - needed_um[0])))
+            errors += [np.hypot(*(region.fit.shift_um - needed_um[0])) for region in found.clear]
     assert np.median(errors) < 1
     assert max(errors) < 1.5
 
@@ -190,22 +191,22 @@ def test_a_slide_that_is_right_is_good_in_all_its_regions(phantoms, name, tmp_pa
     assert len(record["regions"]) == (8 if PHANTOMS[name][2] == 2500 else 2)
     mapping = read_alignment(phantoms[name]["alignment"], 0.2125)
     x_um, y_um = (mapping.to_he(centroids(phantoms[name])) * mapping.mpp_he).T
-    for part in record["regions"]:
-        assert set(part) == {"x_um", "y_um", "cells", "shift_um", "agreement_best", "confidence", "clear"}
-        assert part["clear"]
-        assert np.hypot(*part["shift_um"]) < 1.5
-        assert x_um.min() < part["x_um"] < x_um.max()
-        assert y_um.min() < part["y_um"] < y_um.max()
+    for region in record["regions"]:
+        assert set(region) == {"x_um", "y_um", "cells", "shift_um", "agreement_best", "confidence", "clear"}
+        assert region["clear"]
+        assert np.hypot(*region["shift_um"]) < 1.5
+        assert x_um.min() < region["x_um"] < x_um.max()
+        assert y_um.min() < region["y_um"] < y_um.max()
     assert {path.name for path in tmp_path.iterdir()} == {"registration.json"}
 
 
 @pytest.mark.parametrize("linear", [turn(1), turn(-1), np.diag([1.02, 1.02]), np.diag([1.02, 1])])
 @pytest.mark.parametrize("name", ["lung", "pancreas"])
 def test_a_turn_or_stretch_about_the_middle_is_flagged_by_its_regions(phantoms, name, linear):
-    agreement, needed_um, xy_px = planted(phantoms[name], about_the_middle(phantoms[name], linear))
-    assert agreement.verdict(5) == "shifted"
-    assert agreement.whole.distance_um < 5
-    errors = [np.hypot(*(part.fit.shift_um - needed_um[part.holds(xy_px)].mean(axis=0))) for part in agreement.clear]
+    found, needed_um, xy_px = planted(phantoms[name], about_the_middle(phantoms[name], linear))
+    assert found.verdict(5) == "shifted"
+    assert found.whole.distance_um < 5
+    errors = [np.hypot(*(region.fit.shift_um - needed_um[region.holds(xy_px)].mean(axis=0))) for region in found.clear]
     assert np.median(errors) < 1
 
 
@@ -216,21 +217,21 @@ def test_a_turn_that_moves_nothing_far_is_good(phantoms):
 
 @pytest.mark.parametrize("share", [0.5, 0.28])
 @pytest.mark.parametrize("name", ["lung", "pancreas"])
-def test_a_part_that_slipped_by_10_um_is_flagged_by_its_regions(phantoms, name, share, tmp_path):
+def test_a_side_of_the_slide_that_slipped_by_10_um_is_flagged_by_its_regions(phantoms, name, share, tmp_path):
     slide = phantoms[name]
     cells = read_table(slide["cells"], CELLS)
     slipped = cells["x_um"] > cells["x_um"].max() - share * np.ptp(cells["x_um"])
     cells.loc[slipped, "y_um"] += 10
     write_table(cells, tmp_path / "cells.parquet", CELLS)
     slide = slide | {"cells": tmp_path / "cells.parquet"}
-    agreement, *_ = planted(slide, np.eye(3))
-    assert agreement.verdict(5) == "shifted"
-    off = [part.fit.distance_um for part in agreement.off(5)]
-    assert len(off) == round(8 * share)
-    assert off == pytest.approx([10] * len(off), abs=1)
+    found, *_ = planted(slide, np.eye(3))
+    assert found.verdict(5) == "shifted"
+    shifts_um = [region.fit.distance_um for region in found.shifted_regions(5)]
+    assert len(shifts_um) == round(8 * share)
+    assert shifts_um == pytest.approx([10] * len(shifts_um), abs=1)
     if share < 0.5:
-        assert agreement.whole.distance_um < 1
-    with pytest.raises(UserError, match=rf"the H&E lies (9|10)\.\d µm off the nuclei in {len(off)} of 8 regions"):
+        assert found.whole.distance_um < 1
+    with pytest.raises(UserError, match=rf"the H&E lies (9|10)\.\d µm off the nuclei in {len(shifts_um)} of 8 regions"):
         register_image(**slide, registration=tmp_path / "registration.json")
 
 
@@ -254,4 +255,4 @@ def test_a_shifted_slide_leaves_a_picture_of_the_cells_before_and_after_and_noth
     row, column = np.unravel_index(surface.argmax(), surface.shape)
     drawn_px = (np.array([column, row]) + PANEL_PX / 2) % PANEL_PX - PANEL_PX / 2
     needed_um = planted(slide, moved_by(0, 8))[1][0]
-    assert drawn_px * PICTURE_UM / PANEL_PX == pytest.approx(needed_um, abs=1)
+    assert drawn_px * SHIFT_DETAIL_UM / PANEL_PX == pytest.approx(needed_um, abs=1)

@@ -67,25 +67,26 @@ def test_weights_on_disk_are_used(stand_in, tmp_path):
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda path: None, "there is no such file"),
+        (lambda path: None, "the file does not exist"),
         (lambda path: path.mkdir(), "a folder, not a file"),
-        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "43 bytes that are not weights of PyTorch"),
-        (lambda path: path.write_bytes(b""), "0 bytes that are not weights of PyTorch"),
-        (lambda path: path.write_bytes(save(path, "W2", "out.weight").read_bytes()[:-200]), "not weights of PyTorch"),
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "its 43 bytes are not weights of PyTorch"),
+        (lambda path: path.write_bytes(b""), "its 0 bytes are not weights of PyTorch"),
+        (lambda path: path.write_bytes(save(path, "W2", "out.weight").read_bytes()[:-200]), "are not weights of PyTorch"),
         (lambda path: torch.save([1], path), "the tensor W2 is missing"),
         (lambda path: save(path, "out.weight"), "the tensor W2 is missing"),
-        (lambda path: save(path, "W2", "out.weight"), "1 tensors are missing, first encoder.pos_embed"),
+        (lambda path: save(path, "W2", "out.weight"), "1 tensors are missing, the first is encoder.pos_embed"),
     ],
 )
-def test_weights_that_are_none_are_refused_in_one_line_without_a_download(stand_in, tmp_path, make, problem):
+def test_broken_weights_are_refused_in_one_line_without_a_download(stand_in, tmp_path, make, problem):
     make(tmp_path / "cpsam")
     with pytest.raises(UserError) as caught:
         cellpose_nuclei(tmp_path / "cpsam", gpu=False)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'cpsam'}: weights: ")
     assert problem in message
-    assert "huggingface-cli download mouseland/cellpose-sam" in message
+    assert "hf download mouseland/cellpose-sam" in message
     assert "CC-BY-NC" in message
+    assert "segmentation.weights" in message
     assert "\n" not in message
 
 
@@ -111,5 +112,5 @@ def test_cellpose_itself_reads_small_random_weights(monkeypatch, tmp_path):
     assert labels.dtype == np.int32
     partial = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("out.")}
     torch.save(partial, tmp_path / "partial")
-    with pytest.raises(UserError, match=r"2 tensors are missing, first out\.bias"):
+    with pytest.raises(UserError, match=r"2 tensors are missing, the first is out\.bias"):
         cellpose_nuclei(tmp_path / "partial", gpu=False)

@@ -13,13 +13,13 @@ from nuclass_pipeline.data.alignment import read_alignment, read_registration
 from nuclass_pipeline.data.image.pictures import DOT_COLOR
 from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.data.segmentation.stage import measure_image, segment_nuclei
-from nuclass_pipeline.data.segmentation.tiles import polygon_area
 from nuclass_pipeline.data.xenium.read import read_cell_table
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, read_table
 from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.schemas import CELLS, LABELS, NUCLEI
 from nuclass_pipeline.units import Micron
+from tests.unit.data.segmentation.shoelace import polygon_area
 
 PIXELS = np.full((600, 700, 3), 240, np.uint8)
 
@@ -31,7 +31,7 @@ def write_he(path, mpp=None):
 
 
 @pytest.mark.parametrize(("given", "claimed", "used"), [(0.2738, 0.2125, 0.2738), (0.2738, None, 0.2738), (None, 0.5, 0.5)])
-def test_the_sheet_goes_before_the_file(tmp_path, given, claimed, used):
+def test_the_pixel_size_of_the_sheet_goes_before_that_of_the_file(tmp_path, given, claimed, used):
     measure_image(image=write_he(tmp_path / "he.ome.tif", claimed), mpp=given, registration=tmp_path / "registration.json")
     mapping, record = read_registration(tmp_path / "registration.json")
     assert mapping.mpp_he == pytest.approx(used)
@@ -39,9 +39,11 @@ def test_the_sheet_goes_before_the_file(tmp_path, given, claimed, used):
     assert (record["embedded_mpp"], record["height_px"], record["width_px"]) == (claimed, 600, 700)
 
 
-@pytest.mark.parametrize(("given", "claimed", "told"), [(None, None, "tells no pixel size"), (None, 40, "40 µm"), (27.38, 0.5, "27.38 µm")])
-def test_a_size_that_no_microscope_has_is_one_line(tmp_path, given, claimed, told):
-    with pytest.raises(UserError, match=rf"he\.ome\.tif: mpp: .*{told}.* column mpp of the slide sheet"):
+@pytest.mark.parametrize(
+    ("given", "claimed", "problem"), [(None, None, "states no pixel size"), (None, 40, "40 µm"), (27.38, 0.5, "27.38 µm")]
+)
+def test_a_size_that_no_microscope_has_is_one_line(tmp_path, given, claimed, problem):
+    with pytest.raises(UserError, match=rf"he\.ome\.tif: mpp: .*{problem}.* column mpp of the slide sheet"):
         measure_image(image=write_he(tmp_path / "he.ome.tif", claimed), mpp=given, registration=tmp_path / "registration.json")
     assert not (tmp_path / "registration.json").exists()
 
@@ -65,7 +67,7 @@ def outputs(folder):
     return {name: folder / file for name, file in names.items()}
 
 
-def test_nuclei_stand_for_cells(phantom, tmp_path):
+def test_nuclei_take_the_place_of_cells(phantom, tmp_path):
     image, truth_um = phantom
     segment_nuclei(image=image, config=SegmentationConfig(tile_px=1024), gpu=False, **outputs(tmp_path))
     cells, labels, nuclei = (
@@ -103,14 +105,14 @@ def test_an_image_without_a_nucleus_is_one_line_and_leaves_nothing(tmp_path):
     measure_image(image=write_he(tmp_path / "he.ome.tif", 0.25), registration=tmp_path / "registration.json")
     build_image(he=tmp_path / "he.ome.tif", registration=tmp_path / "registration.json", config=ImageConfig(), image=tmp_path / "image.h5")
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match=r"image\.h5: level_0: no nucleus is found by watershed\. .*segmentation\.threshold_od"):
+    with pytest.raises(UserError, match=r"image\.h5: level_0: watershed found no nucleus\. .*segmentation\.threshold_od"):
         segment_nuclei(image=tmp_path / "image.h5", config=SegmentationConfig(), gpu=False, **outputs(tmp_path / "out"))
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_weights_that_are_missing_are_told_before_any_tile_is_read(phantom, tmp_path):
+def test_missing_weights_are_reported_before_any_tile_is_read(phantom, tmp_path):
     config = SegmentationConfig(method="cellpose", weights=str(tmp_path / "cpsam"))
-    with pytest.raises(UserError, match=r"cpsam: weights: there is no such file\. huggingface-cli download"):
+    with pytest.raises(UserError, match=r"cpsam: weights: the file does not exist\. hf download"):
         segment_nuclei(image=phantom[0], config=config, gpu=False, **outputs(tmp_path / "out"))
 
 

@@ -13,8 +13,9 @@ from scipy.ndimage import label
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from nuclass_pipeline.data.segmentation.tiles import _solid, outline, polygon_area, segment_image, tile_grid
+from nuclass_pipeline.data.segmentation.tiles import _solid, outline, segment_image, tile_grid
 from nuclass_pipeline.data.segmentation.watershed import watershed_nuclei
+from tests.unit.data.segmentation.shoelace import polygon_area
 
 MPP = 0.25
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
@@ -90,7 +91,7 @@ def test_tissue_without_nuclei_gives_an_empty_table_with_all_columns(eosin):
     assert nuclei["x_px"].dtype == np.float64
 
 
-def test_specks_and_blots_are_no_nuclei():
+def test_specks_and_blots_are_not_nuclei():
     nuclei = segment(paint([(20, 20), (60, 60), (100, 100)], [0.9, 4, 9], 120))
     assert nuclei[["x_px", "y_px"]].to_numpy() == pytest.approx(np.array([[240, 240]]), abs=0.5)
 

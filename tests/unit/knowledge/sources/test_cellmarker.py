@@ -1,4 +1,4 @@
-"""CellMarker: the cell's name is the label, its state is not, and one paper is not enough."""
+"""CellMarker: the cell type is the cell's name and not its state, and one paper is not enough."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def _read(tmp_path, text, organ="liver", name="Cell_marker_Human.csv"):
     return read_cellmarker(path, organ)
 
 
-def test_the_label_is_the_name_and_the_state_an_attribute(tmp_path):
+def test_the_type_is_the_name_and_the_state_an_attribute(tmp_path):
     text = (
         HEADER + _row(pmid="1") + _row(pmid="2", state="Cancer cell") + _row("CD3D", "T cell", "3", "Blood") + _row("CD3D", "T cell", "4")
     )
@@ -56,19 +56,19 @@ def test_weight_by_papers(papers, weight):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         (
             "Tissue,CT,Gene\nLiver,Hepatocyte,ALB\n",
             "species: the column is missing; found Tissue, CT, Gene. The original has .*cell_name.*hrbmu",
         ),
         (HEADER + _row(), "no human marker of a tissue of liver is left"),
-        (HEADER, "there is none"),
+        (HEADER, "rows: the table has none"),
         ("", "cannot be read"),
     ],
 )
-def test_mistakes_are_told(tmp_path, text, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_errors_are_one_line(tmp_path, text, problem):
+    with pytest.raises(UserError, match=problem) as caught:
         _read(tmp_path, text)
     assert "\n" not in str(caught.value)
 

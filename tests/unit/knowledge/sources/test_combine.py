@@ -1,4 +1,4 @@
-"""Evidence of many sources becomes one weight, in any order, and a marker table that can be read again."""
+"""Markers of many sources become one weight, in any order, and a marker table that can be read again."""
 
 import pandas as pd
 from hypothesis import given
@@ -17,18 +17,18 @@ def _table(*rows):
     return frame.reindex(columns=[column.name for column in MARKER_SOURCES.columns]).astype({"tissue": object, "state": object})
 
 
-def test_sources_add_up_as_independent_hints():
+def test_sources_combine_like_independent_probabilities():
     table = _table(("CD3D", "T_Cell", "a", 1.0, True, "lung"), ("CD3D", "T_Cell", "b", 1.5, True, "lung"))
     (marker,) = combine(table)
     assert marker == Marker("T_Cell", "CD3D", 3 * (1 - (2 / 3) * (1 / 2)), frozenset({"lung"}), "a (PMID:1); b (PMID:1)")
 
 
-def test_rows_of_one_source_do_not_add_up():
+def test_of_the_rows_of_one_source_the_heaviest_counts():
     table = _table(("CD3D", "T_Cell", "a", 1.0, True, "lung"), ("CD3D", "T_Cell", "a", 2.0, True, "lung"))
     assert [marker.weight for marker in combine(table)] == [2]
 
 
-def test_what_speaks_against_is_subtracted_and_nothing_left_is_left_out():
+def test_evidence_against_a_type_is_subtracted_and_a_weight_of_0_left_out():
     table = _table(
         ("A", "T_Cell", "a", 3.0, True, "lung"),
         ("A", "T_Cell", "b", 1.0, False, "lung"),
@@ -39,7 +39,7 @@ def test_what_speaks_against_is_subtracted_and_nothing_left_is_left_out():
     assert [(marker.gene, marker.weight) for marker in combine(table)] == [("A", 2)]
 
 
-def test_a_gene_may_speak_for_many_types_and_differ_by_organ():
+def test_a_gene_may_be_a_marker_of_many_types_and_differ_by_organ():
     table = _table(
         ("A", "T_Cell", "a", 3.0, True, "colon,lung"),
         ("A", "NK_Cell", "a", 1.0, True, "lung"),
@@ -86,7 +86,7 @@ def test_the_own_table_alone_comes_back_as_it_was(markers_tsv, tmp_path):
     assert all(marker.source.startswith("own (") for marker in again)
 
 
-def test_approved_symbols_join_what_one_source_calls_otherwise():
+def test_approved_symbols_join_genes_with_different_names():
     symbols = Symbols({"ADGRE5": (["CD97"], [])})
     markers = [Marker("Monocyte", "CD97", 1.0, frozenset({"lung"}), "x")]
     table = pd.concat(

@@ -1,4 +1,4 @@
-"""10x panel annotations, whatever their columns are called; and how much of each panel the marker table knows."""
+"""10x panel annotations, with any names of columns; and the share of each panel that the marker table covers."""
 
 import pandas as pd
 import pytest
@@ -25,7 +25,7 @@ def test_one_cell_type_per_gene(tmp_path):
     ]
 
 
-def test_a_genes_weight_is_shared_by_the_types_it_names(tmp_path):
+def test_the_weight_of_a_gene_is_divided_by_its_types(tmp_path):
     text = 'gene,cell_type\nX,"CD8-positive, alpha-beta T cell;regulatory T cell;mast cell;human;macrophage"\n'
     found = _read(tmp_path, text)
     assert [row[2] for row in found] == ["T_Cell", "T_Cell", "Mast_Cell", None, "Macrophage"]
@@ -43,7 +43,7 @@ def test_tissues_of_other_organs_are_left_out_in_either_layout(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("symbol,Annotation\nA,T cell\n", "gene: the column is missing; found symbol, Annotation"),
         ("gene,notes\nA,T cell\n", "Annotation: the column is missing"),
@@ -51,8 +51,8 @@ def test_tissues_of_other_organs_are_left_out_in_either_layout(tmp_path):
         ("gene,Tissues,Cell types\nA,Brain,T cells\n", "no human marker of a tissue of kidney is left"),
     ],
 )
-def test_mistakes_are_told(tmp_path, text, told):
-    with pytest.raises(UserError, match=told):
+def test_errors_name_the_column(tmp_path, text, problem):
+    with pytest.raises(UserError, match=problem):
         _read(tmp_path, text)
 
 
@@ -68,15 +68,15 @@ COVERAGE = {
 
 
 @pytest.mark.parametrize(("panel", "organ"), COVERAGE)
-def test_the_marker_table_knows_the_panels(real_data, markers_tsv, panel, organ):
+def test_the_marker_table_covers_the_panels(real_data, markers_tsv, panel, organ):
     path = real_data / f"markers/panels_10x/{panel}.csv"
     if not path.is_file():
         pytest.skip("the panels are not there")
     genes = pd.read_csv(path).iloc[:, 0].tolist()
-    size, least = COVERAGE[panel, organ]
+    size, lowest = COVERAGE[panel, organ]
     known = (restrict_to_panel(read_markers(markers_tsv), organ, genes).weights != 0).any(axis=1)
     assert len(known) == size
-    assert known.mean() >= least
+    assert known.mean() >= lowest
 
 
 @pytest.mark.parametrize(

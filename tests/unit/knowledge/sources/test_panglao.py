@@ -50,11 +50,11 @@ def test_another_organ_has_other_tissues(tmp_path):
     assert "Epithelial_Renal" in set(read_panglao(_write(tmp_path, *ROWS), "kidney")["type"])
 
 
-def test_nicknames_are_no_genes(tmp_path):
+def test_nicknames_are_not_genes(tmp_path):
     assert "GENE9" not in set(read_panglao(_write(tmp_path, *ROWS), "liver")["gene"])
 
 
-def test_weights_grow_with_sensitivity_and_fall_with_what_other_cells_show():
+def test_weights_grow_with_sensitivity_and_fall_with_the_share_of_other_cells():
     some = np.array([0.0, 0.3, 1.0])
     assert panglao_weight(some, np.zeros(3), np.zeros(3)).tolist() == pytest.approx([1, 1.6, 3])
     assert panglao_weight(np.ones(3), some, np.zeros(3)).tolist() == pytest.approx([3, 2.4, 1])
@@ -63,16 +63,16 @@ def test_weights_grow_with_sensitivity_and_fall_with_what_other_cells_show():
 
 
 @pytest.mark.parametrize(
-    ("header", "rows", "told"),
+    ("header", "rows", "problem"),
     [
         (HEADER.replace("organ", "tissue"), ROWS, "organ: the column is missing; found species, .*panglaodb.se.*licence: none stated"),
         (HEADER, ROWS[4:6], "no human marker of a tissue of liver is left"),
-        (HEADER, [ROWS[0].replace("0.5", "5")], "sensitivity_human, line 2: '5' is no number from 0 to 1"),
-        (HEADER, [ROWS[4], ROWS[1].replace("\t1\t0", "\tmuch\t0")], "sensitivity_human, line 3: 'much' is no number"),
+        (HEADER, [ROWS[0].replace("0.5", "5")], "sensitivity_human, line 2: '5' is not a number from 0 to 1"),
+        (HEADER, [ROWS[4], ROWS[1].replace("\t1\t0", "\tmuch\t0")], "sensitivity_human, line 3: 'much' is not a number"),
     ],
 )
-def test_mistakes_are_told(tmp_path, header, rows, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_errors_are_one_line(tmp_path, header, rows, problem):
+    with pytest.raises(UserError, match=problem) as caught:
         read_panglao(_write(tmp_path, *rows, header=header), "liver")
     assert "\n" not in str(caught.value)
 
@@ -85,7 +85,7 @@ def test_the_original(real_data):
     human = frame[frame["species"].str.contains("Hs")]
     kept = canonical_human(frame)
     columns = ["cell type", "official gene symbol"]
-    # As the cells stand there are 4,345 and 3,117 genes; two differ from others only by a blank at the end.
+    # 4,343 and 3,116, because two of the 4,345 and 3,117 genes of the file differ from others only by a blank at the end.
     assert [len(frame), len(human), *human[columns].nunique()] == [8286, 7851, 178, 4343]
     assert [len(kept), *kept[columns].nunique()] == [5181, 163, 3116]
     liver = read_panglao(path, "liver")

@@ -1,4 +1,4 @@
-"""Symbols are approved, previous or alias, exactly; the ambiguous are refused, and nothing is guessed."""
+"""Symbols match approved, previous or alias symbols exactly; ambiguous ones have no approved symbol."""
 
 import pytest
 from hypothesis import given
@@ -50,33 +50,15 @@ def symbols(tmp_path_factory):
         ("", None),
     ],
 )
-def test_exact_resolution(symbols, symbol, approved):
+def test_approved_symbols(symbols, symbol, approved):
     assert symbols.approved(symbol) == approved
 
 
-def test_a_gene_is_never_taken_for_one_that_looks_alike(symbols, markers_tsv):
-    assert symbols.candidates("ACE2") == {"ACE2"}
-    assert symbols.candidates("BACE") == frozenset()
+def test_a_gene_never_matches_a_similar_symbol(symbols, markers_tsv):
+    assert symbols.matches("ACE2") == {"ACE2"}
+    assert symbols.matches("BACE") == frozenset()
     panel = restrict_to_panel(read_markers(markers_tsv), "lung", ["ADH7", "F11R", "PML", "BACE2", "CD3", "CD3DX", "cd3d"])
     assert not panel.weights.size
-
-
-def test_a_panel_keeps_its_genes_apart(symbols):
-    panel = ["CD97", "ACEH", "ACE2", "FCGR3A", "CD16", "MYGENE", "C9ORF152"]
-    assert symbols.canonical(panel) == ["ADGRE5", "ACEH", "ACE2", "FCGR3A", "CD16", "MYGENE", "C9orf152"]
-    assert symbols.canonical(["ASP1", "ALP56"]) == ["ASP1", "ALP56"]
-
-
-def test_what_is_renamed_or_not_is_logged(symbols, caplog):
-    with caplog.at_level("INFO"):
-        symbols.canonical(["CD97", "ACEH", "ACE2", "CD16", "MYGENE"])
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [
-        "1 of 5 symbols renamed: CD97 → ADGRE5",
-        "1 of 5 symbols not renamed, as another gene has the symbol: ACEH",
-        "1 of 5 symbols ambiguous: CD16",
-        "1 of 5 symbols unknown to HGNC: MYGENE",
-    ]
 
 
 NAMES = st.sampled_from(["A1", "B2", "C3", "D4", "e5", "E5", "f6"])
@@ -84,7 +66,7 @@ ROWS = st.dictionaries(NAMES, st.tuples(st.sets(NAMES, max_size=3), st.sets(NAME
 
 
 @given(ROWS, st.sampled_from(["A1", "B2", "C3", "D4", "e5", "E5", "f6", "F6", "A12", "Z9"]))
-def test_resolution_agrees_with_the_rule_read_aloud(rows, symbol):
+def test_matches_agree_with_the_rule_in_plain_loops(rows, symbol):
     def rule():
         for same in (lambda name: name == symbol, lambda name: symbol.isupper() and name.upper() == symbol):
             for level in ([{s} for s in rows], [p for p, _ in rows.values()], [a for _, a in rows.values()]):
@@ -92,32 +74,23 @@ def test_resolution_agrees_with_the_rule_read_aloud(rows, symbol):
                     return found
         return set()
 
-    found = Symbols(rows).candidates(symbol)
+    found = Symbols(rows).matches(symbol)
     assert found == rule()
     assert Symbols(rows).approved(symbol) == (next(iter(found)) if len(found) == 1 else None)
 
 
-@given(ROWS, st.lists(NAMES, unique=True))
-def test_canonical_symbols_stay_different_and_settle(rows, genes):
-    symbols = Symbols(rows)
-    settled = symbols.canonical(genes)
-    assert len(settled) == len(set(settled)) == len(genes)
-    assert all(name in {gene, symbols.approved(gene)} for gene, name in zip(genes, settled, strict=True))
-    assert symbols.canonical(settled) == settled
-
-
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("symbol\tprev_symbol\nA\t\n", "alias_symbol: the column is missing.*licence: CC0"),
-        (HEADER, "rows: there is none"),
+        (HEADER, "rows: the table has none"),
         (HEADER + "1\tA\tx\t\t\n2\tA\tx\t\t\n", "symbol: 'A' occurs twice"),
-        (HEADER + "1\t\tx\tB\t\n", "symbol: a cell is empty"),
+        (HEADER + "1\t\tx\tB\t\n", "symbol: a field is empty"),
     ],
 )
-def test_a_wrong_hgnc_table_is_told(tmp_path, text, told):
+def test_a_wrong_hgnc_table_is_an_error(tmp_path, text, problem):
     path = tmp_path / "hgnc.txt"
     path.write_text(text)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=problem) as caught:
         read_hgnc(path)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,49 @@
+"""H&E files of every layout, read by region."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from nuclass_pipeline.data.image.slide import HeImage
+from nuclass_pipeline.errors import UserError
+
+
+def smooth_noise(height, width, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("axes", ["YXS", "CYX", "1YXS"])
+def test_regions_are_the_same_whatever_the_layout(tmp_path, axes):
+    pixels = smooth_noise(300, 520)
+    data = {"YXS": pixels, "CYX": np.moveaxis(pixels, -1, 0), "1YXS": pixels[None]}[axes]
+    tifffile.imwrite(
+        tmp_path / "he.ome.tif", data, photometric="rgb", planarconfig="separate" if axes == "CYX" else None, tile=(128, 128), ome=True
+    )
+    with HeImage(tmp_path / "he.ome.tif") as he:
+        assert he.shape == (300, 520)
+        assert (he.read(0, 37, 101, 64, 200) == pixels[37:101, 101:301]).all()
+
+
+def test_svs_reads_by_region(real_data):
+    with HeImage(real_data / "he_openslide_cmu1/CMU-1-Small-Region.svs") as he:
+        assert he.shape == (2967, 2220)
+        assert he.embedded_mpp == pytest.approx(0.499)
+        assert he.read(0, 1000, 1000, 50, 60).shape == (50, 60, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0garbage", b"no tiff at all"])
+def test_a_broken_image_is_one_line(tmp_path, content):
+    (tmp_path / "he.tif").write_bytes(content)
+    with pytest.raises(UserError, match=r"he\.tif: file: not a readable TIFF"):
+        HeImage(tmp_path / "he.tif")
+
+
+def test_grey_and_16_bit_images_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "grey.tif", np.zeros((64, 64), np.uint8))
+    with pytest.raises(UserError, match="not an RGB image"):
+        HeImage(tmp_path / "grey.tif")
+    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((64, 64, 3), np.uint16), photometric="rgb")
+    with pytest.raises(UserError, match="8 bits"):
+        HeImage(tmp_path / "deep.tif")
