@@ -71,7 +71,7 @@ def main() -> None:
         measure(find_domains, **inputs, run="benchmark", slide="planted", organ="breast", **outputs)
         domain = pd.read_parquet(Path(folder, "domains.parquet"))["domain"]
         print(f"{cells} cells × {genes} genes: ARI with the stripes {adjusted_rand_score(tissue.stripe, domain):.3f}")
-        print(pd.read_parquet(Path(folder, "scores.parquet"))[["variant", "metric", "value", "n"]].to_string(index=False))
+        print(pd.read_parquet(Path(folder, "scores.parquet"))[["variant", "metric", "value", "n_cells"]].to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def enter(trio: Path, target: Path, label_map: Path) -> None:
 def assign(target: Path, subset: str) -> None:
     """Assign all cells of an image to one subset of the split."""
     ids = read_table(target / "labels.parquet", LABELS)["cell_id"]
-    write_table(pd.DataFrame({"cell_id": ids, "part": subset, "block": target.name}), target / "split.parquet", SPLIT)
+    write_table(pd.DataFrame({"cell_id": ids, "subset": subset, "block": target.name}), target / "split.parquet", SPLIT)
 
 
 def predict_local(checkpoint: Path, target: Path) -> np.ndarray:

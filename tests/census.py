@@ -16,7 +16,7 @@ GENERATED = {"configuration.md", "outputs.md"}
 ENTRIES = {"draw", "build", "logger", "STAGE_VERSION"}
 """Names that every module of a kind has: figures, tables, loggers, pinned stages. Commands of cli.py are called as what they run."""
 ODD = (
-    r"\bis no (?:number|type|class|file|such)\b", r"\bare no (?:\w+ )?witness", r"\bpath (?:local|global)\b", r"\bPath (?:local|global)\b",
+    r"\bis no (?:number|type|class|file)\b", r"\bare no (?:\w+ )?witness", r"\bpath (?:local|global)\b", r"\bPath (?:local|global)\b",
     r"\btaught\b", r"\bteach(?:es)?\b", r"\blearnt\b", r"\btells?\b", r"\btold\b", r"\bask(?:s|ed)?\b", r"\bopinions?\b", r"\bjudg(?:e|es|ed)\b",
     r"\bhangs? on\b", r"\bmend\b", r"\bMend\b", r"\bsought\b", r"\bdoes without\b", r"\bdealt\b", r"\bprogrammes?\b", r"\bguard bands?\b",
     r"\bstands? (?:in|beside|under|for)\b", r"\banew\b", r"\bcontestants?\b", r"\bthink aloud\b", r"\bmixed cells?\b",

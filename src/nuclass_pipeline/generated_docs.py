@@ -55,7 +55,7 @@ def _default(info: FieldInfo) -> str:
 
 
 def _stages() -> str:
-    """List the pinned stages with the code their version stands for: when the hash moves, somebody has to decide."""
+    """List the pinned stages with version and code hash: when a hash changes, someone has to decide whether results do."""
     return "".join(f"{module}\t{code_version(module)}\t{code_hash(module)}\n" for module in PINNED)
 
 

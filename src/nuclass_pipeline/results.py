@@ -62,7 +62,7 @@ class Results:
         return read_table(self.path("labels", slide=slide), LABELS)
 
     def predictions(self, slide: str, model: str = "gate", seed: int = 0) -> pd.DataFrame:
-        """Return the predictions of a model for the cells of a slide: `predicted`, `g` and `p_<class>`, uncalibrated."""
+        """Return the predictions of a model for the cells of a slide: `predicted`, `gate_weight` and `p_<class>`, uncalibrated."""
         return read_table(self.path("predictions", model=model, seed=seed, slide=slide), PREDICTIONS)
 
     def scores(self) -> pd.DataFrame:

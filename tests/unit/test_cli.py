@@ -34,7 +34,7 @@ def test_score_labels_prints_and_writes(files, tmp_path):
     done = nuclass("score-labels", *files, "--organ=breast", f"--json={tmp_path / 'out.json'}")
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "out.json").read_text())
-    assert scores["n"] == 40
+    assert scores["n_cells"] == 40
     assert scores["accuracy"] == scores["macro_f1"] == scores["f1"]["Stromal"] == 1
     assert {"coverage", "selective_accuracy"} <= scores.keys()
     assert "macro_f1" in done.stdout

@@ -53,14 +53,14 @@ def test_json_is_strict(tmp_path):
     assert names(tmp_path) == ["b.json"]
 
 
-FRAME = pd.DataFrame({"cell_id": ["a", "b"], "part": ["train", "val"], "block": ["0-0", "0-1"]})
+FRAME = pd.DataFrame({"cell_id": ["a", "b"], "subset": ["train", "val"], "block": ["0-0", "0-1"]})
 
 
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (FRAME.drop(columns="part"), "part: the column is missing; found cell_id, block"),
-        (FRAME.assign(part=1.5), "part: is float64, not text"),
+        (FRAME.drop(columns="subset"), "subset: the column is missing; found cell_id, block"),
+        (FRAME.assign(subset=1.5), "subset: is float64, not text"),
         (FRAME.assign(cell_id="a"), "'cell_id': 'a'} occurs twice"),
         (FRAME.assign(block=["0-0", None]), "block: row 1 is empty"),
     ],

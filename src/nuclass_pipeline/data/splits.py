@@ -23,7 +23,7 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 logger = logging.getLogger(__name__)
 
 SUBSETS = ("train", "gate", "val")
-BUFFER = "guard"
+BUFFER = "buffer"
 HELDOUT = "heldout"
 BISECTIONS = 30
 """Steps to the largest strips that fit, which are then exact to a billionth."""
@@ -49,7 +49,7 @@ def split_cells(*, cells: Path, labels: Path, role: str, config: SplitConfig, sp
         classes = read_table(labels, LABELS).set_index("cell_id")["label"].reindex(table["cell_id"]).to_numpy()
         subsets = assign_subsets(xy_um, classes, config)
         _require_all_subsets(cells, subsets, classes, config)
-    write_table(pd.DataFrame({"cell_id": table["cell_id"], "part": subsets, "block": blocks(xy_um, config.block_um)}), split, SPLIT)
+    write_table(pd.DataFrame({"cell_id": table["cell_id"], "subset": subsets, "block": blocks(xy_um, config.block_um)}), split, SPLIT)
 
 
 def blocks(xy_um: Floats, block_um: float) -> list[str]:
@@ -140,4 +140,4 @@ def _require_all_subsets(path: Path, subsets: Names, classes: Names, config: Spl
         logger.info("%s: %d labelled cells", subset, count)
         if count == 0:
             problem = f"no labelled cell is left for {subset!r}: the slide is too small for split.buffer_um = {config.buffer_um:g}"
-            raise UserError(path, "part", problem, "Lower split.buffer_um, or move the slide from study.train to study.heldout.")
+            raise UserError(path, "subset", problem, "Lower split.buffer_um, or move the slide from study.train to study.heldout.")

@@ -85,7 +85,7 @@ def calibrate_models(
         scored = [read_scored(path, "val") for path in files.values()]
         if not sum(len(slide.truth) for slide in scored):
             raise UserError(
-                next(iter(files.values())), "part", f"there is no labelled validation cell for {model}", "Raise split.fractions.val."
+                next(iter(files.values())), "subset", f"there is no labelled validation cell for {model}", "Raise split.fractions.val."
             )
         names: dict[str, str | int] = {"model": model, "seed": seed, "slide": POOLED, "organ": ALL, "label_set": "open"}
         temperature = fit_temperature(np.concatenate([s.proba for s in scored]), np.concatenate([s.truth for s in scored]))

@@ -54,7 +54,7 @@ class CellClassifier:
 
         Returns
         -------
-        One row per cell: `predicted`, `g` (weight of the global path), and `p_<class>` of the gate.
+        One row per cell: `predicted`, `gate_weight` (of the global path), and `p_<class>` of the gate.
 
         Raises
         ------

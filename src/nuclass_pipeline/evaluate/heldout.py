@@ -180,6 +180,6 @@ def _bins(tally: Tally, bins: int) -> pd.DataFrame:
             "bin_high": edges[1:],
             "confidence": confidence / filled,
             "accuracy": hits / filled,
-            "n": cells.astype(np.int64),
+            "n_cells": cells.astype(np.int64),
         }
     )

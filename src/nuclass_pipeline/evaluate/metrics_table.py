@@ -30,7 +30,7 @@ def tidy(values: Floats, labels: Sequence[str], metrics: Sequence[str], n: Seque
     """
     low, high = interval(values)
     frame = pd.DataFrame(
-        {"label": labels, "metric": metrics, "value": values[0], "ci_low": low, "ci_high": high, "n": np.asarray(n, np.int64)}
+        {"label": labels, "metric": metrics, "value": values[0], "ci_low": low, "ci_high": high, "n_cells": np.asarray(n, np.int64)}
     )
     return frame[frame["value"].notna()].assign(**names)
 

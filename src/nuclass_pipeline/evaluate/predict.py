@@ -54,7 +54,7 @@ def predict_slide(
 def prediction_table(frame: pd.DataFrame, p: NDArray[np.float32], g: NDArray[np.float32], classes: tuple[str, ...]) -> pd.DataFrame:
     """Return a table of N cells with the predicted class, g (N,) and the probabilities (N, C) as columns `p_<class>`."""
     columns = {f"p_{name}": p[:, number] for number, name in enumerate(classes)}
-    return frame.assign(predicted=np.array(classes, dtype=object)[p.argmax(1)], g=g, **columns)
+    return frame.assign(predicted=np.array(classes, dtype=object)[p.argmax(1)], gate_weight=g, **columns)
 
 
 def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path, patches: Path) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path
     """
     tables = {
         labels: read_table(labels, LABELS, ["cell_id", "label"]),
-        split: read_table(split, SPLIT, ["cell_id", "part", "block"]),
+        split: read_table(split, SPLIT, ["cell_id", "subset", "block"]),
         cells: read_table(cells, CELLS, ["cell_id", "x_um", "y_um"]),
         patches: _read_padding(patches),
     }

@@ -75,14 +75,14 @@ def read_scored(path: Path, subset: Literal["val", "heldout"]) -> ScoredCells:
         If the slide is held out and `subset` is `val`, or the other way round; or if a row holds no probabilities.
     """
     frame = read_table(path, PREDICTIONS)
-    heldout = frame["part"].eq("heldout")
+    heldout = frame["subset"].eq("heldout")
     # An error and not a filter, because a held-out cell in calibration, or a training cell among the scores, is a leak.
     if subset == "heldout" and not heldout.all():
         problem = f"{int((~heldout).sum())} cells belong to a training slide"
-        raise UserError(path, "part", problem, "Score held-out slides only: see study.heldout.")
+        raise UserError(path, "subset", problem, "Score held-out slides only: see study.heldout.")
     if subset == "val" and heldout.any():
-        raise UserError(path, "part", f"{int(heldout.sum())} cells are held out", "Calibrate on training slides only: see study.train.")
-    return _to_scored(frame[frame["part"] == subset], path)
+        raise UserError(path, "subset", f"{int(heldout.sum())} cells are held out", "Calibrate on training slides only: see study.train.")
+    return _to_scored(frame[frame["subset"] == subset], path)
 
 
 def _to_scored(frame: pd.DataFrame, path: Path) -> ScoredCells:
@@ -99,7 +99,7 @@ def _to_scored(frame: pd.DataFrame, path: Path) -> ScoredCells:
         pd.Index(classes).get_indexer(pd.Index(frame["label"])).astype(np.int64),
         _checked(frame[columns].to_numpy(np.float64), path),
         pd.factorize(frame["block"], sort=True)[0].astype(np.int64),
-        frame["g"].to_numpy(np.float64),
+        frame["gate_weight"].to_numpy(np.float64),
         unseen,
     )
 

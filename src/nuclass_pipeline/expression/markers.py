@@ -30,7 +30,7 @@ MIN_SECTIONS, SECTION_CELLS, SECTION_TRANSCRIPTS = 3, 10, 10
 PRIOR = 2.0
 """Transcripts added to a sum of average depth before logs are taken, in proportion to its depth; the default of edgeR."""
 
-# A hundredth of a transcript per cell: far below what a panel can tell from noise, and it keeps absent genes finite.
+# A hundredth of a transcript per cell: far below the noise of a panel, and it keeps absent genes finite.
 _PSEUDO = 0.01
 
 

@@ -35,7 +35,7 @@ def draw(*, cohort: Path) -> Figure:
         Cohort table.
     """
     cells = read_table(cohort, COHORT)
-    cells = cells[(cells["part"] == "all") & (cells["label"] != UNRESOLVED)]
+    cells = cells[(cells["subset"] == "all") & (cells["label"] != UNRESOLVED)]
     figure = new_figure(3.75)
     for axes, (role, title) in zip(figure.subplots(1, 2), _TITLES.items(), strict=True):
         _rings(axes, cells[cells["role"] == role], title)

@@ -75,7 +75,7 @@ def read_outcomes(local: Path, global_: Path, gate: Path) -> pd.DataFrame:
     UserError
         If the three files do not have the same cells.
     """
-    cells = read_table(gate, PREDICTIONS, ["cell_id", "label", "x_um", "y_um", "g"])
+    cells = read_table(gate, PREDICTIONS, ["cell_id", "label", "x_um", "y_um", "gate_weight"])
     right = {}
     for name, path in (("local", local), ("global", global_)):
         other = read_table(path, PREDICTIONS, ["cell_id", "predicted"])
@@ -93,7 +93,7 @@ def _size(cells: pd.DataFrame) -> float:
 
 def _map_g(axes: Axes, cells: pd.DataFrame) -> PathCollection:
     style: dict[str, Any] = {"cmap": "cividis", "norm": Normalize(0, 1), "linewidths": 0, "rasterized": True}
-    return axes.scatter(cells["x_um"], cells["y_um"], c=cells["g"], s=_size(cells), **style)
+    return axes.scatter(cells["x_um"], cells["y_um"], c=cells["gate_weight"], s=_size(cells), **style)
 
 
 def _map_outcomes(axes: Axes, cells: pd.DataFrame) -> None:

@@ -47,5 +47,5 @@ def _panel(axes: Axes, row: pd.Series) -> None:
 
 def _measured(row: pd.Series) -> str:
     shift = f"({row['shift_x_um']:+.1f}, {row['shift_y_um']:+.1f}) µm".replace("-", "−")
-    best = "" if pd.isna(row["agreement_best"]) else f", {row['agreement_best']:.2f} shifted"
-    return f"correlation {row['agreement']:.2f}{best}\nbest shift {shift}\n{row['organ']}, {row['mpp_he']:.4f} µm/px"
+    best = "" if pd.isna(row["correlation_best"]) else f", {row['correlation_best']:.2f} shifted"
+    return f"correlation {row['correlation']:.2f}{best}\nbest shift {shift}\n{row['organ']}, {row['mpp_he']:.4f} µm/px"

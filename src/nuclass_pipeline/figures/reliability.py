@@ -52,10 +52,10 @@ def _pooled(frame: pd.DataFrame) -> pd.DataFrame:
 
 def average_seeds(bins: pd.DataFrame) -> pd.DataFrame:
     """Join the bins of several seeds: the sum of cells, and the means of confidence and accuracy, weighted by cells."""
-    sums = bins.assign(confidence=bins["confidence"] * bins["n"], accuracy=bins["accuracy"] * bins["n"])
-    joined = sums.groupby(["bin", "bin_low", "bin_high"], as_index=False)[["confidence", "accuracy", "n"]].sum()
+    sums = bins.assign(confidence=bins["confidence"] * bins["n_cells"], accuracy=bins["accuracy"] * bins["n_cells"])
+    joined = sums.groupby(["bin", "bin_low", "bin_high"], as_index=False)[["confidence", "accuracy", "n_cells"]].sum()
     # An empty bin becomes NaN (0 / 0), because its point must not be drawn.
-    return joined.assign(confidence=joined["confidence"] / joined["n"], accuracy=joined["accuracy"] / joined["n"])
+    return joined.assign(confidence=joined["confidence"] / joined["n_cells"], accuracy=joined["accuracy"] / joined["n_cells"])
 
 
 def _diagram(axes: Axes, bins: pd.DataFrame, model: str, ece: "pd.Series[float]") -> None:
@@ -73,5 +73,5 @@ def _histogram(axes: Axes, bins: pd.DataFrame, model: str) -> None:
     for variant, mark in _MARKS.items():
         joined = average_seeds(bins[bins["variant"] == variant])
         edges = [*joined["bin_low"], joined["bin_high"].iloc[-1]]
-        axes.stairs(joined["n"] / joined["n"].sum(), edges, color=MODEL_COLORS.get(model), linestyle=mark["linestyle"])
+        axes.stairs(joined["n_cells"] / joined["n_cells"].sum(), edges, color=MODEL_COLORS.get(model), linestyle=mark["linestyle"])
     axes.set(ylim=(0, 1), xlabel="confidence")

@@ -113,4 +113,4 @@ def _score(labels: Path, truth: Path) -> pd.DataFrame:
     sizes = {name: labelled if name.startswith("selective") else int((~poor).sum()) for name in scores}
     unresolved = float((found["label"][poor] == UNRESOLVED).mean()) if poor.any() else np.nan
     rows = [*((name, value, sizes[name]) for name, value in scores.items()), ("poor_unresolved", unresolved, int(poor.sum()))]
-    return pd.DataFrame(rows, columns=["metric", "value", "n"])
+    return pd.DataFrame(rows, columns=["metric", "value", "n_cells"])

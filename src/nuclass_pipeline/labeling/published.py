@@ -56,7 +56,7 @@ def score_counts(
 
     Returns
     -------
-    n
+    n_cells
         Scored cells.
     accuracy, macro_f1, coverage, selective_accuracy, selective_macro_f1
         As from `score_labels_table`.
@@ -77,8 +77,8 @@ def score_counts(
     names = sorted(set(published["lineage"].dropna()))
     found = label_lineages(table, organ, names, knowledge, clustering, labeling, lineages)
     truth = published["lineage"].to_numpy(object)
-    scores: dict[str, Any] = {"n": int(published["lineage"].notna().sum()), **score_labels_table(truth, found["candidate"], found["label"])}
     scored = published["lineage"].notna().to_numpy()
+    scores: dict[str, Any] = {"n_cells": int(scored.sum())} | score_labels_table(truth, found["candidate"], found["label"])
     f1 = f1_score(truth[scored].astype(str), found["candidate"][scored].astype(str), labels=names, average=None, zero_division=0)
     surest = accuracy_at_coverage((truth == found["candidate"])[scored].to_numpy(bool), found["confidence"][scored].to_numpy())
     # None, because JSON has no NaN: a score without cells becomes null.

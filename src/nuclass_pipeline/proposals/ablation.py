@@ -166,7 +166,7 @@ def compare_variants(
             answers = [variant.answer(leave_out(record, blocks)) for record in records]
             answer = variant.reversed_answer
             reversed_answers = [answer(leave_out(record, blocks)) for record in reversed_records] if answer else None
-            described = {"annotator": variant.annotator, "answer": variant.kind, "evidence": name, "n": len(records)}
+            described = {"annotator": variant.annotator, "answer": variant.kind, "evidence": name, "n_clusters": len(records)}
             rows.append(described | _score(records, answers, reversed_answers, weak, truth))
             by_cluster = {record.cluster: label for record, label in zip(records, answers, strict=True)}
             logger.info("%s, %s, %s: %s", variant.annotator, variant.kind, name, by_cluster)
@@ -198,8 +198,8 @@ def _score(
         "invalid_rate": _share(invalid),
         "permutation_stability": np.nan if same is None else _share(same),
         "abstained": _share(~proposed),
-        "agreement": _share(right),
-        "agreement_cells": _share(right, n_cells),
+        "accuracy": _share(right),
+        "accuracy_cells": _share(right, n_cells),
     }
 
 

@@ -56,7 +56,7 @@ def collect_evidence(
     """
     names = [str(name) for name in sizes]
     marker_rows = _by_cluster(markers, names, "markers", ("log2fc", "fraction_in", "fraction_out"))
-    program_rows = _by_cluster(programs, names, "programs", ("q",))
+    program_rows = _by_cluster(programs, names, "programs", ("q_value",))
     shares_of = {str(name): shares for name, shares in (compositions or {}).items()}
     knowledge = _Knowledge(panel, genes)
     records = []
@@ -97,8 +97,10 @@ def _markers(rows: pd.DataFrame | None) -> tuple[MarkerGene, ...]:
 def _programs(rows: pd.DataFrame | None) -> tuple[Program, ...]:
     if rows is None:
         return ()
-    best = rows.sort_values(["q", "name"]).head(MAX_PROGRAMS)
-    return tuple(Program(str(name), float(q), _split(genes)) for name, q, genes in zip(best["name"], best["q"], best["genes"], strict=True))
+    best = rows.sort_values(["q_value", "name"]).head(MAX_PROGRAMS)
+    return tuple(
+        Program(str(name), float(q), _split(genes)) for name, q, genes in zip(best["name"], best["q_value"], best["genes"], strict=True)
+    )
 
 
 def _split(genes: Any) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ PROPOSAL_COLUMNS = (
 """Columns of proposals.tsv."""
 
 _SHOWN_MARKERS, _SHOWN_SHARE = 10, 0.01
-_TIE_RATIONALE = "The evidence does not tell the admissible labels apart."
-_WEAK_RATIONALE = "The markers support no label better than a marker table dealt at random would."
+_TIE_RATIONALE = "The evidence does not separate the admissible labels."
+_WEAK_RATIONALE = "The markers support no label better than a permuted marker table does."
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,11 @@ def summarize_cohort(
 
 def _count(labels: Path, split: Path) -> pd.DataFrame:
     cells = read_table(labels, LABELS, ["cell_id", "label"])
-    parts = read_table(split, SPLIT, ["cell_id", "part"])
-    joined = parts.merge(cells, on="cell_id", how="left", validate="one_to_one")
+    subsets = read_table(split, SPLIT, ["cell_id", "subset"])
+    joined = subsets.merge(cells, on="cell_id", how="left", validate="one_to_one")
     if joined["label"].isna().any():
         missing = joined.loc[joined["label"].isna(), "cell_id"].iloc[0]
         raise UserError(split, "cell_id", f"{missing!r} is not in {labels}", "Remove the file and run again.")
     # From the labels, because the split may leave cells out.
-    rows = pd.concat([joined[["part", "label"]], cells[["label"]].assign(part=ALL)])
-    return rows.groupby(["part", "label"], sort=True, as_index=False).size().rename(columns={"size": "cells"})
+    rows = pd.concat([joined[["subset", "label"]], cells[["label"]].assign(subset=ALL)])
+    return rows.groupby(["subset", "label"], sort=True, as_index=False).size().rename(columns={"size": "cells"})

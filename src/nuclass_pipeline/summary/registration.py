@@ -52,8 +52,8 @@ def _row(slide: str, organ: str, registration: Path, image: Path, cells: Path) -
         "mpp_he": record["mpp_he"],
         "shift_x_um": record["shift_um"][0],
         "shift_y_um": record["shift_um"][1],
-        "agreement": record["agreement"],
-        "agreement_best": record["agreement_best"],
+        "correlation": record["correlation"],
+        "correlation_best": record["correlation_best"],
         "verdict": record["verdict"],
         "thumbnail": _picture(image, partial(alignment.to_image, centroids)),
     }

@@ -42,7 +42,7 @@ def build(*, heldout: Path) -> pd.DataFrame:
     order = [*(name for name in names if name not in _JOINED), *(name for name in _JOINED if name in names)]
     keys = pd.MultiIndex.from_product([order, MODELS], names=["slide", "model"])
     scores = rows.groupby(["metric", "slide", "model"])[["value", "ci_low", "ci_high"]].mean()
-    table = pd.DataFrame({"cells": rows.groupby(["slide", "model"])["n"].first()}).reindex(keys).dropna().astype(int)
+    table = pd.DataFrame({"cells": rows.groupby(["slide", "model"])["n_cells"].first()}).reindex(keys).dropna().astype(int)
     for metric in SCORES:
         table[[metric, f"{metric}_low", f"{metric}_high"]] = scores.xs(metric)
     return table.reset_index()

@@ -17,7 +17,7 @@ TITLES = {
     "brier": "Brier",
     "val": "validation",
     "heldout": "held out",
-    "guard": "buffer",
+    "buffer": "buffer",
     "peak_gb": "peak GB",
 }
 

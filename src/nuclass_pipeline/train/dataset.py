@@ -95,7 +95,7 @@ class CellDataset(Dataset[CellBatch]):
     Attributes
     ----------
     cells
-        Table of the N cells: `cell_id`, `label`, `part`, `block`, the rows of their patches, and `slide`, the number of the slide.
+        Table of the N cells: `cell_id`, `label`, `subset`, `block`, the rows of their patches, and `slide`, the number of the slide.
     labels, organs
         (N,) class indices, −1 for a label that is not in `classes`, and organ indices.
 
@@ -125,7 +125,7 @@ class CellDataset(Dataset[CellBatch]):
         self.cells = pd.concat([table.assign(slide=number) for number, table in enumerate(tables)], ignore_index=True)
         if self.cells.empty:
             remedy = "Check that the labels, the split and the patch files are of the same slide."
-            raise UserError(slides[0].split, "part", f"no usable cell in subset {', '.join(subsets)}", remedy)
+            raise UserError(slides[0].split, "subset", f"no usable cell in subset {', '.join(subsets)}", remedy)
         self.labels = pd.Index(list(classes)).get_indexer(pd.Index(self.cells["label"]))
         self.organs = np.array([list(organs).index(slide.organ) for slide in slides])[self.cells["slide"].to_numpy()]
         self._slide = self.cells["slide"].to_numpy()
@@ -172,9 +172,9 @@ class CellDataset(Dataset[CellBatch]):
 
 
 def join_cells(labels: Path, split: Path, subsets: Sequence[str], classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return `cell_id, label, part, block` of the cells in `subsets`, with a label in `classes` if given."""
+    """Return `cell_id, label, subset, block` of the cells in `subsets`, with a label in `classes` if given."""
     cells = read_table(split, SPLIT).merge(read_table(labels, LABELS, ["cell_id", "label"]), on="cell_id", validate="one_to_one")
-    chosen = cells["part"].isin(subsets)
+    chosen = cells["subset"].isin(subsets)
     if classes is not None:
         chosen &= cells["label"].isin(list(classes))
     return cells[chosen].reset_index(drop=True)

@@ -188,5 +188,7 @@ def read_path_outputs(slides: Sequence[FeatureFile], labels: Sequence[Path], spl
         columns.append([*slide.read(rows[rows >= 0]), label[torch.from_numpy(rows >= 0)]])
     outputs = PathOutputs(*(torch.cat(tensors) for tensors in zip(*columns, strict=True)))
     if not len(outputs.label):
-        raise UserError(splits[0], "part", f"no labelled cell in subset {subset}", f"Check the labels, or raise split.fractions.{subset}.")
+        raise UserError(
+            splits[0], "subset", f"no labelled cell in subset {subset}", f"Check the labels, or raise split.fractions.{subset}."
+        )
     return outputs

@@ -56,7 +56,7 @@ def test_heldout_slides_have_no_other_subset(tmp_path):
     files = write_slide(tmp_path, *cells(500, 900, 400, 3))
     split_cells(**files, role="heldout", config=SplitConfig(block_um=100))
     split = read_table(files["split"], SPLIT)
-    assert split["part"].unique().tolist() == ["heldout"]
+    assert split["subset"].unique().tolist() == ["heldout"]
     assert split["block"].nunique() == 36
 
 

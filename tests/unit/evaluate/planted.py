@@ -31,13 +31,13 @@ def write_predictions(
         {
             "cell_id": [f"c{i}" for i in range(cells)],
             "label": list(labels),
-            "part": subset,
+            "subset": subset,
             "block": block if block is not None else [f"b{i % 7}" for i in range(cells)],
             "x_um": np.arange(cells, dtype=float),
             "y_um": 0.0,
             "padded": False,
             "predicted": np.asarray(classes)[proba.argmax(axis=1)],
-            "g": g,
+            "gate_weight": g,
         }
     )
     for index, name in enumerate(classes):

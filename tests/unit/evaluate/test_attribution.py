@@ -81,7 +81,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         tmp_path / "labels.parquet"
     )
     subsets = ["val", "train", "val", "val"] * 3
-    pd.DataFrame({"cell_id": [f"c{n}" for n in range(N)], "part": subsets, "block": "0"}).to_parquet(tmp_path / "split.parquet")
+    pd.DataFrame({"cell_id": [f"c{n}" for n in range(N)], "subset": subsets, "block": "0"}).to_parquet(tmp_path / "split.parquet")
     return {
         "patches": write_patches(tmp_path / "narrow.h5", 64),
         "contexts": write_patches(tmp_path / "wide.h5", 128),

@@ -56,7 +56,7 @@ def test_calibration_lowers_nll_and_ece_on_overconfident_predictions(tmp_path: P
     assert value["calibrated", "nll"] < value["raw", "nll"]
     assert value["calibrated", "ece"] < 0.02 < value["raw", "ece"]
     assert value["calibrated", "accuracy"] == value["raw", "accuracy"]
-    assert frame["n"].eq(6000).all()
+    assert frame["n_cells"].eq(6000).all()
     assert frame.loc[frame["metric"] == "ece", ["ci_low", "ci_high"]].notna().all(axis=None)
 
 

@@ -30,7 +30,7 @@ def _overall(proba: np.ndarray, truth: np.ndarray, bins: int = 10) -> dict[str, 
 
 def _score(root: Path, files: list[Path], slides: list[str], temperature: float = 1.0, bootstrap: int = 50) -> pd.DataFrame:
     row = {"run": "r", "model": "gate", "variant": "calibrated", "seed": 0, "slide": "pooled", "organ": "all", "label": "all"}
-    row |= {"label_set": "open", "metric": "temperature", "value": temperature, "ci_low": np.nan, "ci_high": np.nan, "n": 9}
+    row |= {"label_set": "open", "metric": "temperature", "value": temperature, "ci_low": np.nan, "ci_high": np.nan, "n_cells": 9}
     write_table(pd.DataFrame([row]), root / "calibration.parquet", METRICS)
     score_predictions(
         predictions=files,
@@ -178,7 +178,7 @@ def test_unresolved_and_unseen_cells_are_counted_and_not_scored(tmp_path: Path) 
     rows = _score(tmp_path, [write_predictions(tmp_path, one_hot([0, 1, 0, 0, 0, 0], 3), labels)], ["a"])
     unseen = rows["value"].xs("unseen_cells", level="metric").droplevel(["slide", "variant", "label_set"])
     assert unseen.to_dict() == {"all": 3, "Monocyte": 2, "NK_Cell": 1}
-    assert rows.loc[("a", "raw", "open", "all", "accuracy"), ["value", "n"]].tolist() == [1.0, 2]
+    assert rows.loc[("a", "raw", "open", "all", "accuracy"), ["value", "n_cells"]].tolist() == [1.0, 2]
 
 
 def test_mean_and_pooled(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_reliability_bins_reproduce_the_ece(tmp_path: Path) -> None:
     bins = read_table(tmp_path / "reliability.parquet", RELIABILITY)
     assert len(bins) == 3 * 2 * 2 * 10
     for (slide, variant, label_set), diagram in bins.groupby(["slide", "variant", "label_set"]):
-        ece = (diagram["n"] * (diagram["accuracy"] - diagram["confidence"]).abs()).sum() / diagram["n"].sum()
+        ece = (diagram["n_cells"] * (diagram["accuracy"] - diagram["confidence"]).abs()).sum() / diagram["n_cells"].sum()
         assert ece == pytest.approx(rows[slide, variant, label_set, "all", "ece"])
 
 

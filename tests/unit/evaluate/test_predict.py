@@ -47,7 +47,7 @@ def write_features(path: Path, rng: np.random.Generator) -> np.ndarray:
 def write_tables(folder: Path) -> dict[str, Path]:
     ids = [f"c{number}" for number in range(N + 3)]
     labels = pd.DataFrame({"cell_id": ids, "label": ["Acinar"] * N + ["Unresolved"] * 3, "confidence": 0.9})
-    split = pd.DataFrame({"cell_id": ids, "part": "heldout", "block": [f"b{n % 3}" for n in range(N + 3)]})
+    split = pd.DataFrame({"cell_id": ids, "subset": "heldout", "block": [f"b{n % 3}" for n in range(N + 3)]})
     cells = pd.DataFrame({"cell_id": ids, "x_um": np.arange(N + 3.0), "y_um": 2.0})
     for name, frame in (("labels", labels), ("split", split), ("cells", cells)):
         frame.to_parquet(folder / f"{name}.parquet")
@@ -75,12 +75,12 @@ def test_three_tables_of_one_truth(files: dict[str, Any]) -> None:
         for name, key in (("local", "local_p"), ("global_", "global_p")):
             np.testing.assert_array_equal(tables[name][columns], file[key][:])
         assert tables["gate"]["cell_id"].tolist() == file["cell_id"].asstr()[:].tolist()
-    assert (tables["local"]["g"] == 0).all()
-    assert (tables["global_"]["g"] == 1).all()
+    assert (tables["local"]["gate_weight"] == 0).all()
+    assert (tables["global_"]["gate_weight"] == 1).all()
     mixed = tables["gate"]
-    assert mixed["g"].between(0, 1).all()
-    assert mixed["g"].std() > 0
-    g = mixed["g"].to_numpy()[:, None]
+    assert mixed["gate_weight"].between(0, 1).all()
+    assert mixed["gate_weight"].std() > 0
+    g = mixed["gate_weight"].to_numpy()[:, None]
     np.testing.assert_allclose(mixed[columns], (1 - g) * tables["local"][columns] + g * tables["global_"][columns], atol=1e-6)
     np.testing.assert_allclose(mixed[columns].sum(axis=1), 1, atol=1e-5)
     for table in tables.values():

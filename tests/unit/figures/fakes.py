@@ -45,7 +45,7 @@ def write_cohort(path: Path) -> Path:
             "slide": f"{organ}-{role}",
             "organ": organ,
             "role": role,
-            "part": "all",
+            "subset": "all",
             "label": label,
             "cells": round(1000 * n * s),
         }
@@ -85,8 +85,8 @@ def write_registration(path: Path, slides: int = 5) -> Path:
             "mpp_he": 0.2737,
             "shift_x_um": 0.4 if i != 2 else -7.9,
             "shift_y_um": -1.1 + i,
-            "agreement": 0.61 - 0.1 * i,
-            "agreement_best": 0.63 - 0.05 * i,
+            "correlation": 0.61 - 0.1 * i,
+            "correlation_best": 0.63 - 0.05 * i,
             "verdict": ("good", "good", "shifted", "unclear", "good", "good", "good")[i],
             "thumbnail": png(stained(rng, 220, 160, 5)),
         }
@@ -122,9 +122,9 @@ def write_predictions(root: Path, cells: int = 4000, slides: tuple[str, ...] = S
         block = [f"{int(a // 500)}-{int(b // 500)}" for a, b in zip(x, y, strict=True)]
         for model, p in proba.items():
             weight = {"local": np.zeros(len(x)), "global": np.ones(len(x)), "gate": g}[model]
-            names = {"cell_id": [f"c{i}" for i in range(len(x))], "label": label, "part": "heldout", "block": block}
+            names = {"cell_id": [f"c{i}" for i in range(len(x))], "label": label, "subset": "heldout", "block": block}
             frame = pd.DataFrame(
-                names | {"x_um": x, "y_um": y, "padded": False, "predicted": np.array(PAPER_CLASSES)[p.argmax(1)], "g": weight}
+                names | {"x_um": x, "y_um": y, "padded": False, "predicted": np.array(PAPER_CLASSES)[p.argmax(1)], "gate_weight": weight}
             )
             frame = pd.concat([frame, pd.DataFrame(p, columns=[f"p_{name}" for name in PAPER_CLASSES])], axis=1)
             path = root / "predictions" / model / "seed-0" / f"{slide}.parquet"
@@ -143,7 +143,7 @@ def metric(**values: object) -> dict[str, object]:
         "organ": "all",
         "label": "all",
     }
-    return row | {"label_set": "open", "metric": "accuracy", "value": 0.0, "ci_low": 0.0, "ci_high": 0.0, "n": 10} | values
+    return row | {"label_set": "open", "metric": "accuracy", "value": 0.0, "ci_low": 0.0, "ci_high": 0.0, "n_cells": 10} | values
 
 
 def write_metrics(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -160,8 +160,8 @@ def write_reliability(path: Path) -> Path:
                 n = int(5000 * middle**2)
                 names = {"run": "fake", "model": model, "variant": variant, "seed": 0, "slide": "pooled", "label_set": "open"}
                 edges = {"bin": b, "bin_low": b / bins, "bin_high": (b + 1) / bins}
-                rows.append(names | edges | {"confidence": middle, "accuracy": factor * middle, "n": n})
-            rows.append(names | {"bin": 0, "bin_low": 0.0, "bin_high": 0.1, "confidence": np.nan, "accuracy": np.nan, "n": 0})
+                rows.append(names | edges | {"confidence": middle, "accuracy": factor * middle, "n_cells": n})
+            rows.append(names | {"bin": 0, "bin_low": 0.0, "bin_high": 0.1, "confidence": np.nan, "accuracy": np.nan, "n_cells": 0})
     write_table(pd.DataFrame(rows), path, RELIABILITY)
     return path
 

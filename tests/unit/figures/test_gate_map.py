@@ -17,7 +17,7 @@ def test_gate_map_shows_every_cell_once(tmp_path: Path) -> None:
     frame = pd.read_parquet(paths["gate"][1])
     g, outcome = figure.axes[2], figure.axes[3]
     assert g.get_title(loc="left") == "lung-2"
-    np.testing.assert_allclose(g.collections[0].get_array(), frame["g"])
+    np.testing.assert_allclose(g.collections[0].get_array(), frame["gate_weight"])
     np.testing.assert_allclose(g.collections[0].get_offsets(), frame[["x_um", "y_um"]])
     drawn = {points.get_label(): len(points.get_offsets()) for points in outcome.collections}
     right = {m: (pd.read_parquet(paths[m][1])["predicted"] == frame["label"])[frame["label"] != UNRESOLVED] for m in ("local", "global")}

@@ -23,11 +23,11 @@ def test_bins_of_seeds_are_joined_by_their_cells() -> None:
     edges = {"bin_low": 0.0, "bin_high": 0.5}
     bins = pd.DataFrame(
         [
-            {"bin": 0, **edges, "confidence": 0.4, "accuracy": 0.2, "n": 30},
-            {"bin": 0, **edges, "confidence": 0.2, "accuracy": 0.6, "n": 10},
-            {"bin": 1, "bin_low": 0.5, "bin_high": 1.0, "confidence": np.nan, "accuracy": np.nan, "n": 0},
+            {"bin": 0, **edges, "confidence": 0.4, "accuracy": 0.2, "n_cells": 30},
+            {"bin": 0, **edges, "confidence": 0.2, "accuracy": 0.6, "n_cells": 10},
+            {"bin": 1, "bin_low": 0.5, "bin_high": 1.0, "confidence": np.nan, "accuracy": np.nan, "n_cells": 0},
         ]
     )
     joined = reliability.average_seeds(bins)
-    assert joined.loc[0, ["confidence", "accuracy", "n"]].tolist() == pytest.approx([0.35, 0.3, 40])
+    assert joined.loc[0, ["confidence", "accuracy", "n_cells"]].tolist() == pytest.approx([0.35, 0.3, 40])
     assert joined.loc[1, ["confidence", "accuracy"]].isna().all()

@@ -48,4 +48,4 @@ def test_scores_become_metrics(truth, labels, tmp_path):
     found = read_table(tmp_path / "metrics.parquet", METRICS).set_index("metric")
     assert found["value"]["accuracy"] > 0.99
     assert found["value"]["poor_unresolved"] == 1
-    assert found["n"]["accuracy"] == (~truth["poor"]).sum()
+    assert found["n_cells"]["accuracy"] == (~truth["poor"]).sum()

@@ -22,7 +22,7 @@ def scores(real_data):
 
 
 def test_forced_choice(scores):
-    assert scores["n"] == 8309
+    assert scores["n_cells"] == 8309
     assert scores["accuracy"] > 0.92
     assert scores["macro_f1"] > 0.82
     assert np.mean([value for lineage, value in scores["f1"].items() if lineage not in RARE]) > 0.89

@@ -45,9 +45,9 @@ def score(files, markers_tsv):
 def test_planted_lineages_are_found(score, draw_cells):
     found, truth = score(), draw_cells().obs
     poor = truth["poor"] & (truth["truth"] != "Endothelial")
-    assert found["n"] == (truth["truth"] != "Endothelial").sum()
+    assert found["n_cells"] == (truth["truth"] != "Endothelial").sum()
     # Below 1, because poor cells fail quality control and count as wrong and not covered.
-    assert found["accuracy"] == pytest.approx(1 - poor.sum() / found["n"], abs=0.01)
+    assert found["accuracy"] == pytest.approx(1 - poor.sum() / found["n_cells"], abs=0.01)
     assert found["coverage"] == pytest.approx(found["accuracy"], abs=0.05)
     assert found["selective_accuracy"] == 1
     assert set(found["f1"]) == {"Lymphocytes", "Myeloid", "Epithelial", "Stromal"}
@@ -66,7 +66,7 @@ def test_published_labels_do_not_change_the_labels(score, files):
     after = score()
     assert after["accuracy"] < 0.5
     # As many cells are covered as before, over scored and unscored cells together.
-    covered = [run["coverage"] * run["n"] + (1 - run["unscored_unresolved"]["Endothelial"]) * 60 for run in (before, after)]
+    covered = [run["coverage"] * run["n_cells"] + (1 - run["unscored_unresolved"]["Endothelial"]) * 60 for run in (before, after)]
     assert covered[0] == pytest.approx(covered[1])
 
 

@@ -30,7 +30,7 @@ from tests.unit.planted_types import PLANTED_GENES
 from tests.unit.proposals.tiny_language_model import write_model
 
 LABELS = ("B_Cell", "Fibroblast", "Macrophage", "T_Cell")
-SHARES = ["invalid_rate", "permutation_stability", "abstained", "agreement", "agreement_cells"]
+SHARES = ["invalid_rate", "permutation_stability", "abstained", "accuracy", "accuracy_cells"]
 
 
 def record(label, n_cells=10, score=0.5, gene="CD3D"):
@@ -101,43 +101,43 @@ def test_rules_need_support_and_nothing_else():
     for name in ("without support", "none"):
         assert found.loc[name, SHARES[:3]].tolist() == [0, 1, 1]
         assert found.loc[name, SHARES[3:]].isna().all()
-    assert (found["n"] == 4).all()
+    assert (found["n_clusters"] == 4).all()
     assert set(found["answer"]) == {"constrained"}
 
 
 def test_agreement_by_hand():
     truth = TRUE | {"of Macrophage": "Monocyte", "of T_Cell": "T_Cell"}
     found = compared(truth=truth).loc["all"]
-    assert (found["agreement"], found["agreement_cells"]) == (3 / 4, 70 / 100)
+    assert (found["accuracy"], found["accuracy_cells"]) == (3 / 4, 70 / 100)
     truth.pop("of B_Cell")
     found = compared(truth=truth).loc["all"]
-    assert (found["agreement"], found["agreement_cells"]) == (pytest.approx(2 / 3), pytest.approx(60 / 90))
+    assert (found["accuracy"], found["accuracy_cells"]) == (pytest.approx(2 / 3), pytest.approx(60 / 90))
 
 
 def test_a_label_below_the_null_support_is_not_proposed():
     records = [*RECORDS[:3], record("T_Cell", 40, score=0.05)]
     found = compared(records, TRUE | {"of T_Cell": "B_Cell"}).loc["all"]
-    assert (found["abstained"], found["agreement"], found["agreement_cells"]) == (1 / 4, 1, 1)
+    assert (found["abstained"], found["accuracy"], found["accuracy_cells"]) == (1 / 4, 1, 1)
 
 
 def test_the_null_support_is_compared_with_the_whole_record():
     variant = AnnotatorVariant("llm-score", "free", lambda _: "T_Cell", None)
     found = compared(min_support=0.1, variants=[variant])
     assert (found["abstained"] == 0).all()
-    assert (found["agreement"] == 1 / 4).all()
-    assert (found["agreement_cells"] == 40 / 100).all()
+    assert (found["accuracy"] == 1 / 4).all()
+    assert (found["accuracy_cells"] == 40 / 100).all()
 
 
 def test_without_truth_the_agreement_is_missing():
     found = compared(truth={})
-    assert found["agreement"].isna().all()
-    assert found["agreement_cells"].isna().all()
+    assert found["accuracy"].isna().all()
+    assert found["accuracy_cells"].isna().all()
     assert found.loc["all", "abstained"] == 0
 
 
 def test_no_clusters_have_no_shares():
     found = compared(records=[])
-    assert (found["n"] == 0).all()
+    assert (found["n_clusters"] == 0).all()
     assert found[SHARES].isna().all(axis=None)
 
 
@@ -167,7 +167,7 @@ def test_text_outside_the_set_is_invalid_and_not_a_proposal():
     found = compared(variants=[AnnotatorVariant("llm-score", "free", partial(free_text, FixedWriter(*texts * 6)), None)])
     assert (found["invalid_rate"] == 1 / 2).all()
     assert (found["abstained"] == 1 / 2).all()
-    assert (found["agreement"] == 1).all()
+    assert (found["accuracy"] == 1).all()
     assert found["permutation_stability"].isna().all()
 
 
@@ -228,13 +228,13 @@ def stage(tables, markers_tsv, tmp_path):
 def test_planted_clusters_agree_with_their_truth(stage):
     found = stage().set_index("evidence")
     assert list(found.index) == list(ABLATIONS)
-    assert (found["n"] == len(PLANTED_GENES)).all()
+    assert (found["n_clusters"] == len(PLANTED_GENES)).all()
     for name in ("all", "without markers", "without programs", "without composition"):
         assert found.loc[name, SHARES].tolist() == [0, 1, 0, 1, 1]
     for name in ("without support", "none"):
         assert found.loc[name, SHARES[:3]].tolist() == [0, 1, 1]
         assert found.loc[name, SHARES[3:]].isna().all()
-    assert stage(truth=None)[["agreement", "agreement_cells"]].isna().all(axis=None)
+    assert stage(truth=None)[["accuracy", "accuracy_cells"]].isna().all(axis=None)
 
 
 def test_the_truth_of_a_cluster_is_that_of_its_cells_that_are_not_poor(stage, tables, tmp_path):
@@ -244,7 +244,7 @@ def test_the_truth_of_a_cluster_is_that_of_its_cells_that_are_not_poor(stage, ta
 
     def agreement(changed):
         write_table(changed, tmp_path / "truth.parquet", TRUTH)
-        return stage(truth=tmp_path / "truth.parquet").set_index("evidence").loc["all", ["agreement", "agreement_cells"]].tolist()
+        return stage(truth=tmp_path / "truth.parquet").set_index("evidence").loc["all", ["accuracy", "accuracy_cells"]].tolist()
 
     sizes = clusters.value_counts()
     assert agreement(wrong) == pytest.approx([6 / 7, 1 - sizes["0"] / sizes.sum()])
@@ -269,7 +269,7 @@ def test_a_language_model_takes_part_if_the_run_file_names_one(stage, tables, tm
     # Three of the seven clusters, because a model takes a second for each, and the stage runs twice.
     stage = partial(stage, **keep_clusters(tables, ["0", "1", "2"], tmp_path))
     found = stage(config=config)
-    assert (found["n"] == 3).all()
+    assert (found["n_clusters"] == 3).all()
     assert found.groupby(["annotator", "answer"]).size().to_dict() == {
         ("llm-score", "constrained"): 6,
         ("llm-score", "free"): 6,

@@ -110,7 +110,7 @@ def test_the_hash_ignores_order_and_last_bits_and_nothing_else():
 @pytest.mark.parametrize("genes", [["CD3D", "NKG7"], np.array(["CD3D", "NKG7"]), "CD3D;NKG7"])
 def test_programs_are_the_six_most_significant(genes):
     rows = [("a", f"term {i}", 10.0**-i, genes) for i in range(1, 9)]
-    (record,) = collect(programs=pd.DataFrame(rows, columns=["cluster", "name", "q", "genes"]).sample(frac=1, random_state=0))
+    (record,) = collect(programs=pd.DataFrame(rows, columns=["cluster", "name", "q_value", "genes"]).sample(frac=1, random_state=0))
     assert [program.name for program in record.programs] == [f"term {i}" for i in range(8, 2, -1)]
     assert record.programs[0].genes == ("CD3D", "NKG7")
     assert record.genes == {"CD3D", "NKG7", "DCN", "ACTB"}
@@ -129,7 +129,7 @@ def test_labels_beyond_twelve_are_left_out():
 def test_names_of_clusters_change_nothing_but_the_name(first):
     names = [first, first + 1] if isinstance(first, int) else ["x", "y"]
     markers = pd.concat([table(names[0]), table(names[1], ROWS[1:])])
-    programs = pd.DataFrame({"cluster": [names[1]], "name": ["t"], "q": [0.01], "genes": ["DCN"]})
+    programs = pd.DataFrame({"cluster": [names[1]], "name": ["t"], "q_value": [0.01], "genes": ["DCN"]})
     found = collect(markers=markers, sizes=dict.fromkeys(names, 50), programs=programs, compositions={names[0]: {"T_Cell": 1.0}})
     reference = collect("p", table("p"), compositions={"p": {"T_Cell": 1.0}})[0]
     assert [record.cluster for record in found] == [str(name) for name in names]
@@ -138,7 +138,7 @@ def test_names_of_clusters_change_nothing_but_the_name(first):
 
 
 def test_tables_that_count_from_one_and_from_zero_are_refused():
-    programs = pd.DataFrame({"cluster": [1, 2], "name": ["t", "t"], "q": [0.01, 0.01], "genes": ["DCN", "DCN"]})
+    programs = pd.DataFrame({"cluster": [1, 2], "name": ["t", "t"], "q_value": [0.01, 0.01], "genes": ["DCN", "DCN"]})
     with pytest.raises(UserError, match="programs: cluster: '2' has no cells"):
         collect(0, sizes={0: 5, 1: 5}, programs=programs)
 
@@ -150,8 +150,8 @@ def test_tables_that_count_from_one_and_from_zero_are_refused():
         ({"markers": table("a", [("CD3D", np.inf, 1, 0)])}, "markers: log2fc: a value is not finite"),
         ({"markers": table("b")}, "markers: cluster: 'b' has no cells"),
         (
-            {"programs": pd.DataFrame({"cluster": ["a"], "name": ["t"], "q": [np.nan], "genes": ["DCN"]})},
-            "programs: q: a value is not finite",
+            {"programs": pd.DataFrame({"cluster": ["a"], "name": ["t"], "q_value": [np.nan], "genes": ["DCN"]})},
+            "programs: q_value: a value is not finite",
         ),
     ],
 )

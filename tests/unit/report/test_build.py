@@ -27,7 +27,7 @@ VOID = {"meta", "img", "br", "link"}
 def _heldout(path: Path) -> Path:
     rows = [
         {"run": "r", "model": model, "variant": variant, "seed": 0, "slide": slide, "organ": "all", "label": "all", "label_set": "open"}
-        | {"metric": metric, "value": value, "ci_low": value - 0.05, "ci_high": value + 0.05, "n": 4321}
+        | {"metric": metric, "value": value, "ci_low": value - 0.05, "ci_high": value + 0.05, "n_cells": 4321}
         for slide in ("lung-2", "mean", "pooled")
         for model, value in {"local": 0.6, "global": 0.55, "gate": 0.712}.items()
         for metric in ("macro_f1", "accuracy", "weighted_f1", "ece", "brier")

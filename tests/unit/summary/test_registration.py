@@ -13,7 +13,7 @@ from nuclass_pipeline.summary.registration import summarize_registration
 def write_slide(folder, xy_um):
     folder.mkdir()
     record = {"matrix": np.diag([2, 2, 1]).tolist(), "xenium_mpp": 0.25, "residual_um": 0.0, "mpp_he": 0.5, "shift_um": [1.0, -2.0]}
-    write_json(record | {"agreement": 0.4, "agreement_best": 0.5, "verdict": "good"}, folder / "registration.json")
+    write_json(record | {"correlation": 0.4, "correlation_best": 0.5, "verdict": "good"}, folder / "registration.json")
     with h5py.File(folder / "image.h5", "w") as file:
         for level, side in enumerate((2400, 1200)):
             file.create_dataset(f"level_{level}", data=np.full((side, side, 3), 200, np.uint8)).attrs["mpp"] = 0.25 * 2**level
@@ -34,7 +34,7 @@ def test_each_slide_gets_its_numbers_and_a_picture_with_its_cells(tmp_path):
     summarize_registration(**files, organs={"a": "lung", "b": "colon"}, registration=tmp_path / "registration.parquet")
     table = read_table(tmp_path / "registration.parquet", REGISTRATION)
     assert table["organ"].tolist() == ["lung", "colon"]
-    assert table[["shift_x_um", "shift_y_um", "agreement_best"]].to_numpy().tolist() == [[1, -2, 0.5]] * 2
+    assert table[["shift_x_um", "shift_y_um", "correlation_best"]].to_numpy().tolist() == [[1, -2, 0.5]] * 2
     picture = np.asarray(Image.open(io.BytesIO(table["thumbnail"][0])))
     assert picture.shape == (512, 512, 3)
     marked = (picture == (0, 230, 120)).all(axis=2)

@@ -14,7 +14,7 @@ SCORES = {"local": (0.60, 0.21), "global": (0.55, 0.30), "gate": (0.70, 0.21)}
 def write_heldout(path: Path, seeds: tuple[int, ...] = (0,), slides: tuple[str, ...] = ("mean", "lung-2", "pooled", "ovary-2")) -> Path:
     rows = [
         {"run": "r", "model": model, "variant": variant, "seed": seed, "slide": slide, "organ": "all", "label": label, "label_set": kind}
-        | {"metric": metric, "value": value + 0.02 * seed + wrong, "ci_low": value - 0.1, "ci_high": value + 0.1, "n": 1234}
+        | {"metric": metric, "value": value + 0.02 * seed + wrong, "ci_low": value - 0.1, "ci_high": value + 0.1, "n_cells": 1234}
         for slide in slides
         for seed in seeds
         for model, (score, error) in SCORES.items()
@@ -32,14 +32,14 @@ def write_heldout(path: Path, seeds: tuple[int, ...] = (0,), slides: tuple[str, 
 
 
 def write_cohort(path: Path) -> Path:
-    counts = {("train", "T_Cell"): 60, ("train", "B_Cell"): 10, ("guard", "T_Cell"): 5, ("train", "Unresolved"): 20}
+    counts = {("train", "T_Cell"): 60, ("train", "B_Cell"): 10, ("buffer", "T_Cell"): 5, ("train", "Unresolved"): 20}
     whole = {("all", "T_Cell"): 70, ("all", "B_Cell"): 10, ("all", "Unresolved"): 20}
     rows = [
-        {"run": "r", "slide": "z-1", "organ": "lung", "role": "train", "part": part, "label": label, "cells": cells}
+        {"run": "r", "slide": "z-1", "organ": "lung", "role": "train", "subset": part, "label": label, "cells": cells}
         for (part, label), cells in {**counts, **whole}.items()
     ]
     rows += [
-        {"run": "r", "slide": "a-2", "organ": "ovary", "role": "heldout", "part": part, "label": "T_Cell", "cells": 1500}
+        {"run": "r", "slide": "a-2", "organ": "ovary", "role": "heldout", "subset": part, "label": "T_Cell", "cells": 1500}
         for part in ("heldout", "all")
     ]
     write_table(pd.DataFrame(rows), path, COHORT)

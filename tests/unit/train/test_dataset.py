@@ -56,7 +56,7 @@ def test_every_cell_gets_its_own_images(slides: list[SlideFiles], memory_gb: flo
 
 def test_only_labelled_cells_of_the_subset(slides: list[SlideFiles]) -> None:
     dataset = open_dataset(slides)
-    assert set(dataset.cells["part"]) == {"train"}
+    assert set(dataset.cells["subset"]) == {"train"}
     assert "Unresolved" not in set(dataset.cells["label"])
     everything = open_dataset(slides, subsets=["train", "gate", "val"], labelled=False)
     assert len(everything) == 120

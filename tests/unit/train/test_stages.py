@@ -145,7 +145,7 @@ def test_global_sees_what_local_cannot_and_the_gate_prefers_it(slides: Slides, l
 
 @pytest.mark.long
 def test_embedded_cells_are_those_outside_the_training_subset(slides: Slides, local: Path, global_: Path, tmp_path: Path) -> None:
-    split = pd.read_parquet(slides[0]["split"]).set_index("cell_id")["part"]
+    split = pd.read_parquet(slides[0]["split"]).set_index("cell_id")["subset"]
     path, _ = restore_local(local)
     with h5py.File(embed(slides[0], local, global_, tmp_path / "f.h5")) as file:
         ids = file["cell_id"].asstr()[:]

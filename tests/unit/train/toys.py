@@ -62,7 +62,7 @@ def write_slide(folder: Path, cells: int, seed: int, side: int = 32, wide: int =
         labels[name] = ""
     for name in ("support", "margin", "purity"):
         labels[name] = 1.0
-    split = pd.DataFrame({"cell_id": ids, "part": [subsets[i % len(subsets)] for i in range(cells)], "block": "0"})
+    split = pd.DataFrame({"cell_id": ids, "subset": [subsets[i % len(subsets)] for i in range(cells)], "block": "0"})
     table = pd.DataFrame({"cell_id": ids, "x_um": 0.0, "y_um": 0.0, "transcripts": 1, "controls": 0})
     table["cell_area_um2"] = table["nucleus_area_um2"] = table["nucleus_transcripts"] = 1.0
     for name, frame in (("labels", labels), ("split", split), ("cells", table)):

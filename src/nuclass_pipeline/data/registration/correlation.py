@@ -109,7 +109,7 @@ class RegionFit:
             "y_um": (self.low_um[1] + self.high_um[1]) / 2,
             "cells": self.cells,
             "shift_um": list(self.fit.shift_um),
-            "agreement_best": self.fit.correlation_best,
+            "correlation_best": self.fit.correlation_best,
             "confidence": self.fit.confidence,
             "clear": self.fit.is_clear,
         }

@@ -48,8 +48,8 @@ class NucleiCheck:
             "windows": self.windows,
             "nuclei": self.nuclei,
             "shift_um": list(self.fit.shift_um),
-            "agreement_best": self.fit.correlation_best,
-            "agreement_chance": self.fit.correlation_chance,
+            "correlation_best": self.fit.correlation_best,
+            "correlation_chance": self.fit.correlation_chance,
             "confidence": self.fit.confidence,
             "clear": self.fit.is_clear,
         }

@@ -120,9 +120,9 @@ def describe_registration(he: HeImage, mapping: Alignment, centroids: Micron, fo
         "width_px": he.shape[1],
         "cells_inside": fraction_inside(mapping.to_he(centroids), he.shape),
         "shift_um": list(fit.shift_um),
-        "agreement": fit.correlation,
-        "agreement_best": fit.correlation_best,
-        "agreement_chance": fit.correlation_chance,
+        "correlation": fit.correlation,
+        "correlation_best": fit.correlation_best,
+        "correlation_chance": fit.correlation_chance,
         "confidence": fit.confidence,
         "regions": [region.record() for region in found.regions],
     }

@@ -138,6 +138,6 @@ def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: Domains
 
 
 def _tidy(rows: Rows, **constant: str | int) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["variant", "metric", "value", "n"]).astype({"value": float, "n": int})
+    frame = pd.DataFrame(rows, columns=["variant", "metric", "value", "n_cells"]).astype({"value": float, "n_cells": int})
     frame = frame.assign(model="domains", label="all", label_set="open", ci_low=np.nan, ci_high=np.nan, **constant)
     return frame[[column.name for column in METRICS.columns]]

@@ -109,7 +109,7 @@ class _Namer:
 
     def rows(self, cluster: str, hits: Sequence[Hit] | None, tests: int) -> list[dict[str, Any]]:
         """Return the rows of a cluster; `hits` is None if it was not tested."""
-        common = {"cluster": cluster, "method": self.config.method, "m": tests}
+        common = {"cluster": cluster, "method": self.config.method, "n_tests": tests}
         if hits is None:
             why = "no marker" if self.config.method == "ora" else "fewer than two cells inside or outside"
             return [common | _none(why)]
@@ -138,11 +138,11 @@ def _row(rank: int, program: GeneProgram) -> dict[str, Any]:
         "slim_id": program.slim,
         "term_id": best.gene_set.term,
         "statistic": best.statistic,
-        "p": best.p,
-        "q": best.q,
+        "p_value": best.p,
+        "q_value": best.q,
         "size": len(best.gene_set.genes),
         "genes": ";".join(program.genes),
         "terms": ";".join(hit.gene_set.term for hit in program.hits),
-        "evidence": ";".join(program.go_codes) or None,
+        "go_codes": ";".join(program.go_codes) or None,
         "weight": program.weight,
     }

@@ -93,7 +93,7 @@ def test_tissue_that_lies_on_tissue_by_chance_is_not_good(slide):
     register_image(**slide)
     record = read_json(slide["registration"])
     assert record["verdict"] == "unclear"
-    assert record["agreement_best"] < 2 * record["agreement_chance"]
+    assert record["correlation_best"] < 2 * record["correlation_chance"]
 
 
 def test_nuclei_that_lie_elsewhere_make_a_good_slide_unclear(slide, monkeypatch, caplog):
@@ -183,7 +183,7 @@ def test_a_slide_that_is_right_is_good_in_all_its_regions(phantoms, name, tmp_pa
     record = read_json(tmp_path / "registration.json")
     assert record["verdict"] == "good"
     assert np.hypot(*record["shift_um"]) < 1
-    assert record["confidence"] == pytest.approx(1 - record["agreement_chance"] / record["agreement_best"])
+    assert record["confidence"] == pytest.approx(1 - record["correlation_chance"] / record["correlation_best"])
     assert record["confidence"] > 0.7
     assert record["nuclei"]["clear"]
     assert np.hypot(*record["nuclei"]["shift_um"]) < 1
@@ -192,7 +192,7 @@ def test_a_slide_that_is_right_is_good_in_all_its_regions(phantoms, name, tmp_pa
     mapping = read_alignment(phantoms[name]["alignment"], 0.2125)
     x_um, y_um = (mapping.to_he(centroids(phantoms[name])) * mapping.mpp_he).T
     for region in record["regions"]:
-        assert set(region) == {"x_um", "y_um", "cells", "shift_um", "agreement_best", "confidence", "clear"}
+        assert set(region) == {"x_um", "y_um", "cells", "shift_um", "correlation_best", "confidence", "clear"}
         assert region["clear"]
         assert np.hypot(*region["shift_um"]) < 1.5
         assert x_um.min() < region["x_um"] < x_um.max()

@@ -70,7 +70,7 @@ def test_scores_are_complete_and_finite(found):
     assert set(scores.loc[scores["variant"] == "fitted", "metric"]) == set(names)
     assert not scores.duplicated(["variant", "metric"]).any()
     assert np.isfinite(scores["value"]).all()
-    assert (scores["n"] == 2499).all()
+    assert (scores["n_cells"] == 2499).all()
     assert set(scores["model"]) == {"domains"}
 
 

@@ -68,8 +68,8 @@ def test_the_planted_program_of_each_type_is_first(tmp_path, cells, library, met
         assert len(set(row["genes"].split(";")) & set(PLANTED_GENES[name].split())) >= 6
         assert row["size"] == len(PLANTED_GENES[name].split())
         assert row["statistic"] > 1.5
-        assert 0 < row["p"] <= row["q"] <= 0.05
-    assert set(table["m"]) == {47}
+        assert 0 < row["p_value"] <= row["q_value"] <= 0.05
+    assert set(table["n_tests"]) == {47}
     assert set(table["method"]) == {method}
     assert table["slim_id"].isna().all()
 
@@ -104,9 +104,9 @@ def test_an_abstention_is_one_row_with_its_reason(tmp_path, cells, method):
     assert list(table["cluster"]) == sorted(PLANTED_GENES, key=natural_key)
     assert set(table["name"]) == {NO_PROGRAM}
     assert set(table["rank"]) == {0}
-    assert set(table["m"]) == {20}
+    assert set(table["n_tests"]) == {20}
     assert table["reason"].str.match(r"the best set is chance \d+: q \S+, \d+ genes|no marker").all()
-    absent = ["named_by", "slim_id", "term_id", "statistic", "p", "q", "genes", "terms", "evidence"]
+    absent = ["named_by", "slim_id", "term_id", "statistic", "p_value", "q_value", "genes", "terms", "go_codes"]
     assert table[absent].isna().all(axis=None)
 
 
@@ -175,11 +175,11 @@ def test_annotations_bring_their_evidence_codes(tmp_path, cells, ontologies):
     path.write_text("\n".join(["!gaf-version: 2.2", *lines]))
     table = run(tmp_path, cells, cells.obs["truth"].to_numpy(str), path, ontology=ontologies["ontology"])
     best = table[table["rank"] == 1].set_index("cluster")
-    assert best.loc["B_Cell", ["term_id", "evidence"]].tolist() == [IDS["B_Cell"], "IDA;IEA"]
+    assert best.loc["B_Cell", ["term_id", "go_codes"]].tolist() == [IDS["B_Cell"], "IDA;IEA"]
     assert best.loc["T_Cell", "size"] == 11
     assert "CD3E" not in best.loc["T_Cell", "genes"].split(";")
     # Ten sets, because the parents of the seven types are processes too: immune process, cell signalling and process itself.
-    assert set(table["m"]) == {len(PLANTED_GENES) + 3}
+    assert set(table["n_tests"]) == {len(PLANTED_GENES) + 3}
 
 
 def test_a_slide_without_clusters_has_no_programs(tmp_path, library):
@@ -262,5 +262,5 @@ def test_real_cells(tmp_path, breast, method, named):
         assert re.search(name, best.loc[lineage, "name"])
         assert genes <= set(best.loc[lineage, "genes"].split(";"))
         assert str(best.loc[lineage, "term_id"]).startswith("GO:")
-    assert set(table["m"]) == {296}
+    assert set(table["n_tests"]) == {296}
     assert best.loc["Dendritic", "name"] == NO_PROGRAM
