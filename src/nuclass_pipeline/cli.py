@@ -160,7 +160,7 @@ def docs(
     """Write the pages that are generated from the code: configuration, outputs, backbones, and the schema for editors."""
     from nuclass_pipeline.generated_docs import pages
 
-    for path, text in pages().items():
+    for path, text in pages(root).items():
         (root / path).write_text(text)
         console.print(path)
 

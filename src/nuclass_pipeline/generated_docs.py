@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,19 +12,38 @@ from nuclass_pipeline.config.run import Config
 from nuclass_pipeline.layout import RESULTS, TARGETS
 from nuclass_pipeline.provenance import code_hash, code_version
 from nuclass_pipeline.schemas import TABLES
+from nuclass_pipeline.vocabulary import ORGANS
 
 PINNED = ("train.features", "train.global_", "train.local")
 NOTE = "<!-- Written by `make docs` from the code; edit the descriptions there. -->"
 
 
-def pages() -> dict[str, str]:
-    """Return path → text of every generated page."""
+def pages(root: Path = Path()) -> dict[str, str]:
+    """Return path → text of every generated page, and of every page with a generated part, of the project in `root`."""
     return {
         "config/schema.json": json.dumps(Config.model_json_schema(), indent=1, ensure_ascii=False) + "\n",
         "docs/configuration.md": _configuration(),
         "docs/outputs.md": _outputs(),
+        "docs/backbones.md": _filled(root / "docs/backbones.md", "backbones", _backbones()),
+        "docs/data.md": _filled(root / "docs/data.md", "organs", f"Organs: {', '.join(ORGANS)}."),
         "tests/expected/stages.tsv": _stages(),
     }
+
+
+def _filled(page: Path, name: str, text: str) -> str:
+    """Return a page with `text` between its comments `<!-- name -->` and `<!-- end -->`."""
+    before, start, rest = page.read_text().partition(f"<!-- {name}: written by `make docs` -->")
+    _, end, after = rest.partition("<!-- end -->")
+    return f"{before}{start}\n{text}\n{end}{after}"
+
+
+def _backbones() -> str:
+    # Here, because only this part of the pages needs torch.
+    from nuclass_pipeline.models.backbones import describe_backbones
+
+    head = ["| name | vector | window, px | licence | source |", "|---|---|---|---|---|"]
+    rows = [f"| `{row['name']}` | {row['dim']} | {row['field_px']} | {row['licence']} | {row['source']} |" for row in describe_backbones()]
+    return "\n".join([*head, *rows])
 
 
 def _configuration() -> str:

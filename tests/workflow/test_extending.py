@@ -16,6 +16,8 @@ EXPECTED = {
     "slide", "organ", "class", "raw label", "backbone", "segmentation method", "marker source", "cell annotator",
     "figure", "table", "metric", "baseline model", "export",
 }  # fmt: skip
+COPIED = ("Snakefile", "Makefile", "pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "workflow", "config", "profiles",
+          "src", "tests", "docs")  # fmt: skip
 
 
 def test_the_page_has_every_recipe():
@@ -25,8 +27,7 @@ def test_the_page_has_every_recipe():
 @pytest.fixture
 def copy(tmp_path):
     """Return a copy of everything that a recipe may change, with the environment linked in."""
-    for name in ("Snakefile", "Makefile", "pyproject.toml", "workflow", "config", "profiles", "src", "tests", "docs", "README.md", "CONTRIBUTING.md",
-                 "CHANGELOG.md"):  # fmt: skip
+    for name in COPIED:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

@@ -106,7 +106,7 @@ def gather_expression(panel: Panel, counts: sparse.csr_matrix, components: Float
 
 @dataclass(frozen=True)
 class Rules:
-    """Choose a cell's lineage by its markers, and its type within the lineage by centroids of the surest cells.
+    """Choose a cell's lineage by its markers, and its type within the lineage by centroids of the most confident cells.
 
     Between lineages the markers decide alone, because a classifier fitted to pure cells takes a few foreign transcripts for proof. On the
     breast slide one gave 5 % of the stroma to immune types. Within a lineage types share markers, and whole marker profiles separate them

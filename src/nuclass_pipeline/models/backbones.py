@@ -199,7 +199,7 @@ def _remedy(entry: BackboneSpec) -> str:
 
 
 def _download(entry: BackboneSpec) -> str:
-    return f"huggingface-cli download {entry.repository} --local-dir {WEIGHTS / entry.name}"
+    return f"hf download {entry.repository} --local-dir {WEIGHTS / entry.name}"
 
 
 # As on the model card, because timm's own defaults for this architecture describe another network.

@@ -112,7 +112,7 @@ def test_the_error_of_absent_weights_names_licence_source_and_command(name: str,
     assert "\n" not in line
     assert REGISTRY[name].licence in line
     assert REGISTRY[name].source in line
-    assert f"huggingface-cli download {REGISTRY[name].repository} --local-dir" in line
+    assert f"hf download {REGISTRY[name].repository} --local-dir" in line
 
 
 def test_broken_and_foreign_weights_are_refused(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_unknown_names_list_the_known() -> None:
 def test_the_registry_describes_itself() -> None:
     rows = {row["name"]: row for row in describe_backbones()}
     assert rows["uni2-h"]["dim"] == 1536
-    assert rows["dinov3-vitl16"]["download"].startswith("huggingface-cli download facebook/dinov3-vitl16")
+    assert rows["dinov3-vitl16"]["download"].startswith("hf download facebook/dinov3-vitl16")
     assert rows["tiny-resnet"]["download"] == ""
 
 
