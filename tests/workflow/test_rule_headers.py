@@ -3,13 +3,13 @@
 import itertools
 import random
 import re
-import shutil
 
 import pytest
 import yaml
 
 from tests import ROOT
 from tests.workflow.loading import described, files_of, load_rules
+from tests.workflow.project import Project
 
 RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
 TARGETS = {"slides", "ablation", "classification", "figures", "tables", "all"}
@@ -74,22 +74,28 @@ def test_a_header_names_what_its_rules_write_and_read(path, rules):
 
 
 def test_rule_files_may_come_in_any_order(tmp_path):
-    """The plan does not depend on the order of the includes: every rule is the same in three random orders."""
+    """The rules and the plan are the same with the includes in three random orders."""
     raw = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
-    plans = []
+    rules, jobs = [], []
     for seed in range(4):
-        folder = tmp_path / str(seed)
-        for name in ("workflow", "config"):
-            shutil.copytree(ROOT / name, folder / name)
-        text = (ROOT / "Snakefile").read_text()
-        listed = re.search(r"for name in \((.*?)\)\.split\(\):", text, re.DOTALL)
-        assert listed
-        names = re.sub(r'["\n ]+', " ", listed[1]).split()
-        assert sorted(names) == sorted(path.stem for path in RULE_FILES)
-        shuffled = random.Random(seed).sample(names, len(names)) if seed else names
-        (folder / "Snakefile").write_text(text.replace(listed[0], f'for name in ("{" ".join(shuffled)}").split():'))
-        plans.append({name: plan_of(rule) for name, rule in load_rules(raw, folder, folder / "Snakefile").items()})
-    assert all(plan == plans[0] for plan in plans[1:])
+        (tmp_path / str(seed)).mkdir()
+        project = Project(tmp_path / str(seed))
+        shuffle_includes(project.folder / "Snakefile", seed)
+        loaded = load_rules(raw, project.folder, project.folder / "Snakefile")
+        rules.append({name: plan_of(rule) for name, rule in loaded.items()})
+        jobs.append(project.planned())
+    assert jobs[0]["train_local"] == 1
+    assert all(found == rules[0] for found in rules[1:])
+    assert all(found == jobs[0] for found in jobs[1:])
+
+
+def shuffle_includes(snakefile, seed):
+    text = snakefile.read_text()
+    listed = re.search(r"for name in \((.*?)\)\.split\(\):", text, re.DOTALL)
+    names = re.sub(r'["\n ]+', " ", listed[1]).split()
+    assert sorted(names) == sorted(path.stem for path in RULE_FILES)
+    shuffled = random.Random(seed).sample(names, len(names)) if seed else names
+    snakefile.write_text(text.replace(listed[0], f'for name in ("{" ".join(shuffled)}").split():'))
 
 
 def plan_of(rule):
