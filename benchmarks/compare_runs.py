@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+SORTED_BY_VALUE = {"cohort.parquet"}  # Its rows are in the order of their values, which may have been renamed.
 NOT_COMPARED = {"manifest.json", "config.yaml"}  # They name the commit and the configuration keys.
 
 
@@ -60,10 +61,11 @@ def rename(text: str, renamed: dict[str, str]) -> str:
 
 
 def read_table(path: Path, renamed: dict[str, str]) -> Iterator[bytes]:
-    for name, column in pd.read_parquet(path).items():
+    frame = pd.read_parquet(path).map(lambda value: renamed.get(value, value) if isinstance(value, str) else value)
+    if path.name in SORTED_BY_VALUE:
+        frame = frame.sort_values(sorted(frame.columns, key=lambda name: rename(str(name), renamed)), ignore_index=True)
+    for name, column in frame.items():
         values = column.map(lambda value: value.tobytes() if isinstance(value, np.ndarray) else value)
-        if values.dtype == object:
-            values = values.map(lambda value: renamed.get(value, value) if isinstance(value, str) else value)
         content = repr(values.tolist()).encode() if values.dtype == object else values.to_numpy().tobytes()
         yield rename(str(name), renamed).encode() + str(values.dtype).encode() + content
 
@@ -73,7 +75,7 @@ def read_text(path: Path, renamed: dict[str, str]) -> Iterator[bytes]:
 
 
 def read_json(path: Path, renamed: dict[str, str]) -> Iterator[bytes]:
-    yield rename(json.dumps(json.loads(path.read_text()), sort_keys=True), renamed).encode()
+    yield json.dumps(json.loads(rename(path.read_text(), renamed)), sort_keys=True).encode()
 
 
 def read_hdf5(path: Path, renamed: dict[str, str]) -> Iterator[bytes]:

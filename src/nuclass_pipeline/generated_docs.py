@@ -84,15 +84,21 @@ def _targets() -> Iterator[str]:
     yield from (f"| `{name}` | {meaning} |" for name, meaning in TARGETS.items())
 
 
-def _tree() -> Iterator[str]:
-    width = max(len(file.path) for file in RESULTS.values()) + 2
-    yield from ("```", "results/<run>/")
-    yield from (f"  {file.path:{width}}{file.meaning}" for file in RESULTS.values())
-    yield "```"
+def _files() -> Iterator[str]:
+    yield from (
+        "```python",
+        "import nuclass_pipeline",
+        "",
+        'nuclass_pipeline.open_run("results/demo").path("labels", slide="demo-lung-1")',
+        "```",
+        "",
+    )
+    yield from ("All files lie below `results/<run>/`.", "", "| name | file | what it holds |", "|---|---|---|")
+    yield from (f"| `{name}` | `{file.path}` | {file.meaning} |" for name, file in RESULTS.items())
 
 
 def _outputs() -> str:
-    lines = ["# Outputs", NOTE, "", *_tree(), "", *_targets(), ""]
+    lines = ["# Outputs", NOTE, "", *_files(), "", *_targets(), ""]
     for table in TABLES:
         lines += [f"## {table.name}", "", "| column | kind | meaning |", "|---|---|---|"]
         lines += [f"| `{c.name}` | {c.kind}{', may be empty' if c.optional else ''} | {c.meaning} |" for c in table.columns]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table, require
+from nuclass_pipeline.io import read_table
 from nuclass_pipeline.layout import RESULTS
 from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS
 
@@ -51,7 +51,12 @@ class Results:
         """
         if name not in RESULTS:
             raise UserError(self.folder, "name", f"there is no result {name!r}", f"Use one of {', '.join(RESULTS)}.")
-        return require(self.folder / RESULTS[name].path.format(**wildcards))
+        path = self.folder / RESULTS[name].path.format(**wildcards)
+        if not path.exists():
+            raise UserError(
+                path, "file", "it does not exist", f"Run the workflow, or name another of its slides: {', '.join(self.slides)}."
+            )
+        return path
 
     def cells(self, slide: str) -> pd.DataFrame:
         """Return the cells of a slide."""

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import h5py
@@ -22,6 +23,7 @@ from nuclass_pipeline.labeling.stage import label_cells
 from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, TRUTH
 from nuclass_pipeline.units import Micron
 from nuclass_pipeline.vocabulary import PAPER_CLASSES, UNRESOLVED
+from tests import ROOT
 from tests.workflow.project import Project
 
 pytestmark = pytest.mark.slow
@@ -117,6 +119,15 @@ def test_an_image_alone_is_classified_nearly_as_well_as_with_its_cells(demo):
     assert 2 * right.sum() / (len(found) + len(truth)) >= 0.85
     same = found["predicted"].to_numpy()[rows[right]] == truth["label"].to_numpy()[columns[right]]
     assert same.mean() >= score(demo, "demo-lung-2", "gate", "accuracy") - 0.08
+
+
+@pytest.mark.parametrize("page", ["python.md", "one-cell.md", "sizes.md"])
+def test_the_examples_of_a_page_run(demo, page):
+    """The Python blocks of a page run one after the other on the demo; what they print depends on the machine's rounding."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    done = subprocess.run([sys.executable, "-"], input="\n".join(blocks), cwd=demo.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout
 
 
 def test_one_figure_again_is_one_job(demo):
