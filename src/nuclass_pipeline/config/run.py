@@ -211,6 +211,8 @@ def load_run(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run
     except ValidationError as error:
         raise explain_validation(error, Config, file) from None
     sheet = Path(root, config.slides)
+    if sheet.is_relative_to(Path.cwd()):
+        sheet = sheet.relative_to(Path.cwd())  # As a user writes it, because it is in every message about the sheet.
     catalogue = read_slides(sheet)
     for name in config.study.slides:
         if name not in catalogue:
