@@ -1,7 +1,7 @@
 """Are shifts between H&E and cells found, and is none found where there is none: `python benchmarks/registration.py`.
 
 The alignments of the demo's slides are moved by 0 to 20 µm in eight directions; slides and limits are those of `config/demo.yaml`.
-The second opinion, nuclei found on the H&E, is asked in the first direction.
+The nuclei check, with nuclei found on the H&E, is made in the first direction only.
 """
 
 import tempfile
@@ -94,9 +94,9 @@ def main() -> None:
     console = Console(width=150)
     for key in ("slide", "shift_um"):
         show(console, trials, key, config.registration.max_shift_um)
-    asked = [trial for trial in trials if trial.nuclei]
-    errors, clear = [trial.nuclei_error_um for trial in asked], sum(trial.nuclei.fit.is_clear for trial in asked)
-    console.print(f"nuclei: {clear} of {len(asked)} opinions clear; error, median {np.median(errors):.2f} µm, largest {max(errors):.2f} µm")
+    checked = [trial for trial in trials if trial.nuclei]
+    errors, clear = [trial.nuclei_error_um for trial in checked], sum(trial.nuclei.fit.is_clear for trial in checked)
+    console.print(f"nuclei: {clear} of {len(checked)} checks clear; error, median {np.median(errors):.2f} µm, largest {max(errors):.2f} µm")
     console.print(f"flagged: verdict shifted above {config.registration.max_shift_um:g} µm; false alarms: at and below it")
     console.print(f"{len(trials)} trials in {time.perf_counter() - start:.0f} s")
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.vocabulary import ORGANS
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -62,7 +63,7 @@ def check(
     from nuclass_pipeline.config.image import RegistrationConfig
     from nuclass_pipeline.data.check import check_bundle
 
-    known = _genes_for_types(organ, markers) if organ else None
+    known = None if organ is None else _genes_for_types(_known_organ(organ), markers)
     findings = check_bundle(
         bundle=bundle,
         image=image,
@@ -78,6 +79,12 @@ def check(
     console.print(table)
     if any(finding.verdict == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def _known_organ(organ: str) -> str:
+    if organ not in ORGANS:
+        raise UserError("nuclass", "--organ", f"{organ!r} is not a known organ", f"Use one of {', '.join(ORGANS)}.")
+    return organ
 
 
 def _genes_for_types(organ: str, path: Path) -> dict[str, set[str]]:
@@ -101,9 +108,10 @@ def backbones() -> None:
 @app.command()
 def summary(results: Annotated[Path, typer.Argument(help="results folder of a run, such as results/demo")]) -> None:
     """Print the held-out scores of a run and the path of its report."""
+    from nuclass_pipeline.results import open_run
     from nuclass_pipeline.tables.summary import summary_lines
 
-    console.print(summary_lines(results / "metrics/heldout.parquet"))
+    console.print(summary_lines(open_run(results).path("heldout_metrics")))
     console.print(f"report: {results / 'report.html'}")
 
 
@@ -149,7 +157,7 @@ def build_markers(
     """Join the marker table with sources that you have downloaded; their licences apply to the result."""
     from nuclass_pipeline.knowledge.sources.build import build_markers as build
 
-    build(own=own, organ=organ, output=output, panglao=panglao, cellmarker=cellmarker, panels=panel or (), hgnc=hgnc)
+    build(own=own, organ=_known_organ(organ), output=output, panglao=panglao, cellmarker=cellmarker, panels=panel or (), hgnc=hgnc)
     console.print(output)
 
 
@@ -159,7 +167,10 @@ def docs(
 ) -> None:
     """Write the pages that are generated from the code: configuration, outputs, backbones, and the schema for editors."""
     from nuclass_pipeline.generated_docs import pages
+    from nuclass_pipeline.io import require
 
+    for needed in ("config", "docs/backbones.md", "docs/data.md", "tests/expected"):
+        require(root / needed, "Name the folder of the project, which holds config, docs and tests.")
     for path, text in pages(root).items():
         (root / path).write_text(text)
         console.print(path)

@@ -41,6 +41,7 @@ READ_ERRORS = (
 )
 """What readers of foreign files raise where a file is broken, or not laid out as expected."""
 
+_CHECK_PATH = "Check the path; a run's inputs are named in the slide sheet and the run file."
 _MAKE_AGAIN = "Copy the file again, or remove it and rerun the rule that writes it."
 
 
@@ -134,8 +135,20 @@ def open_h5(path: Path | str, remedy: str = "Remove it and run again.", **option
         raise UserError(path, "file", f"not a readable HDF5 file ({first_line(error)})", remedy) from error
 
 
-def require(path: Path | str) -> Path:
+def damaged_h5(path: Path | str, error: BaseException) -> UserError:
+    """Return the error for an HDF5 file that could be opened, but not read because it is damaged in the middle."""
+    return UserError(path, "file", f"not a readable HDF5 file ({first_line(error)})", _MAKE_AGAIN)
+
+
+def require(path: Path | str, remedy: str = _CHECK_PATH) -> Path:
     """Return `path` if it exists.
+
+    Parameters
+    ----------
+    path
+        A file or folder.
+    remedy
+        What the user should do if it does not exist.
 
     Raises
     ------
@@ -144,7 +157,7 @@ def require(path: Path | str) -> Path:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(path, "file", "it does not exist", "Check the path in config/slides.tsv or the run file.")
+        raise UserError(path, "file", "it does not exist", remedy)
     return path
 
 

@@ -1,12 +1,14 @@
 """A finished run, read from Python: its tables and its models."""
 
+from os import PathLike
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table
+from nuclass_pipeline.io import read_table, require
 from nuclass_pipeline.layout import RESULTS
 from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS
 
@@ -29,9 +31,13 @@ class Results:
     """
 
     def __init__(self, folder: Path | str) -> None:
+        remedy = "Name the folder of a run, such as results/demo."
+        if not isinstance(folder, str | PathLike):
+            raise UserError("open_run", "folder", f"{folder!r} is not a path", remedy)
         self.folder = Path(folder)
-        if not (self.folder / "slides").is_dir() and not (self.folder / "predictions").is_dir():
-            raise UserError(folder, "folder", "it holds no run", "Name the folder of a run, such as results/demo.")
+        # Any of the three, because an archived run may hold only its predictions and metrics.
+        if not any((self.folder / name).is_dir() for name in ("slides", "predictions", "metrics")):
+            raise UserError(self.folder, "folder", "it holds no run", remedy)
 
     def __repr__(self) -> str:
         return f"Results({str(self.folder)!r})"
@@ -39,7 +45,8 @@ class Results:
     @property
     def slides(self) -> list[str]:
         """Slides of the run, sorted."""
-        return sorted(path.name for path in self.folder.glob("slides/*"))
+        folders = {path.name for path in self.folder.glob("slides/*") if path.is_dir()}
+        return sorted(folders | {path.stem for path in self.folder.glob("predictions/*/seed-*/[!.]*.parquet")})
 
     def path(self, name: str, **wildcards: object) -> Path:
         """Return the path of a result by its name in docs/outputs.md, such as `path("labels", slide="demo-lung-1")`.
@@ -47,16 +54,21 @@ class Results:
         Raises
         ------
         UserError
-            If there is no result of this name, or it has not been computed.
+            If there is no result of this name, its wildcards are not those given, or it has not been computed.
         """
         if name not in RESULTS:
             raise UserError(self.folder, "name", f"there is no result {name!r}", f"Use one of {', '.join(RESULTS)}.")
-        path = self.folder / RESULTS[name].path.format(**wildcards)
-        if not path.exists():
-            raise UserError(
-                path, "file", "it does not exist", f"Run the workflow, or name another of its slides: {', '.join(self.slides)}."
-            )
-        return path
+        needed = [field for _, field, _, _ in Formatter().parse(RESULTS[name].path) if field]
+        if set(wildcards) != set(needed):
+            problem = f"{name} needs {', '.join(needed) or 'nothing else'}; found {', '.join(wildcards) or 'nothing'}"
+            call = ", ".join([f'"{name}"', *(f"{field}=…" for field in needed)])
+            raise UserError(self.folder, "name", problem, f"Use path({call}).")
+        return require(self.folder / RESULTS[name].path.format(**wildcards), self._remedy(needed))
+
+    def _remedy(self, wildcards: list[str]) -> str:
+        if "slide" in wildcards and self.slides:
+            return f"Run the workflow, or name another of its slides: {', '.join(self.slides)}."
+        return f"Run the workflow, or choose another {' or '.join(wildcards)}." if wildcards else "Run the workflow."
 
     def cells(self, slide: str) -> pd.DataFrame:
         """Return the cells of a slide."""

@@ -56,3 +56,23 @@ def test_build_markers_adds_a_panel(tmp_path):
     new = joined[joined["gene"] == "NEWGENE"]
     assert new[["class", "weight", "organs"]].to_numpy().tolist() == [["T_Cell", 3, "breast"]]
     assert len(joined) == len(own) + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("build-markers", "--organ=nope", "--output=out.tsv"), "error: nuclass: --organ: 'nope' is not a known organ. Use one of breast,"),
+        (("check", "outs", "--organ=nope"), "error: nuclass: --organ: 'nope' is not a known organ. Use one of breast,"),
+        (("check", "outs", "--organ="), "error: nuclass: --organ: '' is not a known organ."),
+        (("docs", "--root=nope"), "error: nope/config: file: it does not exist. Name the folder of the project, which holds"),
+        (("summary", "nope"), "error: nope: folder: it holds no run. Name the folder of a run, such as results/demo."),
+        (("summary", "run"), "error: run/metrics/heldout.parquet: file: it does not exist. Run the workflow."),
+    ],
+)
+def test_an_unknown_organ_or_folder_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "run/slides").mkdir(parents=True)
+    done = nuclass(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_json, read_table, whole_file, whole_files, write_json, write_table
+from nuclass_pipeline.io import open_h5, read_json, read_table, require, whole_file, whole_files, write_json, write_table
 from nuclass_pipeline.schemas import SPLIT
 
 
@@ -81,3 +81,13 @@ def test_a_truncated_table_is_one_line(tmp_path):
     (tmp_path / "split.parquet").write_bytes((tmp_path / "split.parquet").read_bytes()[:200])
     with pytest.raises(UserError, match="not a readable Parquet file"):
         read_table(tmp_path / "split.parquet", SPLIT)
+
+
+def test_a_missing_file_has_a_remedy_in_and_outside_a_run(tmp_path):
+    remedy = r"it does not exist\. Check the path; a run's inputs are named in the slide sheet and the run file\.$"
+    for read in (require, read_json, open_h5, lambda path: read_table(path, SPLIT)):
+        with pytest.raises(UserError, match=remedy):
+            read(tmp_path / "none")
+    with pytest.raises(UserError, match=r"none: file: it does not exist\. Type it again\.$"):
+        require(tmp_path / "none", "Type it again.")
+    assert require(str(tmp_path)) == tmp_path

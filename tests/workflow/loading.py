@@ -44,7 +44,8 @@ def evaluated(value: Any, slides: list[str]) -> str:
 def described(rule: Rule, slides: list[str]) -> str:
     """Return params, resources and threads of a rule as text."""
     allowed = slides_of(rule, slides)
-    values = [*rule.params.items(), *((name, value) for name, value in rule.resources.items() if name not in {"tmpdir", "mem_mb"})]
+    params = [(name, value) for name, value in rule.params.items() if name != "code"]
+    values = [*params, *((name, value) for name, value in rule.resources.items() if name not in {"tmpdir", "mem_mb"})]
     return " ".join(f"{name}={evaluated(value, allowed)}" for name, value in values)
 
 

@@ -35,11 +35,11 @@ def test_an_archive_that_was_cut_off_stops_the_run(archived):
     project, archive, _ = archived
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     done = project.snakemake(CELLS)
-    told = done.stdout + done.stderr
+    printed = done.stdout + done.stderr
     assert done.returncode == 1
-    (line,) = {line for line in told.splitlines() if line.startswith("error: ")}
+    (line,) = {line for line in printed.splitlines() if line.startswith("error: ")}
     assert "not a readable archive, or cut off" in line
-    assert "Traceback" not in told
+    assert "Traceback" not in printed
     assert not (project.folder / "resources/unpacked/mine/experiment.xenium").exists()
 
 

@@ -39,11 +39,11 @@ def test_one_line_and_no_output(mine, case):
     damage, message = CASES[case]
     damage(bundle)
     done = project.snakemake("results/demo/slides/mine/registration.json")
-    told = done.stdout + done.stderr
+    printed = done.stdout + done.stderr
     assert done.returncode == 1
-    (line,) = {line for line in told.splitlines() if line.startswith("error: ")}
+    (line,) = {line for line in printed.splitlines() if line.startswith("error: ")}
     assert message in line
-    assert "Traceback" not in told
+    assert "Traceback" not in printed
     slide = project.folder / "results/demo/slides/mine"
     left = {path.name for path in slide.iterdir()} if slide.exists() else set()
     assert left == ({"cells.parquet", "counts.h5ad"} if case == "singular alignment" else set())

@@ -65,7 +65,7 @@ def test_a_trio_enters_without_a_bundle(project):
         (lambda raw: raw["study"].update(train=["nowhere"]), "slide 'nowhere' is not in config/slides.tsv"),
     ],
 )
-def test_a_mistake_in_the_run_file_is_told_without_a_traceback(project, change, message):
+def test_a_mistake_in_the_run_file_is_reported_without_a_traceback(project, change, message):
     project.edit(change)
     done = project.snakemake("-n")
     assert done.returncode == 1

@@ -1,6 +1,7 @@
 """Every key of a run file reaches a rule: what changes in the file changes in some rule's params, inputs or resources."""
 
 import copy
+import re
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -58,6 +59,19 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 KEYS = dict(keys(Config))
+
+
+def sections_by_rule() -> dict[str, list[str]]:
+    """Return rule → the sections that it takes, by the text of the rule files."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    found = {}
+    for rule in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
+        calls = re.findall(r"run\.section\(([^)]*)\)", rule)
+        found[rule.split(":")[0]] = [".".join(re.findall(r'"(\w+)"', call)).replace("global_", "global") for call in calls]
+    return found
+
+
+SECTIONS = sections_by_rule()
 
 
 def another(key: str, value: Any) -> Any:
@@ -123,5 +137,7 @@ def test_a_key_reaches_a_rule(key, demo, before, tmp_path, monkeypatch):
     value = another(key, current(demo, key))
     assert value != current(demo, key)
     after = rules_of(changed(demo, key, value), tmp_path)
-    reached = sorted(name for name in before if after[name] != before[name])
+    reached = {name for name in before if after[name] != before[name]}
     assert reached, f"{key}: {value!r} changes no rule"
+    missed = {rule for rule, sections in SECTIONS.items() if any(key.startswith(f"{section}.") for section in sections)} - reached
+    assert not missed, f"{key} does not reach {missed}, which take its section"

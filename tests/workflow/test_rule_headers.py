@@ -1,5 +1,6 @@
 """The header of a rule file is its contract: what it says is read and written is what its rules read and write."""
 
+import copy
 import itertools
 import random
 import re
@@ -50,8 +51,13 @@ def short(path: str) -> str:
 
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory):
-    raw = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
-    return load_rules(raw, tmp_path_factory.mktemp("rules"))
+    """Return the rules of two runs: the demo, and one with gene programs and a frozen context encoder."""
+    demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    other = copy.deepcopy(demo) | {"programs": {"library": "resources/sets.gmt"}}
+    other["global"]["context"]["freeze"] = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nuclass_pipeline.config.run._require_gene_sets", lambda *_: None)
+        return [rule for raw in (demo, other) for rule in load_rules(raw, tmp_path_factory.mktemp("rules")).values()]
 
 
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.name)
@@ -60,17 +66,20 @@ def test_a_header_names_what_its_rules_write_and_read(path, rules):
     assert header, "the header has a sentence, INPUTS and OUTPUTS"
     inputs, outputs = ([pattern(name) for name in paths_in(header[group])] for group in (2, 3))
     slides = ["demo-lung-1", "demo-lung-2", "demo-pancreas-1", "demo-pancreas-2", "demo-lung-he"]
-    mine = [rule for rule in rules.values() if str(rule.snakefile).endswith(path.name)]
+    mine = [rule for rule in rules if str(rule.snakefile).endswith(path.name)]
     assert mine
     made = {short(name) for rule in mine for name in files_of(rule, "output", slides)}
     unnamed = sorted(name for name in made if not any(one.match(name) for one in outputs))
     assert not unnamed, f"OUTPUTS misses {unnamed}"
     empty = [one.pattern for one in outputs if not any(one.match(name) for name in made)]
     assert not empty, f"OUTPUTS names what no rule writes: {empty}"
-    sheet = "config/slides.tsv" in header[2]
     read = {short(name) for rule in mine for name in files_of(rule, "input", slides)} - made
-    unnamed = sorted(name for name in read if not any(one.match(name) for one in inputs) and not (sheet and name.startswith("resources/")))
-    assert not [name for name in unnamed if not name.endswith(".rst")], f"INPUTS misses {unnamed}"
+    elsewhere = re.compile(r"resources/sets\.gmt|.*\.rst" + (r"|resources/.*" if "config/slides.tsv" in header[2] else ""))
+    unnamed = sorted(name for name in read if not any(one.match(name) for one in [*inputs, *outputs]) and not elsewhere.fullmatch(name))
+    assert not unnamed, f"INPUTS misses {unnamed}"
+    inputs = [one for one in inputs if "/" in one.pattern and not one.pattern.startswith("config/")]
+    idle = [one.pattern for one in inputs if not any(one.match(name) for name in read | made)]
+    assert not idle, f"INPUTS names what no rule reads: {idle}"
 
 
 def test_rule_files_may_come_in_any_order(tmp_path):

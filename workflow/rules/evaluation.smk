@@ -1,6 +1,6 @@
 """Evaluation: calibrate on validation cells, score held-out slides, compare the paths.
 
-INPUTS   predictions/{local,global,gate}/seed-{seed}/{slide}.parquet
+INPUTS   predictions/{model}/seed-{seed}/{slide}.parquet
 OUTPUTS  metrics/{calibration,heldout,reliability,complementarity}.parquet
 """
 

@@ -1,7 +1,7 @@
 """Labels: a label or Unresolved for every cell; a proposed label for every cluster; the split of the labelled cells.
 
 INPUTS   slides/{slide}/{cells.parquet, counts.h5ad, clusters.parquet, markers.parquet, programs.parquet}, config/markers.tsv
-         config/annotation/{slide}.tsv, or {slide}.csv with config/labels.tsv; resources/synthetic/{slide}/truth.parquet
+         config/annotation/{slide}.{tsv,csv}, config/labels.tsv; resources/synthetic/{slide}/truth.parquet
 OUTPUTS  slides/{slide}/{labels.parquet, proposals.tsv, ablation.parquet, split.parquet}
 """
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
 
 from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.config.compute import Compute
@@ -27,7 +27,7 @@ class Config(Section):
     """A whole run file."""
 
     run: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the run: results go to results/<run>")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one set of models per seed")
+    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="one set of models per seed")
     slides: str = Field("config/slides.tsv", description="slide sheet")
     labels: str = Field("config/labels.tsv", description="raw label → class")
     compute: Compute = Compute()
@@ -47,8 +47,15 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     attribution: AttributionConfig = AttributionConfig()
-    figures: dict[int, str] = Field(default_factory=dict, description="number in the paper → figure, for the targets fig1, fig2, …")
-    tables: dict[int, str] = Field(default_factory=dict, description="number in the paper → table, for the targets tab1, tab2, …")
+    figures: dict[PositiveInt, str] = Field(default_factory=dict, description="number in the paper → figure, for the targets fig1, fig2, …")
+    tables: dict[PositiveInt, str] = Field(default_factory=dict, description="number in the paper → table, for the targets tab1, tab2, …")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_occur_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is listed twice; list it once")
+        return seeds
 
     @model_validator(mode="after")
     def _buffer_covers_half_a_context(self) -> "Config":
@@ -65,12 +72,14 @@ class Run:
     ----------
     config
         The run file.
+    file
+        Its name, for messages.
     slides
         Slide id → row of the slide sheet, for the slides of the study.
     """
 
-    def __init__(self, config: Config, catalogue: Mapping[str, Slide], root: Path) -> None:
-        self.config = config
+    def __init__(self, config: Config, catalogue: Mapping[str, Slide], root: Path, file: str = "run file") -> None:
+        self.config, self.file = config, file
         self._root = root
         self.slides = {name: catalogue[name] for name in config.study.slides}
 
@@ -221,7 +230,7 @@ def load_run(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run
             raise UserError(
                 file, f"synthetic.seeds.{name}", "the slide is synthetic and has no seed", f"Add `{name}: 1` there, or any other integer."
             )
-    run = Run(config, catalogue, Path(root))
+    run = Run(config, catalogue, Path(root), file)
     _refuse_unlabelled(run, file)
     _refuse_two_annotations(run)
     # Slides may be absent where scores exist, because an archive of a run redraws its figures from metrics/ and predictions/.

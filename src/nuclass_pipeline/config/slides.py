@@ -85,29 +85,43 @@ def read_slides(path: Path) -> dict[str, Slide]:
     Raises
     ------
     UserError
-        If the sheet is missing, lacks a column, repeats a slide or holds a value that is not allowed.
+        If the sheet is missing, is not UTF-8 text, lacks a column, repeats a slide or holds a value that is not allowed.
     """
     if not path.is_file():
         raise UserError(path, "file", "it does not exist", "Name the slide sheet in the run file under `slides`.")
+    try:
+        # With or without a byte-order mark, because spreadsheets write one.
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            return _read_rows(path, csv.DictReader(stream, delimiter="\t"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(path, "file", f"not a table in UTF-8 ({error})", "Save it as tab-separated text in UTF-8.") from error
+
+
+def _read_rows(path: Path, reader: "csv.DictReader[str]") -> dict[str, Slide]:
+    _check_header(path, list(reader.fieldnames or []))
     slides: dict[str, Slide] = {}
-    with path.open(newline="") as stream:
-        reader = csv.DictReader(stream, delimiter="\t")
-        _check_header(path, reader.fieldnames or [])
-        for row in reader:
-            slide = _parse(path, reader.line_num, row)
-            if slide.slide in slides:
-                raise UserError(path, "slide", f"{slide.slide!r} has two rows", "Remove one of them.")
-            slides[slide.slide] = slide
+    for row in reader:
+        # Skipped, because spreadsheets end a sheet with lines of only tabs.
+        if not any("".join(value or ()).strip() for value in row.values()):
+            continue
+        slide = _parse(path, reader.line_num, row)
+        if slide.slide in slides:
+            raise UserError(path, "slide", f"{slide.slide!r} has two rows", "Remove one of them.")
+        slides[slide.slide] = slide
     return slides
 
 
-def _check_header(path: Path, names: object) -> None:
-    found, fields = list(names), Slide.model_fields  # type: ignore[call-overload]
+def _check_header(path: Path, found: list[str]) -> None:
+    fields = Slide.model_fields
+    if nameless := [number for number, name in enumerate(found, start=1) if not name.strip()]:
+        last = nameless[-1] == len(found)
+        remedy = "Remove the tab at its end." if last else "Name the column, or remove it from every line."
+        raise UserError(path, "header", f"column {nameless[-1]} has no name", remedy)
     missing = [name for name, field in fields.items() if field.is_required() and name not in found]
     wrong = missing + [name for name in found if name not in fields or found.count(name) > 1]
     if wrong:
         allowed = f"Allowed are {', '.join(fields)}, separated by tabs."
-        raise UserError(path, str(wrong[0]), f"the columns are {', '.join(map(str, found))}", allowed)
+        raise UserError(path, wrong[0], f"the columns are {', '.join(found)}", allowed)
 
 
 def _parse(path: Path, line: int, row: dict[str, str]) -> Slide:

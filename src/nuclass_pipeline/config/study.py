@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nuclass_pipeline.config.base import Section
-from nuclass_pipeline.vocabulary import PAPER_CLASSES
+from nuclass_pipeline.vocabulary import CLASSES, PAPER_CLASSES
 
 
 class Study(Section):
@@ -14,7 +14,23 @@ class Study(Section):
     train: tuple[str, ...] = Field(min_length=1, description="slides for training, validation and calibration")
     heldout: tuple[str, ...] = Field(min_length=1, description="slides that no training step reads")
     predict: tuple[str, ...] = Field((), description="slides that are classified and not scored; an H&E without Xenium belongs here")
-    classes: tuple[str, ...] = Field(PAPER_CLASSES, description="classes to train on; a class without a training cell is left out")
+    classes: tuple[str, ...] = Field(
+        PAPER_CLASSES, min_length=1, description="classes to train on; those without a training cell are omitted"
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_are_known(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in classes if name not in CLASSES]:
+            raise ValueError(f"{unknown[0]!r} is not a class; use some of {', '.join(CLASSES)}")
+        return classes
+
+    @field_validator("train", "heldout", "predict", "classes")
+    @classmethod
+    def _names_occur_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"{repeated[0]} is listed twice; list it once")
+        return names
 
     @model_validator(mode="after")
     def _roles_are_disjoint(self) -> "Study":

@@ -1,7 +1,10 @@
 """The alignment of an H&E with its cells, and the pixel size that follows from it.
 
-10x's `*_he_imagealignment.csv` maps H&E pixel (x, y, 1) to pixel of the Xenium morphology image, so
-µm = xenium_mpp · (M @ [x, y, 1]) and the pixel size of the H&E is xenium_mpp · sqrt(|det M[:2, :2]|).
+10x's `*_he_imagealignment.csv` holds the matrix M. It maps H&E pixel (x, y, 1) to pixel of the Xenium morphology image.
+Coordinates and pixel size follow from it::
+
+    µm = xenium_mpp · (M @ [x, y, 1])
+    pixel size of the H&E = xenium_mpp · sqrt(|det M[:2, :2]|)
 """
 
 import csv

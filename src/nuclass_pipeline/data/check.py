@@ -98,8 +98,8 @@ def check_bundle(
     Raises
     ------
     UserError
-        If a file is missing or broken, the cell table, the matrix and the transcripts are not of one run, or an alignment or overlay
-        is given without an image.
+        If a file is missing or broken, or if an alignment or overlay is given without an image. Also if the cell table, the matrix and
+        the transcripts are not of one run.
     """
     if image is None and (extra := alignment or overlay):
         raise UserError(extra, "image", "no H&E is given", "Add --image with the path of the H&E.")

@@ -124,8 +124,11 @@ def _lay(reference_um: Floats, shares: Floats, buffer_um: float) -> list[tuple[f
 def imbalance(subsets: Names, classes: Names) -> float:
     """Return how unbalanced a split of cells (N,) is; 0 is best.
 
-    It is the sum of three terms: the number of pairs of class and subset without a cell; the largest total variation between the class
-    mix of a subset and that of all; and the share of cells in buffers.
+    It is the sum of three terms.
+
+    1. Number of pairs of class and subset without a cell.
+    2. Largest total variation between the class mix of a subset and that of all.
+    3. Share of cells in buffers.
     """
     # Counted in full, because a class that is missing from a subset cannot be trained or scored there.
     table = pd.crosstab(classes, subsets).reindex(columns=list(SUBSETS), fill_value=0)

@@ -9,9 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nuclass_pipeline.config.compute import Compute
+from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.attribution import frozen_encoder
 from nuclass_pipeline.evaluate.predict import prediction_table
+from nuclass_pipeline.io import first_line, require
+from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 
 if TYPE_CHECKING:
     from nuclass_pipeline.models.checkpoint import CheckpointMetadata
@@ -32,6 +35,8 @@ class CellClassifier:
         Classes, organs and pixel size (µm) that they were trained with.
     device
         Device that they run on.
+    crop_px, context_px
+        Sides of the crops and contexts that `classify` takes, px.
     """
 
     local: "LocalClassifier"
@@ -39,6 +44,8 @@ class CellClassifier:
     gate: "Gate"
     meta: "CheckpointMetadata"
     device: str
+    crop_px: int = LOCAL_PX
+    context_px: int = CONTEXT_PX
 
     def classify(self, crops: NDArray[np.uint8], contexts: NDArray[np.uint8], organ: str) -> pd.DataFrame:
         """Return class probabilities of cells.
@@ -46,11 +53,12 @@ class CellClassifier:
         Parameters
         ----------
         crops
-            (N, 224, 224, 3) RGB around each cell, at `meta.mpp` µm per pixel.
+            (N, 224, 224, 3) uint8, RGB around each cell, at `meta.mpp` µm per pixel.
         contexts
-            (N, 1024, 1024, 3) RGB around the same cells, at the same scale.
+            (N, 1024, 1024, 3) uint8, RGB around the same cells, at the same scale.
         organ
-            One of `meta.organs`.
+            One of `meta.organs`. An organ that no training slide had has an untrained embedding. `meta` does not hold the trained
+            organs: see `study.train` in the run file.
 
         Returns
         -------
@@ -59,7 +67,7 @@ class CellClassifier:
         Raises
         ------
         UserError
-            If the models were not trained with this organ.
+            If the images have another type or shape, their numbers differ, or the organ is not an organ of the models.
         """
         import torch
 
@@ -68,6 +76,10 @@ class CellClassifier:
         from nuclass_pipeline.train.features import run_classifiers, running
         from nuclass_pipeline.train.patch_reader import resize
 
+        crops, contexts = checked_pixels("crops", crops, self.crop_px), checked_pixels("contexts", contexts, self.context_px)
+        if len(crops) != len(contexts):
+            problem = f"found {len(contexts)} contexts for {len(crops)} crops"
+            raise UserError("classify", "contexts", problem, "Pass one context per crop, in the same order.")
         if organ not in self.meta.organs:
             raise UserError("classify", "organ", f"{organ!r} is not an organ of the model", f"Use one of {', '.join(self.meta.organs)}.")
         context_px = self.meta.global_.context.image_px if self.meta.global_ else contexts.shape[1]
@@ -90,13 +102,44 @@ def load_classifier(models: Path, seed: int = 0, device: str = "cpu") -> CellCla
     Raises
     ------
     UserError
-        If a checkpoint is missing or broken, or the checkpoints do not belong together.
+        If a checkpoint is missing or broken, the checkpoints do not belong together, or torch cannot use the device.
     """
     from nuclass_pipeline.models.gate import restore_gate
     from nuclass_pipeline.train.features import restore_classifiers
 
-    local, global_, gate = (models / name / f"seed-{seed}" / "best.ckpt" for name in ("local", "global", "gate"))
+    _check_device(device)
+    remedy = "Choose the seed of a trained model, or run the workflow."
+    local, global_, gate = (require(models / name / f"seed-{seed}" / "best.ckpt", remedy) for name in MODELS)
     (local_model, global_model), meta = restore_classifiers(local, global_)
     if global_model.encoder is None and meta.global_ is not None:
         global_model.encoder = frozen_encoder(meta.global_.context)
     return CellClassifier(local_model.to(device), global_model.to(device), restore_gate(gate)[0], meta, device)
+
+
+def checked_pixels(name: str, pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Return images (N, side_px, side_px, 3) that torch can read, if they are RGB in uint8.
+
+    Raises
+    ------
+    UserError
+        If they have another type or shape, with what was found.
+    """
+    remedy = f"Pass a NumPy array of RGB images with dtype uint8 and shape (N, {side_px}, {side_px}, 3), N ≥ 1."
+    # Of other libraries too, because they may hold floats or channels first.
+    if not isinstance(pixels, np.ndarray):
+        raise UserError("classify", name, f"found a {type(pixels).__name__}, not a NumPy array", remedy)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (side_px, side_px, 3) or not len(pixels):
+        raise UserError("classify", name, f"found dtype {pixels.dtype} and shape {pixels.shape}", remedy)
+    # A copy where needed, because torch cannot read a flipped view.
+    return np.ascontiguousarray(pixels)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        # Written and read, because some devices have a name but no memory.
+        torch.zeros(1, device=torch.device(device)).cpu()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        remedy = "Use cpu, or cuda where `nuclass doctor` finds a GPU."
+        raise UserError("load_classifier", "device", f"torch cannot use {device!r} ({first_line(error)})", remedy) from error

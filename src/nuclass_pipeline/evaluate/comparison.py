@@ -80,10 +80,12 @@ def compare_paths(
 ) -> None:
     """Compare the local path, the global path and the gate cell by cell on the held-out slides (open label set).
 
-    Rows, for each class and for all, per slide and pooled: counts `local_only`, `global_only`, `both`, `neither` (n: cells)
-    and `accuracy` under the model `oracle` (right if either path is); `accuracy` and `mean_g` of the gate; and, for all
-    cells, `accuracy_minus_local`, `macro_f1_minus_global`, … with paired intervals, their p in `…_p`, and
-    `accuracy_gain` and `macro_f1_gain` of the gate over the better single path.
+    The model `oracle` is right if either path is. The table has rows per slide and pooled, for each class and for all.
+
+    * `local_only`, `global_only`, `both` and `neither` of the oracle: cells that only one path, both or neither get right.
+    * `accuracy` of every model, and `mean_gate_weight`, the mean weight of the global path in the gate.
+    * For all only, of the gate: `accuracy_minus_local`, `macro_f1_minus_global`, … with paired intervals, and their p in `…_p`.
+    * `accuracy_gain` and `macro_f1_gain` are the same against the better single path.
 
     Parameters
     ----------
@@ -151,7 +153,7 @@ def _rows(sums: Paired, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
     right |= {m: _with_all(np.diagonal(sums.confusion[:, i], axis1=1, axis2=2)) for i, m in enumerate(MODELS)}
     for model, hits in right.items():
         yield tidy(divide(hits, cells), labels, ["accuracy"] * len(labels), cells[0], model=model)
-    yield tidy(divide(g, cells), labels, ["mean_g"] * len(labels), cells[0], model="gate")
+    yield tidy(divide(g, cells), labels, ["mean_gate_weight"] * len(labels), cells[0], model="gate")
     yield _differences(sums, int(cells[0, 0]))
 
 

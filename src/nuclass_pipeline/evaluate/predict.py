@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5, read_table, write_table
+from nuclass_pipeline.io import damaged_h5, open_h5, read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, PREDICTIONS, SPLIT
 
 if TYPE_CHECKING:
@@ -104,7 +104,10 @@ def run_gate(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float3
 
 
 def _read_padding(path: Path) -> pd.DataFrame:
-    with open_h5(path) as file:
-        if "padded" not in file:
-            raise UserError(path, "padded", "the dataset is missing", "Make the patches again with this pipeline.")
-        return pd.DataFrame({"cell_id": file["keys"].asstr()[:], "padded": file["padded"][:]})
+    try:
+        with open_h5(path) as file:
+            if missing := [name for name in ("keys", "padded") if name not in file]:
+                raise UserError(path, missing[0], "the dataset is missing", "Make the patches again with this pipeline.")
+            return pd.DataFrame({"cell_id": file["keys"].asstr()[:], "padded": file["padded"][:]})
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise damaged_h5(path, error) from error

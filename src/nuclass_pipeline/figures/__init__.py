@@ -49,5 +49,5 @@ def list_figures(run: "Run") -> dict[str, Figure]:
         figures["cell_map"] = Figure({"gate": run.first_seed_predictions("gate", unscored)}, {"slides": unscored})
     for number, name in run.config.figures.items():
         if name not in figures:
-            raise UserError("run file", f"figures.{number}", f"there is no figure {name!r}", f"Use one of {', '.join(figures)}.")
+            raise UserError(run.file, f"figures.{number}", f"there is no figure {name!r}", f"Use one of {', '.join(figures)}.")
     return figures

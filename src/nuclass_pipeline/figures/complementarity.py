@@ -94,7 +94,7 @@ def _marks(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> Non
 
 
 def _weights(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> None:
-    g = [values["gate", label, "mean_g"] for label in labels]
+    g = [values["gate", label, "mean_gate_weight"] for label in labels]
     places = _places(labels)
     axes.hlines(places, 0.5, g, color=FAINT, linewidth=2)
     axes.scatter(g, places, s=12, color=[MODEL_COLORS["global"] if value > 0.5 else MODEL_COLORS["local"] for value in g], zorder=3)

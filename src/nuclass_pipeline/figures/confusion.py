@@ -13,11 +13,10 @@ from matplotlib.image import AxesImage
 
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.models import MODELS
-from nuclass_pipeline.figures.style import as_paths, hide_frame, in_order, is_dark, new_figure, short_name
+from nuclass_pipeline.figures.style import PredictionFiles, as_paths, hide_frame, in_order, is_dark, new_figure, short_name
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 
-PredictionFiles = Path | Sequence[Path]
 # Not below, because zeros and ones in most fields would hide the confusions that matter.
 _MIN_PRINTED = 0.01
 

@@ -13,19 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures.style import OUTCOME_COLORS, OUTCOME_NAMES, WIDTH_IN, as_paths, hide_frame, new_figure
+from nuclass_pipeline.figures.style import OUTCOME_COLORS, OUTCOME_NAMES, WIDTH_IN, PredictionFiles, as_paths, hide_frame, new_figure
 from nuclass_pipeline.figures.tissue import marker_area, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
-Paths = Path | Sequence[Path]
 _PANEL_IN = 0.46 * WIDTH_IN
 # From the bottom to the top, because the cells on which the paths differ must not be hidden.
 _LAYERS = ("both", "neither", "local_only", "global_only")
 
 
-def draw(*, local: Paths, global_: Paths, gate: Paths, slides: Sequence[str]) -> Figure:
+def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles, slides: Sequence[str]) -> Figure:
     """Draw two maps per slide: the weight g of the global path, and which path is right.
 
     Parameters

@@ -95,6 +95,10 @@ def in_order(labels: Iterable[str]) -> list[str]:
     return [name for name in (*CLASSES, UNRESOLVED) if name in found]
 
 
+PredictionFiles = Path | Sequence[Path]
+"""The predictions of one slide, or of several."""
+
+
 def as_paths(value: Path | str | Sequence[Path | str]) -> list[Path]:
     """Return one path or several as a list."""
     return [Path(value)] if isinstance(value, str | Path) else [Path(path) for path in value]

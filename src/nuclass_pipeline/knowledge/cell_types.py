@@ -112,9 +112,9 @@ class Hierarchy:
     def map_to_lineages(self, types: Iterable[str], lineages: Sequence[str], file: Path | str = "lineages") -> dict[str, str | None]:
         """Map each cell type to one of the lineages of another data set.
 
-        A type goes to the smallest lineage that contains it. Where none does, the types and groups `near` it are tried in their order: NK
-        cells go to T cells, plasma cells to B cells, monocytes to macrophages, mural cells to fibroblasts, vessels to the stroma. A
-        lineage narrower than any type ("Kupffer cells") gets the whole type, unless another lineage means exactly that type.
+        A type goes to the smallest lineage that contains it. Where none does, the types and groups `near` it are tried in their order.
+        Examples: NK cells go to T cells, plasma cells to B cells, monocytes to macrophages, mural cells to fibroblasts. A lineage narrower
+        than any type ("Kupffer cells") gets the whole type, unless another lineage means exactly that type.
 
         Parameters
         ----------
@@ -217,8 +217,8 @@ def read_hierarchy(path: Path | str) -> Hierarchy:
     Raises
     ------
     UserError
-        If a column is missing, a name occurs twice, a kind is unknown, an id is not a Cell Ontology id, two cell types without a state
-        share an id, or `Hierarchy` raises it.
+        If a column is missing, a name occurs twice, a kind is unknown, or an id is not a Cell Ontology id. Also if two cell types without
+        a state share an id, or if `Hierarchy` raises it.
     """
     with require(path).open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream, delimiter="\t")

@@ -87,8 +87,8 @@ def read_markers(path: Path | str) -> list[Marker]:
     Raises
     ------
     UserError
-        If a column is missing, or there is no row; else at the first row with an empty field, an unknown type or organ, a weight of 0 or
-        outside ±3, or a marker that an earlier row has in the same organ.
+        If a column is missing, or there is no row. Else at the first row with an empty field, an unknown type or organ, or a weight of 0
+        or outside ±3. Last, at a marker that an earlier row has in the same organ.
     """
     with require(path).open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream, delimiter="\t")

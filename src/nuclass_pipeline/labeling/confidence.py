@@ -28,7 +28,6 @@ _PERMUTATIONS = 40
 # Cells of each permutation. A bound on time alone, because the quantile is over 40 times as many.
 _MAX_PERMUTED_CELLS = 5000
 
-# Why a cell can be Unresolved.
 POOR_QUALITY = "poor quality"
 WEAK_SUPPORT = "weak support"
 CONFLICTING_LINEAGES = "conflicting lineages"

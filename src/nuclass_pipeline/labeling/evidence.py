@@ -108,9 +108,9 @@ def gather_expression(panel: Panel, counts: sparse.csr_matrix, components: Float
 class Rules:
     """Choose a cell's lineage by its markers, and its type within the lineage by centroids of the most confident cells.
 
-    Between lineages the markers decide alone, because a classifier fitted to pure cells takes a few foreign transcripts for proof. On the
-    breast slide one gave 5 % of the stroma to immune types. Within a lineage types share markers, and whole marker profiles separate them
-    better.
+    Between lineages the markers decide alone, because a classifier fitted to pure cells changes the lineage for a few foreign transcripts.
+    On the breast slide one gave 5 % of the stroma to immune types. Within a lineage types share markers, and whole marker profiles
+    separate them better.
 
     Attributes
     ----------

@@ -153,7 +153,7 @@ class ConvEncoder(Encoder):
         return [[parameter for parameter in self.net.parameters() if id(parameter) not in known], *stages, []]
 
     def checkpoint_gradients(self) -> None:
-        """Do nothing: the activations of a small network fit into memory."""
+        """Keep all activations, because those of a small network fit into memory."""
 
 
 def _center_window(grid: Tensor) -> Tensor:

@@ -23,5 +23,5 @@ def list_tables(run: "Run") -> dict[str, dict[str, str]]:
     }
     for number, name in run.config.tables.items():
         if name not in tables:
-            raise UserError("run file", f"tables.{number}", f"there is no table {name!r}", f"Use one of {', '.join(tables)}.")
+            raise UserError(run.file, f"tables.{number}", f"there is no table {name!r}", f"Use one of {', '.join(tables)}.")
     return tables

@@ -22,8 +22,8 @@ def build(*, cohort: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns slide, organ, role, cells, labelled (cells with a label), coverage (their share), classes (with a cell), and the cells in
-        each subset of the split that occurs.
+        Columns slide, organ, role, cells, labelled (cells with a label), coverage (their share) and classes (with a cell). A further
+        column has the cells of each subset of the split that occurs.
     """
     rows = read_table(cohort, COHORT)
     whole = rows[rows["subset"] == "all"]

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.config.models import GateConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, first_line, open_h5
+from nuclass_pipeline.io import READ_ERRORS, damaged_h5, first_line, open_h5
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.gate import Gate, mix
 from nuclass_pipeline.train.dataset import join_cells
@@ -156,19 +156,31 @@ class FeatureFile:
         Raises
         ------
         UserError
-            If the file is missing, broken or was not written by `embed_cells`.
+            If the file is missing, broken, lacks a dataset or was not written by `embed_cells`.
         """
         try:
             with open_h5(path) as file:
-                return cls(path, pd.Index(file["cell_id"].asstr()[:]), CheckpointMetadata.model_validate_json(file.attrs["meta"]))
+                found = cls(path, pd.Index(file["cell_id"].asstr()[:]), CheckpointMetadata.model_validate_json(file.attrs["meta"]))
+                if missing := [name for name in PathOutputs._fields[:4] if name not in file]:
+                    raise UserError(path, missing[0], "the dataset is missing", "Remove the file and run again.")
+                return found
         except READ_ERRORS as error:
             raise UserError(path, "file", f"not a file of embed_cells ({first_line(error)})", "Remove it and run again.") from error
 
     def read(self, rows: Integers) -> list[Tensor]:
-        """Return the features and probabilities of `PathOutputs` at these rows (B,), in float32."""
-        with open_h5(self.path) as file:
-            # Whole datasets first, because HDF5 selects scattered rows slowly and only in increasing order.
-            return [torch.from_numpy(file[name][:][rows].astype(np.float32)) for name in PathOutputs._fields[:4]]
+        """Return the features and probabilities of `PathOutputs` at these rows (B,), in float32.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged in the middle.
+        """
+        try:
+            with open_h5(self.path) as file:
+                # Whole datasets first, because HDF5 selects scattered rows slowly and only in increasing order.
+                return [torch.from_numpy(file[name][:][rows].astype(np.float32)) for name in PathOutputs._fields[:4]]
+        except (OSError, KeyError) as error:
+            raise damaged_h5(self.path, error) from error
 
 
 def read_path_outputs(slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], subset: str) -> PathOutputs:

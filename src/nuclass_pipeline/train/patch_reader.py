@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5
+from nuclass_pipeline.io import damaged_h5, open_h5
 
 # 1365 chunks of `image.h5` (256² px of 3 bytes). A prime, near a hundred slots per chunk, because HDF5 drops a chunk whose slot is taken.
 CHUNK_CACHE: dict[str, Any] = {"rdcc_nbytes": 256 * 2**20, "rdcc_nslots": 130_003}
@@ -70,7 +70,7 @@ class PatchReader:
     Raises
     ------
     UserError
-        If the file is missing or broken, or the image that its windows point into is missing.
+        If the file is missing or broken, or the image that its windows point into is missing; also where it is read later.
     """
 
     def __init__(self, path: Path, rows: Integers, side_px: int, memory: CacheBudget) -> None:
@@ -79,9 +79,12 @@ class PatchReader:
         self._source: h5py.Dataset | None = None
         self._owner = -1
         with open_h5(path) as file:
-            self._name = "images" if "images" in file else "feature"
-            shape = (side_px, side_px, 3) if self._name == "images" else file["feature"].shape[1:]
-            dtype = file[self._name].dtype
+            try:
+                self._name = "images" if "images" in file else "feature"
+                shape = (side_px, side_px, 3) if self._name == "images" else file["feature"].shape[1:]
+                dtype = file[self._name].dtype
+            except (OSError, KeyError, RuntimeError) as error:
+                raise damaged_h5(path, error) from error
         self._empty = np.empty((0, *shape), dtype)
         kept = memory.take_rows(len(rows), int(np.prod(shape)) * dtype.itemsize)
         self._cache = self._read(np.arange(kept))
@@ -120,17 +123,21 @@ class PatchReader:
         if not len(positions):
             return values
         source = self._open()
-        # In the order of the file, because neighbouring windows share decoded chunks.
-        for place in np.argsort(self.rows[positions], kind="stable"):
-            row = source[int(self.rows[positions[place]])]
-            values[place] = resize(row[None], self.side_px)[0] if self._name == "images" else row
+        try:
+            # In the order of the file, because neighbouring windows share decoded chunks.
+            for place in np.argsort(self.rows[positions], kind="stable"):
+                row = source[int(self.rows[positions[place]])]
+                values[place] = resize(row[None], self.side_px)[0] if self._name == "images" else row
+        except OSError as error:
+            # Of the image where windows point into one, because the patch file then holds no pixels.
+            raise damaged_h5(self.path if self._source is None else self._source.file.filename, error) from error
         return values
 
 
 def open_source(values: h5py.Dataset, path: Path) -> h5py.Dataset | None:
     """Open the image that virtual windows point into, with a cache for its decoded chunks.
 
-    HDF5 shares the chunks of a dataset that is open twice in a process, so windows are then cut from decoded chunks: on a compressed image
+    HDF5 shares the chunks of a dataset that is open twice in a process, so windows are then cut from decoded chunks. On a compressed image
     a 1024² window takes 0.7 ms instead of 9.
 
     Parameters

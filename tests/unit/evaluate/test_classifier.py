@@ -1,5 +1,6 @@
 """What the models say of images in memory is what the workflow writes for the same cells."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-import nuclass_pipeline
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import GateConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.classifier import load_classifier
+from nuclass_pipeline.evaluate.classifier import CellClassifier, load_classifier
 from nuclass_pipeline.evaluate.predict import predict_slide
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.models.checkpoint import load_checkpoint, save_checkpoint
@@ -41,6 +41,15 @@ def models(trained: dict[str, Any], tmp_path: Path) -> Path:  # noqa: F811
     return folder
 
 
+def load_toy(models: Path) -> CellClassifier:
+    """Load models whose windows are smaller than those of a run."""
+    return replace(load_classifier(models), crop_px=64, context_px=128)
+
+
+def images(cells: int, side: int) -> np.ndarray:
+    return np.zeros((cells, side, side, 3), np.uint8)
+
+
 def test_images_in_memory_get_what_the_workflow_writes(models: Path, trained: dict[str, Any], tmp_path: Path) -> None:  # noqa: F811
     slide = {name: trained[name] for name in ("patches", "contexts", "labels", "split", "organ", "local", "global_")}
     embed_cells(**slide, compute=Compute(precision="32-true"), device="cpu", features=tmp_path / "features.h5")
@@ -54,7 +63,7 @@ def test_images_in_memory_get_what_the_workflow_writes(models: Path, trained: di
     written = read_table(outputs["gate"], PREDICTIONS).set_index("cell_id")
     with h5py.File(trained["patches"]) as narrow, h5py.File(trained["contexts"]) as wide:
         rows = [list(narrow["keys"].asstr()[:]).index(cell) for cell in written.index]
-        found = load_classifier(models).classify(narrow["images"][:][rows], wide["images"][:][rows], organ="lung")
+        found = load_toy(models).classify(narrow["images"][:][rows], wide["images"][:][rows], organ="lung")
     columns = ["p_Acinar", "p_T_Cell"]
     assert len(written) == 9
     np.testing.assert_allclose(found[columns], written[columns], atol=1e-6)
@@ -63,19 +72,65 @@ def test_images_in_memory_get_what_the_workflow_writes(models: Path, trained: di
 
 
 def test_an_unknown_organ_is_refused(models: Path) -> None:
-    images = np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 128, 128, 3), np.uint8)
     with pytest.raises(UserError, match=r"'colon' is not an organ of the model\. Use one of lung"):
-        load_classifier(models).classify(*images, organ="colon")
+        load_toy(models).classify(images(1, 64), images(1, 128), organ="colon")
 
 
-def test_the_package_exports_what_its_help_says(models: Path) -> None:
-    (models.parent / "slides").mkdir()
-    run = nuclass_pipeline.open_run(models.parent)
-    assert run.slides == []
-    assert run.classifier().meta.classes == ("Acinar", "T_Cell")
-    assert set(nuclass_pipeline.__all__) <= set(dir(nuclass_pipeline))
-    assert "open_run" in (nuclass_pipeline.__doc__ or "")
-    with pytest.raises(UserError, match="there is no result 'label'"):
-        run.path("label")
-    with pytest.raises(UserError, match="it holds no run"):
-        nuclass_pipeline.open_run(models)
+def test_a_flipped_view_is_read_as_its_copy(models: Path) -> None:
+    rng = np.random.default_rng(0)
+    crops, contexts = (rng.integers(0, 255, (2, side, side, 3), dtype=np.uint8)[:, ::-1] for side in (64, 128))
+    classifier = load_toy(models)
+    pd.testing.assert_frame_equal(
+        classifier.classify(crops, contexts, organ="lung"), classifier.classify(crops.copy(), contexts.copy(), organ="lung")
+    )
+
+
+WRONG_PIXELS: dict[str, tuple[Any, str]] = {
+    "float": (images(2, 64).astype(np.float32), r"dtype float32 and shape \(2, 64, 64, 3\)"),
+    "uint16": (images(2, 64).astype(np.uint16), "dtype uint16"),
+    "RGBA": (np.zeros((2, 64, 64, 4), np.uint8), r"shape \(2, 64, 64, 4\)"),
+    "grey": (np.zeros((2, 64, 64), np.uint8), r"shape \(2, 64, 64\)"),
+    "channels first": (np.zeros((2, 3, 64, 64), np.uint8), r"shape \(2, 3, 64, 64\)"),
+    "single image": (images(2, 64)[0], r"shape \(64, 64, 3\)"),
+    "other side": (images(2, 32), r"shape \(2, 32, 32, 3\)"),
+    "no image": (images(0, 64), r"shape \(0, 64, 64, 3\)"),
+    "list": (list(images(2, 64)), "a list, not a NumPy array"),
+    "tensor": (torch.zeros(2, 64, 64, 3, dtype=torch.uint8), "a Tensor, not a NumPy array"),
+}
+
+
+@pytest.mark.parametrize("how", WRONG_PIXELS)
+def test_pixels_of_another_kind_are_refused(models: Path, how: str) -> None:
+    pixels, problem = WRONG_PIXELS[how]
+    with pytest.raises(UserError, match=rf"^classify: crops: found .*{problem}") as refusal:
+        load_toy(models).classify(pixels, images(2, 128), organ="lung")
+    assert str(refusal.value).endswith("Pass a NumPy array of RGB images with dtype uint8 and shape (N, 64, 64, 3), N ≥ 1.")
+    with pytest.raises(UserError, match=r"^classify: contexts: found .*shape \(N, 128, 128, 3\), N ≥ 1\.$"):
+        load_toy(models).classify(images(2, 64), pixels, organ="lung")
+
+
+def test_swapped_or_unequal_arguments_are_refused(models: Path) -> None:
+    classifier = load_toy(models)
+    with pytest.raises(UserError, match=r"^classify: crops: found dtype uint8 and shape \(1, 128, 128, 3\)"):
+        classifier.classify(images(1, 128), images(1, 64), organ="lung")
+    with pytest.raises(UserError, match="contexts: found 1 contexts for 2 crops"):
+        classifier.classify(images(2, 64), images(1, 128), organ="lung")
+
+
+def test_the_sides_are_those_of_the_patch_files(models: Path) -> None:
+    classifier = load_classifier(models)
+    assert (classifier.crop_px, classifier.context_px) == (224, 1024)
+    with pytest.raises(UserError, match=r"shape \(N, 224, 224, 3\), N ≥ 1\.$"):
+        classifier.classify(images(1, 64), images(1, 128), organ="lung")
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", None, *([] if torch.cuda.is_available() else ["cuda"])])
+def test_a_device_that_torch_cannot_use_is_refused(models: Path, device: str) -> None:
+    with pytest.raises(UserError, match=rf"device: torch cannot use {device!r} \(.*\)\. Use cpu, or cuda") as refusal:
+        load_classifier(models, device=device)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_seed_that_was_not_trained_is_refused(models: Path) -> None:
+    with pytest.raises(UserError, match=r"local/seed-7/best\.ckpt: file: it does not exist\. Choose the seed of a trained model"):
+        load_classifier(models, seed=7)

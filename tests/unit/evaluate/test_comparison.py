@@ -46,7 +46,7 @@ def test_counts_oracle_and_weights_by_hand(tmp_path: Path) -> None:
     assert value["oracle", "all", "accuracy"] == 7 / 8
     assert value["gate", "all", "accuracy"] == 7 / 8
     assert value["local", "Ductal", "accuracy"] == 3 / 4
-    assert value["gate", "Acinar", "mean_g"] == pytest.approx(0.15)
+    assert value["gate", "Acinar", "mean_gate_weight"] == pytest.approx(0.15)
     assert value["gate", "all", "accuracy_minus_local"] == pytest.approx(2 / 8)
     assert value["gate", "all", "accuracy_gain"] == pytest.approx(2 / 8)
     assert (rows["n_cells"]["a"]["gate", "Acinar", "accuracy"], rows["n_cells"]["a"]["gate", "all", "accuracy"]) == (4, 8)

@@ -16,7 +16,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.gate import Gate
 from nuclass_pipeline.schemas import PREDICTIONS
-from tests.unit.train.toys import BREAKS, break_file
+from tests.unit.train.toys import BREAKS, break_file, damage
 
 CLASSES = ("Acinar", "Ductal", "T_Cell")
 GATE = GateConfig(projection=4, hidden=(6, 5))
@@ -120,5 +120,29 @@ def test_a_foreign_feature_file_is_refused(files: dict[str, Any]) -> None:
 def test_a_broken_file_is_named(files: dict[str, Any], name: str, how: str) -> None:
     break_file(files[name], how)
     with pytest.raises(UserError, match=rf"{files[name].name}: file: not a readable HDF5 file"):
+        predict_slide(**files)
+    assert not files["gate"].exists()
+
+
+@pytest.mark.parametrize("name", ["local_feature", "global_feature", "local_p", "global_p"])
+def test_a_feature_file_without_a_dataset_is_refused(files: dict[str, Any], name: str) -> None:
+    with h5py.File(files["features"], "a") as file:
+        del file[name]
+    with pytest.raises(UserError, match=rf"features\.h5: {name}: the dataset is missing\. Remove the file"):
+        predict_slide(**files)
+
+
+@pytest.mark.parametrize("name", ["keys", "padded"])
+def test_context_patches_without_a_dataset_are_refused(files: dict[str, Any], name: str) -> None:
+    with h5py.File(files["patches"], "a") as file:
+        del file[name]
+    with pytest.raises(UserError, match=rf"patches\.h5: {name}: the dataset is missing\. Make the patches again"):
+        predict_slide(**files)
+
+
+@pytest.mark.parametrize(("name", "dataset"), [("features", "local_p"), ("patches", "padded")])
+def test_a_file_damaged_in_the_middle_is_named(files: dict[str, Any], name: str, dataset: str) -> None:
+    damage(files[name], dataset)
+    with pytest.raises(UserError, match=rf"{files[name].name}: file: not a readable HDF5 file \(.*\)\. Copy the file again"):
         predict_slide(**files)
     assert not files["gate"].exists()

@@ -193,7 +193,7 @@ def write_complementarity(path: Path) -> Path:
         rows += [metric(model="oracle", label=label, metric=name, value=float(value), n=n) for name, value in named.items()]
         scores = {"oracle": 1 - neither / n, "gate": (both + 0.75 * max(local, global_)) / n}
         rows += [metric(model=model, label=label, value=value, n=n) for model, value in scores.items()]
-        rows.append(metric(label=label, metric="mean_g", value=0.2 + 0.1 * place, n=n))
+        rows.append(metric(label=label, metric="mean_gate_weight", value=0.2 + 0.1 * place, n=n))
     return write_metrics(path, rows)
 
 

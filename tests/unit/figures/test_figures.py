@@ -10,9 +10,14 @@ def _run(figures: dict[int, str], unscored: tuple[str, ...] = ()) -> SimpleNames
     def predictions(model: str, slides: tuple[str, ...]) -> list[str]:
         return [f"{model}/{slide}" for slide in slides]
 
-    config = SimpleNamespace(figures=figures)
+    config = SimpleNamespace(file="run file", figures=figures)
     return SimpleNamespace(
-        heldout_slides=("a", "b"), unscored_slides=unscored, seeds=(3, 4), first_seed_predictions=predictions, config=config
+        file="run file",
+        heldout_slides=("a", "b"),
+        unscored_slides=unscored,
+        seeds=(3, 4),
+        first_seed_predictions=predictions,
+        config=config,
     )
 
 

@@ -101,7 +101,7 @@ def test_programs_are_shown_and_their_absence_is_not_shown_as_one(review, slide,
     empty = {column.name: "" if column.kind == "text" else 0 for column in PROGRAMS.columns}
     rows = [
         {"cluster": "0", "rank": 1, "name": "defence", "q_value": 0.01, "genes": "CD2;LTB"},
-        {"cluster": "1", "rank": 0, "name": "no reliable programme", "q_value": np.nan},
+        {"cluster": "1", "rank": 0, "name": "no reliable program", "q_value": np.nan},
     ]
     write_table(pd.DataFrame([empty | row for row in rows]), tmp_path / "programs.parquet", PROGRAMS)
     found = proposals(review, slide / "counts.h5ad", markers_tsv, tmp_path, programs=tmp_path / "programs.parquet").set_index("cluster")

@@ -7,6 +7,6 @@ from nuclass_pipeline.tables import list_tables
 
 
 def test_an_unknown_table_is_a_user_error() -> None:
-    run = SimpleNamespace(config=SimpleNamespace(tables={1: "cohort", 2: "nonsense"}))
+    run = SimpleNamespace(file="run file", config=SimpleNamespace(tables={1: "cohort", 2: "nonsense"}))
     with pytest.raises(UserError, match=r"tables\.2: there is no table 'nonsense'"):
         list_tables(run)

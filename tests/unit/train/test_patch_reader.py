@@ -9,6 +9,7 @@ import pytest
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.train.dataset import read_ids
 from nuclass_pipeline.train.patch_reader import CHUNK_CACHE, CacheBudget, PatchReader, open_source, resize
+from tests.unit.train.toys import damage, write_images
 
 
 def test_resize_is_an_area_mean_for_whole_factors_of_flat_blocks() -> None:
@@ -68,3 +69,34 @@ def test_virtual_windows_are_read_through_their_image(tmp_path: Path) -> None:
     (tmp_path / "image.h5").unlink()
     with pytest.raises(UserError, match=r"point into .*image.h5, which does not exist"):
         windows.read(np.array([0]))
+
+
+def test_patches_damaged_in_the_middle_are_named(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, size=(3, 8, 8, 3), dtype=np.uint8)
+    damage(write_images(tmp_path / "patches.h5", list("abc"), images), "images")
+    remedy = r"file: not a readable HDF5 file \(.*\)\. Copy the file again"
+    with pytest.raises(UserError, match=rf"patches\.h5: {remedy}"):
+        PatchReader(tmp_path / "patches.h5", np.arange(3), 8, CacheBudget.of_gb(1))
+    windows = PatchReader(tmp_path / "patches.h5", np.arange(3), 8, CacheBudget(0))
+    np.testing.assert_array_equal(windows.read(np.array([2]))[0].permute(1, 2, 0), images[2])
+    with pytest.raises(UserError, match=rf"patches\.h5: {remedy}"):
+        windows.read(np.array([0]))
+
+
+def test_windows_into_a_damaged_image_name_the_image(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "image.h5", "w") as file:
+        file["level_0"] = np.random.default_rng(0).integers(0, 255, size=(64, 64, 3), dtype=np.uint8)
+    damage(tmp_path / "image.h5", "level_0")
+    layout = h5py.VirtualLayout((1, 8, 8, 3), np.uint8)
+    layout[0] = h5py.VirtualSource("image.h5", "level_0", (64, 64, 3), np.uint8)[:8, :8]
+    with h5py.File(tmp_path / "patches.h5", "w", libver="v110") as file:
+        file.create_virtual_dataset("images", layout, fillvalue=255)
+    with pytest.raises(UserError, match=r"image\.h5: file: not a readable HDF5 file"):
+        PatchReader(tmp_path / "patches.h5", np.arange(1), 8, CacheBudget(0)).read(np.array([0]))
+
+
+def test_a_file_without_patches_and_features_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["other"] = 1
+    with pytest.raises(UserError, match=r"f\.h5: file: not a readable HDF5 file"):
+        PatchReader(tmp_path / "f.h5", np.arange(1), 8, CacheBudget(0))

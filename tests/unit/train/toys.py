@@ -167,3 +167,15 @@ def break_file(path: Path, how: str) -> None:
     """Replace a file by garbage, or by its first half."""
     content = path.read_bytes()
     path.write_bytes(b"no HDF5 at all" if how == "garbage" else content[: len(content) // 2])
+
+
+def damage(path: Path, name: str) -> None:
+    """Store a dataset compressed and overwrite its first chunk, as a bad disk does: the file can be opened, but not read."""
+    with h5py.File(path, "a") as file:
+        values = file[name][:]
+        del file[name]
+        stored = file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]), compression="gzip")
+        chunk = stored.id.get_chunk_info(0)
+    with path.open("r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(b"\xff" * chunk.size)

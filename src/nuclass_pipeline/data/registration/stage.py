@@ -53,8 +53,8 @@ def register_image(
     gpu
         Whether to use the GPU, where the method can.
     registration
-        JSON with the alignment, the best shift, its correlation, and the verdict: `good`, or `unclear` if cells turned by 180° correlate
-        half as well or if the nuclei clearly contradict the haematoxylin.
+        JSON with the alignment, the best shift, its correlation, and the verdict, `good` or `unclear`. It is `unclear` if cells turned by
+        180° correlate half as well, or if the nuclei clearly contradict the haematoxylin.
 
     Raises
     ------

@@ -97,8 +97,8 @@ def segment_image(
     Returns
     -------
     DataFrame
-        `cell_id`, in row-major order of tiles and labels; `x_px`, `y_px`, centroid with pixel `i` from `i` to `i + 1`; `area_um2`;
-        `polygon`, (vertices, 2) float32, x and y in px, first vertex repeated at the end.
+        `cell_id`, in row-major order of tiles and labels. `x_px`, `y_px`, the centroid; pixel `i` is from `i` to `i + 1`. `area_um2`.
+        `polygon`, (vertices, 2) float32, x and y in px; the first vertex is repeated at the end.
 
     Raises
     ------

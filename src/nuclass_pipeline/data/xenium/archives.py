@@ -1,7 +1,7 @@
 """Unpack a Xenium bundle from a zip or tar archive, without trusting it.
 
-Names, links and devices are checked here and not by `tarfile.data_filter`: that is for tar alone, strips a leading slash instead of
-refusing it, accepts ``C:`` and backslashes, and allows links that stay inside.
+Names, links and devices are checked here and not by `tarfile.data_filter`, which is for tar alone. It strips a leading slash instead of
+refusing it. It also accepts ``C:`` and backslashes, and allows links that stay inside.
 """
 
 import copy

@@ -213,8 +213,8 @@ def decode_ids(ids: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.str_]:
     Parameters
     ----------
     ids
-        Either (cells,), the integer ids of old releases, or (cells, 2), whose two numbers make one id: the first in eight hexadecimal
-        digits written a–p, the second after a hyphen. (178650478, 1) is ``akkfpngo-1``.
+        Either (cells,), the integer ids of old releases, or (cells, 2), whose two numbers make one id. The first is written in eight
+        hexadecimal digits, a–p for 0–f; the second follows a hyphen. (178650478, 1) is ``akkfpngo-1``.
     """
     if ids.ndim == 1:
         return ids.astype(str)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, hypergeom, norm
 
-from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.expression.markers import MAX_P
 from nuclass_pipeline.expression.programs.library import GeneSet
 
@@ -153,7 +153,7 @@ class _Ranking:
     genes: list[str]
     place: dict[str, int]
     weights: Floats
-    up: NDArray[np.bool_]
+    up: Booleans
 
     @classmethod
     def of(cls, scores: Floats, panel: Sequence[str]) -> "_Ranking":

@@ -96,8 +96,8 @@ def combine(table: pd.DataFrame) -> list[Marker]:
     """Combine the markers of all sources to one weight per cell type, gene and organ.
 
     Within a source the heaviest row counts, since its rows are not independent. The weights w of several sources combine like
-    independent probabilities (noisy-or), to 3 (1 − Π(1 − w/3)): in any order, to more than each alone, and to 3 at most. Evidence against
-    a type is combined in the same way and subtracted. Rows without a type are left out.
+    independent probabilities (noisy-or), to 3 (1 − Π(1 − w/3)). The order does not matter; the result is above each weight and at most 3.
+    Evidence against a type is combined in the same way and subtracted. Rows without a type are left out.
 
     Parameters
     ----------

@@ -1,0 +1,93 @@
+"""A run is opened, and its results are found by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import nuclass_pipeline
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.results import Results, open_run
+from tests.unit.evaluate.test_attribution import files as trained  # noqa: F401
+from tests.unit.evaluate.test_classifier import models  # noqa: F401
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Results:
+    """Return a run with one slide and its predictions."""
+    for name in ("slides/a/labels.parquet", "predictions/gate/seed-0/a.parquet", "metrics/heldout.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        pd.DataFrame({"cell_id": ["c"]}).to_parquet(tmp_path / name)
+    return open_run(tmp_path)
+
+
+def test_the_package_exports_what_its_help_says(models: Path) -> None:  # noqa: F811
+    (models.parent / "slides").mkdir()
+    run = nuclass_pipeline.open_run(models.parent)
+    assert run.slides == []
+    assert run.classifier().meta.classes == ("Acinar", "T_Cell")
+    assert set(nuclass_pipeline.__all__) <= set(dir(nuclass_pipeline))
+    assert "open_run" in (nuclass_pipeline.__doc__ or "")
+    with pytest.raises(UserError, match="there is no result 'label'"):
+        run.path("label")
+    with pytest.raises(UserError, match="it holds no run"):
+        nuclass_pipeline.open_run(models)
+
+
+def test_a_result_is_found_by_its_name(run: Results) -> None:
+    assert run.path("labels", slide="a") == run.folder / "slides/a/labels.parquet"
+    assert run.path("predictions", model="gate", seed=0, slide="a").is_file()
+    assert run.path("heldout_metrics") == run.folder / "metrics/heldout.parquet"
+
+
+@pytest.mark.parametrize(
+    ("name", "wildcards", "message"),
+    [
+        ("labels", {}, 'labels needs slide; found nothing. Use path("labels", slide=…).'),
+        ("labels", {"slides": "a"}, "labels needs slide; found slides."),
+        ("labels", {"slide": "a", "seed": 0}, "labels needs slide; found slide, seed."),
+        ("predictions", {"slide": "a"}, 'found slide. Use path("predictions", model=…, seed=…, slide=…).'),
+        ("report", {"slide": "a"}, 'report needs nothing else; found slide. Use path("report").'),
+    ],
+)
+def test_other_wildcards_are_refused(run: Results, name: str, wildcards: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        run.path(name, **wildcards)
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "wildcards", "remedy"),
+    [
+        ("labels", {"slide": "z"}, "Run the workflow, or name another of its slides: a."),
+        ("figure", {"figure": "z"}, "Run the workflow, or choose another figure."),
+        ("checkpoint", {"model": "gate", "seed": 7}, "Run the workflow, or choose another model or seed."),
+        ("report", {}, "Run the workflow."),
+    ],
+)
+def test_a_result_that_was_not_computed_has_a_remedy(run: Results, name: str, wildcards: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        run.path(name, **wildcards)
+    assert str(refusal.value).endswith(f"file: it does not exist. {remedy}")
+
+
+def test_an_archived_run_has_the_slides_of_its_predictions(tmp_path: Path) -> None:
+    for name in ("gate/seed-0/b.parquet", "gate/seed-1/a.parquet", "local/seed-0/b.parquet", "gate/seed-0/.c.1-host.partial.parquet"):
+        (tmp_path / "predictions" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "predictions" / name).touch()
+    assert open_run(str(tmp_path)).slides == ["a", "b"]
+    (tmp_path / "slides/c").mkdir(parents=True)
+    assert open_run(tmp_path).slides == ["a", "b", "c"]
+
+
+def test_metrics_alone_are_a_run(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    with pytest.raises(UserError, match=r"labels\.parquet: file: it does not exist\. Run the workflow"):
+        open_run(tmp_path).labels("a")
+
+
+@pytest.mark.parametrize("folder", [None, 3])
+def test_a_folder_that_is_not_a_path_is_refused(folder: Any) -> None:
+    with pytest.raises(UserError, match=rf"^open_run: folder: {folder} is not a path\. Name the folder of a run"):
+        open_run(folder)
