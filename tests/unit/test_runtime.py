@@ -60,5 +60,5 @@ def test_a_gpu_that_is_not_there_is_said(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device(0) == "cpu"
-    with pytest.raises(UserError, match=r"compute\.gpu: is 1, and torch sees no GPU"):
+    with pytest.raises(UserError, match=r"compute\.gpu: is 1, but torch finds no GPU"):
         pick_device(1)
