@@ -8,7 +8,10 @@ OUTPUTS  metrics/{calibration,heldout,reliability,complementarity}.parquet
 rule calibrate_models:
     input:
         predictions=expand(
-            files.predictions, model=SCORED_MODELS, seed=run.seeds, slide=run.training_slides
+            files.predictions,
+            model=SCORED_MODELS,
+            seed=run.seeds,
+            slide=run.training_slides,
         ),
     output:
         calibration=files.calibration_metrics,
@@ -38,7 +41,10 @@ rule calibrate_models:
 rule score_predictions:
     input:
         predictions=expand(
-            files.predictions, model=SCORED_MODELS, seed=run.seeds, slide=run.heldout_slides
+            files.predictions,
+            model=SCORED_MODELS,
+            seed=run.seeds,
+            slide=run.heldout_slides,
         ),
         calibration=files.calibration_metrics,
     output:
