@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "io": {"errors", "table_schema"},
     "runtime": {"errors"},
     "provenance": {"", "io"},
-    "config": {"errors", "layout", "vocabulary"},
+    "config": {"errors", "io", "layout", "vocabulary"},
     "phantom": BASE | {"config"},
     "data.alignment": BASE,
     "data.splits": BASE | {"config"},

@@ -1,14 +1,16 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import h5py
 import pandas as pd
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5, read_json, read_table, require, whole_file, whole_files, write_json, write_table
+from nuclass_pipeline.io import open_h5, read_json, read_table, read_warnings, require, whole_file, whole_files, write_json, write_table
 from nuclass_pipeline.schemas import SPLIT
 
 
@@ -91,3 +93,21 @@ def test_a_missing_file_has_a_remedy_in_and_outside_a_run(tmp_path):
     with pytest.raises(UserError, match=r"none: file: it does not exist\. Type it again\.$"):
         require(tmp_path / "none", "Type it again.")
     assert require(str(tmp_path)) == tmp_path
+
+
+def test_warnings_travel_with_a_table(tmp_path):
+    path = tmp_path / "split.parquet"
+    frame = pd.DataFrame({"cell_id": ["a"], "subset": ["train"], "block": ["0"]})
+    write_table(frame, path, SPLIT)
+    assert read_warnings(path) == []
+    write_table(frame, path, SPLIT, warnings=["3 of 4 cells lie outside the H&E", "µm"])
+    assert read_warnings(path) == ["3 of 4 cells lie outside the H&E", "µm"]
+    pd.testing.assert_frame_equal(read_table(path, SPLIT), frame)
+
+
+def test_warnings_travel_with_json_and_hdf5(tmp_path):
+    write_json({"verdict": "unclear", "warnings": ["look"]}, tmp_path / "a.json")
+    write_json({"verdict": "good"}, tmp_path / "b.json")
+    with h5py.File(tmp_path / "image.h5", "w") as file:
+        file.attrs["warnings"] = json.dumps(["dark"])
+    assert [read_warnings(tmp_path / name) for name in ("a.json", "b.json", "image.h5")] == [["look"], [], ["dark"]]

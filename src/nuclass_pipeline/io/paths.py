@@ -1,0 +1,57 @@
+"""Paths that must exist, and what readers of broken files raise."""
+
+import struct
+import tarfile
+import zipfile
+import zlib
+from lzma import LZMAError
+from pathlib import Path
+
+from nuclass_pipeline.errors import UserError
+
+READ_ERRORS = (
+    OSError,
+    LookupError,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    LZMAError,
+)
+"""What readers of foreign files raise where a file is broken, or not laid out as expected."""
+
+CHECK_PATH = "Check the path; a run's inputs are named in the slide sheet and the run file."
+MAKE_AGAIN = "Copy the file again, or remove it and rerun the rule that writes it."
+
+
+def require(path: Path | str, remedy: str = CHECK_PATH) -> Path:
+    """Return `path` if it exists.
+
+    Parameters
+    ----------
+    path
+        A file or folder.
+    remedy
+        What the user should do if it does not exist.
+
+    Raises
+    ------
+    UserError
+        If it does not.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(path, "file", "it does not exist", remedy)
+    return path
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,76 @@
+"""Parquet tables that keep their schema."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io.paths import MAKE_AGAIN, first_line, require
+from nuclass_pipeline.io.writing import whole_file
+from nuclass_pipeline.table_schema import Table
+
+logger = logging.getLogger(__name__)
+
+WARNINGS_KEY = b"nuclass.warnings"
+
+
+def write_table(frame: pd.DataFrame, path: Path | str, schema: Table, warnings: Sequence[str] = ()) -> None:
+    """Check `frame` against `schema` and write it as Parquet.
+
+    Parameters
+    ----------
+    frame
+        The rows.
+    path
+        File to write.
+    schema
+        Columns of the table.
+    warnings
+        What a reader of the results should know about these rows: logged, and kept in the file for `read_warnings`.
+    """
+    schema.check(frame, path)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    for warning in warnings:
+        logger.warning("%s: %s", path, warning)
+    if warnings:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), WARNINGS_KEY: json.dumps(list(warnings)).encode()})
+    with whole_file(path) as partial:
+        pq.write_table(table, partial)
+
+
+def read_table(path: Path | str, schema: Table, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a Parquet table and check it against `schema`.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not Parquet, or does not follow the schema.
+    """
+    frame = read_parquet(path, columns)
+    schema.check(frame, path, only=columns)
+    return frame
+
+
+def read_parquet(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read `columns` of a Parquet file; a missing file, column or a broken file is a `UserError`."""
+    path = require(path)
+    try:
+        names = pq.read_schema(path).names
+        if missing := [name for name in columns or [] if name not in names]:
+            raise UserError(
+                path, missing[0], f"the column is missing; found {', '.join(names)}", "Restore the column, or the original file."
+            )
+        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            path,
+            "file",
+            f"not a readable Parquet file ({first_line(error)})",
+            MAKE_AGAIN,
+        ) from error
+    return frame
