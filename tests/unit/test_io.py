@@ -1,6 +1,8 @@
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +48,59 @@ def test_a_killed_writer_leaves_no_target_and_the_next_one_sweeps(tmp_path, open
     assert names(tmp_path) == ["a.h5"]
 
 
+def test_a_link_under_a_temporary_name_is_not_written_through(tmp_path):
+    """The names that could be known beforehand are those without the random part; every writer has a new one."""
+    (tmp_path / "victim").write_text("mine")
+    owner = f"{os.getpid()}-{socket.gethostname()}"
+    (tmp_path / f".a.{owner}.partial.txt").symlink_to(tmp_path / "victim")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "victim")
+    found = set()
+    for _ in range(2):
+        with whole_file(tmp_path / "a.txt") as partial:
+            found.add(partial.name)
+            partial.write_text("new")
+    assert len(found) == 2
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert not (tmp_path / "a.txt").is_symlink()
+
+
+FULL = """
+import sys
+import h5py, numpy as np, pandas as pd, torch
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import whole_file
+
+def write_hdf5(path):
+    with h5py.File(path, "w") as file:
+        file["a"] = np.random.rand(10**5)
+
+WRITERS = {
+    "text": lambda path: path.write_text("x" * 10**6),
+    "parquet": pd.DataFrame({"a": np.random.rand(10**5)}).to_parquet,
+    "hdf5": write_hdf5,
+    "torch": lambda path: torch.save(torch.rand(10**5), path),
+}
+for name, write in WRITERS.items():
+    try:
+        with whole_file(f"{sys.argv[1]}/{name}") as path:
+            write(path)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_one_line_with_the_file_in_every_writer(tmp_path):
+    """The limit on the size of files stands for the disk, because it needs no rights; torch does not tell them apart."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))  # noqa: E731
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert [line.split(" file: ")[0] for line in done.stdout.splitlines()] == [
+        f"{tmp_path}/{name}:" for name in ("text", "parquet", "hdf5", "torch")
+    ], done.stderr[-2000:]
+    assert done.stdout.count("File too large. Raise the limit") == 3
+    assert done.stdout.count("No space left on device. Free space") == 1
+    assert names(tmp_path) == []
+
+
 def test_json_is_strict(tmp_path):
     with pytest.raises(ValueError):
         write_json({"a": float("nan")}, tmp_path / "a.json")
@@ -55,13 +110,13 @@ def test_json_is_strict(tmp_path):
     assert names(tmp_path) == ["b.json"]
 
 
-FRAME = pd.DataFrame({"cell_id": ["a", "b"], "subset": ["train", "val"], "block": ["0-0", "0-1"]})
+FRAME = pd.DataFrame({"cell_id": ["a", "b"], "subset": ["train", "val"], "block": ["0-0", "0-1"], "reason": None})
 
 
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (FRAME.drop(columns="subset"), "subset: the column is missing; found cell_id, block"),
+        (FRAME.drop(columns="subset"), "subset: the column is missing; found cell_id, block, reason"),
         (FRAME.assign(subset=1.5), "subset: is float64, not text"),
         (FRAME.assign(cell_id="a"), "'cell_id': 'a'} occurs twice"),
         (FRAME.assign(block=["0-0", None]), "block: row 1 is empty"),
@@ -97,7 +152,7 @@ def test_a_missing_file_has_a_remedy_in_and_outside_a_run(tmp_path):
 
 def test_warnings_travel_with_a_table(tmp_path):
     path = tmp_path / "split.parquet"
-    frame = pd.DataFrame({"cell_id": ["a"], "subset": ["train"], "block": ["0"]})
+    frame = pd.DataFrame({"cell_id": ["a"], "subset": ["train"], "block": ["0"], "reason": None})
     write_table(frame, path, SPLIT)
     assert read_warnings(path) == []
     write_table(frame, path, SPLIT, warnings=["3 of 4 cells lie outside the H&E", "µm"])

@@ -1,22 +1,42 @@
 """Files that are either whole or absent, and readers that answer in one line."""
 
-from nuclass_pipeline.io.hdf5 import damaged_h5, open_h5
+from nuclass_pipeline.errors import first_line
+from nuclass_pipeline.io.hdf5 import damaged_h5, open_h5, read_texts
 from nuclass_pipeline.io.json_files import read_json, write_json
-from nuclass_pipeline.io.paths import READ_ERRORS, first_line, require
+from nuclass_pipeline.io.patch_files import open_patches, open_source, read_keys, read_reasons
+from nuclass_pipeline.io.paths import READ_ERRORS, require, require_file
+from nuclass_pipeline.io.spreadsheet import quote_formula, quote_row, quote_table, unquote_formula
 from nuclass_pipeline.io.tables import read_parquet, read_table, write_table
+from nuclass_pipeline.io.text import TextTable, read_fields, read_rows, read_text
 from nuclass_pipeline.io.warnings_kept import read_warnings
 from nuclass_pipeline.io.writing import whole_file, whole_files
+from nuclass_pipeline.io.yaml_files import read_yaml
 
 __all__ = [
     "READ_ERRORS",
+    "TextTable",
     "damaged_h5",
     "first_line",
     "open_h5",
+    "open_patches",
+    "open_source",
+    "quote_formula",
+    "quote_row",
+    "quote_table",
+    "read_fields",
     "read_json",
+    "read_keys",
     "read_parquet",
+    "read_reasons",
+    "read_rows",
     "read_table",
+    "read_text",
+    "read_texts",
     "read_warnings",
+    "read_yaml",
     "require",
+    "require_file",
+    "unquote_formula",
     "whole_file",
     "whole_files",
     "write_json",

@@ -1,17 +1,37 @@
 """HDF5 files, opened for reading."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io.paths import MAKE_AGAIN, first_line, require
+from nuclass_pipeline.errors import UserError, first_line
+from nuclass_pipeline.io.paths import MAKE_AGAIN, READ_ERRORS, require_file
 
 if TYPE_CHECKING:
     import h5py
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nuclass_pipeline.io.hdf5_check import Windows
+
+IMAGE = "image.h5"
+"""The file beside a patch file that its windows may point into."""
+SOURCE_SHAPE = "source_shape"
+"""Attribute of a patch file: the shape of the dataset that its windows point into."""
+TEXTS_AT_ONCE = 256
+MAX_TEXT = 1000
+"""Characters of a cell id or of the name of a gene."""
+COPY_WINDOWS = (
+    f"Copy {IMAGE} with it, or write patches that need no other file: `nuclass export-trio SLIDE OUT`, "
+    "where SLIDE is the folder in which the patches were made."
+)
 
 
-def open_h5(path: Path | str, remedy: str = "Remove it and run again.", **options: Any) -> "h5py.File":
-    """Open an HDF5 file for reading; a missing or broken one is a `UserError`.
+def open_h5(path: Path | str, remedy: str = "Remove it and run again.", *, imported: bool = True, **options: Any) -> "h5py.File":
+    """Open an HDF5 file for reading, once it is known that nothing in it reaches into other files.
+
+    The exception are windows of a patch file: into the `image.h5` beside it, or, in the patches of an imported slide, into the imported
+    file of the same name.
 
     Parameters
     ----------
@@ -19,15 +39,70 @@ def open_h5(path: Path | str, remedy: str = "Remove it and run again.", **option
         The file.
     remedy
         What the user should do about a broken file.
+    imported
+        Whether windows may point into an imported file.
     **options
         Further arguments of `h5py.File`.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, broken, or refers to other files.
     """
     import h5py
 
+    from nuclass_pipeline.io.hdf5_check import check_objects
+
+    path = require_file(path)
+    # Resolved, because HDF5 looks for the source of a window beside the link and beside its target.
+    target = path.resolve()
     try:
-        return h5py.File(require(path), "r", **options)
-    except OSError as error:
+        with ExitStack() as until_checked:
+            file = until_checked.enter_context(h5py.File(target, "r", **options))
+            if (windows := check_objects(path, file)) is not None:
+                _check_sources(path, file, windows, imported)
+            until_checked.pop_all()
+    except READ_ERRORS as error:
         raise UserError(path, "file", f"not a readable HDF5 file ({first_line(error)})", remedy) from error
+    return file
+
+
+def _check_sources(path: Path, file: "h5py.File", windows: "Windows", imported: bool) -> None:
+    # Opened one by one, because HDF5 reads empty windows where a source is missing, and raises no error.
+    target = Path(file.filename)
+    for name in sorted(windows.files):
+        source = target.parent / name
+        if name != IMAGE and not (imported and Path(name).is_absolute() and source.name == target.name):
+            raise UserError(path, "images", f"its windows point into {name}, not into the {IMAGE} beside it", COPY_WINDOWS)
+        if not source.is_file():
+            raise UserError(path, "images", f"its windows point into {source}, which does not exist", COPY_WINDOWS)
+        with open_h5(source, MAKE_AGAIN, imported=False) as opened:
+            found = tuple(opened[windows.dataset].shape) if windows.dataset in opened else ()
+            made_for = tuple(map(int, file.attrs.get(SOURCE_SHAPE, found)))
+            if not found or found != made_for:
+                problem = f"its windows were made for {windows.dataset} of shape {made_for}, but {source} has {found or 'none'}"
+                raise UserError(path, "images", problem, COPY_WINDOWS)
+
+
+def read_texts(dataset: "h5py.Dataset") -> "NDArray[np.object_]":
+    """Return a dataset of text, (N,) or (N, 1), as (N,).
+
+    Raises
+    ------
+    ValueError
+        If a text is longer than any name.
+    """
+    import numpy as np
+
+    decoded = dataset.asstr("utf-8")
+    texts = np.empty(len(dataset), dtype=object)
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        block = decoded[start : start + TEXTS_AT_ONCE]
+        texts[start : start + len(block)] = block.reshape(-1)
+        # By blocks, because all rows of a small file may show the same text of a megabyte.
+        if (longest := max(map(len, texts[start : start + len(block)]))) > MAX_TEXT:
+            raise ValueError(f"{dataset.name} has a text of {longest} characters")
+    return texts
 
 
 def damaged_h5(path: Path | str, error: BaseException) -> UserError:

@@ -1,11 +1,12 @@
 """JSON files."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io.paths import MAKE_AGAIN, first_line, require
+from nuclass_pipeline.errors import UserError, first_line
+from nuclass_pipeline.io.paths import MAKE_AGAIN, require_file
 from nuclass_pipeline.io.writing import whole_file
 
 
@@ -16,9 +17,18 @@ def write_json(value: Any, path: Path | str) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file; a missing or broken one is a `UserError`."""
-    path = require(path)
+    """Read a JSON file; a missing or broken one, or one with a key twice, is a `UserError`."""
+    path = require_file(path)
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
         raise UserError(path, "file", f"not valid JSON ({first_line(error)})", MAKE_AGAIN) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a dictionary; Python alone would keep the last of two equal keys."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"{counts.most_common(1)[0][0]!r} occurs twice")
+    return found

@@ -52,6 +52,11 @@ def require(path: Path | str, remedy: str = CHECK_PATH) -> Path:
     return path
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def require_file(path: Path | str, remedy: str = CHECK_PATH) -> Path:
+    """Return `path` if it is a regular file; a folder, pipe or device is a `UserError` before it is opened."""
+    path = require(path, remedy)
+    # Before it is opened, because opening a pipe waits for a writer for ever.
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "a pipe or a device"
+        raise UserError(path, "file", f"it is {found}, not a regular file", remedy)
+    return path

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io.paths import MAKE_AGAIN, first_line, require
+from nuclass_pipeline.errors import UserError, first_line
+from nuclass_pipeline.io.paths import MAKE_AGAIN, require_file
 from nuclass_pipeline.io.writing import whole_file
 from nuclass_pipeline.table_schema import Table
 
@@ -36,7 +36,8 @@ def write_table(frame: pd.DataFrame, path: Path | str, schema: Table, warnings: 
     schema.check(frame, path)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     for warning in warnings:
-        logger.warning("%s: %s", path, warning)
+        # Without the path, because within `whole_files` it is a temporary one; the log is that of the slide.
+        logger.warning("%s: %s", schema.name, warning)
     if warnings:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), WARNINGS_KEY: json.dumps(list(warnings)).encode()})
     with whole_file(path) as partial:
@@ -58,7 +59,7 @@ def read_table(path: Path | str, schema: Table, columns: list[str] | None = None
 
 def read_parquet(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
     """Read `columns` of a Parquet file; a missing file, column or a broken file is a `UserError`."""
-    path = require(path)
+    path = require_file(path)
     try:
         names = pq.read_schema(path).names
         if missing := [name for name in columns or [] if name not in names]:
