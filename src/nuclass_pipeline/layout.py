@@ -22,6 +22,7 @@ RESULTS: dict[str, ResultFile] = {
     "counts": ResultFile("slides/{slide}/counts.h5ad", "gene counts, rows in the order of cells.parquet"),
     "registration": ResultFile("slides/{slide}/registration.json", "where the H&E lies, and how well it fits the nuclei"),
     "image": ResultFile("slides/{slide}/image.h5", "the H&E at the target pixel size, as a pyramid"),
+    "tissue_png": ResultFile("slides/{slide}/tissue.png", "the outline of the tissue on the H&E"),
     "clusters": ResultFile("slides/{slide}/clusters.parquet", "expression clusters, principal components, map"),
     "clustering": ResultFile("slides/{slide}/clustering.json", "the resolutions tried, and how stable each was"),
     "markers": ResultFile("slides/{slide}/markers.parquet", "markers of each cluster"),
@@ -45,10 +46,12 @@ RESULTS: dict[str, ResultFile] = {
     "checkpoint": ResultFile("models/{model}/seed-{seed}/best.ckpt", "weights with the best validation macro-F1"),
     "history": ResultFile("models/{model}/seed-{seed}/history.parquet", "loss and macro-F1 of every validation"),
     "predictions": ResultFile("predictions/{model}/seed-{seed}/{slide}.parquet", "probabilities of every class per cell"),
-    "calibration_metrics": ResultFile("metrics/calibration.parquet", "temperatures, and scores on validation cells"),
+    "temperatures": ResultFile("models/temperatures.parquet", "temperature of each model and seed, 1 where calibration does not hold"),
+    "calibration_metrics": ResultFile("metrics/calibration.parquet", "temperatures, the losses that chose them, and scores on their cells"),
     "heldout_metrics": ResultFile("metrics/heldout.parquet", "scores on the held-out slides"),
     "reliability_metrics": ResultFile("metrics/reliability.parquet", "accuracy by confidence"),
     "complementarity_metrics": ResultFile("metrics/complementarity.parquet", "what each path gets right, and the gate's gain"),
+    "warnings": ResultFile("metrics/warnings.parquet", "what to know before the results are used, of all slides and of the run"),
     "cohort_metrics": ResultFile("metrics/cohort.parquet", "cells by slide, subset and class"),
     "registration_metrics": ResultFile("metrics/registration.parquet", "fit of each H&E, with a thumbnail"),
     "label_metrics": ResultFile("metrics/labels.parquet", "accuracy of the labels of synthetic slides"),
@@ -74,6 +77,9 @@ TARGETS: dict[str, str] = {
     "build_report": "the report",
 }
 """Target → what it makes."""
+
+TARGETS_WITHOUT_MODELS = frozenset({"slides", "ablation"})
+"""Targets that need neither an encoder nor a GPU for one, so that labels alone need no weights."""
 
 files = SimpleNamespace(**{name: f"<results>/{file.path}" for name, file in RESULTS.items()})
 """The paths as rules write them: `files.cells` is `<results>/slides/{slide}/cells.parquet`."""

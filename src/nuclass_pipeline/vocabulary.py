@@ -1,14 +1,19 @@
 """Names of classes, lineages and organs, and the one map from raw labels to classes."""
 
-import csv
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.errors import UserError, similar
+from nuclass_pipeline.io.text import read_rows
 
 UNRESOLVED = "Unresolved"
+
+PERSON_SOURCES = ("edit", "provided")
+"""Values of `source` in the labels where a person set the label: an edit of a cluster, or a label per cell."""
 
 LINEAGES: dict[str, str] = {
     "Acinar": "Epithelial",
@@ -61,11 +66,25 @@ PAPER_CLASSES = (
 ORGANS = ("breast", "colon", "heart", "kidney", "liver", "lung", "ovary", "pancreas")
 """Organs in the order of the paper's embedding."""
 
+ENSEMBL_ID = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?")
+"""Id of a gene in Ensembl, of whatever species, with or without its version."""
+
 
 def natural_key(name: str) -> tuple[bool, int, str]:
     """Return a sort key that puts names of digits first, by their number, and all others after them, by the alphabet."""
     # Not isdigit(), because it accepts superscripts, which int() refuses.
     return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
+
+
+def looks_like(names: Iterable[str]) -> Literal["mouse", "ensembl", ""]:
+    """Return whether more than half of gene names are written as those of a mouse, or are Ensembl ids; empty if neither."""
+    names = list(names)
+    # Open reading frames apart, because they are the only human symbols with small letters, as C1orf112.
+    mouse = [name for name in names if name != name.upper() and not name[:1].islower() and "orf" not in name]
+    ensembl = [name for name in names if ENSEMBL_ID.fullmatch(name)]
+    if len(ensembl) > len(names) / 2:
+        return "ensembl"
+    return "mouse" if len(mouse) > len(names) / 2 else ""
 
 
 @dataclass(frozen=True)
@@ -100,18 +119,26 @@ def read_label_map(path: Path | str) -> LabelMap:
     Raises
     ------
     UserError
-        If a raw label occurs twice, or its class is not one of `CLASSES`.
+        If a raw label is empty or occurs twice, its class is not one of `CLASSES`, or it has neither a class nor a reason, or both.
     """
     classes, dropped = {name: name for name in CLASSES}, {}
-    with Path(path).open(newline="") as stream:
-        for row in csv.DictReader(stream, delimiter="\t"):
-            raw, name = row["raw"], row["class"]
-            if raw in dropped or classes.get(raw, name) != name:
-                raise UserError(path, "raw", f"{raw!r} has two meanings", "Remove one of its rows.")
-            if name and name not in CLASSES:
-                raise UserError(path, "class", f"{name!r} (raw label {raw!r}) is not a class", f"Use one of {', '.join(CLASSES)}.")
-            if name:
-                classes[raw] = name
-            else:
-                dropped[raw] = row["reason"]
+    lines: dict[str, int] = {}
+    for line, row in read_rows(path, required=("raw", "class", "reason")).rows:
+        raw, name, reason = row["raw"], row["class"], row["reason"]
+        if not raw:
+            raise UserError(path, f"line {line}, raw", "the raw label is empty", "Fill it in, or remove the row.")
+        if raw in lines or classes.get(raw, name) != name:
+            other = f"it is also in line {lines[raw]}" if raw in lines else "it is the name of another class"
+            raise UserError(path, f"line {line}, raw", f"{raw!r} has two meanings: {other}", "Remove one of its rows.")
+        if name and name not in CLASSES:
+            problem = f"{name!r} (raw label {raw!r}) is not a class{similar(name, CLASSES)}"
+            raise UserError(path, f"line {line}, class", problem, f"Use one of {', '.join(CLASSES)}, or leave it empty and give a reason.")
+        if bool(name) == bool(reason):
+            problem = f"{raw!r} has {'a class and a reason' if name else 'neither a class nor a reason'}"
+            raise UserError(path, f"line {line}", problem, "Give a class, or the reason why its cells get none.")
+        lines[raw] = line
+        if name:
+            classes[raw] = name
+        else:
+            dropped[raw] = reason
     return LabelMap(classes, dropped)

@@ -1,12 +1,12 @@
-"""Mistakes in a run file, as one line each."""
+"""Mistakes in a run file or a slide sheet, as one line each."""
 
-import difflib
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.errors import UserError, similar
 
 MOVED = {
     "labeling.cluster_annotator": "is now proposals.annotator",
@@ -24,11 +24,36 @@ MOVED = {
 }
 """Key of an earlier version → what became of it."""
 
+_NUMBER = ("not a number", "Write a number without a unit, such as 0.0001 or 1.0e-4.")
+_WHOLE = ("not a whole number", "Write it in digits, such as 10000.")
+_TEXT = ("not text", "Put it in quotes.")
+_LIST = ("not a list", "Write [a, b], or one `- a` a line.")
+_KEYS = ("not a section of keys", "Write its keys below it, indented, or remove it.")
+_PROBLEMS = {
+    "float_parsing": _NUMBER,
+    "float_type": _NUMBER,
+    "int_parsing": _WHOLE,
+    "int_type": _WHOLE,
+    "int_from_float": _WHOLE,
+    "string_type": _TEXT,
+    "invalid_key": _TEXT,
+    "tuple_type": _LIST,
+    "dict_type": _KEYS,
+    "model_type": _KEYS,
+    "bool_type": ("not a truth value", "Write true or false."),
+    "bool_parsing": ("not a truth value", "Write true or false."),
+    "missing": ("the value is missing", "Fill it in."),
+    "string_pattern_mismatch": ("not a name", "Use lower-case letters, digits and hyphens, such as lung-1."),
+}
+"""Kind of fault in pydantic → problem and remedy."""
 
-def explain_validation(error: ValidationError, model: type[BaseModel], file: str) -> UserError:
-    """Turn the first fault that pydantic found in `file`, read as `model`, into a `UserError`."""
-    first = error.errors()[0]
+
+def explain_validation(error: ValidationError, model: type[BaseModel], source: Callable[[str], str]) -> UserError:
+    """Turn the first fault that pydantic found in a run file, read as `model`, into a `UserError`; `source` is field → file."""
+    # Unknown keys first, because the key that is missing is often the one misspelt.
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in first["loc"]) or "run file"
+    file = source(field)
     if first["type"] == "extra_forbidden":
         if field in MOVED:
             return UserError(file, field, f"the key {MOVED[field]}", "Change it in the run file; CHANGELOG.md lists all changed keys.")
@@ -36,14 +61,28 @@ def explain_validation(error: ValidationError, model: type[BaseModel], file: str
         return UserError(file, field, f"unknown key{similar(str(first['loc'][-1]), allowed)}", f"Allowed here: {', '.join(allowed)}.")
     if first["type"] == "missing":
         return UserError(file, field, "the key is missing", "Add it; docs/configuration.md lists all keys.")
-    value = "" if isinstance(first["input"], dict) else f"{first['input']!r}: "
-    return UserError(file, field, value + first["msg"].removeprefix("Value error, "), "See docs/configuration.md.")
+    problem, remedy = describe_fault(first, "See docs/configuration.md.")
+    return UserError(file, field, problem, remedy)
 
 
-def similar(name: str, names: Iterable[object]) -> str:
-    """Return `, did you mean 'x'?` with the most similar of `names`; empty where none is similar."""
-    close = difflib.get_close_matches(name, [str(n) for n in names], n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+def describe_fault(fault: Any, otherwise: str) -> tuple[str, str]:
+    """Return problem, with the value found, and remedy of a fault that pydantic found; `otherwise` is the remedy of rare ones."""
+    value = "" if isinstance(fault["input"], dict) else f"{_short.repr(fault['input'])}: "
+    if fault["type"] == "model_type" and fault["input"] is None:
+        return "the section is empty", "Remove it, or write a key below it, indented."
+    if fault["input"] is None:
+        return "the value is empty", "Write a value, or remove the key."
+    if fault["type"] in _PROBLEMS:
+        problem, remedy = _PROBLEMS[fault["type"]]
+        return value + problem, remedy
+    if fault["type"] == "literal_error":
+        allowed = fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{value}unknown{similar(str(fault['input']), allowed)}", f"Use one of {', '.join(allowed)}."
+    return value + fault["msg"].removeprefix("Value error, ").replace("?. ", "? "), otherwise
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
 
 
 def _keys_beside(model: Any, loc: tuple[int | str, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from nuclass_pipeline.config.base import Section
+from nuclass_pipeline.config.base import Section, Seed
 
 
 class Fractions(Section):
@@ -33,7 +33,7 @@ class EvaluationConfig(Section):
 
     bootstrap: int = Field(1000, ge=0, description="resamples of spatial blocks for confidence intervals")
     bins: int = Field(10, ge=2, description="equal-width bins of the calibration error")
-    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    seed: Seed = Field(0, description="seed of the bootstrap")
 
 
 class AttributionConfig(Section):

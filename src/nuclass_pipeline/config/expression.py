@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nuclass_pipeline.config.base import Section
+from nuclass_pipeline.config.base import OptionalPath, Section, Seed
 
 
 class ClusteringConfig(Section):
@@ -21,7 +21,7 @@ class ClusteringConfig(Section):
         "scanpy", description="library for neighbours and UMAP; rapids needs rapids-singlecell and a GPU"
     )
     markers_per_cluster: int = Field(30, ge=1, description="markers kept per cluster")
-    seed: int = Field(0, ge=0, description="seed of PCA, neighbours, Leiden and the map")
+    seed: Seed = Field(0, description="seed of PCA, neighbours, Leiden and the map")
 
 
 def _steps(values: dict[str, Any]) -> int:
@@ -52,7 +52,7 @@ class DomainsConfig(Section):
     graph_penalty: float = Field(
         0.0, ge=0, description="0: factorise, then diffuse; above: graph-regularised NMF of this weight instead, 0.03 to start with"
     )
-    seed: int = Field(0, ge=0, description="seed of the factors, the neighbours, Leiden and the controls")
+    seed: Seed = Field(0, description="seed of the factors, the neighbours, Leiden and the controls")
 
     @model_validator(mode="after")
     def _radius_covers_contacts(self) -> "DomainsConfig":
@@ -69,16 +69,16 @@ GO_DOWNLOADS = "http://current.geneontology.org/{annotations/goa_human.gaf.gz,on
 class ProgramsConfig(Section):
     """Gene programs of clusters; without a library none are computed."""
 
-    library: str | None = Field(None, description="gene sets: a GMT file, or GO annotations as GAF 2.x; either may be gzipped")
-    ontology: str | None = Field(None, description="go-basic.obo: needed by a GAF library and by the slim")
-    slim: str | None = Field(None, description="GO slim in OBO format: programs take its names")
+    library: OptionalPath = Field(None, description="gene sets: a GMT file, or GO annotations as GAF 2.x; either may be gzipped")
+    ontology: OptionalPath = Field(None, description="go-basic.obo: needed by a GAF library and by the slim")
+    slim: OptionalPath = Field(None, description="GO slim in OBO format: programs take its names")
     method: Literal["ranked", "ora"] = Field("ranked", description="enrichment of the whole ranked panel, or of the markers alone")
     fdr: float = Field(0.05, gt=0, lt=1, description="highest Benjamini–Hochberg q over all eligible sets")
     min_size: int = Field(5, ge=2, description="fewest genes of a set on the panel")
     max_size: int = Field(200, ge=2, description="most genes of a set on the panel")
     min_overlap: int = Field(3, ge=1, description="fewest genes of the cluster that carry a program")
     permutations: int = Field(20000, ge=1000, description="least number of random sets per set size (ranked)")
-    seed: int = Field(0, ge=0, description="seed of the random sets")
+    seed: Seed = Field(0, description="seed of the random sets")
     most: int = Field(8, ge=1, description="programs kept per cluster")
 
     @model_validator(mode="after")

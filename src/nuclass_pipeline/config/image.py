@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from pydantic import Field, field_validator
 
-from nuclass_pipeline.config.base import Section
+from nuclass_pipeline.config.base import InputPath, Section
+from nuclass_pipeline.errors import similar
 
 
 class ImageConfig(Section):
@@ -21,6 +22,7 @@ class RegistrationConfig(Section):
     max_shift_um: float = Field(5.0, gt=0, description="largest residual shift between haematoxylin and nuclei, µm")
     search_um: float = Field(30.0, gt=0, description="largest shift searched, µm")
     windows: int = Field(12, ge=0, description="number of 256 µm squares for the nuclei check; 0 turns it off")
+    accept_unclear: tuple[str, ...] = Field((), description="slides that go on although it is unclear whether their H&E fits; look first")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class SegmenterSpec:
     factory: str
     uses_gpu: bool = False
 
+
+CELLPOSE_REMEDY = (
+    "hf download mouseland/cellpose-sam cpsam_v2 --local-dir resources/weights/cellpose "
+    "(BSD-3-Clause; trained on data under CC-BY-NC), then set segmentation.weights to the file."
+)
 
 SEGMENTERS = {
     "watershed": SegmenterSpec("data.segmentation.watershed:watershed_segmenter"),
@@ -42,7 +49,7 @@ class SegmentationConfig(Section):
     """How nuclei are segmented: all of a slide of kind image, and a sample of a Xenium slide to check its registration."""
 
     method: str = Field("watershed", description="watershed needs no weights; cellpose is slow without a GPU")
-    weights: str = Field("resources/weights/cellpose/cpsam_v2", description="weights of Cellpose 4")
+    weights: InputPath = Field("resources/weights/cellpose/cpsam_v2", description="weights of Cellpose 4")
     threshold_od: float = Field(0.16, gt=0, description="watershed: lowest optical density of haematoxylin in a nucleus")
     tile_px: int = Field(2048, ge=512, description="side of the tiles that are segmented one by one, px of image.h5")
 
@@ -50,5 +57,5 @@ class SegmentationConfig(Section):
     @classmethod
     def _method_is_registered(cls, method: str) -> str:
         if method not in SEGMENTERS:
-            raise ValueError(f"unknown method; use one of {', '.join(SEGMENTERS)}")
+            raise ValueError(f"unknown method{similar(method, SEGMENTERS)}. Use one of {', '.join(SEGMENTERS)}")
         return method

@@ -1,20 +1,129 @@
-"""The three models; every default is the paper's value."""
+"""The three models, whose defaults are the paper's values, and the registry of image encoders."""
 
-from typing import Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from nuclass_pipeline.config.base import Section
+from nuclass_pipeline.config.base import OptionalPath, Section
+from nuclass_pipeline.errors import similar
+
+WEIGHTS = Path("resources/weights")
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of a file of weights, the safer first."""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """An image encoder of the registry.
+
+    Attributes
+    ----------
+    dim
+        Size of the feature vector.
+    field_px
+        Side of the window that the encoder was trained on, px at 0.25 µm/px.
+    licence
+        Terms of the weights.
+    source
+        Web page of the weights.
+    factory
+        What builds it from a `BackboneConfig`, with its weights loaded, as `module:function` in the package.
+    repository
+        Hugging Face repository of the weights; empty for networks that start from random weights.
+    """
+
+    dim: int
+    field_px: int
+    licence: str
+    source: str
+    factory: str
+    repository: str = ""
+
+
+BACKBONES = {
+    "uni2-h": BackboneSpec(
+        dim=1536,
+        field_px=224,
+        licence="CC-BY-NC-ND 4.0, access on request",
+        source="https://huggingface.co/MahmoodLab/UNI2-h",
+        factory="models.backbones:load_uni2_h",
+        repository="MahmoodLab/UNI2-h",
+    ),
+    "dinov3-vitl16": BackboneSpec(
+        dim=1024,
+        field_px=1024,
+        licence="DINOv3 License, access on request",
+        source="https://huggingface.co/facebook/dinov3-vitl16-pretrain-lvd1689m",
+        factory="models.backbones:load_dinov3",
+        repository="facebook/dinov3-vitl16-pretrain-lvd1689m",
+    ),
+    "tiny-resnet": BackboneSpec(192, 224, "none needed", "random weights, trained from the start", "models.backbones:make_tiny_resnet"),
+    "tiny-vit": BackboneSpec(64, 224, "none needed", "random weights, trained from the start", "models.backbones:make_tiny_vit"),
+}
+"""The registry: name in `backbone.name` → encoder."""
 
 
 class BackboneConfig(Section):
     """An image encoder from the registry of backbones."""
 
     name: str = Field(description="name in the registry: see `nuclass backbones`")
-    weights: str | None = Field(None, description="folder with the weights; empty for networks trained from the start")
+    weights: OptionalPath = Field(None, description="folder with the weights; empty for networks trained from the start")
     image_px: int = Field(224, ge=32, description="side to which the window is resized before the encoder, px")
     freeze: bool = Field(False, description="do not train it; its features are computed once per slide")
     gradient_checkpointing: bool = Field(False, description="less memory, more time")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_registered(cls, name: str) -> str:
+        if name not in BACKBONES:
+            raise ValueError(f"unknown encoder{similar(name, BACKBONES) or '.'} Use one of {', '.join(BACKBONES)}")
+        return name
+
+    @property
+    def entry(self) -> BackboneSpec:
+        """The encoder in the registry."""
+        return BACKBONES[self.name]
+
+    @property
+    def download(self) -> str:
+        """Command that downloads the weights; empty where there are none."""
+        return f"hf download {self.entry.repository} --local-dir {WEIGHTS / self.name}" if self.entry.repository else ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about weights that are missing or do not fit."""
+        if not self.entry.repository:
+            return "Remove `weights`, or use an encoder with weights; `nuclass backbones` lists all."
+        terms = f"Accept the licence ({self.entry.licence}) at {self.entry.source}"
+        return f"{terms}, run `{self.download}`, and set `weights` to that folder."
+
+    @property
+    def weights_fault(self) -> str:
+        """Why the weights cannot be loaded, as far as the names of files show it; empty where they can."""
+        if not self.entry.repository:
+            return f"{self.name} starts from random weights, and reads none" if self.weights else ""
+        if not self.weights:
+            return f"the folder is missing, and {self.name} needs trained weights"
+        if not any(Path(self.weights, name).is_file() for name in WEIGHT_FILES):
+            return f"the folder holds neither {' nor '.join(WEIGHT_FILES)}"
+        return ""
+
+
+def describe_backbones() -> list[dict[str, Any]]:
+    """Return one row per encoder: name, dim, field_px, licence, source and download command."""
+    return [
+        {
+            "name": name,
+            "dim": entry.dim,
+            "field_px": entry.field_px,
+            "licence": entry.licence,
+            "source": entry.source,
+            "download": BackboneConfig(name=name).download,
+        }
+        for name, entry in BACKBONES.items()
+    ]
 
 
 class OptimConfig(Section):

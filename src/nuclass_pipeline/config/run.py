@@ -1,68 +1,24 @@
 """The run file, read once and checked: rules see a section of it, and the slides by what is done with them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
-from nuclass_pipeline.config.base import Section
-from nuclass_pipeline.config.compute import Compute
-from nuclass_pipeline.config.errors import explain_validation, similar
-from nuclass_pipeline.config.evaluation import AttributionConfig, EvaluationConfig, SplitConfig
-from nuclass_pipeline.config.expression import GO_DOWNLOADS, ClusteringConfig, DomainsConfig, ProgramsConfig
-from nuclass_pipeline.config.image import SEGMENTERS, ImageConfig, RegistrationConfig, SegmentationConfig
-from nuclass_pipeline.config.labeling import CELL_ANNOTATORS, LabelingConfig, ProposalsConfig
-from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig
-from nuclass_pipeline.config.slides import Slide, read_slides
-from nuclass_pipeline.config.study import Study
-from nuclass_pipeline.config.synthetic import SyntheticConfig
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.layout import CONTEXT_PX, files
+from nuclass_pipeline.config.base import place
+from nuclass_pipeline.config.errors import explain_validation
+from nuclass_pipeline.config.image import SEGMENTERS
+from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
+from nuclass_pipeline.config.loading.checks import ALWAYS, FILES
+from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
+from nuclass_pipeline.config.models import SCORED_MODELS
+from nuclass_pipeline.config.run_file import Config
+from nuclass_pipeline.config.slides import Slide, place_slide, read_slides
+from nuclass_pipeline.errors import UserError, similar
+from nuclass_pipeline.layout import TARGETS_WITHOUT_MODELS, files
 
 Role = Literal["train", "heldout", "predict"]
-
-
-class Config(Section):
-    """A whole run file."""
-
-    run: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the run: results go to results/<run>")
-    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="one set of models per seed")
-    slides: str = Field("config/slides.tsv", description="slide sheet")
-    labels: str = Field("config/labels.tsv", description="raw label → class")
-    compute: Compute = Compute()
-    study: Study
-    synthetic: SyntheticConfig = SyntheticConfig()
-    image: ImageConfig = ImageConfig()
-    registration: RegistrationConfig = RegistrationConfig()
-    segmentation: SegmentationConfig = SegmentationConfig()
-    clustering: ClusteringConfig = ClusteringConfig()
-    domains: DomainsConfig = DomainsConfig()
-    programs: ProgramsConfig = ProgramsConfig()
-    labeling: LabelingConfig = LabelingConfig()
-    proposals: ProposalsConfig = ProposalsConfig()
-    split: SplitConfig = SplitConfig()
-    local: LocalConfig = LocalConfig()
-    global_: GlobalConfig = Field(GlobalConfig(), alias="global")
-    gate: GateConfig = GateConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    attribution: AttributionConfig = AttributionConfig()
-    figures: dict[PositiveInt, str] = Field(default_factory=dict, description="number in the paper → figure, for the targets fig1, fig2, …")
-    tables: dict[PositiveInt, str] = Field(default_factory=dict, description="number in the paper → table, for the targets tab1, tab2, …")
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_occur_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed is listed twice; list it once")
-        return seeds
-
-    @model_validator(mode="after")
-    def _buffer_covers_half_a_context(self) -> "Config":
-        half_um = CONTEXT_PX * self.image.mpp / 2
-        if self.split.buffer_um < half_um:
-            raise ValueError(f"split.buffer_um is {self.split.buffer_um:g}, less than half a context window ({half_um:g} µm)")
-        return self
 
 
 class Run:
@@ -72,16 +28,35 @@ class Run:
     ----------
     config
         The run file.
-    file
-        Its name, for messages.
+    catalogue
+        Slide id → row of the slide sheet.
+    sources
+        The run files that it was merged from.
     slides
-        Slide id → row of the slide sheet, for the slides of the study.
+        Rows of the slides of the study, with paths as jobs use them.
+    without_models
+        Whether the targets need no model.
     """
 
-    def __init__(self, config: Config, catalogue: Mapping[str, Slide], root: Path, file: str = "run file") -> None:
-        self.config, self.file = config, file
-        self._root = root
+    without_models = False
+
+    def __init__(self, config: Config, catalogue: Mapping[str, Slide], sources: Sources, folder: str = "") -> None:
+        self.config, self.catalogue, self.sources = config, catalogue, sources
+        if unknown := [name for name in config.study.slides if name not in catalogue]:
+            problem = f"slide {unknown[0]!r} is not in {self.config.slides}{similar(unknown[0], catalogue)}"
+            raise self.error(f"study.{self.role(unknown[0])}", problem, "Correct the name, or add a row for it.")
         self.slides = {name: catalogue[name] for name in config.study.slides}
+        if folder:
+            self.slides = {name: place_slide(slide, folder, self.coming) for name, slide in self.slides.items()}
+
+    @property
+    def coming(self) -> set[str]:
+        """Paths of the slides' files that rules make or download."""
+        return {path for slide in self.slides.values() for path in slide.fixed_paths.values()}
+
+    def error(self, field: str, problem: str, remedy: str) -> UserError:
+        """Return the error for a key of the run file, which names the file that sets it."""
+        return UserError(source_of(field, self.sources) or "run file", field, problem, remedy)
 
     @property
     def seeds(self) -> list[int]:
@@ -119,6 +94,11 @@ class Run:
         return self.slides_of("xenium", "synthetic")
 
     @property
+    def slides_with_image(self) -> list[str]:
+        """Slides whose H&E the pipeline reads itself."""
+        return self.slides_of("xenium", "synthetic", "image")
+
+    @property
     def slides_with_truth(self) -> list[str]:
         """Synthetic slides: the true class of every cell is known."""
         return self.slides_of("synthetic")
@@ -130,6 +110,16 @@ class Run:
     def pattern(self, *kinds: str) -> str:
         """Return the wildcard constraint for the slides of these kinds, or for all; it matches nothing when there is none."""
         return "|".join(self.slides_of(*kinds) if kinds else self.slides) or "(?!)"
+
+    @property
+    def constraints(self) -> dict[str, str]:
+        """Wildcard → what it may be."""
+        return {"slide": self.pattern(), "model": "|".join(SCORED_MODELS), "seed": r"\d+"}
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Name of a folder in the paths of `files` → the folder."""
+        return {name: f"{name}/{self.config.run}" for name in ("results", "logs", "benchmarks")}
 
     @property
     def slides_with_programs(self) -> list[str]:
@@ -181,6 +171,32 @@ class Run:
         """Return the prediction files of a model with the first seed: the models that figures show."""
         return [files.predictions.format(model=model, seed=self.seeds[0], slide=slide) for slide in slides]
 
+    @property
+    def all_predictions(self) -> list[str]:
+        """Prediction files of every model and seed on training and held-out slides, and of the gate on slides that are only classified."""
+        slides = dict.fromkeys(SCORED_MODELS, self.cohort_slides) | {"gate": list(self.slides)}
+        named = [(model, seed, slide) for model in slides for seed in self.seeds for slide in slides[model]]
+        return [files.predictions.format(model=model, seed=seed, slide=slide) for model, seed, slide in named]
+
+    def bundle_files(self, slide: str) -> list[str]:
+        """Return the files of the bundle of `slide` that are read beside its manifest."""
+        return self.slides[slide].bundle_files(Path())
+
+    @property
+    def source_files(self) -> list[str]:
+        """Files of all slides that rules read."""
+        return [path for slide in self.slides.values() for path in slide.read_files(Path())]
+
+    @property
+    def annotations(self) -> list[str]:
+        """Files in which a person labels clusters or cells of a slide of the study."""
+        found = [self.annotation(slide, suffix) for slide in self.slides_with_xenium for suffix in ("tsv", "csv")]
+        return [path for path in found if isinstance(path, str)]
+
+    def temperatures_for(self, slide: str) -> str | list[str]:
+        """Return the file of temperatures for `slide`, or nothing for a training slide, because they are fitted on its predictions."""
+        return [] if self.role(slide) == "train" else str(files.temperatures)
+
     def role(self, slide: str) -> Role:
         """Return what the study uses `slide` for."""
         return next(role for role in get_args(Role) if slide in getattr(self.config.study, role))
@@ -188,7 +204,7 @@ class Run:
     def annotation(self, slide: str, suffix: Literal["tsv", "csv"]) -> str | list[str]:
         """Return the file in which a person labels `slide`'s clusters (tsv) or cells (csv), or nothing if there is none."""
         path = f"{self.config.labeling.annotation}/{slide}.{suffix}"
-        return path if Path(self._root, path).is_file() else []
+        return path if Path(path).is_file() else []
 
     def section(self, *path: str) -> dict[str, Any]:
         """Return one section, or one section of a section, as plain values for `params`."""
@@ -197,8 +213,22 @@ class Run:
             section = getattr(section, name)
         return dict(section.model_dump(mode="json"))
 
+    def registration(self, slide: str) -> dict[str, Any]:
+        """Return the section `registration` for `slide`: of the accepted slides it names no other."""
+        # No other, because a slide that is accepted must not register the rest again.
+        section = self.section("registration")
+        return section | {"accept_unclear": [name for name in section["accept_unclear"] if name == slide]}
 
-def load_run(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run file") -> Run:
+
+def load_run(
+    raw: Mapping[str, Any],
+    *,
+    root: Path | str = ".",
+    file: str = "run file",
+    sources: Sources | None = None,
+    targets: Collection[str] = (),
+    is_job: bool = False,
+) -> Run:
     """Check a run file and find its slides.
 
     Parameters
@@ -206,67 +236,39 @@ def load_run(raw: Mapping[str, Any], *, root: Path | str = ".", file: str = "run
     raw
         The run file as read from YAML.
     root
-        Folder that relative paths start from.
+        Folder that relative paths of inputs start from. If it is not the working directory, the run has whole paths.
     file
         Name of the run file, for messages.
+    sources
+        The run files that `raw` was merged from, for messages.
+    targets
+        What Snakemake makes; empty for everything.
+    is_job
+        Whether a job of a run reads it again; then the files have been checked.
 
     Raises
     ------
     UserError
         At the first key or value that is not allowed, and for slides missing from the sheet.
     """
+    sources = sources or {file: raw}
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise explain_validation(error, Config, file) from None
-    sheet = Path(root, config.slides)
-    if sheet.is_relative_to(Path.cwd()):
-        sheet = sheet.relative_to(Path.cwd())  # As a user writes it, because it is in every message about the sheet.
-    catalogue = read_slides(sheet)
-    for name in config.study.slides:
-        if name not in catalogue:
-            raise UserError(file, "study", f"slide {name!r} is not in {config.slides}{similar(name, catalogue)}", "Add a row for it.")
-        if catalogue[name].kind == "synthetic" and name not in config.synthetic.seeds:
-            raise UserError(
-                file, f"synthetic.seeds.{name}", "the slide is synthetic and has no seed", f"Add `{name}: 1` there, or any other integer."
-            )
-    run = Run(config, catalogue, Path(root), file)
-    _refuse_unlabelled(run, file)
-    _refuse_two_annotations(run)
-    # Slides may be absent where scores exist, because an archive of a run redraws its figures from metrics/ and predictions/.
-    if not Path(root, "results", config.run, "metrics").is_dir():
-        _require_files(run, Path(root), sheet)
-        _require_gene_sets(run, Path(root), file)
+        raise explain_validation(error, Config, lambda field: source_of(field, sources) or file) from None
+    folder = "" if Path(root).resolve() == Path.cwd() else str(root)
+    config = place(config, folder) if folder else config
+    run = Run(config, read_slides(Path(config.slides)), sources, folder)
+    run.without_models = bool(targets) and TARGETS_WITHOUT_MODELS.issuperset(targets)
+    scored = Path("results", config.run, "metrics").is_dir()
+    for check in (*ALWAYS, *(() if scored or is_job else FILES)):
+        check(run)
     return run
 
 
-def _require_files(run: Run, root: Path, sheet: Path) -> None:
-    coming = [slide for slide in run.slides.values() if slide.kind == "synthetic" or slide.bundle_url]
-    for slide in (slide for slide in run.slides.values() if slide not in coming):
-        for field, path in (("bundle", slide.first_file), ("image", slide.image), ("alignment", slide.alignment)):
-            if path and path not in {other.image for other in coming} and not Path(root, path).is_file():
-                raise UserError(sheet, f"{slide.slide}, {field}", f"{path} does not exist", "Correct the path, or put the file there.")
-
-
-def _refuse_unlabelled(run: Run, file: str) -> None:
-    if wrong := [name for name in run.slides_of("image") if run.role(name) != "predict"]:
-        remedy = "List it under study.predict."
-        raise UserError(file, f"study.{run.role(wrong[0])}", f"slide {wrong[0]} is an H&E without Xenium, so it has no labels", remedy)
-
-
-def _refuse_two_annotations(run: Run) -> None:
-    for slide in run.slides_of("xenium", "synthetic"):
-        if (edits := run.annotation(slide, "tsv")) and (provided := run.annotation(slide, "csv")):
-            raise UserError(
-                str(provided),
-                "file",
-                f"slide {slide} also has {edits}",
-                "Remove one of them: edits of clusters (tsv), or labels of cells (csv).",
-            )
-
-
-def _require_gene_sets(run: Run, root: Path, file: str) -> None:
-    for field in ("library", "ontology", "slim"):
-        path = getattr(run.config.programs, field)
-        if path and not Path(root, path).is_file():
-            raise UserError(file, f"programs.{field}", f"{path} does not exist", f"Download it: {GO_DOWNLOADS} (CC BY 4.0).")
+def load_workflow(workflow: Any, raw: Mapping[str, Any]) -> Run:
+    """Check the run files of a Snakemake workflow, which it has merged to `raw`; paths start from the folder of its Snakefile."""
+    sources = read_run_files(workflow.configfiles, workflow.config_settings.config)
+    # None where the Snakefile is only read, as by `snakemake --lint`.
+    targets = workflow.dag_settings.targets if workflow.dag_settings else ()
+    return load_run(raw, root=workflow.basedir, sources=sources, targets=targets, is_job=not workflow.is_main_process)

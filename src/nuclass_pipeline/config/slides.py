@@ -1,17 +1,47 @@
 """The slide sheet: which slides exist and where their files are. The run file assigns their roles."""
 
-import csv
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from nuclass_pipeline.config.base import Section
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.config.base import InputPath, Name, Section
+from nuclass_pipeline.config.errors import describe_fault
+from nuclass_pipeline.errors import UserError, similar
+from nuclass_pipeline.io import read_rows
+from nuclass_pipeline.io.addresses import address_fault, show_address
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX, UNPACKED_MANIFEST
 from nuclass_pipeline.vocabulary import ORGANS
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""Endings of an archive, in small letters or capitals."""
+_FIXED = {
+    "bundle": "resources/{origin}/{slide}/outs",
+    "image": "resources/{origin}/{slide}/{slide}_he_image.ome.tif",
+    "alignment": "resources/{origin}/{slide}/{slide}_he_imagealignment.csv",
+}
+"""Paths that the rules `make_slide` and `fetch_slide` write."""
+
+_MATRIX = "cell_feature_matrix"
+_TABLE_SUFFIXES = (".parquet", ".csv.gz", ".csv")
+# Each of the cell tables, because they are compared; of all else the first that is there.
+READ_FILES = (
+    *((f"cells{suffix}",) for suffix in (*_TABLE_SUFFIXES, ".zarr.zip")),
+    (f"{_MATRIX}.h5", f"{_MATRIX}/*", f"{_MATRIX}.tar.gz", f"{_MATRIX}.zarr.zip"),
+    *(tuple(f"{name}{suffix}" for suffix in _TABLE_SUFFIXES) for name in ("transcripts", "cell_boundaries", "nucleus_boundaries")),
+    ("gene_panel.json",),
+    ("morphology_focus/*.ome.tif", "morphology_focus.ome.tif", "morphology.ome.tif", "morphology_mip.ome.tif"),
+)
+"""Files of a bundle that `read_cells` reads beside `experiment.xenium`; of the names in a row, the first that is there."""
+
+
+def _check_url(url: str) -> str:
+    if url and (fault := address_fault(url)):
+        raise ValueError(f"{fault}. Write it whole, such as https://host/file.zip")
+    return url
+
+
+Url = Annotated[str, AfterValidator(_check_url)]
 
 
 class Slide(Section):
@@ -21,36 +51,55 @@ class Slide(Section):
     Columns that have a default may be left out of the sheet.
     """
 
-    slide: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="id: lower-case letters, digits and hyphens")
+    slide: Name = Field(description="id: lower-case letters, digits and hyphens")
     kind: Literal["xenium", "image", "trio", "synthetic"] = Field(
         description="xenium: a bundle with its H&E; image: an H&E alone; trio: annotations and patches; synthetic: a demo slide"
     )
     organ: Literal[ORGANS] = Field(description="organ")  # type: ignore[valid-type]
     release: str = Field("", description="release of the software that wrote a public bundle")
-    bundle: str = Field("", description="folder of the bundle, or an archive of it; or folder of the trio")
-    image: str = Field("", description="H&E image")
+    bundle: InputPath = Field("", description="folder of the bundle, or an archive of it; or folder of the trio")
+    image: InputPath = Field("", description="H&E image")
     mpp: float | None = Field(None, gt=0, description="kind image: pixel size, µm, if the file states none or a wrong one")
-    alignment: str = Field("", description="imagealignment.csv; empty for an H&E already in Xenium pixels")
-    bundle_url: str = Field("", description="where the zipped bundle is downloaded from; empty for files of your own")
-    image_url: str = Field("", description="the same for the H&E image")
-    alignment_url: str = Field("", description="the same for the alignment; empty for an H&E already in Xenium pixels")
+    alignment: InputPath = Field("", description="imagealignment.csv; empty for an H&E already in Xenium pixels")
+    bundle_url: Url = Field("", description="where the zipped bundle is downloaded from; empty for files of your own")
+    image_url: Url = Field("", description="the same for the H&E image")
+    alignment_url: Url = Field("", description="the same for the alignment; empty for an H&E already in Xenium pixels")
     label_source: str = Field("", description="where the labels of a public slide come from")
     note: str = Field("", description="free text")
 
     @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> "Slide":
+    def _has_what_its_kind_needs(self) -> Self:
         needed = {"trio": ("bundle",), "image": ("image",)}.get(self.kind, ("bundle", "image"))
         if empty := [name for name in needed if not getattr(self, name)]:
-            raise ValueError(f"{empty[0]} is empty; a slide of kind {self.kind} needs it")
-        unfit = ("bundle", "alignment", "bundle_url", "image_url", "alignment_url") if self.kind == "image" else ("mpp",)
-        if given := [name for name in unfit if getattr(self, name)]:
-            raise ValueError(f"{given[0]} does not apply to a slide of kind {self.kind}; leave it empty")
+            raise ValueError(f"{empty[0]} is empty; a slide of kind {self.kind} needs it. Fill it in")
+        urls = ("bundle_url", "image_url", "alignment_url")
+        unfit = {"image": ("bundle", "alignment", *urls), "trio": ("image", "alignment", "mpp", *urls), "synthetic": ("mpp", *urls)}
+        if given := [name for name in unfit.get(self.kind, ("mpp",)) if getattr(self, name)]:
+            raise ValueError(f"{given[0]} does not apply to a slide of kind {self.kind}. Leave it empty")
         return self
+
+    @model_validator(mode="after")
+    def _lies_where_its_rule_writes(self) -> Self:
+        if any(self.urls.values()) and not (self.bundle_url and self.image_url):
+            raise ValueError("a download needs both bundle_url and image_url. Fill in both, or neither")
+        if self.alignment_url and not self.alignment:
+            raise ValueError("alignment is empty, so the file at alignment_url would not be used. Fill in alignment")
+        for name, expected in self.fixed_paths.items():
+            if (found := getattr(self, name)) and found != expected:
+                raise ValueError(f"{name} is {found}, and its rule writes {expected}. Write that path")
+        return self
+
+    @property
+    def fixed_paths(self) -> dict[str, str]:
+        """Paths of the files that a rule makes or downloads; empty for files of one's own."""
+        origin = "synthetic" if self.kind == "synthetic" else "xenium"
+        coming = self.kind == "synthetic" or self.bundle_url
+        return {name: path.format(origin=origin, slide=self.slide) for name, path in _FIXED.items()} if coming else {}
 
     @property
     def archived(self) -> bool:
         """Whether the bundle is an archive that has to be unpacked first."""
-        return self.kind == "xenium" and self.bundle.endswith(ARCHIVES)
+        return self.kind == "xenium" and self.bundle.lower().endswith(ARCHIVES)
 
     @property
     def manifest(self) -> str:
@@ -61,6 +110,11 @@ class Slide(Section):
     def urls(self) -> dict[str, str]:
         """Addresses of the bundle, the H&E and the alignment."""
         return {"bundle_url": self.bundle_url, "image_url": self.image_url, "alignment_url": self.alignment_url}
+
+    @property
+    def shown_urls(self) -> dict[str, str]:
+        """The same without signatures and keys, which change while the files do not."""
+        return {name: show_address(url) for name, url in self.urls.items()}
 
     @property
     def trio_files(self) -> dict[str, str]:
@@ -78,61 +132,66 @@ class Slide(Section):
             return self.bundle
         return self.trio_files["annotations"] if self.kind == "trio" else self.manifest
 
+    @property
+    def own_files(self) -> dict[str, str]:
+        """Column → path of the files that must be there before anything is run."""
+        found = {"bundle": self.first_file, "image": self.image, "alignment": self.alignment}
+        return {} if self.fixed_paths else {name: path for name, path in found.items() if path}
+
+    def read_files(self, root: Path) -> list[str]:
+        """List all files of the slide that rules read, from the folder that relative paths start from."""
+        if self.kind == "trio":
+            return list(self.trio_files.values())
+        bundle = [] if self.kind == "image" else [self.manifest, *self.bundle_files(root)]
+        return [*bundle, *(path for path in (self.image, self.alignment) if path)]
+
+    def bundle_files(self, root: Path) -> list[str]:
+        """List the files of a bundle of one's own that are read beside its manifest, from the folder that relative paths start from.
+
+        A bundle that a rule makes has none, because the rule writes its manifest last.
+        """
+        if self.kind != "xenium" or self.archived or self.fixed_paths:
+            return []
+        folder = Path(root, self.bundle)
+        present = {name: [path for path in sorted(folder.glob(name)) if path.is_file()] for names in READ_FILES for name in names}
+        found = [next((present[name] for name in names if present[name]), []) for names in READ_FILES]
+        return [f"{self.bundle}/{path.relative_to(folder)}" for paths in found for path in paths]
+
 
 def read_slides(path: Path) -> dict[str, Slide]:
-    """Read the tab-separated sheet; keys are slide ids.
+    """Read the sheet; keys are slide ids.
 
     Raises
     ------
     UserError
-        If the sheet is missing, is not UTF-8 text, lacks a column, repeats a slide or holds a value that is not allowed.
+        If the sheet is missing, is not a table, lacks a column, repeats a slide or holds a value that is not allowed.
     """
-    if not path.is_file():
-        raise UserError(path, "file", "it does not exist", "Name the slide sheet in the run file under `slides`.")
-    try:
-        # With or without a byte-order mark, because spreadsheets write one.
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            return _read_rows(path, csv.DictReader(stream, delimiter="\t"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(path, "file", f"not a table in UTF-8 ({error})", "Save it as tab-separated text in UTF-8.") from error
-
-
-def _read_rows(path: Path, reader: "csv.DictReader[str]") -> dict[str, Slide]:
-    _check_header(path, list(reader.fieldnames or []))
+    fields = Slide.model_fields
+    required = [name for name, field in fields.items() if field.is_required()]
+    table = read_rows(path, required=required, missing="Name the slide sheet in the run file under `slides`.")
+    if unknown := [name for name in table.columns if name not in fields]:
+        problem = f"unknown column{similar(unknown[0], fields)}"
+        raise UserError(path, unknown[0], problem, f"Allowed are {', '.join(fields)}, separated by tabs.")
     slides: dict[str, Slide] = {}
-    for row in reader:
-        # Skipped, because spreadsheets end a sheet with lines of only tabs.
-        if not any("".join(value or ()).strip() for value in row.values()):
-            continue
-        slide = _parse(path, reader.line_num, row)
+    for line, row in table.rows:
+        slide = _parse(path, line, row)
         if slide.slide in slides:
-            raise UserError(path, "slide", f"{slide.slide!r} has two rows", "Remove one of them.")
+            raise UserError(path, f"line {line}, slide", f"{slide.slide!r} has two rows", "Remove one of them.")
         slides[slide.slide] = slide
     return slides
 
 
-def _check_header(path: Path, found: list[str]) -> None:
-    fields = Slide.model_fields
-    if nameless := [number for number, name in enumerate(found, start=1) if not name.strip()]:
-        last = nameless[-1] == len(found)
-        remedy = "Remove the tab at its end." if last else "Name the column, or remove it from every line."
-        raise UserError(path, "header", f"column {nameless[-1]} has no name", remedy)
-    missing = [name for name, field in fields.items() if field.is_required() and name not in found]
-    wrong = missing + [name for name in found if name not in fields or found.count(name) > 1]
-    if wrong:
-        allowed = f"Allowed are {', '.join(fields)}, separated by tabs."
-        raise UserError(path, wrong[0], f"the columns are {', '.join(found)}", allowed)
-
-
 def _parse(path: Path, line: int, row: dict[str, str]) -> Slide:
-    if extra := row.pop(None, None):  # type: ignore[call-overload]
-        problem = f"has {len(row) + len(extra)} values for {len(row)} columns"
-        raise UserError(path, f"line {line}, row", problem, "Remove the extra tabs.")
     try:
-        return Slide.model_validate({key: text for key, value in row.items() if (text := (value or "").strip())})
+        return Slide.model_validate({key: value for key, value in row.items() if value})
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "row"
-        raise UserError(
-            path, f"line {line}, {field}", f"{row.get(field, '')!r}: {first['msg']}", "See docs/data.md for the columns."
-        ) from error
+        problem, remedy = describe_fault(first, "See docs/data.md for the columns.")
+        raise UserError(path, f"line {line}, {field}", problem, remedy) from error
+
+
+def place_slide(slide: Slide, folder: str, coming: set[str]) -> Slide:
+    """Return the slide with its relative paths starting from `folder`, except those in `coming`, which rules write where they run."""
+    own = {name: str(PurePosixPath(folder, path)) for name in _FIXED if (path := getattr(slide, name)) and path not in coming}
+    return slide.model_copy(update=own)

@@ -1,18 +1,18 @@
 """Labels that override the evidence: a person's edits of clusters, or labels provided from elsewhere."""
 
-import csv
 import logging
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nuclass_pipeline.arrays import Booleans
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.expression.counts import cluster_digests
-from nuclass_pipeline.io import require
+from nuclass_pipeline.io import TextTable, read_rows
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED, read_label_map
 
 logger = logging.getLogger(__name__)
@@ -22,9 +22,11 @@ EDITED, NOT_PROVIDED, PROVIDED_UNRESOLVED = "edited", "not provided", "provided 
 
 EDIT_COLUMNS = ("cluster", "digest", "label", "note")
 # Several names each, because the files of 10x and of common tools are then read as they are.
-ID_COLUMNS = ("cell_id", "barcode", "Barcode")
-LABEL_COLUMNS = ("label", "group", "Cluster", "cluster", "cell_type")
+ID_COLUMNS = ("cell_id", "barcode")
+LABEL_COLUMNS = ("label", "group", "cluster", "cell_type")
 
+MAX_LABELS_MB = 128
+"""Largest file of provided labels, MB: about three million cells."""
 _COPY_AGAIN = "Copy the row again from the slide's proposals.tsv and check its evidence, or delete the row."
 
 
@@ -64,20 +66,18 @@ def read_edits(path: Path, digests: Mapping[str, str]) -> dict[str, str]:
     digests
         Cluster → digest of the present clusters.
     """
-    columns, rows = _read_rows(path, "\t")
-    if missing := [name for name in EDIT_COLUMNS if name not in columns]:
-        raise UserError(path, missing[0], "the column is missing", f"Add it; the columns are {', '.join(EDIT_COLUMNS)}, separated by tabs.")
     edits: dict[str, str] = {}
-    for row in rows:
-        cluster, digest, label, note = (row[name].strip() for name in EDIT_COLUMNS)
-        field = f"cluster {cluster}"
+    for line, row in _rows(path, EDIT_COLUMNS).rows:
+        cluster, digest, label, note = (row[name] for name in EDIT_COLUMNS)
+        field = f"line {line}, cluster {cluster}"
         if cluster in edits:
-            raise UserError(path, field, "occurs twice", "Keep one row per cluster.")
+            raise UserError(path, field, "the cluster occurs twice", "Keep one row per cluster.")
         # By digest, because the number of a cluster survives a new clustering, and its cells may not.
         if digests.get(cluster) != digest:
             raise UserError(path, field, _what_changed(cluster, digest, digests), _COPY_AGAIN)
         if label not in (*CLASSES, UNRESOLVED):
-            raise UserError(path, field, f"{label!r} is not a class", f"Use one of {', '.join(CLASSES)}, or {UNRESOLVED}.")
+            problem = f"{label!r} is not a class{similar(label, [*CLASSES, UNRESOLVED])}"
+            raise UserError(path, field, problem, f"Use one of {', '.join(CLASSES)}, or {UNRESOLVED}.")
         if not note:
             raise UserError(path, field, "the note is empty", "Write which markers the label is based on, such as `MS4A1, CD79A; no CD3E`.")
         edits[cluster] = label
@@ -86,6 +86,8 @@ def read_edits(path: Path, digests: Mapping[str, str]) -> dict[str, str]:
 
 def _what_changed(cluster: str, digest: str, digests: Mapping[str, str]) -> str:
     present = {found: name for name, found in digests.items()}
+    if spoilt := _spoilt(digest, present):
+        return f"the digest {digest!r} was {spoilt!r} before a spreadsheet read it as a number"
     if digest in present:
         return f"the clusters have been renamed: the cells with digest {digest} are now cluster {present[digest]}"
     if cluster in digests:
@@ -120,6 +122,15 @@ def apply_provided(labels: pd.DataFrame, path: Path, label_map: Path) -> pd.Data
     return _override(labels, np.ones(len(labels), bool), aligned.labels, reasons, "provided")
 
 
+def dropped_labels(labels: pd.DataFrame) -> list[str]:
+    """Return a warning for each reason why provided labels became Unresolved, with the number of cells."""
+    dropped = labels[(labels["source"] == "provided") & labels["reason"].notna() & (labels["reason"] != PROVIDED_UNRESOLVED)]
+    return [
+        f"{count} of {len(labels)} cells have no provided label that is a class: {reason}"
+        for reason, count in dropped["reason"].value_counts().items()
+    ]
+
+
 def read_provided(path: Path, cells: Collection[str]) -> dict[str, str]:
     """Read provided labels as cell → raw label.
 
@@ -130,19 +141,25 @@ def read_provided(path: Path, cells: Collection[str]) -> dict[str, str]:
     cells
         Cells of the slide.
     """
-    columns, rows = _read_rows(path, ",")
-    identity, label = _column(path, columns, ID_COLUMNS), _column(path, columns, LABEL_COLUMNS)
-    given = [(row[identity].strip(), row[label].strip()) for row in rows]
+    table = _rows(path)
+    identity, label = _column(path, table.columns, ID_COLUMNS), _column(path, table.columns, LABEL_COLUMNS)
+    given = [(row[identity], row[label]) for _, row in table.rows]
     if unknown := [cell for cell, _ in given if cell not in cells]:
         problem = f"{len(unknown)} of {len(given)} cells are not on the slide, such as {unknown[0]!r}"
-        raise UserError(path, identity, problem, "Use the cell ids of the slide's cells.parquet.")
+        if spoilt := _spoilt(unknown[0], cells):
+            problem += f", which was {spoilt!r} before a spreadsheet read it as a number"
+        elif len(unknown) == len(given):
+            problem += "; the file seems to be of another slide"
+        raise UserError(path, identity, problem, "Use the cell ids of the slide's cells.parquet, in a column of text.")
     if twice := [cell for cell, n in Counter(cell for cell, _ in given).items() if n > 1]:
         raise UserError(path, identity, f"{twice[0]!r} occurs twice", "Keep one row per cell.")
     return dict(given)
 
 
 def _column(path: Path, columns: Sequence[str], allowed: Sequence[str]) -> str:
-    found = [name for name in allowed if name in columns]
+    # However it is written, because Xenium Explorer exports `Cell ID`, and its earlier versions `cell_id`.
+    wanted = {name.casefold() for name in allowed}
+    found = [name for name in columns if name.casefold().replace(" ", "_") in wanted]
     if not found:
         raise UserError(path, " | ".join(allowed), f"no such column; found {', '.join(columns) or 'none'}", "Add one of these columns.")
     if len(found) > 1:
@@ -150,18 +167,20 @@ def _column(path: Path, columns: Sequence[str], allowed: Sequence[str]) -> str:
     return found[0]
 
 
-def _read_rows(path: Path, delimiter: str) -> tuple[list[str], list[dict[str, str]]]:
-    try:
-        # utf-8-sig, because spreadsheets put a byte-order mark before the first column's name.
-        with require(path).open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter=delimiter, restval="", strict=True)
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(path, "file", f"not a readable table ({error})", "Save it as UTF-8 text, with balanced quotes.") from error
-    for line, row in enumerate(rows, start=2):
-        if None in row:
-            raise UserError(path, f"line {line}", "has more fields than the header", "Put quotes around text that contains the separator.")
-    return list(reader.fieldnames or []), rows
+def _rows(path: Path, required: Sequence[str] = ()) -> TextTable:
+    table = read_rows(path, required=required, max_mb=MAX_LABELS_MB)
+    if not table.rows:
+        raise UserError(path, "rows", "the table has none", "Add the rows that change a label, or remove the file.")
+    return table
+
+
+def _spoilt(text: str, known: Iterable[str]) -> str | None:
+    """Return what `text` was before a spreadsheet read it as a number: it drops leading zeros, and writes 1E+05 for 100000 or 1e5."""
+    if not re.fullmatch(r"\d+(\.\d+)?([eE][-+]?\d+)?", text):
+        return None
+    value, rounded = float(text), "e" in text.lower()
+    numbers = ((name, float(name)) for name in known if re.fullmatch(r"\d+([eE]\d+)?", name))
+    return next((name for name, number in numbers if number == value or (rounded and f"{number:.2E}" == f"{value:.2E}")), None)
 
 
 def _override(labels: pd.DataFrame, rows: Booleans, names: Sequence[str], reasons: Sequence[str | None], source: str) -> pd.DataFrame:

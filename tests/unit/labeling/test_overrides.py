@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import logging
+import re
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import cluster_digests
-from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided
+from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided, dropped_labels, read_edits, read_provided
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 from tests import ROOT
 
@@ -100,25 +101,77 @@ def test_the_stage_applies_provided_labels(label, provide, tmp_path):
     pd.testing.assert_frame_equal(stage, found)
 
 
-def test_no_edit_changes_nothing(labels, edit):
-    pd.testing.assert_frame_equal(edit(HEAD), labels)
+@pytest.mark.parametrize("text", [HEAD, HEAD.rstrip(), f"{HEAD}\n\t\t\t\n", "", "\n"])
+def test_edits_without_a_row_are_refused(edit, text):
+    with pytest.raises(UserError, match=r"(rows: the table has none|header: the file is empty)\."):
+        edit(text)
+
+
+@pytest.mark.parametrize(
+    ("digest", "spoilt"),
+    [
+        ("001234567890", "1234567890"),
+        ("001234567890", "1.23E+09"),
+        ("0012345e0012", "1.23E+16"),
+        ("12345e678901", "1.23E+682"),
+        ("7", "7.0"),
+    ],
+)
+def test_a_digest_that_a_spreadsheet_changed_is_named(tmp_path, digest, spoilt):
+    (tmp_path / "s.tsv").write_text(f"{HEAD}0\t{spoilt}\tT_Cell\tx\n")
+    with pytest.raises(UserError, match=f"'{re.escape(spoilt)}' was '{digest}' before a spreadsheet read it"):
+        read_edits(tmp_path / "s.tsv", {"0": digest, "1": "abcdefabcdef"})
+
+
+@pytest.mark.parametrize(
+    ("cells", "given", "hint"),
+    [
+        (["000123", "7"], "123", "which was '000123' before a spreadsheet"),
+        (["100000", "7"], "1E+05", "which was '100000' before a spreadsheet"),
+        (["123456", "7"], "1.23E+05", "which was '123456' before a spreadsheet"),
+        (["42", "7"], "42.0", "which was '42' before a spreadsheet"),
+        (["123456", "7"], "123457", "; the file seems to be of another slide"),
+        (["aaaa-1"], "bbbb-1", "; the file seems to be of another slide"),
+    ],
+)
+def test_ids_that_a_spreadsheet_changed_or_of_another_slide_are_named(tmp_path, cells, given, hint):
+    (tmp_path / "s.csv").write_text(f"cell_id,label\n{given},T_Cell\n")
+    with pytest.raises(UserError, match=f"1 of 1 cells are not on the slide, such as '{re.escape(given)}'") as refused:
+        read_provided(tmp_path / "s.csv", cells)
+    assert hint in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "cell_id,label\n", "cell_id,label\n,\n"])
+def test_provided_labels_without_a_row_are_refused(tmp_path, text):
+    (tmp_path / "s.csv").write_text(text)
+    with pytest.raises(UserError, match=r"header: the file is empty|rows: the table has none"):
+        read_provided(tmp_path / "s.csv", ["a"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize(("separator", "end"), [(",", "\n"), (";", "\r\n"), ("\t", "\r")])
+def test_provided_labels_are_read_in_every_form(tmp_path, encoding, separator, end):
+    rows = [("cell_id", "label"), ("a", "Zürich T"), ("b", "Macrophage")]
+    (tmp_path / "s.csv").write_bytes(end.join(separator.join(row) for row in rows).encode(encoding))
+    assert read_provided(tmp_path / "s.csv", ["a", "b"]) == dict(rows[1:])
 
 
 @pytest.mark.parametrize(
     ("rows", "field", "problem"),
     [
-        (["99\tabcdefabcdef\tT_Cell\tx"], "cluster 99", "the slide no longer has such a cluster; it has 0, 1, 2"),
-        (["0\tabcdefabcdef\tT_Cell\tx"], "cluster 0", "its cells have changed: the digest was abcdefabcdef and is {0}"),
-        (["0\t\tT_Cell\tx"], "cluster 0", "its cells have changed: the digest was not given and is {0}"),
-        (["0\t{1}\tT_Cell\tx"], "cluster 0", "the cells with digest {1} are now cluster 1"),
-        (["99\t{1}\tT_Cell\tx"], "cluster 99", "the cells with digest {1} are now cluster 1"),
-        (["0\t{0}\tT cell\tx"], "cluster 0", "'T cell' is not a class"),
-        (["0\t{0}\t\tx"], "cluster 0", "'' is not a class"),
-        (["0\t{0}\tT_Cell\t "], "cluster 0", "the note is empty"),
-        (["0\t{0}\tT_Cell"], "cluster 0", "the note is empty"),
-        (["0\t{0}\tT_Cell\tx", "0\t{0}\tB_Cell\tx"], "cluster 0", "occurs twice"),
-        (["0\t{0}\tT_Cell\tx\ty"], "line 2", "has more fields than the header"),
-        (['0\t{0}\tT_Cell\t"x'], "file", "not a readable table"),
+        (["99\tabcdefabcdef\tT_Cell\tx"], "line 2, cluster 99", "the slide no longer has such a cluster; it has 0, 1, 2"),
+        (["0\tabcdefabcdef\tT_Cell\tx"], "line 2, cluster 0", "its cells have changed: the digest was abcdefabcdef and is {0}"),
+        (["0\t\tT_Cell\tx"], "line 2, cluster 0", "its cells have changed: the digest was not given and is {0}"),
+        (["0\t{1}\tT_Cell\tx"], "line 2, cluster 0", "the cells with digest {1} are now cluster 1"),
+        (["99\t{1}\tT_Cell\tx"], "line 2, cluster 99", "the cells with digest {1} are now cluster 1"),
+        (["0\t{0}\tT cell\tx"], "line 2, cluster 0", "'T cell' is not a class, did you mean 'T_Cell'?"),
+        (["0\t{0}\tunresolved\tx"], "line 2, cluster 0", "'unresolved' is not a class, did you mean 'Unresolved'?"),
+        (["0\t{0}\t\tx"], "line 2, cluster 0", "'' is not a class"),
+        (["0\t{0}\tT_Cell\t "], "line 2, cluster 0", "the note is empty"),
+        (["0\t{0}\tT_Cell"], "line 2, cluster 0", "the note is empty"),
+        (["0\t{0}\tT_Cell\tx", "0\t{0}\tB_Cell\tx"], "line 3, cluster 0", "occurs twice"),
+        (["0\t{0}\tT_Cell\tx\ty"], "line 2, row", "has 5 values for 4 columns"),
+        (['0\t{0}\tT_Cell\t"x'], "line 2", "cannot be read (unexpected end of data)"),
     ],
 )
 def test_an_edit_is_refused_in_one_line_with_the_reason(labels, edit, tmp_path, rows, field, problem):
@@ -138,7 +191,9 @@ def test_a_missing_column_of_edits_is_named(edit):
         edit("cluster\tlabel\tnote\n")
 
 
-@pytest.mark.parametrize("columns", [("cell_id", "group"), ("barcode", "label"), ("Barcode", "Cluster"), ("cell_id", "cell_type")])
+@pytest.mark.parametrize(
+    "columns", [("cell_id", "group"), ("barcode", "label"), ("Barcode", "Cluster"), ("Cell ID", "Group"), ("cell_id", "cell_type")]
+)
 def test_provided_labels_are_mapped_to_classes(labels, provide, caplog, columns):
     given = {
         "cell0": "CD8+ αβ Memory T Cell",
@@ -162,17 +217,21 @@ def test_provided_labels_are_mapped_to_classes(labels, provide, caplog, columns)
     assert set(found["source"]) == {"provided"}
     assert f"1 cells of 'Fallopian Tube Epithelium' are Unresolved: {dropped}" in caplog.text
     assert "1 cells of 'no such label' are Unresolved: not in the label map" in caplog.text
+    counts = {reason: (found["reason"] == reason).sum() for reason in (dropped, "not in the label map", "not provided")}
+    assert sorted(dropped_labels(found)) == sorted(
+        f"{count} of {len(found)} cells have no provided label that is a class: {reason}" for reason, count in counts.items()
+    )
     pd.testing.assert_series_equal(found["candidate"], labels["candidate"])
 
 
 @pytest.mark.parametrize(
     ("table", "field", "problem"),
     [
-        ({"cell": ["cell0"], "group": ["x"]}, "cell_id | barcode | Barcode", "no such column; found cell, group"),
-        ({"cell_id": ["cell0"], "type": ["x"]}, "label | group | Cluster | cluster | cell_type", "no such column; found cell_id, type"),
+        ({"cell": ["cell0"], "group": ["x"]}, "cell_id | barcode", "no such column; found cell, group"),
+        ({"cell_id": ["cell0"], "type": ["x"]}, "label | group | cluster | cell_type", "no such column; found cell_id, type"),
         (
             {"cell_id": ["cell0"], "label": ["x"], "cluster": ["1"]},
-            "label | group | Cluster | cluster | cell_type",
+            "label | group | cluster | cell_type",
             "label and cluster mean",
         ),
         ({"cell_id": ["cell0", "other"], "label": ["x", "x"]}, "cell_id", "1 of 2 cells are not on the slide, such as 'other'"),
@@ -190,17 +249,45 @@ def test_provided_labels_are_refused(provide, table, field, problem):
 def demo(tmp_path):
     """Return a run file, and a project folder with an empty folder of annotations."""
     (tmp_path / "config/annotation").mkdir(parents=True)
-    (tmp_path / "config/slides.tsv").write_bytes((ROOT / "config/slides.tsv").read_bytes())
+    for name in ("slides.tsv", "labels.tsv", "markers.tsv"):
+        (tmp_path / "config" / name).write_bytes((ROOT / "config" / name).read_bytes())
     return yaml.safe_load((ROOT / "config/demo.yaml").read_text()), tmp_path
 
 
 def test_a_run_finds_edits_and_provided_labels(demo):
     raw, folder = demo
+    place = folder / "config/annotation"
     assert load_run(raw, root=folder).annotation("demo-lung-1", "tsv") == []
-    (folder / "config/annotation/demo-lung-1.tsv").write_text(HEAD)
+    (place / "demo-lung-1.tsv").write_text(HEAD)
     run = load_run(raw, root=folder)
-    assert run.annotation("demo-lung-1", "tsv") == "config/annotation/demo-lung-1.tsv"
+    assert run.annotation("demo-lung-1", "tsv") == f"{place}/demo-lung-1.tsv"
     assert run.annotation("demo-lung-1", "csv") == run.annotation("demo-lung-2", "tsv") == []
-    (folder / "config/annotation/demo-lung-1.csv").write_text("cell_id,label\n")
-    with pytest.raises(UserError, match=r"demo-lung-1 also has config/annotation/demo-lung-1\.tsv"):
+    (place / "demo-lung-1.csv").write_text("cell_id,label\n")
+    with pytest.raises(UserError, match=rf"demo-lung-1 also has {place}/demo-lung-1\.tsv"):
         load_run(raw, root=folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("demo_lung_1.tsv", "no slide has this name, did you mean 'demo-lung-1'?"),
+        ("Demo-lung-1.csv", "no slide has this name, did you mean 'demo-lung-1'?"),
+        ("demo-lung-1.xlsx", "only files that end with .tsv or .csv are read"),
+        ("demo-lung-1.TSV", "only files that end with .tsv or .csv are read"),
+        ("demo-lung-1.tsv.txt", "only files that end with .tsv or .csv are read"),
+        ("demo-lung-he.csv", "a slide of kind image has no labels to replace"),
+    ],
+)
+def test_a_file_of_labels_that_no_job_would_read_is_refused(demo, name, message):
+    raw, folder = demo
+    (folder / "config/annotation" / name).write_text(HEAD)
+    with pytest.raises(UserError) as refused:
+        load_run(raw, root=folder)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["README.md", "breast-1.tsv", ".demo-lung-1.tsv.swp"])
+def test_other_files_beside_the_labels_are_none_of_them(demo, name):
+    raw, folder = demo
+    (folder / "config/annotation" / name).write_text(HEAD)
+    assert load_run(raw, root=folder).annotation("demo-lung-1", "tsv") == []

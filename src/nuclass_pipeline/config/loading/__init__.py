@@ -1,0 +1,1 @@
+"""How a run file is read and checked before any job."""

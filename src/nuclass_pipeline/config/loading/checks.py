@@ -1,0 +1,155 @@
+"""What must hold for a run before its first job: one function per rule, listed at the end."""
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nuclass_pipeline.config.expression import GO_DOWNLOADS
+from nuclass_pipeline.config.loading.requirements import check_gpu, check_language_model, check_weights
+from nuclass_pipeline.config.loading.run_files import is_set
+from nuclass_pipeline.config.loading.same_files import same_bundle, same_file
+from nuclass_pipeline.errors import UserError, similar
+from nuclass_pipeline.layout import CONTEXT_PX
+from nuclass_pipeline.vocabulary import read_label_map
+
+if TYPE_CHECKING:
+    from nuclass_pipeline.config.run import Run
+
+
+def check_seeds(run: "Run") -> None:
+    """Check that each synthetic slide has a seed of its own, and that no seed is for an unknown slide."""
+    seeds = run.config.synthetic.seeds
+    if unknown := [name for name in seeds if name not in run.catalogue]:
+        field = f"synthetic.seeds.{unknown[0]}"
+        problem = f"no such slide in {run.config.slides}{similar(unknown[0], run.catalogue)}"
+        raise run.error(field, problem, "Correct the name, or remove the line.")
+    names = run.slides_of("synthetic")
+    for name in names:
+        if name not in seeds:
+            problem = "the slide is synthetic and has no seed"
+            raise run.error(f"synthetic.seeds.{name}", problem, f"Add `{name}: 1` there, or any other integer.")
+    for one, other in combinations(names, 2):
+        if (seeds[one], run.organs[one]) == (seeds[other], run.organs[other]):
+            problem = f"slide {one} has the same seed and organ, so both slides would be the same cells"
+            raise run.error(f"synthetic.seeds.{other}", problem, "Use another seed for one of them.")
+
+
+def check_buffer(run: "Run") -> None:
+    """Check that windows of different subsets cannot overlap."""
+    half_um, buffer_um = CONTEXT_PX * run.config.image.mpp / 2, run.config.split.buffer_um
+    if buffer_um < half_um:
+        problem = f"{buffer_um:g} is less than half a context window ({half_um:g} µm)"
+        raise run.error("split.buffer_um", problem, f"Set it to {half_um:g} or more.")
+
+
+def check_labels(run: "Run") -> None:
+    """Check that slides without labels are only classified."""
+    if wrong := [name for name in run.slides_of("image") if run.role(name) != "predict"]:
+        problem = f"slide {wrong[0]} is an H&E without Xenium, so it has no labels"
+        raise run.error(f"study.{run.role(wrong[0])}", problem, "List it under study.predict.")
+
+
+def check_organs(run: "Run") -> None:
+    """Check that each organ is trained on, because the embedding of any other organ keeps its random start."""
+    trained = {run.organs[name] for name in run.training_slides}
+    for name in [*run.heldout_slides, *run.unscored_slides]:
+        if (organ := run.organs[name]) not in trained:
+            field = f"study.{run.role(name)}"
+            problem = f"slide {name} is of {organ}, and no slide of study.train is, so the models do not learn that organ"
+            raise run.error(field, problem, f"Add a slide of {organ} to study.train, or remove {name} from {field}.")
+
+
+def check_accepted(run: "Run") -> None:
+    """Check that each slide whose unclear registration is accepted is registered in this study."""
+    for name in run.config.registration.accept_unclear:
+        if name not in run.slides_with_xenium:
+            problem = f"{name!r} is no slide of the study with Xenium{similar(name, run.slides_with_xenium)}"
+            raise run.error("registration.accept_unclear", problem, "Correct the name, or remove it.")
+
+
+def check_annotation(run: "Run") -> None:
+    """Check that each file of a person's labels is read, and read in one way."""
+    folder = Path(run.config.labeling.annotation)
+    if is_set("labeling.annotation", run.sources) and not folder.is_dir():
+        raise run.error("labeling.annotation", f"{folder} is not a folder", "Make the folder, or correct the path.")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        name, *suffixes = path.name.split(".")
+        read = suffixes in (["tsv"], ["csv"])
+        if read and name not in run.catalogue:
+            problem = f"no slide has this name{similar(name, run.catalogue)}"
+            raise UserError(path, "name", problem, "Name the file after its slide: <slide>.tsv for edits, <slide>.csv for labels.")
+        if name in run.slides and not read:
+            remedy = f"Save it as {name}.tsv, a person's edits, or {name}.csv, provided labels; or move it to another folder."
+            raise UserError(path, "name", "only files that end with .tsv or .csv are read", remedy)
+        if name in run.slides and name not in run.slides_with_xenium:
+            problem = f"a slide of kind {run.slides[name].kind} has no labels to replace"
+            raise UserError(path, "file", problem, "Remove the file.")
+    for slide in run.slides_with_xenium:
+        if (edits := run.annotation(slide, "tsv")) and (provided := run.annotation(slide, "csv")):
+            remedy = "Remove one of them: edits of clusters (tsv), or labels of cells (csv)."
+            raise UserError(str(provided), "file", f"slide {slide} also has {edits}", remedy)
+
+
+def check_shared_files(run: "Run") -> None:
+    """Check that no two slides of training and test are one, and no alignment is used for two images."""
+    for one, other in combinations([run.slides[name] for name in run.cohort_slides], 2):
+        place = f"{one.slide} and {other.slide}"
+        if what := same_bundle(one, other):
+            remedy = "Keep one of them, because scores on cells that were trained on are too high."
+            raise UserError(run.config.slides, f"{place}, {what}", "both slides are the same bundle", remedy)
+        one_image = bool(one.image and other.image) and same_file(one.image, other.image)
+        one_alignment = Path(one.alignment).resolve() == Path(other.alignment).resolve()
+        if one.alignment and one_alignment and not one_image:
+            problem = f"{one.alignment} cannot align two images"
+            raise UserError(run.config.slides, f"{place}, alignment", problem, "Name for each slide the alignment of its own H&E.")
+        if one_image and one_alignment:
+            problem = "both slides have the same H&E in the same place"
+            raise UserError(run.config.slides, f"{place}, image", problem, "Name for each slide its own H&E, or its own alignment with it.")
+
+
+def check_slide_files(run: "Run") -> None:
+    """Check that the files of one's own slides are there."""
+    for slide in run.slides.values():
+        for column, path in slide.own_files.items():
+            if path not in run.coming and (problem := missing(path)):
+                place = f"{slide.slide}, {column}"
+                if column == "bundle" and Path(slide.bundle).is_file() and not slide.archived:
+                    raise UserError(run.config.slides, place, f"{slide.bundle} is a file", "Name the folder that holds experiment.xenium.")
+                raise UserError(run.config.slides, place, problem, "Correct the path, or put the file there.")
+
+
+def check_tables(run: "Run") -> None:
+    """Check that the tables of labels, markers and gene sets are there, and that the label map can be read."""
+    config = run.config
+    for field, path in (("labels", config.labels), ("labeling.markers", config.labeling.markers)):
+        if problem := missing(path):
+            raise run.error(field, problem, "Correct the path, or remove the key for the shipped table.")
+    read_label_map(config.labels)
+    for field in ("library", "ontology", "slim"):
+        path = getattr(config.programs, field)
+        if path and (problem := missing(path)):
+            raise run.error(f"programs.{field}", problem, f"Download it: {GO_DOWNLOADS} (CC BY 4.0).")
+
+
+def missing(path: str) -> str | None:
+    """Return why a path is not a file that can be read, or None."""
+    file = Path(path)
+    if file.is_file():
+        return None
+    if file.exists():
+        return f"{path} is {'a folder' if file.is_dir() else 'a pipe or device'}, not a file"
+    beside = [found.name for found in file.parent.iterdir()] if file.parent.is_dir() else []
+    return f"{path} does not exist{similar(file.name, beside)}"
+
+
+ALWAYS: tuple[Callable[["Run"], None], ...] = (check_seeds, check_buffer, check_labels, check_organs, check_accepted, check_annotation)
+FILES: tuple[Callable[["Run"], None], ...] = (
+    check_slide_files,
+    check_tables,
+    check_shared_files,
+    check_language_model,
+    check_weights,
+    check_gpu,
+)
+"""Checks of files, left out where scores exist: an archive of a run redraws its figures from metrics/ and predictions/."""

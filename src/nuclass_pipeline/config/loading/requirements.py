@@ -1,0 +1,55 @@
+"""What a run needs beside its slides: weights, models and a GPU. Checked before the first job, because that may download 30 GB."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nuclass_pipeline.config.image import CELLPOSE_REMEDY
+from nuclass_pipeline.config.labeling import LANGUAGE_MODEL_REMEDY
+
+if TYPE_CHECKING:
+    from nuclass_pipeline.config.run import Run
+
+_GPUS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvgpu", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
+"""What the drivers of NVIDIA, of its boards, of Windows below Linux, and of AMD make."""
+_SCHEDULERS = ("sbatch", "qsub", "bsub", "condor_submit")
+_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has the driver of a GPU, without loading torch."""
+    return any(Path(name).exists() for name in _GPUS)
+
+
+def on_cluster() -> bool:
+    """Return whether jobs may run on another machine: where a scheduler takes them, or has started this process."""
+    return any(shutil.which(name) for name in _SCHEDULERS) or any(name in os.environ for name in _JOBS)
+
+
+def check_language_model(run: "Run") -> None:
+    """Check that the language model that proposes labels is there."""
+    model = run.config.proposals.model
+    if run.proposes_by_model and not Path(model or "", "config.json").is_file():
+        raise run.error("proposals.model", f"{model} holds no config.json", LANGUAGE_MODEL_REMEDY)
+
+
+def check_weights(run: "Run") -> None:
+    """Check that the weights of the encoders and of Cellpose are there, unless the targets need neither."""
+    config = run.config
+    if run.without_models:
+        return
+    for field, encoder in (("local.backbone", config.local.backbone), ("global.context", config.global_.context)):
+        if fault := encoder.weights_fault:
+            raise run.error(f"{field}.weights", f"{encoder.weights}: {fault}" if encoder.weights else fault, encoder.remedy)
+    segmentation = config.segmentation
+    if segmentation.method == "cellpose" and not Path(segmentation.weights).is_file():
+        raise run.error("segmentation.weights", f"{segmentation.weights} is not a file that is there", CELLPOSE_REMEDY)
+
+
+def check_gpu(run: "Run") -> None:
+    """Check that a GPU is there if the run file gives one to jobs; a machine that hands jobs to a cluster needs none."""
+    needed = run.clustering_gpu if run.without_models else run.config.compute.gpu
+    if needed and not (has_gpu() or on_cluster()):
+        problem = "is 1, but this machine has no GPU and no scheduler of a cluster"
+        raise run.error("compute.gpu", problem, "Set it to 0, or run on a machine with a GPU; `nuclass doctor` shows what it has.")

@@ -1,0 +1,163 @@
+import os
+import shutil
+
+import pytest
+
+from nuclass_pipeline.config.run import load_run
+from nuclass_pipeline.errors import UserError
+from tests import ROOT
+from tests.unit.config.conftest import edited
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("split.buffer_um", 100, "split.buffer_um: 100 is less than half a context window (128 µm). Set it to 128 or more."),
+        ("image.mpp", 0.5, "split.buffer_um: 128 is less than half a context window (256 µm). Set it to 256 or more."),
+        ("study", {"train": ["demo-lung-1"], "heldout": ["demo-lung-he"]}, "study.heldout: slide demo-lung-he is an H&E without Xenium"),
+        ("synthetic.seeds", {}, "synthetic.seeds.demo-lung-1: the slide is synthetic and has no seed. Add `demo-lung-1: 1` there"),
+        ("synthetic.seeds.demo-lug-1", 5, "synthetic.seeds.demo-lug-1: no such slide in config/slides.tsv, did you mean 'demo-lung-1'?"),
+        ("synthetic.seeds.demo-lung-2", 11, "synthetic.seeds.demo-lung-2: slide demo-lung-1 has the same seed and organ"),
+        ("study.train", ["demo-lung-1"], "study.heldout: slide demo-pancreas-2 is of pancreas, and no slide of study.train is"),
+        (
+            "registration.accept_unclear",
+            ["demo-lug-2"],
+            "registration.accept_unclear: 'demo-lug-2' is no slide of the study with Xenium, did you mean 'demo-lung-2'?",
+        ),
+        ("registration.accept_unclear", ["demo-lung-he"], "'demo-lung-he' is no slide of the study with Xenium"),
+        ("labeling.annotation", "config/annotations", "labeling.annotation: config/annotations is not a folder"),
+        ("labels", "config/label.tsv", "labels: config/label.tsv does not exist, did you mean 'labels.tsv'? Correct the path"),
+        ("labeling.markers", "config", "labeling.markers: config is a folder, not a file"),
+        ("programs.library", "nothing.gmt", "programs.library: nothing.gmt does not exist. Download it: http"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_by_its_key(refused, path, value, message):
+    assert message in refused(path, value)
+
+
+def test_an_accepted_slide_changes_the_parameters_of_no_other(demo):
+    run = load_run(edited(demo, "registration.accept_unclear", ["demo-lung-2"]), root=ROOT)
+    before = load_run(demo, root=ROOT)
+    changed = [name for name in run.slides_with_xenium if run.registration(name) != before.registration(name)]
+    assert changed == ["demo-lung-2"]
+    assert run.registration("demo-lung-2")["accept_unclear"] == ["demo-lung-2"]
+
+
+def test_remedies_work(demo):
+    for path, value in (
+        ("split.buffer_um", 128),
+        ("synthetic.seeds.demo-lung-2", 13),
+        ("synthetic.seeds.breast-1", 1),
+        ("study", {"train": ["demo-lung-1"], "heldout": ["demo-lung-2"], "predict": ["demo-lung-he"]}),
+    ):
+        assert load_run(edited(demo, path, value), root=ROOT)
+
+
+def test_a_predicted_slide_of_an_organ_that_is_not_trained_is_refused_and_the_remedy_works(own):
+    own.rows["c"] = ["image", "liver", "", "c.tif", ""]
+    own.write("c.tif", "c")
+    own.raw["study"]["predict"] = ["c"]
+    problem = "study.predict: slide c is of liver, and no slide of study.train is, so the models do not learn that organ."
+    assert f"{problem} Add a slide of liver to study.train, or remove c from study.predict." in own.refused()
+    own.rows["d"] = ["xenium", "liver", "d/outs", "d.tif", ""]
+    for name in ("d/outs/experiment.xenium", "d.tif"):
+        own.write(name, name)
+    own.raw["study"]["train"].append("d")
+    assert own.load().role("c") == "predict"
+
+
+@pytest.mark.parametrize(
+    ("column", "path", "message"),
+    [
+        (2, "a/out", "a, bundle: {0}/a/out/experiment.xenium does not exist. Correct the path, or put the file there."),
+        (2, "a/outs/experiment.xenium", "a, bundle: {0}/a/outs/experiment.xenium is a file. Name the folder that holds experiment.xenium."),
+        (3, "a/he.tiff", "a, image: {0}/a/he.tiff does not exist, did you mean 'he.tif'?"),
+        (3, "a", "a, image: {0}/a is a folder, not a file"),
+        (3, "a/pipe", "a, image: {0}/a/pipe is a pipe or device, not a file"),
+        (4, "m.csv", "a, alignment: {0}/m.csv does not exist"),
+    ],
+)
+def test_files_of_ones_own_must_be_there(own, tmp_path, column, path, message):
+    os.mkfifo(tmp_path / "a/pipe")
+    own.rows["a"][column] = path
+    assert message.format(tmp_path) in own.refused()
+
+
+@pytest.mark.parametrize("path", ["a/he.tif/", "./a//he.tif", "b/../a/he.tif", "{0}/a/he.tif"])
+def test_paths_are_read_in_every_spelling(own, tmp_path, path):
+    own.rows["a"][3] = path.format(tmp_path)
+    assert own.load().slides["a"].image.endswith("a/he.tif")
+
+
+def test_names_of_files_may_have_blanks_and_letters_of_any_alphabet(own):
+    own.write("Präparat 1 [neu], é/he (1).tif", "image")
+    own.rows["a"][3] = "Präparat 1 [neu], é/he (1).tif"
+    assert own.load().slides["a"].image.endswith("/Präparat 1 [neu], é/he (1).tif")
+
+
+def link(own, name, target):
+    (own.folder / name).symlink_to(own.folder / target)
+
+
+SAME = "a and b, bundle: both slides are the same bundle. Keep one of them, because scores on cells that were trained on are too high."
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda own: own.rows["b"].__setitem__(2, "a/outs/"), SAME),
+        (lambda own: (link(own, "c", "a"), own.rows["b"].__setitem__(2, "c/outs")), SAME),
+        (lambda own: shutil.copyfile(own.folder / "a/outs/cell_feature_matrix.h5", own.folder / "b/outs/cell_feature_matrix.h5"), SAME),
+        (
+            lambda own: (own.rows["b"].__setitem__(3, "a/he.tif"), own.rows["b"].__setitem__(4, "a/m.csv")),
+            "a and b, image: both slides have the same H&E in the same place",
+        ),
+        (lambda own: own.rows["b"].__setitem__(4, "a/m.csv"), "a and b, alignment: {0}/a/m.csv cannot align two images"),
+    ],
+)
+def test_one_slide_under_two_names_is_refused(own, tmp_path, change, message):
+    assert own.load()
+    change(own)
+    assert message.format(tmp_path) in own.refused()
+
+
+def test_a_link_to_a_slide_that_a_rule_made_is_that_slide(own, tmp_path):
+    made = tmp_path / "resources/synthetic/demo-lung-1"
+    own.write(made / "outs/cell_feature_matrix.h5", "counts")
+    (tmp_path / "b/outs").rename(tmp_path / "b/old")
+    (tmp_path / "b/outs").symlink_to(made / "outs")
+    own.rows["demo-lung-1"] = ["synthetic", "lung", *demo_paths()]
+    own.raw |= {"study": {"train": ["demo-lung-1"], "heldout": ["b"]}, "synthetic": {"seeds": {"demo-lung-1": 1}}}
+    (tmp_path / "b/outs/experiment.xenium").write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert "demo-lung-1 and b, bundle: both slides are the same bundle" in own.refused()
+
+
+def demo_paths():
+    start = "resources/synthetic/demo-lung-1"
+    return [f"{start}/outs", f"{start}/demo-lung-1_he_image.ome.tif", f"{start}/demo-lung-1_he_imagealignment.csv"]
+
+
+def test_two_slides_may_be_regions_of_one_image(own):
+    own.rows["b"][3] = "a/he.tif"
+    assert own.load().slides["b"].image == own.load().slides["a"].image
+
+
+def test_the_same_slide_may_be_classified_again(own):
+    own.raw["study"] = {"train": ["a"], "heldout": ["b"], "predict": ["c"]}
+    own.rows["c"] = list(own.rows["b"])
+    assert own.load().unscored_slides == ["c"]
+
+
+def test_the_label_map_is_read_before_any_job(own):
+    own.write("config/labels.tsv", "raw\tclass\treason\nX\tT_cell\t\n")
+    assert "labels.tsv: line 2, class: 'T_cell' (raw label 'X') is not a class, did you mean 'T_Cell'?" in own.refused()
+
+
+def test_an_image_alone_may_be_that_of_a_slide_that_is_still_to_be_made(demo):
+    """The demo classifies the H&E of one of its own slides, which no run has made yet."""
+    run = load_run(demo, root=ROOT)
+    assert run.unscored_slides == ["demo-lung-he"]
+    with pytest.raises(UserError, match=r"demo-lung-he, image: resources/synthetic/demo-lung-2/demo-lung-2_he_image\.ome\.tif"):
+        load_run(edited(demo, "study.heldout", ["demo-pancreas-2"]), root=ROOT)

@@ -1,0 +1,151 @@
+"""Weights, models and GPU are missed when the run file is read, with a remedy that is a command of this machine."""
+
+import copy
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nuclass_pipeline.config.image import CELLPOSE_REMEDY
+from nuclass_pipeline.config.labeling import LANGUAGE_MODEL_REMEDY
+from nuclass_pipeline.config.loading import requirements
+from nuclass_pipeline.config.models import BACKBONES, BackboneConfig
+from nuclass_pipeline.config.run import load_run
+from nuclass_pipeline.errors import UserError
+from tests import ROOT
+
+
+@pytest.fixture
+def demo():
+    return yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+
+
+def load(raw, monkeypatch, tmp_path, **options):
+    """Read a run file where no results are, and inputs are found."""
+    if not (tmp_path / "config").exists():
+        (tmp_path / "config").symlink_to(ROOT / "config")
+    monkeypatch.chdir(tmp_path)
+    return load_run(raw, file="config/demo.yaml", **options)
+
+
+def edited(raw, **changes):
+    raw = copy.deepcopy(raw)
+    for path, value in changes.items():
+        *folders, last = path.split("__")
+        section = raw
+        for folder in folders:
+            section = section.setdefault(folder, {})
+        section[last] = value
+    return raw
+
+
+CASES = {
+    "unknown": ({"local__backbone": {"name": "uni2h"}}, r"local.backbone.name: 'uni2h': unknown encoder, did you mean 'uni2-h'\?"),
+    "path": ({"global__context": {"name": "../x"}}, r"global.context.name: '../x': unknown encoder. Use one of uni2-h, dinov3-vitl16"),
+    "no key": ({"local__backbone": {"name": "uni2-h"}}, "local.backbone.weights: the folder is missing, and uni2-h needs trained"),
+    "no folder": (
+        {"local__backbone": {"name": "uni2-h", "weights": "resources/weights/uni2-h"}},
+        "local.backbone.weights: resources/weights/uni2-h: the folder holds neither model.safetensors nor",
+    ),
+    "context": ({"global__context": {"name": "dinov3-vitl16", "weights": "x"}}, "global.context.weights: x: the folder holds neither"),
+    "not read": (
+        {"local__backbone": {"name": "tiny-resnet", "weights": "x"}},
+        "local.backbone.weights: x: tiny-resnet starts from random weights",
+    ),
+    "cellpose": ({"segmentation": {"method": "cellpose"}}, "segmentation.weights: resources/weights/cellpose/cpsam_v2 is not .* hf"),
+    "model": ({"proposals": {"annotator": "llm-score", "model": "m"}}, "proposals.model: m holds no config.json. Set `proposals"),
+    "markers": ({"labeling": {"markers": "none.tsv"}}, "labeling.markers: none.tsv does not exist"),
+    "GPU": ({"compute__gpu": 1}, "compute.gpu: is 1, but this machine has no GPU and no scheduler of a cluster. Set it to 0"),
+}
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """A machine without GPU and cluster."""
+    monkeypatch.setattr(requirements, "_GPUS", ())
+    monkeypatch.setattr(requirements, "_SCHEDULERS", ())
+    for name in requirements._JOBS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_missing_is_one_line(demo, bare, monkeypatch, tmp_path, case):
+    changes, message = CASES[case]
+    with pytest.raises(UserError, match=rf"^config/demo.yaml: {message}"):
+        load(edited(demo, **changes), monkeypatch, tmp_path)
+
+
+def test_what_is_there_is_accepted(demo, bare, monkeypatch, tmp_path):
+    for name in ("w/model.safetensors", "cp", "m/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    raw = edited(
+        demo,
+        local__backbone={"name": "uni2-h", "weights": "w/"},
+        segmentation={"method": "cellpose", "weights": "cp"},
+        proposals={"annotator": "llm-score", "model": "m"},
+    )
+    assert load(raw, monkeypatch, tmp_path).config.local.backbone.weights == "w"
+
+
+@pytest.mark.parametrize("sign", ["GPU", "scheduler", "job"])
+def test_a_gpu_may_be_on_another_machine(demo, bare, monkeypatch, tmp_path, sign):
+    (tmp_path / "sbatch").touch(mode=0o755)
+    if sign == "GPU":
+        monkeypatch.setattr(requirements, "_GPUS", (str(tmp_path / "sbatch"),))
+    elif sign == "scheduler":
+        monkeypatch.setattr(requirements, "_SCHEDULERS", ("sbatch",))
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert load(edited(demo, compute__gpu=1), monkeypatch, tmp_path).config.compute.gpu == 1
+
+
+def test_finished_results_need_no_weights(demo, bare, monkeypatch, tmp_path):
+    (tmp_path / "results/demo/metrics").mkdir(parents=True)
+    assert load(edited(demo, local__backbone={"name": "uni2-h"}, compute__gpu=1), monkeypatch, tmp_path)
+
+
+def remedies():
+    downloads = [BackboneConfig(name=name).download for name, entry in BACKBONES.items() if entry.repository]
+    texts = [*downloads, CELLPOSE_REMEDY.partition(" (")[0], re.search("`(hf [^`]*)`", LANGUAGE_MODEL_REMEDY)[1]]
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    return sorted({*texts, *(command.split("#")[0].strip(" `.") for command in re.findall(r"^hf .*$", pages, re.MULTILINE))})
+
+
+def test_the_pages_name_no_other_program_for_downloads():
+    assert not [path for path in (ROOT / "docs").glob("*.md") if "huggingface-cli" in path.read_text()]
+    assert len(remedies()) >= 5
+
+
+@pytest.mark.parametrize("command", remedies())
+def test_a_remedy_is_a_command_of_the_installed_program(command):
+    """`--help` after the words shows that the subcommand and its options exist, without a download."""
+    program, *words = shlex.split(command)
+    options = [word for word in words if word.startswith("--")]
+    done = subprocess.run([Path(sys.executable).with_name(program), *words, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(option in done.stdout for option in options)
+    assert "DEPRECATED" not in (done.stdout + done.stderr).upper()
+
+
+def test_labels_alone_need_no_weights_and_no_gpu(demo, bare, monkeypatch, tmp_path):
+    raw = edited(demo, local__backbone={"name": "uni2-h"}, compute__gpu=1)
+    assert load(raw, monkeypatch, tmp_path, targets={"slides"}).without_models
+    for targets in ({"slides", "figures"}, {"all"}, set()):
+        with pytest.raises(UserError, match=r"local\.backbone\.weights: the folder is missing"):
+            load(raw, monkeypatch, tmp_path, targets=targets)
+
+
+def test_labels_alone_need_the_gpu_that_clusters_cells(demo, bare, monkeypatch, tmp_path):
+    raw = edited(demo, compute__gpu=1, clustering={"backend": "rapids"})
+    with pytest.raises(UserError, match=r"compute\.gpu: is 1"):
+        load(raw, monkeypatch, tmp_path, targets={"slides"})
+
+
+def test_a_job_does_not_look_for_files_again(demo, bare, monkeypatch, tmp_path):
+    assert load(edited(demo, local__backbone={"name": "uni2-h"}), monkeypatch, tmp_path, is_job=True)
