@@ -1,66 +1,21 @@
-"""Unpack a Xenium bundle from a zip or tar archive, without trusting it.
+"""Unpack a Xenium bundle from a zip or tar archive, without trusting it."""
 
-Names, links and devices are checked here and not by `tarfile.data_filter`, which is for tar alone. It strips a leading slash instead of
-refusing it. It also accepts ``C:`` and backslashes, and allows links that stay inside.
-"""
-
-import copy
 import logging
-import re
 import shutil
-import stat
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from gzip import BadGzipFile
-from lzma import LZMAError
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, cast
 
+from nuclass_pipeline.data.xenium.members import BROKEN_ARCHIVE, DISTRUST, UNPACK_BLOCK, ArchiveError, Member, open_members
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import whole_file
+from nuclass_pipeline.io import first_line, whole_file
 
 logger = logging.getLogger(__name__)
 
-UNPACK_BLOCK = 1 << 22
 # Far above the 1 to 10 of bundles, because their tables and images are compressed already, and far below the 1000 of deflated zeros.
 MAX_COMPRESSION_RATIO = 200
 """Unpacked bytes per byte of the archive."""
-DISTRUST = "Do not use this archive; get it again from its source."
-# Not `io.READ_ERRORS`, because that includes OSError, which here is a full or forbidden disk and not a broken archive.
-BROKEN_ARCHIVE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    BadGzipFile,
-    EOFError,
-    LZMAError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A regular file of an archive.
-
-    Attributes
-    ----------
-    name
-        Path in the archive.
-    size
-        Declared size, bytes; it may be untrue.
-    open
-        Function that opens the content for reading.
-    """
-
-    name: PurePosixPath
-    size: int
-    open: Callable[[], IO[bytes]]
+_INNER = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar")
 
 
 def unpack_bundle(*, archive: Path, manifest: Path) -> None:
@@ -72,28 +27,24 @@ def unpack_bundle(*, archive: Path, manifest: Path) -> None:
     Parameters
     ----------
     archive
-        Zip or tar file.
+        Zip or tar file; a tar may be compressed by gzip, bzip2 or xz.
     manifest
         Path that `experiment.xenium` gets; the other files of its folder in the archive lie beside it.
 
     Raises
     ------
     UserError
-        If the archive is broken, cut off, a bomb or too large for the disk, or holds no manifest or two bundles. If one of its members is
-        a link or a device, or has a path outside the folder.
+        If the archive is too large for the disk, or the folder cannot be written.
+    ArchiveError
+        If the archive is broken, cut off, encrypted or a bomb, or holds no manifest or two bundles. If one of its members is a link or a
+        device, or has a path outside the folder.
     """
     try:
-        # Tar first, because a zip at the end of a tar, as `cells.zarr.zip` may be, makes the whole look like a zip.
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                _unpack_members(_tar_members(tar, archive), archive, manifest)
-        elif zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as bundle:
-                _unpack_members(_zip_members(bundle, archive), archive, manifest)
-        else:
-            raise zipfile.BadZipFile("neither zip nor tar, or its end is missing")
+        with open_members(archive) as members:
+            _unpack_members(_listed(members, archive), archive, manifest)
     except BROKEN_ARCHIVE as error:
-        raise UserError(archive, "file", f"not a readable archive, or cut off ({error})", "Remove it, then get it again.") from error
+        problem = f"not a readable archive, or cut off ({first_line(error)})"
+        raise ArchiveError(archive, "file", problem, "Remove it, then get it again.") from error
     except OSError as error:
         remedy = "Remove the cause and run the same command again; complete files are kept."
         raise UserError(archive, "file", f"cannot be unpacked ({error})", remedy) from error
@@ -107,83 +58,59 @@ def check_room(folder: Path, needed: int) -> None:
         raise UserError(folder, "disk", problem, "Free some space, or link resources/ to a larger disk.")
 
 
-def _tar_members(tar: tarfile.TarFile, archive: Path) -> Iterator[_Member]:
-    for info in tar:
-        name = _checked_name(info.name, archive)
-        if not (info.isreg() or info.isdir()):
-            raise UserError(archive, f"{info.name!r}", "is a link or a device", DISTRUST)
-        if info.isreg():
-            yield _Member(name, info.size, lambda info=info: cast(IO[bytes], tar.extractfile(info)))  # type: ignore[misc]
-    _check_end(tar)
-
-
-def _check_end(tar: tarfile.TarFile) -> None:
-    """Raise if the members do not end at the end mark, or the checksum of a compressed tar is wrong."""
-    # Checked here, because `tarfile` takes a cut or a broken header for the end.
-    stream = cast(BinaryIO, tar.fileobj)
-    stream.seek(tar.offset)
-    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("no end mark after the last file")
-    # Read to the end, because only there a compressed tar has its checksum.
-    while stream.read(UNPACK_BLOCK):
-        pass
-
-
-def _zip_members(bundle: zipfile.ZipFile, archive: Path) -> Iterator[_Member]:
-    for info in bundle.infolist():
-        name = _checked_name(info.filename, archive)
-        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UserError(archive, f"{info.filename!r}", "is a link or a device", DISTRUST)
-        if not info.is_dir():
-            longer = copy.copy(info)
-            longer.file_size += 1  # because zipfile stops at the declared size, and one byte more shows that it was untrue
-            yield _Member(name, info.file_size, lambda longer=longer: bundle.open(longer))  # type: ignore[misc]
-
-
-def _checked_name(name: str, archive: Path) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or re.match("[A-Za-z]:", name):
-        raise UserError(archive, f"{name!r}", "lies outside the archive's folder", DISTRUST)
-    return path
-
-
-def _unpack_members(members: Iterable[_Member], archive: Path, manifest: Path) -> None:
-    files = _place(_listed(members, archive), archive, manifest)
+def _unpack_members(members: dict[PurePosixPath, Member], archive: Path, manifest: Path) -> None:
+    files = _place(members, archive, manifest)
     manifest.parent.mkdir(parents=True, exist_ok=True)
     missing = sum(member.size for path, member in files.items() if not _has_size(path, member.size))
     check_room(manifest.parent, missing)
     logger.info("%s: %d files, %.2f GB to write", archive.name, len(files), missing / 1e9)
     # First, because a folder with a manifest counts as a whole bundle; for the same reason the new one comes last.
     manifest.unlink(missing_ok=True)
-    with whole_file(manifest) as partial:
-        for path, member in files.items():
-            _write(member, partial if path == manifest else path, archive)
+    written: list[Path] = []
+    try:
+        with whole_file(manifest) as partial:
+            for path, member in files.items():
+                written += [path] if _write(member, partial if path == manifest else path, archive) else []
+    except (ArchiveError, *BROKEN_ARCHIVE):
+        # All of this archive, because another copy of it may hold other files; after a full disk they are kept instead.
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
 
 
-def _listed(members: Iterable[_Member], archive: Path) -> dict[PurePosixPath, _Member]:
+def _listed(members: Iterable[Member], archive: Path) -> dict[PurePosixPath, Member]:
     """Return the members by name; stop at the first that makes the archive a bomb, before it is read."""
-    listed: dict[PurePosixPath, _Member] = {}
+    listed: dict[PurePosixPath, Member] = {}
+    spelled: dict[str, PurePosixPath] = {}
     total, most = 0, MAX_COMPRESSION_RATIO * archive.stat().st_size
     for member in members:
         total += abs(member.size)  # because a tar may declare a negative one, to make up for a bomb
         if total > most:
             problem = f"makes the unpacked files {total:,} bytes, over {MAX_COMPRESSION_RATIO} times the archive"
-            raise UserError(archive, f"{str(member.name)!r}", problem, DISTRUST)
+            raise ArchiveError(archive, f"{str(member.name)!r}", problem, DISTRUST)
         if member.name in listed:
-            raise UserError(archive, f"{str(member.name)!r}", "occurs twice in the archive", "Pack the bundle again.")
+            raise ArchiveError(archive, f"{str(member.name)!r}", "occurs twice in the archive", "Pack the bundle again.")
+        for path in (member.name, *member.name.parents):
+            # Other disks take them for one name, and a reader on this one may open either.
+            if (other := spelled.setdefault(unicodedata.normalize("NFKC", str(path)).casefold(), path)) != path:
+                problem = f"differs from {str(other)!r} only by capitals or by how characters are encoded"
+                raise ArchiveError(archive, f"{str(path)!r}", problem, "Rename one of them and pack the bundle again.")
         listed[member.name] = member
     if clash := next((parent for name in listed for parent in name.parents if parent in listed), None):
-        raise UserError(archive, f"{str(clash)!r}", "is both a file and a folder", DISTRUST)
+        raise ArchiveError(archive, f"{str(clash)!r}", "is both a file and a folder", DISTRUST)
     return listed
 
 
-def _place(members: dict[PurePosixPath, _Member], archive: Path, manifest: Path) -> dict[Path, _Member]:
+def _place(members: dict[PurePosixPath, Member], archive: Path, manifest: Path) -> dict[Path, Member]:
     """Return the bundle's members by the path that each gets, in the order of the archive."""
     homes = sorted((name.parent for name in members if name.name == manifest.name), key=lambda home: len(home.parts))
     if not homes:
-        raise UserError(archive, manifest.name, "is not in the archive", "Pack the output folder of a Xenium run.")
+        inner = next((name for name in members if name.name.lower().endswith(_INNER) and len(members) < 4), None)
+        problem = f"is not in the archive, which holds {str(inner)!r}" if inner else "is not in the archive"
+        remedy = "Unpack it, and name the inner archive." if inner else "Pack the output folder of a Xenium run."
+        raise ArchiveError(archive, manifest.name, problem, remedy)
     if other := next((home for home in homes if not home.is_relative_to(homes[0])), None):
-        raise UserError(archive, manifest.name, f"is in {str(homes[0])!r} and in {str(other)!r}", "Pack one bundle per archive.")
+        raise ArchiveError(archive, manifest.name, f"is in {str(homes[0])!r} and in {str(other)!r}", "Pack one bundle per archive.")
     files = {manifest.parent / name.relative_to(homes[0]): member for name, member in members.items() if name.is_relative_to(homes[0])}
     # After links are followed, because a folder of an earlier try may hold one that leads elsewhere.
     for path, member in files.items():
@@ -192,9 +119,10 @@ def _place(members: dict[PurePosixPath, _Member], archive: Path, manifest: Path)
     return files
 
 
-def _write(member: _Member, path: Path, archive: Path) -> None:
+def _write(member: Member, path: Path, archive: Path) -> bool:
+    """Write a member, and return whether it was not there already."""
     if _has_size(path, member.size) and _holds(path, member):
-        return
+        return False
     done = 0
     with whole_file(path) as partial, member.open() as source, partial.open("wb") as stream:
         while block := source.read(min(UNPACK_BLOCK, member.size + 1 - done)):
@@ -202,14 +130,15 @@ def _write(member: _Member, path: Path, archive: Path) -> None:
             stream.write(block)
         if done != member.size:
             more = "more" if done > member.size else "fewer"
-            raise UserError(archive, f"{str(member.name)!r}", f"holds {more} bytes than the {member.size:,} it declares", DISTRUST)
+            raise ArchiveError(archive, f"{str(member.name)!r}", f"holds {more} bytes than the {member.size:,} it declares", DISTRUST)
+    return True
 
 
 def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _holds(path: Path, member: _Member) -> bool:
+def _holds(path: Path, member: Member) -> bool:
     with path.open("rb") as stream, member.open() as source:
         while block := source.read(UNPACK_BLOCK):
             if stream.read(len(block)) != block:

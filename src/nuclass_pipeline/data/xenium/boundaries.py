@@ -5,15 +5,17 @@ at its end. Releases before 3.0 write 13 vertices, later ones up to 25. Polygons
 cell table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.data.xenium.checks.boxes import Boxes
 from nuclass_pipeline.data.xenium.columns import COPY_AGAIN, encode_text, find_table, finite_numbers, read_batches
 from nuclass_pipeline.errors import UserError
 
@@ -70,6 +72,34 @@ def read_outlines(
         if len(polygon) < 4 or (polygon[0] != polygon[-1]).any():
             raise UserError(path, "vertex_x", f"the outline of cell {name} is not closed", COPY_AGAIN)
     return reaching
+
+
+def box_outlines(bundle: Path, what: Literal["nucleus", "cell"], cell_ids: Collection[str]) -> Boxes | None:
+    """Return the box around the outline of each cell, or around its nuclei; None where the bundle has no such file.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the Xenium output.
+    what
+        Outlines of nuclei or of cells.
+    cell_ids
+        Ids of the cells, each once; outlines with another id are left out.
+
+    Raises
+    ------
+    UserError
+        If the file is broken, a column is missing, or a value is empty or not a finite number.
+    """
+    path = find_table(bundle, f"{what}_boundaries")
+    if path is None:
+        return None
+    index, boxes = pd.Index(cell_ids), Boxes(path, len(cell_ids))
+    for batch in read_batches(path, REQUIRED_BOUNDARY_COLUMNS):
+        names, rows = encode_text(path, batch, "cell_id")
+        xy_um = np.column_stack([finite_numbers(path, batch, name) for name in REQUIRED_BOUNDARY_COLUMNS[1:]])
+        boxes.add(index.get_indexer(pd.Index(names, dtype=object))[rows], xy_um)
+    return boxes
 
 
 def _labels(path: Path, batch: pa.RecordBatch) -> Floats:

@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nuclass_pipeline.data.xenium.columns import choose_columns, read_whole, refuse_broken
+from nuclass_pipeline.data.xenium.columns import MAX_NAME_LENGTH, check_names, choose_columns, read_whole, refuse_broken
 from nuclass_pipeline.data.xenium.matrix import COUNTERS, decode_ids, open_zarr, whole_array
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import require_file
 
 REQUIRED_CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid", "transcript_counts")
 MAY_BE_EMPTY = ("cell_area", "nucleus_area", "nucleus_count")
-MAY_BE_NEGATIVE = ("x_centroid", "y_centroid")
-NUMBERS = (*MAY_BE_NEGATIVE, *COUNTERS, *MAY_BE_EMPTY)
+CENTROID = ("x_centroid", "y_centroid")
+NUMBERS = (*CENTROID, *COUNTERS, *MAY_BE_EMPTY)
 WANTED = ("cell_id", *NUMBERS)
-MAX_COUNT = 2**53
-"""Whole numbers beyond it are not exact."""
+MAX_COUNT = 2**31
+"""Highest number of transcripts in a cell; a slide has some hundred million."""
 SUMMARY = {
     "cell_centroid_x": "x_centroid",
     "cell_centroid_y": "y_centroid",
@@ -26,6 +27,9 @@ SUMMARY = {
 }
 """Columns of the Zarr's `cell_summary` → of the table."""
 COPY_CELLS = "Copy the bundle's own cell table again."
+# Above 0, the share in every real bundle of the tests, and far below that of two runs, because their cells agree only by coincidence.
+MAX_MISMATCH = 0.01
+"""Share of cells that may contradict another column or file without a refusal."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ def cell_file(bundle: Path) -> Path:
     """Return the path of the encoding that is read."""
     path = next((bundle / name for name in CELL_READERS if (bundle / name).is_file()), None)
     if path is None:
+        if odd := next((bundle / name for name in CELL_READERS if (bundle / name).exists()), None):
+            require_file(odd, "Use the whole output folder of a Xenium run.")
         raise UserError(
             bundle,
             "cells.parquet",
@@ -108,23 +114,29 @@ def _ids(path: Path, column: pd.Series) -> list[str]:
     empty = column.isna().to_numpy() | np.array([not value.strip() for value in ids])
     if empty.any():
         raise UserError(path, "cell_id", f"is empty in row {int(np.argmax(empty)) + 1}", "Copy the file again, or drop the row.")
+    check_names(path, "cell_id", ids, COPY_CELLS)
     return ids
 
 
 def _numbers(path: Path, frame: pd.DataFrame, name: str) -> pd.Series:
+    # By type, because pandas turns times and flags into numbers without an error.
+    if frame[name].dtype.kind in "mMbc":
+        first = f"{str(frame[name].iloc[0])!r} for cell {frame['cell_id'].iloc[0]}"
+        raise UserError(path, name, f"{first} is not a number, but {frame[name].dtype}", COPY_CELLS)
     numbers: pd.Series = pd.to_numeric(frame[name], errors="coerce")
     values = numbers.to_numpy(dtype=np.float64)
     empty = frame[name].isna().to_numpy() & (name in MAY_BE_EMPTY)
     wrong = {
         "is not a finite number": ~(np.isfinite(values) | empty),
-        "is negative": (values < 0) & (name not in MAY_BE_NEGATIVE),
+        "is negative": values < 0,
         "is not a count": ((np.trunc(values) != values) | (values > MAX_COUNT)) & (name in COUNTERS),
     }
     for problem, rows in wrong.items():
         if rows.any():
             # The value as it is in the file, because `numbers` holds NaN for whatever is not a number.
             found, cell = frame[name].iloc[int(np.argmax(rows))], frame["cell_id"].iloc[int(np.argmax(rows))]
-            raise UserError(path, name, f"{str(found)!r} for cell {cell} {problem}", "Copy the file again, or drop the cell.")
+            shown = str(found) if len(str(found)) <= MAX_NAME_LENGTH else f"{str(found)[:20]}…"
+            raise UserError(path, name, f"{shown!r} for cell {cell} {problem}", "Copy the file again, or drop the cell.")
     return numbers
 
 

@@ -1,6 +1,6 @@
 """Tables of a bundle, Parquet or CSV: read whole or a batch of rows at a time, and only the columns that are wanted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,9 @@ BATCH_ROWS, BUFFER_BYTES, BLOCK_BYTES = 2**18, 2**20, 2**24
 COPY_AGAIN = "Copy the file again, or remove it from the bundle: it is optional."
 SUFFIXES = (".parquet", ".csv.gz", ".csv")
 """Encodings in the order of preference."""
+# Far above the 10 characters of a cell id and the 30 of a gene or control, because programs that import cells make names of their own.
+MAX_NAME_LENGTH = 200
+"""Characters that the name of a cell or feature may have."""
 
 
 def find_table(bundle: Path, name: str) -> Path | None:
@@ -123,6 +126,17 @@ def choose_columns(
         if (times := list(names).count(name)) > 1:
             raise UserError(path, name, f"the column occurs {times} times", remedy)
     return chosen
+
+
+def check_names(path: Path, name: str, values: Iterable[str], remedy: str) -> None:
+    """Raise a `UserError` at the first name of a cell or feature that is too long, holds what cannot be seen, or is padded."""
+    for row, value in enumerate(values, start=1):
+        if len(value) > MAX_NAME_LENGTH:
+            raise UserError(path, name, f"{value[:20]!r}… in row {row} has {len(value):,} characters", remedy)
+        if not value.isprintable():
+            raise UserError(path, name, f"{value!r} in row {row} has a character that cannot be seen", remedy)
+        if value != value.strip():
+            raise UserError(path, name, f"{value!r} in row {row} begins or ends with a blank", remedy)
 
 
 def encode_text(path: Path, batch: pa.RecordBatch, name: str) -> tuple[list[str], Integers]:

@@ -17,11 +17,16 @@ import zarr
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nuclass_pipeline.data.xenium.columns import refuse_broken
+from nuclass_pipeline.data.xenium.columns import check_names, refuse_broken
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, open_h5
+from nuclass_pipeline.io import READ_ERRORS, open_h5, read_texts
 
 COPY_MATRIX = "Copy the bundle's own matrix again."
+GENE = "Gene Expression"
+"""Type of the features that are genes."""
+# Because counts are stored as 32-bit floats, which hold all whole numbers up to it; the highest in a real bundle is 147.
+MAX_ENTRY = 2**24
+"""Highest count of one feature in one cell."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +71,50 @@ def _check(matrix: Matrix) -> None:
     for field, found, wanted in (("barcodes", len(matrix.cell_ids), cells), ("features", len(matrix.features), features)):
         if found != wanted:
             raise UserError(matrix.path, field, f"{found} found, but the counts have {wanted}", COPY_MATRIX)
+    check_names(matrix.path, "barcodes", matrix.cell_ids.tolist(), COPY_MATRIX)
     values = matrix.counts.data
     if values.dtype.kind not in "biuf":
         raise UserError(matrix.path, "counts", f"are {values.dtype}, not numbers", COPY_MATRIX)
     # Checked by value, because normalised or logged counts are also numbers, and other programs write them into this layout.
-    wrong = values[~np.isfinite(values) | (values < 0) | (values != np.trunc(values))]
+    wrong = np.flatnonzero(~np.isfinite(values) | (values < 0) | (values != np.trunc(values)) | (values > MAX_ENTRY))
     if len(wrong):
-        raise UserError(matrix.path, "counts", f"{wrong[0]} is not a count; {len(wrong)} of {len(values)} values are not", COPY_MATRIX)
+        problem = f"{values[wrong[0]]} is not a count; {len(wrong)} of {len(values)} values are not"
+        raise UserError(matrix.path, "counts", f"{problem}, the first in cell {_cell_of(matrix, wrong[0])}", COPY_MATRIX)
+    if not values.any():
+        raise UserError(matrix.path, "counts", "are all zero", COPY_MATRIX)
+    _check_repeats(matrix)
+    _check_features(matrix)
+
+
+def _check_repeats(matrix: Matrix) -> None:
+    # Sorted first, because the order in a row has no meaning, and a feature that occurs twice in a row has.
+    matrix.counts.sort_indices()
+    if matrix.counts.has_canonical_format:
+        return
+    rows = np.repeat(np.arange(len(matrix.cell_ids)), np.diff(matrix.counts.indptr))
+    entry = int(np.argmax((np.diff(rows) == 0) & (np.diff(matrix.counts.indices) == 0)))
+    name = matrix.features["name"].iloc[matrix.counts.indices[entry]]
+    raise UserError(matrix.path, "counts", f"cell {matrix.cell_ids[rows[entry]]} has two counts of {name}", COPY_MATRIX)
+
+
+def _cell_of(matrix: Matrix, entry: int) -> str:
+    return str(matrix.cell_ids[np.searchsorted(matrix.counts.indptr, entry, side="right") - 1])
+
+
+def _check_features(matrix: Matrix) -> None:
     empty = (matrix.features.isna().any(axis=1) | (matrix.features[["name", "kind"]] == "").any(axis=1)).to_numpy()
     if empty.any():
         raise UserError(matrix.path, "features", f"id, name or type is empty in row {int(np.argmax(empty)) + 1}", COPY_MATRIX)
+    for column in ("name", "id"):
+        check_names(matrix.path, "features", matrix.features[column].map(str), COPY_MATRIX)
+    ids = matrix.features.loc[matrix.features["id"] != "", "id"]
+    if ids.duplicated().any():
+        raise UserError(matrix.path, "features", f"id {ids[ids.duplicated()].iloc[0]!r} occurs twice", COPY_MATRIX)
 
 
 def matrix_file(bundle: Path) -> Path:
     """Return the path of the encoding that is read."""
-    path = next((bundle / name for name in MATRIX_READERS if (bundle / name).exists()), None)
+    path = next((bundle / name for name in MATRIX_READERS if (bundle / name).is_file() or (bundle / name).is_dir()), None)
     if path is None:
         remedy = "Use the whole output folder of a Xenium run."
         raise UserError(bundle, "cell_feature_matrix.h5", f"none of {', '.join(MATRIX_READERS)} is there", remedy)
@@ -93,8 +127,8 @@ def read_h5(path: Path) -> Matrix:
         group = file["matrix"]
         features, cells = (int(n) for n in group["shape"][:])
         counts = _csr(group["data"][:], group["indices"][:], group["indptr"][:], (cells, features))
-        names = {column: group[f"features/{key}"].asstr()[:] for column, key in (("id", "id"), ("name", "name"), ("kind", "feature_type"))}
-        return Matrix(path, counts, group["barcodes"].asstr()[:].astype(str), pd.DataFrame(names))
+        names = {column: read_texts(group[f"features/{key}"]) for column, key in (("id", "id"), ("name", "name"), ("kind", "feature_type"))}
+        return Matrix(path, counts, read_texts(group["barcodes"]).astype(str), pd.DataFrame(names))
 
 
 def _csr(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], shape: tuple[int, int]) -> sparse.csr_matrix:
@@ -125,12 +159,19 @@ def read_mtx(path: Path) -> Matrix:
     table = pd.DataFrame([line.split("\t")[:3] for line in features.decode().splitlines()], columns=["id", "name", "kind"])
     stream = io.BytesIO(gzip.decompress(members[wanted[0]]))
     try:
-        matrix = sparse.csr_matrix(scipy.io.mmread(stream).T)
+        matrix = _from_entries(sparse.coo_matrix(scipy.io.mmread(stream).T))
     except READ_ERRORS as error:
         # Without the traceback, because it keeps the parser, which seeks in the stream when it is freed: if the stream is closed by
         # then, the interpreter crashes.
         raise ValueError(str(error)) from error.with_traceback(None)
-    return Matrix(path, matrix, np.array(barcodes.decode().split()), table)
+    return Matrix(path, matrix, np.array(barcodes.decode().splitlines()), table)
+
+
+def _from_entries(entries: sparse.coo_matrix) -> sparse.csr_matrix:
+    # Not by scipy's own conversion, because it sums entries of one place, which are an error here.
+    order = np.lexsort((entries.col, entries.row))
+    indptr = np.append(0, np.cumsum(np.bincount(entries.row, minlength=entries.shape[0])))
+    return sparse.csr_matrix((entries.data[order], entries.col[order], indptr), shape=entries.shape)
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -181,7 +222,7 @@ MATRIX_READERS = {
 }
 """Encodings in the order of preference."""
 KINDS = {
-    "gene": "Gene Expression",
+    "gene": GENE,
     "negative_control_probe": "Negative Control Probe",
     "negative_control_codeword": "Negative Control Codeword",
     "unassigned_codeword": "Unassigned Codeword",
@@ -190,7 +231,7 @@ KINDS = {
 }
 """Names of feature types in the Zarr → in the other encodings."""
 COUNTERS = {
-    "transcript_counts": ("Gene Expression",),
+    "transcript_counts": (GENE,),
     "control_probe_counts": ("Negative Control Probe",),
     "genomic_control_counts": ("Genomic Control",),
     "control_codeword_counts": ("Negative Control Codeword",),

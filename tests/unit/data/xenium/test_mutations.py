@@ -6,6 +6,7 @@ Other tests take the bundle, its writers and `assert_refused` from here.
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
 import zipfile
@@ -242,7 +243,9 @@ def test_a_broken_manifest(tmp_path, case):
     assert_bundle_refused(bundle, "experiment.xenium", field, problem)
 
 
-@pytest.mark.parametrize(("replace", "problem"), [(lambda path: None, "does not exist"), (lambda path: path.mkdir(), "directory")])
+@pytest.mark.parametrize(
+    ("replace", "problem"), [(lambda path: None, "does not exist"), (lambda path: path.mkdir(), "a folder"), (os.mkfifo, "a pipe")]
+)
 def test_no_manifest(tmp_path, replace, problem):
     bundle = make_bundle(tmp_path / "outs")
     (bundle / "experiment.xenium").unlink()

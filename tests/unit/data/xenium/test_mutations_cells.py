@@ -1,6 +1,8 @@
 """Broken cell tables: what is wrong in the table, in each of its encodings, and what is wrong with the file."""
 
 import gzip
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -60,6 +62,7 @@ TABLES = {
     "an empty id": (put("cell_id", None), "cell_id", "is empty in row 5"),
     "an id without text": (put("cell_id", ""), "cell_id", "is empty in row 5"),
     "no id": (ids(None), "cell_id", "is empty in row 1"),
+    "ids with blanks": (ids([f"{name} " for name in IDS]), "cell_id", "'aaaaaaaa-1 ' in row 1 begins or ends with a blank"),
     "counts of another run": (lambda f: f.assign(transcript_counts=f["transcript_counts"] + 1), "transcript_counts", "in 12 of 12 cells"),
     "counts turned round": (lambda f: f.assign(transcript_counts=f["transcript_counts"].to_numpy()[::-1]), "transcript_counts", "of 12"),
     "ids turned round": (ids(IDS[::-1]), "transcript_counts", "of 12 cells"),
@@ -73,7 +76,6 @@ OTHER_RUNS = {
     "ids of another dataset": ([name.replace("-1", "-2") for name in IDS], f"cell aaaaaaaa-2 {FOREIGN}; 12 of 12"),
     "ids without dataset": ([name.removesuffix("-1") for name in IDS], f"cell aaaaaaaa {FOREIGN}; 12 of 12"),
     "ids in capitals": ([name.upper() for name in IDS], f"cell AAAAAAAA-1 {FOREIGN}; 12 of 12"),
-    "ids with blanks": ([f"{name} " for name in IDS], f"{FOREIGN}; 12 of 12"),
     "one foreign cell": (["z-1", *IDS[1:]], f"cell z-1 {FOREIGN}; 1 of 12"),
 }
 TEXTS = {"cells.parquet": pd.DataFrame.to_parquet, "cells.csv.gz": pd.DataFrame.to_csv}
@@ -172,12 +174,21 @@ def test_a_broken_file(tmp_path, case):
 
 
 @pytest.mark.parametrize("file", ["cells.parquet", "cells.csv.gz", "cells.csv", "cells.zarr.zip"])
-@pytest.mark.parametrize("replace", [lambda path: None, lambda path: path.mkdir(), lambda path: path.symlink_to("nowhere")])
+@pytest.mark.parametrize("replace", [lambda path: None, lambda path: path.symlink_to("nowhere")])
 def test_no_table(tmp_path, file, replace):
     bundle = make_bundle(tmp_path / "outs", file, "cell_feature_matrix.h5")
     (bundle / file).unlink()
     replace(bundle / file)
     assert_bundle_refused(bundle, "", "cells.parquet", "neither it nor cells.csv.gz is there")
+
+
+@pytest.mark.parametrize("file", ["cells.parquet", "cells.csv.gz", "cells.csv", "cells.zarr.zip"])
+@pytest.mark.parametrize(("replace", "found"), [(Path.mkdir, "a folder"), (os.mkfifo, "a pipe or a device")])
+def test_a_table_that_is_no_file(tmp_path, file, replace, found):
+    bundle = make_bundle(tmp_path / "outs", file, "cell_feature_matrix.h5")
+    (bundle / file).unlink()
+    replace(bundle / file)
+    assert_bundle_refused(bundle, file, "file", f"it is {found}, not a regular file")
 
 
 def text(old, new):

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from scipy import sparse
 
 from tests.unit.data.xenium.test_mutations import (
@@ -22,6 +23,7 @@ from tests.unit.data.xenium.test_mutations import (
     spoilt,
     without,
     write_tar,
+    zarr_ids,
 )
 
 H5, TAR, FOLDER, ZARR = "cell_feature_matrix.h5", "cell_feature_matrix.tar.gz", "cell_feature_matrix", "cell_feature_matrix.zarr.zip"
@@ -216,6 +218,18 @@ MTX_CASES = {
     "a negative count": (member(MTX, line(-1, "8 12 -2")), "counts", "-2 is not a count"),
     "a fraction": (member(MTX, lambda text: line(-1, "8 12 0.5")(text.replace("integer", "real"))), "counts", "0.5 is not a count"),
     "a count is NaN": (member(MTX, lambda text: line(-1, "8 12 nan")(text.replace("integer", "real"))), "counts", "nan is not a count"),
+    "a count twice": (
+        member(MTX, lambda text: line(SIZES, f"8 12 {FILLED + 1}")(text) + text.splitlines()[-1]),
+        "counts",
+        f"cell {IDS[-1]} has two counts of H",
+    ),
+    "a count beyond a float": (member(MTX, line(-1, f"8 12 {2**24 + 1}")), "counts", f"{2**24 + 1} is not a count; 1 of"),
+    "no count but zeros": (
+        member(MTX, lambda text: "\n".join([*text.splitlines()[:FIRST], *(f"{i + 1} 1 0" for i in range(8))]).replace(str(FILLED), "8")),
+        "counts",
+        "are all zero",
+    ),
+    "an id twice": (member(FEATURES, line(1, "ENSG0\tB\tGene Expression")), "features", "id 'ENSG0' occurs twice"),
     "a blank line in features": (member(FEATURES, line(0, "")), "features", "is empty in row 1"),
     "features cut": (member(FEATURES, lambda text: "\n".join(text.splitlines()[:-1])), "features", "7 found"),
     "features without type": (member(FEATURES, lambda text: text.replace("\tGene Expression", "")), "features", "empty in row 1"),
@@ -293,6 +307,21 @@ ZARR_CASES = {
     "no gene": (attribute("feature_types", lambda a, n: a.update({n: ["protein"] * 8})), "features", "no feature of type"),
     "types are numbers": (attribute("feature_types", lambda a, n: a.update({n: [1] * 8})), "file", "not a readable"),
 }
+
+
+def twice_in_a_feature(path):
+    """Count the first cell of the first feature twice."""
+    csr = sparse.csr_matrix(COUNTS.T)
+    csr.indices[1] = csr.indices[0]
+    attributes = {"feature_ids": list("abcdefgh"), "feature_keys": list("ABCDEFGH"), "feature_types": ["gene"] * 8}
+    with zarr.storage.ZipStore(path, mode="w") as store:
+        group = zarr.create_group(store).create_group("cell_features", attributes=attributes)
+        for name in ("data", "indices", "indptr"):
+            group.create_array(name, data=getattr(csr, name).astype(np.uint32))
+        group.create_array("cell_id", data=zarr_ids(IDS))
+
+
+ZARR_CASES["a count twice"] = (twice_in_a_feature, "counts", f"cell {IDS[0]} has two counts of A")
 
 
 @pytest.mark.parametrize("case", ZARR_CASES)
