@@ -7,8 +7,6 @@ Coordinates and pixel size follow from it::
     pixel size of the H&E = xenium_mpp · sqrt(|det M[:2, :2]|)
 """
 
-import csv
-import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.data.alignment_file import EXPORT_ALIGNMENT, read_alignment_file
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_json, require
+from nuclass_pipeline.io import read_json
 from nuclass_pipeline.units import HePixel, ImagePixel, Micron
 
-logger = logging.getLogger(__name__)
-
-KEYPOINTS = ("fixedX", "fixedY", "alignmentX", "alignmentY")
-EXPORT_ALIGNMENT = "Export the alignment again from Xenium Explorer."
 # Far beyond all scanners, because the bounds must only catch a wrong unit or the alignment of another image.
 MIN_MPP, MAX_MPP = 0.01, 10
 """Pixel sizes of microscopes, µm."""
-MAX_OFFSET_PX = 1e9
 # Above rounding, because keypoints on one line leave the map across it undetermined.
 MIN_SPREAD = 1e-3
 """Smallest extent of keypoints across the line through them, as a share of that along it."""
-MAX_STRETCH = 1.05
-"""Ratio of the scales of the two axes above which a warning is logged."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +41,37 @@ class Alignment:
         Pixel size of the Xenium morphology image, µm.
     residual_um
         Root mean square distance of keypoints after the fit, µm; 0 for a matrix file.
+    worst_um, worst_line
+        Largest distance of a keypoint, µm, and the line of the keypoint that contradicts the others most; 0 without keypoints.
     """
 
     matrix: Floats
     xenium_mpp: float
     residual_um: float = 0.0
+    worst_um: float = 0.0
+    worst_line: int = 0
 
     @property
     def mpp_he(self) -> float:
         """Pixel size of the H&E, µm."""
         # Times the scale, because the matrix maps H&E pixels to Xenium pixels; the public reference divides (docs/method.md).
         return self.xenium_mpp * math.sqrt(abs(float(np.linalg.det(self.matrix[:2, :2]))))
+
+    @property
+    def inverse(self) -> "Alignment":
+        """The alignment with the inverse matrix."""
+        return Alignment(np.asarray(np.linalg.inv(self.matrix), np.float64), self.xenium_mpp)
+
+    @property
+    def axes_mpp(self) -> tuple[float, float]:
+        """Width and height of a pixel of the H&E, µm."""
+        width, height = self.xenium_mpp * np.linalg.norm(self.matrix[:2, :2], axis=0)
+        return float(width), float(height)
+
+    @property
+    def stretch(self) -> float:
+        """Ratio of the largest scale of the map to the smallest, in whatever directions; 1 for square pixels without shear."""
+        return float(np.linalg.cond(self.matrix[:2, :2]))
 
     @property
     def rotation_deg(self) -> float:
@@ -89,55 +101,55 @@ def _apply(matrix: NDArray[Any], xy: NDArray[Any]) -> Floats:
 
 
 def read_alignment(path: Path | str | None, xenium_mpp: float) -> Alignment:
-    """Read a matrix or keypoint file of Xenium Explorer; without a file, the H&E is in Xenium pixels of `xenium_mpp`, µm.
+    """Read an alignment file of Xenium Explorer; without a file, the H&E is in Xenium pixels of `xenium_mpp`, µm.
 
     Raises
     ------
     UserError
-        If the file is neither, or its map cannot be inverted or gives the H&E a pixel size that no microscope has.
+        If the file is neither a matrix nor keypoints, or its map cannot be inverted or gives the H&E a pixel size that no microscope has.
     """
     if not path:
         return Alignment(np.eye(3), xenium_mpp)
-    try:
-        with require(path).open(newline="") as stream:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(path, "file", f"not a readable CSV ({error})", EXPORT_ALIGNMENT) from error
-    if rows and tuple(rows[0]) == KEYPOINTS:
-        return _fit_keypoints(path, _numbers(path, rows[1:], 4), xenium_mpp)
-    matrix = _numbers(path, rows, 3)
-    if matrix.shape != (3, 3) or not np.allclose(matrix[2], (0, 0, 1)):
-        problem = f"{len(rows)} rows, last {rows[-1] if rows else []}, not a 3 × 3 matrix that ends with 0,0,1"
-        raise UserError(path, "matrix", problem, EXPORT_ALIGNMENT)
-    return _checked(path, Alignment(matrix, xenium_mpp))
+    found = read_alignment_file(path)
+    if found.keypoints is None:
+        return _checked(path, Alignment(np.asarray(found.matrix), xenium_mpp))
+    # By its own matrix, where an archive has one, because the H&E was exported with it.
+    matrix = _fit_keypoints(path, found.keypoints) if found.matrix is None else found.matrix
+    distances_um = xenium_mpp * _distances_px(matrix, found.keypoints)
+    line = found.lines[_contradicting(matrix, found.keypoints)] if len(distances_um) else 0
+    residual_um = float(np.sqrt((distances_um**2).mean())) if len(distances_um) else 0.0
+    return _checked(path, Alignment(matrix, xenium_mpp, residual_um, float(distances_um.max(initial=0.0)), line))
 
 
-def _numbers(path: Path | str, rows: list[list[str]], columns: int) -> Floats:
-    for number, row in enumerate(rows, start=1):
-        if len(row) != columns:
-            raise UserError(path, f"row {number}", f"has {len(row)} values, not {columns}", EXPORT_ALIGNMENT)
-    try:
-        values = np.array(rows, dtype=np.float64)
-    except ValueError as error:
-        raise UserError(path, "matrix", str(error), EXPORT_ALIGNMENT) from error
-    if not (np.abs(values) < MAX_OFFSET_PX).all():
-        raise UserError(path, "matrix", f"has a value that is not finite, or huge (above {MAX_OFFSET_PX:g})", EXPORT_ALIGNMENT)
-    return values
-
-
-def _fit_keypoints(path: Path | str, points: Floats, xenium_mpp: float) -> Alignment:
+def _fit_keypoints(path: Path | str, points: Floats) -> Floats:
     if len(points) < 3:
         raise UserError(path, "keypoints", f"{len(points)} pairs, at least 3 are needed", "Add keypoints in Xenium Explorer.")
-    fixed, moving = points[:, :2], points[:, 2:]
+    moving = points[:, 2:]
     along, across = np.linalg.svd(moving - moving.mean(axis=0), compute_uv=False)
     if across <= MIN_SPREAD * along:
         raise UserError(path, "keypoints", "lie on one line, so that their map is singular", "Spread the keypoints over the slide.")
     # By all pairs, because a map through the first three would take over their errors.
-    design = np.column_stack([moving, np.ones(len(moving))])
-    solution, *_ = np.linalg.lstsq(design, fixed, rcond=None)
-    matrix = np.vstack([solution.T, [0, 0, 1]])
-    residual_um = xenium_mpp * float(np.sqrt(((design @ solution - fixed) ** 2).sum(axis=1).mean()))
-    return _checked(path, Alignment(matrix, xenium_mpp, residual_um))
+    solution, *_ = np.linalg.lstsq(_design(points), points[:, :2], rcond=None)
+    return np.vstack([solution.T, [0, 0, 1]])
+
+
+def _design(points: Floats) -> Floats:
+    return np.column_stack([points[:, 2:], np.ones(len(points))])
+
+
+def _distances_px(matrix: Floats, points: Floats) -> Floats:
+    return np.asarray(np.linalg.norm(_design(points) @ matrix[:2].T - points[:, :2], axis=1))
+
+
+def _contradicting(matrix: Floats, points: Floats) -> int:
+    """Return the keypoint that lies farthest off the map of the others; off `matrix`, where three or fewer would be left."""
+    distances = _distances_px(matrix, points)
+    if len(points) > 4:
+        design = _design(points)
+        # Through the leverage, because a pair alone on its side of the slide draws the map to itself.
+        leverage = np.einsum("ij,ji->i", design, np.linalg.pinv(design))
+        distances = distances / np.maximum(1 - leverage, 1e-6)
+    return int(distances.argmax())
 
 
 def _checked(path: Path | str, alignment: Alignment) -> Alignment:
@@ -145,10 +157,10 @@ def _checked(path: Path | str, alignment: Alignment) -> Alignment:
     if singular[1] <= 1e-6 * max(singular[0], 1e-12):
         raise UserError(path, "matrix", "is singular: it maps the slide to a line", EXPORT_ALIGNMENT)
     if not MIN_MPP <= alignment.mpp_he <= MAX_MPP:
-        problem = f"makes a pixel of the H&E {alignment.mpp_he:.3g} µm wide"
+        inverse_mpp = alignment.inverse.mpp_he
+        hint = f"; it looks inverted, since its inverse makes it {inverse_mpp:.3g} µm" if MIN_MPP <= inverse_mpp <= MAX_MPP else ""
+        problem = f"makes a pixel of the H&E {alignment.mpp_he:.3g} µm wide{hint}"
         raise UserError(path, "matrix", problem, "Use the matrix that maps pixels of this H&E to pixels of the Xenium image.")
-    if singular[0] / singular[1] > MAX_STRETCH:
-        logger.warning("%s: the two axes differ in scale by %.1f %%", path, 100 * (singular[0] / singular[1] - 1))
     return alignment
 
 

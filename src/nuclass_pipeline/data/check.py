@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,11 @@ import pandas as pd
 from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import RegistrationFit, fit_registration
+from nuclass_pipeline.data.registration.geometry import MIN_INSIDE, fraction_inside, likely_mistake, refuse_impossible
 from nuclass_pipeline.data.registration.overlay import write_overlay
-from nuclass_pipeline.data.registration.stage import fraction_inside, run_nuclei_check
-from nuclass_pipeline.data.xenium.cells import cell_file, read_cell_file
-from nuclass_pipeline.data.xenium.matrix import Matrix, read_matrix
-from nuclass_pipeline.data.xenium.read import CONTROLS, add_counts, align, read_manifest, transcripts_of
+from nuclass_pipeline.data.registration.verdict import Examination, examine
+from nuclass_pipeline.data.xenium.matrix import GENE
+from nuclass_pipeline.data.xenium.read import CONTROLS, BundleTables, read_bundle
 from nuclass_pipeline.data.xenium.transcripts import TranscriptCounts
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.units import Micron
@@ -38,8 +37,8 @@ MAX_SCALE_DIFFERENCE = 0.05
 # Beyond it, because the panel is then made for another species or tissue.
 MAX_UNSEEN_SHARE = 0.5
 """Share of an organ's cell types that may have no marker on the panel."""
-FEW_INSIDE, MIN_INSIDE = 0.95, 0.5
-"""Shares of cells inside the image, below which there is a note, or a problem."""
+FEW_INSIDE = 0.95
+"""Share of cells inside the image, below which there is a note."""
 
 FindingVerdict = Literal["ok", "note", "problem"]
 
@@ -105,13 +104,12 @@ def check_bundle(
         raise UserError(extra, "image", "no H&E is given", "Add --image with the path of the H&E.")
     if bundle.is_file():
         raise UserError(bundle, "bundle", "is a file, not a folder", "Unpack it, and use the folder that holds experiment.xenium.")
-    manifest, table, matrix = read_manifest(bundle / "experiment.xenium"), read_cell_file(cell_file(bundle)), read_matrix(bundle)
-    table = add_counts(table, align(matrix, table))
-    cells = table.frame
-    genes = matrix.features.loc[matrix.features["kind"] == "Gene Expression", "name"].tolist()
-    findings = [*_files(bundle), *_cells(manifest, cells, matrix, len(genes), min_transcripts)]
-    if transcripts := transcripts_of(table, matrix):
-        findings += _transcripts(transcripts, cells["transcript_counts"])
+    tables = read_bundle(bundle / "experiment.xenium")
+    manifest, cells, features = tables.manifest, tables.table.frame, tables.matrix.features
+    genes = features.loc[features["kind"] == GENE, "name"].tolist()
+    findings = [*_files(bundle), *_cells(tables, len(genes), min_transcripts)]
+    if tables.transcripts:
+        findings += _transcripts(tables.transcripts, cells["transcript_counts"])
     if markers is not None:
         findings += _panel(markers, set(genes))
     if image is not None:
@@ -131,14 +129,16 @@ def _files(bundle: Path) -> Iterator[Finding]:
     yield Finding("optional files missing", ", ".join(missing) or "none", "note" if missing else "ok")
 
 
-def _cells(manifest: dict[str, Any], cells: pd.DataFrame, matrix: Matrix, genes: int, min_transcripts: int) -> Iterator[Finding]:
+def _cells(tables: BundleTables, genes: int, min_transcripts: int) -> Iterator[Finding]:
+    manifest, cells = tables.manifest, tables.table.frame
     release = manifest.get("analysis_sw_version")
     yield Finding("release", str(release or "unknown"), "ok" if release else "note")
     stated = manifest.get("num_cells", len(cells))
     differs = f", {stated} by the manifest" if stated != len(cells) else ""
     yield Finding("cells", f"{len(cells):,}{differs}", _note(stated != len(cells)))
-    extra = len(matrix.cell_ids) - len(cells)
-    yield Finding("cells only in the matrix", f"{extra:,}", _note(extra > 0))
+    yield Finding("cells only in the matrix", f"{tables.left_out:,}", _note(tables.left_out > 0))
+    if tables.warnings:
+        yield Finding("warnings", "; ".join(tables.warnings), "note")
     yield Finding("genes", f"{genes:,}")
     median = float(cells["transcript_counts"].median())
     yield Finding("median transcripts per cell", f"{median:g}", _note(median < min_transcripts))
@@ -195,27 +195,35 @@ def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: Regist
     inside = fraction_inside(mapping.to_he(centroids), he.shape)
     verdict: FindingVerdict = "problem" if inside < MIN_INSIDE else _note(inside < FEW_INSIDE)
     yield Finding("cells inside the image", f"{100 * inside:.1f} %, image {he.shape[1]} × {he.shape[0]} px", verdict)
-    if inside == 0:
-        yield Finding("registration", "no cell to compare", "problem")
+    try:
+        refuse_impossible(he, mapping, centroids, config.max_shift_um, he.path)
+    except UserError as error:
+        yield Finding("registration", f"refused: {error.field}: {error.problem}. {error.remedy}", "problem")
         return
-    registration = fit_registration(he, mapping, centroids, config)
-    yield from _shift(registration, config.max_shift_um)
-    if nuclei := run_nuclei_check(he, mapping, centroids, config, SegmentationConfig(), gpu=False):
-        found = f"{nuclei.nuclei:,} in {nuclei.windows} squares, best shift {nuclei.fit.distance_um:.1f} µm"
-        contradicts = nuclei.contradicts(registration.whole, config.max_shift_um)
-        verdict = "problem" if contradicts else _note(not nuclei.fit.is_clear)
-        yield Finding("nuclei of the H&E", f"{found}, correlation {nuclei.fit.correlation_best:.2f}", verdict)
+    found = examine(he, mapping, centroids, config, SegmentationConfig(), gpu=False)
+    mistake = "" if found.verdict == "good" else likely_mistake(he, mapping, centroids, config.search_um)
+    yield from _registration(found, mistake, config.max_shift_um)
 
 
-def _shift(registration: RegistrationFit, max_shift_um: float) -> Iterator[Finding]:
-    fit, verdict = registration.whole, registration.verdict(max_shift_um)
-    shifted = sum(region.fit.distance_um > max_shift_um for region in registration.clear)
+def _registration(found: Examination, mistake: str, max_shift_um: float) -> Iterator[Finding]:
+    """Yield what the workflow would find; the verdict is its own."""
+    fit, nuclei, sound = found.fit.whole, found.nuclei, found.verdict == "good"
+    reason = "" if sound else f"; {found.reason}{mistake}"
     shift = f"best shift {fit.distance_um:.1f} µm, at most {max_shift_um:g} allowed"
-    found = f"{verdict}: {shift}; correlation {fit.correlation:.2f}, {fit.correlation_best:.2f} shifted"
-    regions = f"{shifted} of {len(registration.clear)} clear regions beyond it"
-    yield Finding("registration", f"{found}; {regions}", "ok" if verdict == "good" else "problem")
+    correlation = f"correlation {fit.correlation:.2f}, {fit.correlation_best:.2f} shifted"
+    shifted = sum(region.fit.distance_um > max_shift_um for region in found.fit.clear)
+    regions = f"{shifted} of {len(found.fit.clear)} clear regions beyond it"
+    yield Finding("registration", f"{found.verdict}: {shift}; {correlation}; {regions}{reason}", "ok" if sound else "problem")
     by_chance = f"{fit.correlation_chance:.2f} with the cells turned by 180°"
     yield Finding("correlation by chance", by_chance, "problem" if fit.is_chance else "ok")
+    yield Finding("cells that match nuclei", f"{100 * found.fit.matched:.1f} %", _note(found.fit.matched < FEW_INSIDE))
+    if turned := found.fit.warn():
+        yield Finding("turn", turned, "note")
+    if nuclei:
+        best = f"best shift {nuclei.fit.distance_um:.1f} µm, correlation {nuclei.fit.correlation_best:.2f}"
+        contradicts = nuclei.contradicts(fit, max_shift_um)
+        verdict: FindingVerdict = "problem" if contradicts else _note(not nuclei.fit.is_clear)
+        yield Finding("nuclei of the H&E", f"{nuclei.nuclei:,} in {nuclei.windows} squares, {best}", verdict)
 
 
 def _note(is_odd: bool) -> FindingVerdict:

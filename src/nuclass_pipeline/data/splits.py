@@ -7,6 +7,8 @@ the subsets most alike and lose the fewest cells. Cells between strips are in no
 
 import itertools
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,40 +18,95 @@ from numpy.typing import NDArray
 from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.config.evaluation import SplitConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table, write_table
+from nuclass_pipeline.io import read_reasons, read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, SPLIT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 logger = logging.getLogger(__name__)
 
 SUBSETS = ("train", "gate", "val")
-BUFFER = "buffer"
-HELDOUT = "heldout"
+BUFFER, HELDOUT, EXCLUDED = "buffer", "heldout", "excluded"
+MIN_LABELLED = 500
+"""Cells of a slide below which a warning is written: the 95 % interval of a share of 500 cells is at least ± 4 %, if it is 0.5."""
+MIN_OF_CLASS = 5
+"""Cells of a class in each subset of a training slide below which a warning is written."""
 BISECTIONS = 30
 """Steps to the largest strips that fit, which are then exact to a billionth."""
 Names = NDArray[np.object_]
 """A text for each cell, (N,): its class or its subset."""
 
 
-def split_cells(*, cells: Path, labels: Path, role: str, config: SplitConfig, split: Path) -> None:
+def split_cells(*, cells: Path, labels: Path, patches: Path, role: str, config: SplitConfig, split: Path) -> None:
     """Assign every cell of a slide to a subset and to a block of the bootstrap.
 
-    All cells of a slide whose role is not `train` are `heldout`.
+    Cells without image are `excluded`: no model sees them, and no score counts them. All other cells of a slide whose role is not `train`
+    are `heldout`.
+
+    Parameters
+    ----------
+    cells, labels
+        Tables `CELLS` and `LABELS`.
+    patches
+        File of local patches, which says why a cell has no image.
+    role
+        Role of the slide: train, heldout or predict.
+    config
+        Fractions, buffer and blocks.
+    split
+        Table `SPLIT` to write, with warnings about cells without image, small slides, and classes that are rare in a subset.
 
     Raises
     ------
     UserError
-        If a subset has no cell with a label.
+        If no cell has an image, or a subset has no cell with a label.
     """
     table = read_table(cells, CELLS)
     xy_um = table[["x_um", "y_um"]].to_numpy()
-    if role != "train":
-        subsets = np.full(len(table), HELDOUT, dtype=object)
-    else:
-        classes = read_table(labels, LABELS).set_index("cell_id")["label"].reindex(table["cell_id"]).to_numpy()
-        subsets = assign_subsets(xy_um, classes, config)
+    classes = read_table(labels, LABELS, ["cell_id", "label"]).set_index("cell_id")["label"].reindex(table["cell_id"]).to_numpy()
+    reasons = _reasons(patches, table["cell_id"].to_numpy())
+    imaged = reasons == ""
+    subsets = np.where(imaged, HELDOUT, EXCLUDED).astype(object)
+    if role == "train":
+        subsets[imaged] = assign_subsets(xy_um[imaged], classes[imaged], config)
         _require_all_subsets(cells, subsets, classes, config)
-    write_table(pd.DataFrame({"cell_id": table["cell_id"], "subset": subsets, "block": blocks(xy_um, config.block_um)}), split, SPLIT)
+    warnings = [*_missing_images(reasons), *(_small_numbers(subsets[imaged], classes[imaged]) if role != "predict" else [])]
+    frame = pd.DataFrame({"cell_id": table["cell_id"], "subset": subsets, "block": blocks(xy_um, config.block_um)})
+    write_table(frame.assign(reason=pd.Series([reason or None for reason in reasons], dtype=object)), split, SPLIT, warnings)
+
+
+def _reasons(patches: Path, cells: Names) -> Names:
+    """Return why each cell has no image, (N,); empty where it has one."""
+    known = read_reasons(patches)
+    if absent := [cell for cell in cells if cell not in known]:
+        raise UserError(patches, "keys", f"no patch for {len(absent)} cells, such as {absent[0]}", "Remove the file and run again.")
+    reasons = np.array([known[cell] for cell in cells], dtype=object)
+    if not (reasons == "").any():
+        problem = f"none of {len(cells)} cells has an image: {_counted(reasons)}"
+        raise UserError(patches, "reason", problem, "Check the H&E and its alignment, or remove the slide from the study.")
+    return reasons
+
+
+def _counted(reasons: Names) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in Counter(reasons[reasons != ""]).most_common())
+
+
+def _missing_images(reasons: Names) -> Iterator[str]:
+    if lost := int((reasons != "").sum()):
+        yield f"{lost} of {len(reasons)} cells have no image and are in no subset: {_counted(reasons)}"
+
+
+def _small_numbers(subsets: Names, classes: Names) -> Iterator[str]:
+    """Yield a warning for a small slide, and one for the classes that are rare in a subset of a training slide."""
+    labelled = classes != UNRESOLVED
+    if labelled.sum() < MIN_LABELLED:
+        yield f"only {labelled.sum()} cells have a label and an image; scores of fewer than {MIN_LABELLED} are uncertain"
+    if (subsets == HELDOUT).any():
+        return
+    counts = pd.crosstab(classes[labelled], subsets[labelled]).reindex(columns=[*SUBSETS, BUFFER], fill_value=0)
+    rare = counts[counts[list(SUBSETS)].min(axis=1) < MIN_OF_CLASS]
+    if len(rare):
+        listed = "; ".join(f"{name}: {', '.join(f'{subset} {n}' for subset, n in row.items())}" for name, row in rare.iterrows())
+        yield f"{len(rare)} of {len(counts)} classes have fewer than {MIN_OF_CLASS} cells in a subset. {listed}"
 
 
 def blocks(xy_um: Floats, block_um: float) -> list[str]:

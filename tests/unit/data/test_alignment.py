@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
-from nuclass_pipeline.data.image.patches import extract_patches, open_patches
+from nuclass_pipeline.data.image.patches import extract_patches
 from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import write_json, write_table
+from nuclass_pipeline.io import open_patches, write_json, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS
 from nuclass_pipeline.units import HePixel, Micron
 
@@ -93,9 +93,9 @@ def test_keypoints_are_fitted_by_least_squares_over_all_points(tmp_path):
     ("text", "field"),
     [
         ("1,0,0\n0,1,0\n", "matrix"),
-        ("1,0\n0,1\n0,0\n", "row 1"),
-        ("1,0,0\n0,x,0\n0,0,1\n", "matrix"),
-        ("1,0,0\n0,nan,0\n0,0,1\n", "matrix"),
+        ("1,0\n0,1\n0,0\n", "line 1"),
+        ("1,0,0\n0,x,0\n0,0,1\n", "line 2"),
+        ("1,0,0\n0,nan,0\n0,0,1\n", "line 2"),
         ("1,2,0\n2,4,0\n0,0,1\n", "singular"),
         ("0,0,0\n0,0,0\n0,0,1\n", "singular"),
         ("1,0,0\n0,1,0\n0,0,2\n", "matrix"),
@@ -110,6 +110,38 @@ def test_a_broken_map_is_refused_in_one_line(tmp_path, text, field):
     assert str(path) in str(refusal.value)
     assert field in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+GRID = np.array([(x, y) for x in (0.0, 9000.0, 20_000.0) for y in (0.0, 6000.0, 12_000.0)])
+
+
+@pytest.mark.parametrize("wrong", range(len(GRID)))
+def test_the_keypoint_that_contradicts_the_others_is_named(tmp_path, wrong):
+    fixed = GRID @ np.array([[0.3, 1.2], [-1.2, 0.3]]) + (500, -80)
+    fixed[wrong] += (0, 200)
+    rows = "\n".join(",".join(map(str, row)) for row in np.column_stack([fixed, GRID]))
+    alignment = read_alignment(write(tmp_path, f"fixedX,fixedY,alignmentX,alignmentY\n{rows}\n"), 0.2125)
+    assert alignment.worst_line == wrong + 2
+    assert 10 < alignment.worst_um < 200 * 0.2125
+
+
+def test_keypoints_that_agree_have_no_distance(tmp_path):
+    rows = "\n".join(",".join(map(str, row)) for row in np.column_stack([2 * GRID + 7, GRID]))
+    alignment = read_alignment(write(tmp_path, f"fixedX,fixedY,alignmentX,alignmentY\n{rows}\n"), 0.2125)
+    assert alignment.worst_um == pytest.approx(0, abs=1e-6)
+
+
+def test_scales_of_the_axes_and_of_any_two_directions():
+    stretched, sheared = np.diag([1.25, 1.0, 1.0]), np.array([[1, np.tan(np.radians(6)), 0], [0, 1, 0], [0, 0, 1]])
+    assert Alignment(stretched, 0.2).axes_mpp == pytest.approx((0.25, 0.2))
+    assert Alignment(stretched, 0.2).stretch == pytest.approx(1.25)
+    assert Alignment(sheared, 0.2).stretch == pytest.approx(1.111, abs=1e-3)
+    assert Alignment(stretched, 0.2).inverse.matrix == pytest.approx(np.diag([0.8, 1, 1]))
+
+
+def test_a_matrix_whose_inverse_gives_the_pixel_size_of_a_microscope_looks_inverted(tmp_path):
+    with pytest.raises(UserError, match=r"0\.0085 µm wide; it looks inverted, since its inverse makes it 5\.31 µm"):
+        read_alignment(write(tmp_path, "0.04,0,0\n0,0.04,0\n0,0,1\n"), 0.2125)
 
 
 HE_MPP, HE_SIDE_UM = 0.4, 400

@@ -5,21 +5,23 @@ A virtual window takes about a hundred bytes where a copy of a 1024² patch take
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import read_registration
+from nuclass_pipeline.data.image.no_image import find_reasons
 from nuclass_pipeline.data.image.windows import cut_window, open_image, overlap
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5, read_table, whole_file, whole_files, write_json
+from nuclass_pipeline.io import read_table, whole_file, whole_files, write_json
+from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
+from nuclass_pipeline.io.patch_files import CHUNK_CACHE
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.schemas import CELLS, LABELS
 from nuclass_pipeline.units import ImagePixel, Micron
@@ -28,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 MAGNIFICATION = {0.25: "40x", 0.5: "20x"}
 """Pixel size, µm → magnification, as the public reference writes it."""
-FORMAT_REMEDY = "Write the file with the datasets images (N, S, S, 3) and keys (N,); see docs/data.md."
 
 
 def extract_patches(
@@ -57,19 +58,26 @@ def extract_patches(
     config
         Pixel size, fill value, and whether patches are copied.
     local, context
-        Patch files of 224² and 1024² px, rows in the order of `cells`.
+        Patch files of 224² and 1024² px, rows in the order of `cells`. `reason` in the first says why a cell has no image.
     annotations
-        JSON in the schema of the public reference: cell id → class, centroid and slide.
+        JSON in the schema of the public reference: cell id → class, centroid and slide. `no_image` says why a cell has no image.
     """
     alignment, _ = read_registration(registration)
     table = read_table(cells, CELLS)
     xy_px = alignment.to_image(Micron(table[["x_um", "y_um"]].to_numpy()), config.mpp)
     ids = table["cell_id"].tolist()
     classes = read_table(labels, LABELS).set_index("cell_id")["label"]
+    with open_image(image, **CHUNK_CACHE) as source:
+        reasons = find_reasons(source, xy_px, config.mpp)
     with whole_files(local, context, annotations) as (local_partial, context_partial, annotations_partial):
         write_patches(local_partial, image, ids, xy_px, LOCAL_PX, config)
+        with h5py.File(local_partial, "a", libver="v110") as file:
+            write_reasons(file, reasons)
         padded = write_patches(context_partial, image, ids, xy_px, CONTEXT_PX, config)
-        write_json(_annotations(slide, organ, table, xy_px, classes, padded, config.mpp), annotations_partial)
+        records = _annotations(slide, organ, table, xy_px, classes, padded, config.mpp)
+        for cell, reason in zip(ids, reasons, strict=True):
+            records[cell] |= {"no_image": reason} if reason else {}
+        write_json(records, annotations_partial)
 
 
 def write_patches(path: Path, image: Path, ids: Sequence[str], xy_px: ImagePixel, side_px: int, config: ImageConfig) -> Booleans:
@@ -105,6 +113,11 @@ def write_keys(file: h5py.File, ids: Sequence[str]) -> None:
     file.create_dataset("keys", data=np.array(ids, dtype=object), dtype=h5py.string_dtype())
 
 
+def write_reasons(file: h5py.File, reasons: NDArray[np.object_]) -> None:
+    """Write why each cell of a file of local patches has no image; empty where it has one."""
+    file.create_dataset("reason", data=reasons, dtype=h5py.string_dtype())
+
+
 def _link_windows(file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImagePixel, side_px: int, fill: int) -> Booleans:
     layout = h5py.VirtualLayout((len(xy_px), side_px, side_px, 3), np.uint8)
     source = h5py.VirtualSource(name, "level_0", level.shape, np.uint8)
@@ -115,6 +128,7 @@ def _link_windows(file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImageP
         if rows.stop > rows.start and columns.stop > columns.start:
             layout[row, to_rows, to_columns] = source[rows, columns]
     file.create_virtual_dataset("images", layout, fillvalue=fill)
+    file.attrs[SOURCE_SHAPE] = level.shape
     return padded
 
 
@@ -146,23 +160,3 @@ def _annotations(
         }
         for cell, x_um, y_um, (x_px, y_px), flag in zip(table["cell_id"], table["x_um"], table["y_um"], xy_px, padded, strict=True)
     }
-
-
-@contextmanager
-def open_patches(path: Path | str, side_px: int | None = None) -> Iterator[h5py.File]:
-    """Open a patch file with `images` and `keys`, and check its shape; patches may have any side if `side_px` is None.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or broken, lacks a dataset, or holds patches of another shape.
-    """
-    with open_h5(path, "Copy the file again, or remove it and run again.") as file:
-        for name in ("images", "keys"):
-            if name not in file:
-                raise UserError(path, name, f"the dataset is missing; found {', '.join(list(file)[:5])}", FORMAT_REMEDY)
-        shape = file["images"].shape
-        if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or (side_px and shape[1] != side_px) or shape[0] != len(file["keys"]):
-            wanted = f"(N, {side_px or 'S'}, {side_px or 'S'}, 3) with N keys"
-            raise UserError(path, "images", f"has shape {shape} with {len(file['keys'])} keys, not {wanted}", FORMAT_REMEDY)
-        yield file

@@ -17,6 +17,7 @@ from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import read_registration
 from nuclass_pipeline.data.image.resample import resample, resampled_shape
 from nuclass_pipeline.data.image.slide import RGB, HeImage
+from nuclass_pipeline.data.image.tissue import write_tissue
 from nuclass_pipeline.io import whole_file
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ STORED_RAW = 1
 """HDF5's filter mask of a chunk that is stored without compression."""
 
 
-def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Path, threads: int = 1) -> None:
-    """Resample the H&E to `config.mpp` and write its pyramid.
+def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Path, picture: Path | None = None, threads: int = 1) -> None:
+    """Resample the H&E to `config.mpp`, and write its pyramid and a mask of its tissue.
 
     The image keeps the orientation of the H&E: turning it would blur every nucleus, while cells can be turned exactly.
 
@@ -43,6 +44,8 @@ def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Pat
         Pixel size of `level_0`, and fill value.
     image
         HDF5 file to write.
+    picture
+        PNG to write: the outline of the tissue on the slide.
     threads
         Threads that decode, resample and compress; the pixels do not depend on their number.
 
@@ -53,20 +56,20 @@ def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Pat
     """
     alignment, _ = read_registration(registration)
     scale = alignment.mpp_he / config.mpp
-    with (
-        HeImage(he) as slide,
-        ThreadPoolExecutor(threads) as pool,
-        whole_file(image) as partial_file,
-        h5py.File(partial_file, "w", libver="v110") as file,
-    ):
+    with HeImage(he, config.fill) as slide, ThreadPoolExecutor(threads) as pool, whole_file(image) as partial_file:
         height, width = resampled_shape(slide, scale)
-        finest = create_level(file, 0, height, width, config.mpp, pool)
-        for number, band in enumerate(resample(slide, scale, CHUNK_PX, threads), start=1):
-            finest.add(band)
-            if number % 16 == 0:
-                logger.info("row %d of %d", number * CHUNK_PX, height)
-        finest.finish()
-        file.attrs.update(mpp=config.mpp, fill=config.fill, mpp_he=alignment.mpp_he)
+        with h5py.File(partial_file, "w", libver="v110") as file:
+            finest = create_level(file, 0, height, width, config.mpp, pool)
+            for number, band in enumerate(resample(slide, scale, CHUNK_PX, threads), start=1):
+                finest.add(band)
+                if number % 16 == 0:
+                    logger.info("row %d of %d", number * CHUNK_PX, height)
+            finest.finish()
+            file.attrs.update(mpp=config.mpp, fill=config.fill, mpp_he=alignment.mpp_he)
+        # Opened again, because HDF5 reads a chunk that was written past its filter wrongly before.
+        with h5py.File(partial_file, "r+", libver="v110") as file:
+            for warning in write_tissue(file, slide.notes, picture):
+                logger.warning("%s: %s", he, warning)
 
 
 def create_level(file: h5py.File, number: int, height: int, width: int, mpp: float, pool: ThreadPoolExecutor) -> "Level":

@@ -1,6 +1,6 @@
-"""H&E files in OME-TIFF, plain TIFF or SVS, read by region and never whole."""
+"""H&E files in OME-TIFF, plain TIFF, SVS, PNG or JPEG, read by region; only PNG and JPEG are decoded as a whole."""
 
-import math
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -8,24 +8,36 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import zarr
 from numpy.typing import NDArray
 
+from nuclass_pipeline.data.image.reading.glass import EmptyRegion, find_empty, over_white
+from nuclass_pipeline.data.image.reading.source import open_slide
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, require
+from nuclass_pipeline.io import READ_ERRORS
+
+logger = logging.getLogger(__name__)
 
 RGB = NDArray[np.uint8]
-OTHER_COLORS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB)
-EXPORT_HE = "Export the H&E again, with its pixel size in µm or without one."
 READ_AHEAD = 8 * 2**20
 """Bytes of compressed tiles that are read at once; decoded, they take about twenty times the memory."""
 # Not the rows of one strip, because some writers make strips of a single row.
 BAND_PX = 512
 """Minimum number of rows of a band."""
+SEARCH_PX = 4096
+"""Empty regions are looked for in the coarsest level with a side of at least this."""
 
 
 class HeImage:
     """An open H&E; use as a context manager.
+
+    What is transparent, black and joined to the border, or otherwise filled in by a writer, is read as glass (`data.image.reading.glass`).
+
+    Parameters
+    ----------
+    path
+        The file.
+    white
+        Value of that glass.
 
     Attributes
     ----------
@@ -33,26 +45,31 @@ class HeImage:
         Height and width at full resolution, px.
     embedded_mpp
         Pixel size that the file claims, µm, or None; often wrong, so it is compared and never used on a Xenium slide.
+    mpp_problem
+        Why that claim is not used, or an empty text.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = require(path)
-        try:
-            self._tiff = tifffile.TiffFile(self.path)
-            self._series = self._tiff.series[0]
-            self._levels = [_as_array(zarr.open(level.aszarr(), mode="r")) for level in self._series.levels]
-        except READ_ERRORS as error:
-            raise UserError(path, "file", f"not a readable TIFF ({error})", "Copy the H&E again, or convert it to OME-TIFF.") from error
-        self._check_length()
-        self._axes = self._check_axes()
+    def __init__(self, path: Path | str, white: int = 255) -> None:
+        self.path, self._white = Path(path), white
+        self._source = open_slide(path, white)
+        self._levels, self._axes = self._source.levels, self._source.axes
+        self._empty: tuple[EmptyRegion, ...] | None = None
         self.shape = self.size(0)
-        self.embedded_mpp = self._embedded_mpp()
+        self.embedded_mpp, self.mpp_problem = self._source.mpp, self._source.mpp_problem
+        if self.mpp_problem:
+            logger.warning("%s: %s, and is not used", path, self.mpp_problem)
 
     def __enter__(self) -> "HeImage":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self._tiff.close()
+        self._source.close()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results should know about the file."""
+        claim = [f"{self.mpp_problem}, and is not used"] if self.mpp_problem else []
+        return [*self._source.notes, *claim, *map(str, self._find_empty())]
 
     def downsample(self, level: int) -> tuple[float, float]:
         """Return how many full-resolution pixels one pixel of `level` covers, down and across."""
@@ -71,13 +88,16 @@ class HeImage:
         UserError
             If a tile cannot be decoded.
         """
+        return self._as_glass(self._read(level, top, left, height, width), level, top, left)
+
+    def _read(self, level: int, top: int, left: int, height: int, width: int) -> RGB:
         window = {"Y": slice(top, top + height), "X": slice(left, left + width)}
-        index = tuple(window.get(axis, slice(0, 3) if axis in "SC" else 0) for axis in self._axes)
+        index = tuple(window.get(axis, slice(None) if axis in "SC" else 0) for axis in self._axes)
         try:
             region = np.asarray(self._levels[level][index])
         except READ_ERRORS as error:
             raise self._undecodable(top, error) from error
-        return np.ascontiguousarray(region if self._axes[-1] in "SC" else np.moveaxis(region, 0, -1), dtype=np.uint8)
+        return np.array(self._over_white(region if self._axes[-1] in "SC" else np.moveaxis(region, 0, -1)), order="C")
 
     def bands(self, level: int, threads: int = 1, overlap_px: int = 0) -> Iterator[tuple[int, RGB]]:
         """Yield a level from top to bottom in bands of whole tiles, each decoded once.
@@ -101,23 +121,28 @@ class HeImage:
         UserError
             If a tile cannot be decoded.
         """
-        height, width = self.size(level)
-        page = self._series.levels[level].keyframe
-        tile_px = page.tilelength if page.is_tiled else page.rowsperstrip
-        rows = -(-BAND_PX // tile_px) * tile_px
-        is_interleaved = page.shaped[:2] == (1, 1) and page.shaped[-1] >= 3 and len(self._series.levels[level].pages) == 1
-        segments = page.segments(maxworkers=threads, buffersize=READ_AHEAD) if is_interleaved else None
-        before = np.empty((0, width, 3), np.uint8)
-        for top in range(0, height, rows):
-            band = np.empty((len(before) + min(rows, height - top), width, 3), np.uint8)
-            target = band[len(before) :]
-            band[: len(before)] = before
-            if segments is None:
-                target[...] = self.read(level, top, 0, len(target), width)
-            else:
-                self._decode(segments, top, target, tile_px)
+        self._find_empty(threads)
+        before = np.empty((0, self.size(level)[1], 3), np.uint8)
+        for top, band in self._bands(level, threads):
+            band = np.concatenate([before, self._as_glass(band, level, top, 0)]) if len(before) else self._as_glass(band, level, top, 0)
             yield top - len(before), band
             before = band[max(0, len(band) - overlap_px) :]
+
+    def _bands(self, level: int, threads: int) -> Iterator[tuple[int, RGB]]:
+        """Yield a level as it is stored, over white glass."""
+        height, width = self.size(level)
+        page = self._source.pages[level] if self._source.pages else None
+        tile_px = BAND_PX if page is None else page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
+        rows = -(-BAND_PX // tile_px) * tile_px
+        is_interleaved = page is not None and page.shaped[:2] == (1, 1) and page.shaped[-1] >= 3 and "C" not in self._axes
+        segments = page.segments(maxworkers=threads, buffersize=READ_AHEAD) if is_interleaved and page is not None else None
+        for top in range(0, height, rows):
+            band = np.empty((min(rows, height - top), width, 3), np.uint8)
+            if segments is None:
+                band[...] = self._read(level, top, 0, len(band), width)
+            else:
+                self._decode(segments, top, band, tile_px)
+            yield top, band
 
     def _decode(self, segments: Iterator[Any], top: int, target: RGB, tile_px: int) -> None:
         """Fill `target`, which begins at row `top`, with tiles of interleaved colours."""
@@ -126,67 +151,43 @@ class HeImage:
         while filled < len(target) * width:
             try:
                 tile, (_, _, row, left, _), (_, length, columns, _) = next(segments)
-            except READ_ERRORS as error:
+            except (StopIteration, *READ_ERRORS) as error:
                 raise self._undecodable(top + filled // (tile_px * width) * tile_px, error) from error
             area = target[row - top : row - top + length, left : left + columns]
-            area[...] = self._series.keyframe.nodata if tile is None else tile[0, : area.shape[0], : area.shape[1], :3]
+            # Glass, because scanners leave out the tiles in which they found no tissue.
+            area[...] = self._white if tile is None else self._over_white(tile[0, : area.shape[0], : area.shape[1]])
             filled += area.shape[0] * area.shape[1]
+
+    def _over_white(self, pixels: RGB) -> RGB:
+        if pixels.shape[-1] == 3:
+            return pixels
+        extra = self._source.pages[0].extrasamples if self._source.pages else ()
+        return over_white(pixels, self._white, premultiplied=tifffile.EXTRASAMPLE.ASSOCALPHA in extra)
+
+    def _as_glass(self, pixels: RGB, level: int, top: int, left: int) -> RGB:
+        for region in self._find_empty():
+            region.fill(pixels, top, left, self.downsample(level), self._white)
+        return pixels
+
+    def _find_empty(self, threads: int = 1) -> tuple[EmptyRegion, ...]:
+        if self._empty is None:
+            level = max(level for level in range(len(self._levels)) if level == 0 or max(self.size(level)) >= SEARCH_PX)
+            self._empty = find_empty(self._bands(level, threads), self.size(level), max(self.downsample(level)))
+            for region in self._empty:
+                logger.warning("%s: %s", self.path, region)
+        return self._empty
 
     def size(self, level: int) -> tuple[int, int]:
         """Return height and width of a level, px."""
-        shape = dict(zip(self._series.axes, self._series.levels[level].shape, strict=True))
+        shape = dict(zip(self._axes, self._levels[level].shape, strict=True))
         return int(shape["Y"]), int(shape["X"])
 
     def _undecodable(self, row: int, error: BaseException) -> UserError:
         problem = f"cannot be decoded ({str(error) or type(error).__name__})"
         return UserError(self.path, f"pixels at row {row}", problem, "Copy the H&E again.")
 
-    def _check_length(self) -> None:
-        # Before anything is decoded, because some codecs return grey for the missing rest of a tile instead of an error.
-        for page in (page for level in self._series.levels for page in level.pages if page is not None):
-            end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
-            if end > (size := page.parent.filehandle.size):
-                raise UserError(self.path, "file", f"has {size} bytes, and its pixels end at byte {end}", "Copy the H&E again.")
-
-    def _check_axes(self) -> str:
-        axes = str(self._series.axes)
-        colors = next((axis for axis in ("S", "C") if axis in axes), None)
-        shape = dict(zip(axes, self._series.shape, strict=True))
-        if not {"Y", "X"} <= set(axes) or colors is None or shape[colors] not in (3, 4):
-            problem = f"{axes} with shape {self._series.shape} is not an RGB image"
-            raise UserError(self.path, "axes", problem, "Use the H&E image, not one of its channels or a fluorescence image.")
-        if self._series.dtype != np.uint8:
-            raise UserError(self.path, "pixels", f"are {self._series.dtype}, not uint8", "Convert the H&E to 8 bits per color.")
-        if (space := self._series.keyframe.photometric) in OTHER_COLORS:
-            raise UserError(self.path, "pixels", f"are {tifffile.PHOTOMETRIC(space).name}, not RGB", "Convert the H&E to RGB.")
-        return axes
-
-    def _embedded_mpp(self) -> float | None:
-        try:
-            mpp = _claimed_mpp(self._tiff)
-        except (SyntaxError, *READ_ERRORS) as error:
-            problem = f"its pixel size cannot be read ({error})"
-            raise UserError(self.path, "ImageDescription", problem, EXPORT_HE) from error
-        if mpp is not None and not math.isfinite(mpp):
-            raise UserError(self.path, "ImageDescription", f"its pixel size is {mpp}, not a finite number", EXPORT_HE)
-        return mpp
-
 
 def _ratio(full_px: int, level_px: int) -> float:
     # A whole number if the sides allow it, because writers of pyramids halve, and leave out or add an odd row at the end.
     whole = round(full_px / level_px)
     return whole if abs(full_px - whole * level_px) < whole else full_px / level_px
-
-
-def _as_array(store: Any) -> Any:
-    return store["0"] if isinstance(store, zarr.Group) else store
-
-
-def _claimed_mpp(tiff: tifffile.TiffFile) -> float | None:
-    if tiff.ome_metadata:
-        image = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
-        pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-        return float(pixels["PhysicalSizeX"]) if "PhysicalSizeX" in pixels else None
-    if tiff.is_svs and "|MPP = " in tiff.pages.first.description:
-        return float(tiff.pages.first.description.split("|MPP = ")[1].split("|")[0])
-    return None

@@ -5,23 +5,45 @@ datasets into the old ones, so the folder has to stay where it is.
 """
 
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.data.image.patches import write_keys
+from nuclass_pipeline.data.image.no_image import NO_TISSUE, is_blank
+from nuclass_pipeline.data.image.patches import write_keys, write_reasons
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5, read_json, whole_file, whole_files, write_table
+from nuclass_pipeline.io import (
+    READ_ERRORS,
+    first_line,
+    open_h5,
+    open_source,
+    read_json,
+    read_keys,
+    read_texts,
+    whole_file,
+    whole_files,
+    write_table,
+)
+from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
+from nuclass_pipeline.io.hdf5_check import escape
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.schemas import CELLS, LABELS, empty_labels
 from nuclass_pipeline.vocabulary import LINEAGES, UNRESOLVED, read_label_map
 
 logger = logging.getLogger(__name__)
+
+PROGRESS_ROWS = 10_000
+"""Patches between two lines of the log."""
+MAX_CENTROID_PX = 1e9
+"""Far beyond the largest slide, so that only numbers of another meaning are refused."""
 
 
 def import_trio(
@@ -80,13 +102,20 @@ def _values(path: Path, records: dict[str, Any], field: str) -> list[Any]:
 def _cell_table(path: Path, records: dict[str, Any], mpp: float) -> pd.DataFrame:
     frame = pd.DataFrame({"cell_id": list(records)})
     for axis in ("x", "y"):
-        values = pd.to_numeric(pd.Series(_values(path, records, f"centroid_{axis}")), errors="coerce")
-        if values.isna().any():
-            cell = frame["cell_id"][int(np.flatnonzero(values.isna())[0])]
-            problem = f"{records[cell][f'centroid_{axis}']!r} of cell {cell} is not a number"
+        values = [_number(value) for value in _values(path, records, f"centroid_{axis}")]
+        if wrong := [cell for cell, value in zip(records, values, strict=True) if not abs(value) < MAX_CENTROID_PX]:
+            problem = f"{records[wrong[0]][f'centroid_{axis}']!r} of cell {wrong[0]} is not a number of pixels"
             raise UserError(path, f"centroid_{axis}", problem, "Enter the centroid in px, or remove the cell.")
-        frame[f"{axis}_um"] = values.to_numpy(dtype=np.float64) * mpp
+        frame[f"{axis}_um"] = np.array(values, dtype=np.float64) * mpp
     return frame.assign(cell_area_um2=np.nan, nucleus_area_um2=np.nan, transcripts=0, nucleus_transcripts=np.nan, controls=0)
+
+
+def _number(value: Any) -> float:
+    """Return a number, or a text that holds one; NaN for anything else."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def _label_table(ids: list[str], classes: list[str]) -> pd.DataFrame:
@@ -99,30 +128,86 @@ def _label_table(ids: list[str], classes: list[str]) -> pd.DataFrame:
     return frame
 
 
+@dataclass(frozen=True)
+class _Patch:
+    """Where the patch of a cell is: a dataset, and a row of it, or all of it."""
+
+    dataset: str
+    row: tuple[int, ...] = ()
+
+
 def link_patches(source: Path, target: Path, ids: Sequence[str], side_px: int, config: ImageConfig) -> None:
-    """Write a patch file whose row i is the patch of cell `ids[i]` in `source`, which may have either encoding."""
-    with open_h5(source, "Copy the file again.") as file, whole_file(target) as partial, h5py.File(partial, "w", libver="v110") as linked:
-        layout = h5py.VirtualLayout((len(ids), side_px, side_px, 3), np.uint8)
-        merged = {"images", "keys"} <= set(file)
-        rows = {key: row for row, key in enumerate(file["keys"].asstr()[:])} if merged else file
-        if absent := [cell for cell in ids if cell not in rows]:
-            problem = f"no patch for {len(absent)} cells, such as {absent[0]}"
-            raise UserError(source, "keys" if merged else "datasets", problem, "Add them, or remove the cells from annotations.json.")
-        if merged:
-            _check_shape(source, "images", file["images"], side_px)
-            images = h5py.VirtualSource(str(source.resolve()), "images", file["images"].shape, np.uint8)
-        for row, cell in enumerate(ids):
-            if not merged:
-                _check_shape(source, cell, file[cell], side_px)
-            # Without the fourth channel, because some public files hold alpha.
-            layout[row] = images[rows[cell], :, :, :3] if merged else h5py.VirtualSource(file[cell])[:, :, :3]
-        linked.create_virtual_dataset("images", layout, fillvalue=config.fill)
+    """Write a patch file whose row i is the patch of cell `ids[i]` in `source`, which may have either encoding.
+
+    Local patches also get the reason why a cell has no image: that of the source, or else that the patch is of one colour.
+
+    Raises
+    ------
+    UserError
+        If the source is broken, lacks a cell, holds other shapes, or points into other files than its own image.
+    """
+    with whole_file(target) as partial, h5py.File(partial, "w", libver="v110") as linked:
+        try:
+            with open_h5(source, "Copy the file again.", imported=False) as file:
+                patches = _find_patches(source, file, ids, side_px)
+                linked.create_virtual_dataset("images", _layout(source, file, patches, side_px), fillvalue=config.fill)
+                linked.attrs[SOURCE_SHAPE] = file[patches[0].dataset].shape
+                if side_px == LOCAL_PX:
+                    write_reasons(linked, _reasons(source, file, patches))
+        # Around the reading too, because a file that is damaged in the middle can be opened.
+        except READ_ERRORS as error:
+            raise UserError(source, "file", f"not a readable patch file ({first_line(error)})", "Copy the file again.") from error
         write_keys(linked, ids)
         linked["padded"] = np.zeros(len(ids), dtype=bool)
         linked.attrs.update(mpp=config.mpp, fill=config.fill)
 
 
-def _check_shape(path: Path, name: str, patches: h5py.Dataset, side_px: int) -> None:
-    if patches.dtype != np.uint8 or patches.shape[-3:-1] != (side_px, side_px) or patches.shape[-1] not in (3, 4):
-        problem = f"is {patches.dtype} of shape {patches.shape}, not uint8 of ({side_px}, {side_px}, 3)"
-        raise UserError(path, name, problem, f"Cut the patches again with {side_px} px per side; see docs/data.md.")
+def _find_patches(source: Path, file: h5py.File, ids: Sequence[str], side_px: int) -> list[_Patch]:
+    merged = {"images", "keys"} <= set(file)
+    if merged:
+        keys = read_keys(source, file["keys"])
+        _check_shape(source, "images", file["images"], (len(keys), side_px, side_px))
+        patches = {cell: _Patch("images", (row,)) for row, cell in enumerate(keys)}
+    else:
+        patches = {cell: _Patch(cell) for cell in file}
+    if absent := [cell for cell in ids if cell not in patches]:
+        problem = f"no patch for {len(absent)} cells, such as {absent[0]}"
+        raise UserError(source, "keys" if merged else "datasets", problem, "Add them, or remove the cells from annotations.json.")
+    for cell in [] if merged else ids:
+        _check_shape(source, cell, file[cell], (side_px, side_px))
+    return [patches[cell] for cell in ids]
+
+
+def _check_shape(path: Path, name: str, patches: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(patches, h5py.Dataset):
+        raise UserError(path, name, "is a group, not a patch", "Keep the datasets of the cells at the top of the file.")
+    if patches.dtype != np.uint8 or patches.shape not in ((*shape, 3), (*shape, 4)):
+        problem = f"is {patches.dtype} of shape {patches.shape}, not uint8 of {(*shape, 3)}"
+        raise UserError(path, name, problem, f"Cut the patches again with {shape[-1]} px per side; see docs/data.md.")
+
+
+def _layout(source: Path, file: h5py.File, patches: Sequence[_Patch], side_px: int) -> h5py.VirtualLayout:
+    path = escape(str(source.parent.resolve() / source.name))
+    layout = h5py.VirtualLayout((len(patches), side_px, side_px, 3), np.uint8)
+    shapes = {patch.dataset: file[patch.dataset].shape for patch in patches}
+    windows = {name: h5py.VirtualSource(path, escape(name), shape, np.uint8) for name, shape in shapes.items()}
+    for row, patch in enumerate(patches):
+        # Without the fourth channel, because some public files hold alpha.
+        layout[row] = windows[patch.dataset][(*patch.row, ..., slice(3))]
+    return layout
+
+
+def _reasons(source: Path, file: h5py.File, patches: Sequence[_Patch]) -> NDArray[np.object_]:
+    if "reason" in file and patches[0].row:
+        stored = read_texts(file["reason"])
+        return np.array([stored[patch.row] for patch in patches], dtype=object)
+    image = open_source(file[patches[0].dataset], source)
+    reasons = np.full(len(patches), "", dtype=object)
+    for number, patch in enumerate(patches):
+        if is_blank(file[patch.dataset][(*patch.row, ..., slice(3))]):
+            reasons[number] = NO_TISSUE
+        if (number + 1) % PROGRESS_ROWS == 0:
+            logger.info("%s: %d of %d patches checked", source, number + 1, len(patches))
+    if image is not None:
+        image.file.close()
+    return reasons

@@ -4,6 +4,7 @@ It holds `level_0` (height, width, 3) uint8 at the target pixel size and `level_
 """
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,15 +17,15 @@ from nuclass_pipeline.io import open_h5
 MAKE_IMAGE_AGAIN = "Remove the file and run again; the rule build_image writes it."
 
 
-def open_image(path: Path | str) -> h5py.File:
-    """Open an `image.h5` for reading.
+def open_image(path: Path | str, **options: Any) -> h5py.File:
+    """Open an `image.h5` for reading, with further arguments of `h5py.File`.
 
     Raises
     ------
     UserError
         If the file is missing or broken, or has no `level_0`.
     """
-    file = open_h5(path, MAKE_IMAGE_AGAIN)
+    file = open_h5(path, MAKE_IMAGE_AGAIN, **options)
     if "level_0" not in file:
         raise UserError(path, "level_0", "the dataset is missing", MAKE_IMAGE_AGAIN)
     return file

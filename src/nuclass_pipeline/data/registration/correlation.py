@@ -10,12 +10,7 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter
 
 from nuclass_pipeline.arrays import Booleans, Floats
-from nuclass_pipeline.config.image import RegistrationConfig
-from nuclass_pipeline.data.alignment import Alignment
-from nuclass_pipeline.data.image.resample import resample
-from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.image.stain import projected_density
-from nuclass_pipeline.units import ImagePixel, Micron
+from nuclass_pipeline.units import ImagePixel
 
 # Coarse, because at 1 µm/px blurred centroids already recover shifts within 0.5 µm (docs/development.md).
 QC_MPP = 1.0
@@ -30,11 +25,6 @@ REGION_UM = (250.0, 1000.0)
 """Smallest and largest side of a region, µm."""
 # Because with fewer cells in a region, the best of all shifts is high by chance.
 MIN_REGION_CELLS = 150
-# Two regions and a fifth, because a single region may be wrong, and a slide that is turned about its middle is right there.
-MAX_SHIFTED_SHARE = 0.2
-"""Share of the clear regions that may be shifted."""
-MIN_SHIFTED_REGIONS = 2
-QC_BAND_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -115,67 +105,6 @@ class RegionFit:
         }
 
 
-@dataclass(frozen=True)
-class RegistrationFit:
-    """Fit of a slide.
-
-    Attributes
-    ----------
-    whole
-        Fit of all cells.
-    regions
-        Fits of regions with enough cells.
-    """
-
-    whole: ShiftFit
-    regions: tuple[RegionFit, ...]
-
-    @property
-    def clear(self) -> list[RegionFit]:
-        """Regions whose fit is clear; the others are not used."""
-        return [region for region in self.regions if region.fit.is_clear]
-
-    def shifted_regions(self, max_shift_um: float) -> list[RegionFit]:
-        """Return the clear regions shifted by more than `max_shift_um`; none if they are one alone or up to a fifth of the clear ones."""
-        shifted = [region for region in self.clear if region.fit.distance_um > max_shift_um]
-        return shifted if len(shifted) >= MIN_SHIFTED_REGIONS and len(shifted) > MAX_SHIFTED_SHARE * len(self.clear) else []
-
-    def verdict(self, max_shift_um: float) -> str:
-        """Return `shifted`, `unclear` or `good`.
-
-        A slide is shifted if the whole or too many of its regions are: one that is turned, stretched or bent may be right in its middle.
-        It is unclear if misplaced cells reach half of its correlation or more.
-        """
-        if self.shifted_regions(max_shift_um):
-            return "shifted"
-        if not self.whole.is_clear:
-            return "unclear"
-        return "shifted" if self.whole.distance_um > max_shift_um else "good"
-
-
-def fit_registration(he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig) -> RegistrationFit:
-    """Fit the cells to the haematoxylin of the H&E, over the slide and by region.
-
-    Parameters
-    ----------
-    he, mapping
-        The H&E and its alignment.
-    centroids
-        Cells, (N, 2) in µm of the Xenium frame.
-    config
-        Largest shift searched.
-    """
-    # Centroids, because not every bundle has polygons, and these would add nothing (benchmarks/registration.py).
-    texture = sharpen(slide_density(he, mapping))
-    xy_px = mapping.to_image(centroids, QC_MPP)
-    return RegistrationFit(correlate_shifts(texture, xy_px, config.search_um), correlate_regions(texture, xy_px, config.search_um))
-
-
-def slide_density(he: HeImage, mapping: Alignment) -> NDArray[np.float32]:
-    """Return the optical density of the slide at `QC_MPP`, projected on haematoxylin, (height, width)."""
-    return np.concatenate([projected_density(pixels) for pixels in resample(he, mapping.mpp_he / QC_MPP, QC_BAND_PX)])
-
-
 def sharpen(density: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the structures of the size of a nucleus in a density at `QC_MPP`, (height, width), by a difference of Gaussians."""
     sigma = NUCLEUS_SIGMA_UM / QC_MPP
@@ -206,7 +135,8 @@ def correlate_shifts(texture: NDArray[np.float32], xy_px: ImagePixel, search_um:
     ShiftFit
         Best shift, at a resolution of `QC_MPP` refined by a parabola.
     """
-    reach = int(search_um / QC_MPP)
+    # Within half of the image, because the correlation is cyclic, and a longer shift is a shorter one the other way round.
+    reach = min(int(search_um / QC_MPP), (min(texture.shape) - 1) // 2)
     surface = _correlate(texture, xy_px, reach)
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
     shift_px = (_refine(surface[row], int(column)) - reach, _refine(surface[:, column], int(row)) - reach)

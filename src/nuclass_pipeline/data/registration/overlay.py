@@ -8,7 +8,7 @@ from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.data.alignment import Alignment
 from nuclass_pipeline.data.image.pictures import densest_square, draw_detail, draw_overview, write_pair
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import RegistrationFit
+from nuclass_pipeline.data.registration.fit import RegistrationFit
 from nuclass_pipeline.data.xenium.boundaries import read_outlines
 from nuclass_pipeline.units import HePixel, Micron
 

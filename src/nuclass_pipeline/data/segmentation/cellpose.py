@@ -8,16 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclass_pipeline.config.image import SegmentationConfig
+from nuclass_pipeline.config.image import CELLPOSE_REMEDY, SegmentationConfig
 from nuclass_pipeline.data.image.slide import RGB
 from nuclass_pipeline.data.segmentation.tiles import Segmenter
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import first_line
-
-CELLPOSE_REMEDY = (
-    "hf download mouseland/cellpose-sam cpsam_v2 --local-dir resources/weights/cellpose "
-    "(BSD-3-Clause; trained on data under CC-BY-NC), then set segmentation.weights to the file."
-)
 
 
 def cellpose_segmenter(config: SegmentationConfig, mpp: float, *, gpu: bool) -> Segmenter:
@@ -46,7 +41,7 @@ def cellpose_nuclei(weights: Path | str, *, gpu: bool) -> Segmenter:
     try:
         models = import_module("cellpose.models")
     except ModuleNotFoundError as error:
-        remedy = "pip install 'nuclass-pipeline[cellpose]', or set segmentation.method to watershed."
+        remedy = "pip install -e '.[cellpose]' in the folder of the project, or set segmentation.method to watershed."
         raise UserError("run file", "segmentation.method", f"cellpose: {error}", remedy) from error
     try:
         model = models.CellposeModel(pretrained_model=str(weights), gpu=gpu, use_bfloat16=gpu)

@@ -12,7 +12,9 @@ from nuclass_pipeline.config.image import SegmentationConfig
 from nuclass_pipeline.data.alignment import MAX_MPP, MIN_MPP, Alignment
 from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark, mark_outlines, write_pair
 from nuclass_pipeline.data.image.slide import HeImage
+from nuclass_pipeline.data.image.tissue import read_tissue
 from nuclass_pipeline.data.image.windows import cut_window, open_image, thumbnail
+from nuclass_pipeline.data.segmentation.debris import OUTSIDE_TISSUE, describe_debris, find_flaws, outside_of
 from nuclass_pipeline.data.segmentation.methods import make_segmenter
 from nuclass_pipeline.data.segmentation.tiles import segment_image
 from nuclass_pipeline.errors import UserError
@@ -47,10 +49,10 @@ def measure_image(*, image: Path, mpp: float | None = None, registration: Path) 
         If there is no pixel size, or none that a microscope has.
     """
     with HeImage(image) as he:
-        shape, embedded = he.shape, he.embedded_mpp
+        shape, embedded, problem = he.shape, he.embedded_mpp, he.mpp_problem
     used = mpp or embedded
     if used is None or not MIN_MPP <= used <= MAX_MPP:
-        found = "the file states no pixel size" if used is None else f"{used:g} µm is not the pixel size of a microscope"
+        found = problem or "the file states no pixel size" if used is None else f"{used:g} µm is not the pixel size of a microscope"
         raise UserError(image, "mpp", found, "Enter the true one, in µm, in the column mpp of the slide sheet.")
     if mpp is None:
         logger.warning("%s: the pixel size in the file, %.4f µm, is used; such sizes are often wrong", image, used)
@@ -99,16 +101,39 @@ def segment_nuclei(*, image: Path, config: SegmentationConfig, gpu: bool, cells:
         level, mpp = file["level_0"], float(file.attrs["mpp"])
         segmenter = make_segmenter(config, mpp, gpu=gpu)
         overlap_px = min(2 * round(OVERLAP_UM / mpp / 2), config.tile_px // 2)
-        found = segment_image(lambda rows, columns: level[rows, columns], level.shape[:2], segmenter, mpp, config.tile_px, overlap_px)
+        objects = segment_image(
+            lambda rows, columns: level[rows, columns], level.shape[:2], segmenter, mpp, config.tile_px, overlap_px, find_flaws
+        )
+        found, warnings = drop_debris(objects, file, mpp)
         if found.empty:
-            problem = f"{config.method} found no nucleus"
+            problem = ". ".join([f"{config.method} found no nucleus", *warnings])
             raise UserError(image, "level_0", problem, "Check that the H&E shows tissue, or lower segmentation.threshold_od.")
         logger.info("%d nuclei, median %.0f µm²", len(found), found["area_um2"].median())
         write_table(_cell_table(found, mpp), cells_partial, CELLS)
         write_table(empty_labels(found["cell_id"], "no transcripts"), labels_partial, LABELS)
         outlines = [(polygon * mpp).astype(np.float32).ravel() for polygon in found["polygon"]]
-        write_table(pd.DataFrame({"cell_id": found["cell_id"], "polygon_um": outlines}), nuclei_partial, NUCLEI)
+        write_table(pd.DataFrame({"cell_id": found["cell_id"], "polygon_um": outlines}), nuclei_partial, NUCLEI, warnings)
         _draw(file, found, mpp, picture_partial)
+
+
+def drop_debris(objects: pd.DataFrame, file: Any, mpp: float) -> tuple[pd.DataFrame, list[str]]:
+    """Return the objects that are nuclei, numbered again, and sentences on the others.
+
+    Parameters
+    ----------
+    objects
+        Result of `segment_image`.
+    file
+        The `image.h5`, with its mask of tissue.
+    mpp
+        Its pixel size, µm.
+    """
+    tissue, tissue_mpp = read_tissue(file)
+    outside = outside_of(tissue, objects[["x_px", "y_px"]].to_numpy() * (mpp / tissue_mpp))
+    flaws = objects["flaw"].where((objects["flaw"] != "") | ~outside, OUTSIDE_TISSUE)
+    nuclei = objects[flaws == ""].reset_index(drop=True)
+    ids = [f"nucleus-{rank}" for rank in range(len(nuclei))]
+    return nuclei.assign(cell_id=ids), describe_debris(flaws, tissue.sum() * tissue_mpp**2 / 1e6)
 
 
 def _cell_table(found: pd.DataFrame, mpp: float) -> pd.DataFrame:

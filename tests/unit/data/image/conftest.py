@@ -21,6 +21,8 @@ def patched_slide(tmp_path_factory):
     pixels = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     with h5py.File(folder / "image.h5", "w") as file:
         file.create_dataset("level_0", data=pixels, chunks=(256, 256, 3), compression="lzf")
+        file["tissue"] = np.ones((HEIGHT // 16, WIDTH // 16), np.uint8)
+        file["tissue"].attrs["mpp"] = 4.0
         file.attrs.update(mpp=0.25, fill=255)
     xy_px = rng.uniform((-40, -40), (WIDTH + 40, HEIGHT + 40), (N_CELLS, 2))
     matrix = np.array([[0, 1.3, 90.0], [1.3, 0, -40.0], [0, 0, 1]])

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from nuclass_pipeline.config.image import ImageConfig, RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.data.registration.stage import register_image
+from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, write_table
 from nuclass_pipeline.schemas import CELLS
 from tests.unit.data.xenium.test_mutations import PLACES, assert_refused, cut
@@ -52,6 +53,7 @@ def slide(tmp_path):
         "config": RegistrationConfig(),
         "segmentation": SegmentationConfig(),
         "registration": tmp_path / "out/registration.json",
+        "slide": "s",
     }
 
 
@@ -95,18 +97,17 @@ ALIGNMENTS = {
     "blank lines": ("\n\n\n", "matrix", "0 rows"),
     "two rows": (lines(SOUND[:2]), "matrix", "2 rows"),
     "four rows": (lines([*SOUND, SOUND[2]]), "matrix", "4 rows"),
-    "one row": (lines(SOUND.reshape(1, 9)), "row 1", "has 9 values, not 3"),
-    "two columns": (lines(SOUND[:, :2]), "row 1", "has 2 values, not 3"),
-    "four columns": (lines(np.column_stack([SOUND, SOUND[:, 2]])), "row 1", "has 4 values, not 3"),
-    "a short row": (lines(SOUND[:1]) + "\n1,2\n0,0,1", "row 2", "has 2 values, not 3"),
-    "a comma behind": (lines(SOUND).replace("\n", ",\n"), "row 1", "has 4 values, not 3"),
-    "by semicolon": (lines(SOUND).replace(",", ";"), "row 1", "has 1 values, not 3"),
-    "decimal commas": (lines(SOUND).replace(".", ","), "row 1", "has 6 values, not 3"),
-    "a header": ("a,b,c\n" + lines(SOUND), "matrix", "could not convert"),
-    "a page of a web server": ("<html>\n<body>404</body></html>", "row 1", "has 1 values, not 3"),
-    "JSON": (json.dumps(SOUND.tolist()), "row 1", "has 9 values, not 3"),
+    "one row": (lines(SOUND.reshape(1, 9)), "line 1", "has 9 values, not 3"),
+    "two columns": (lines(SOUND[:, :2]), "line 1", "has 2 values, not 3"),
+    "four columns": (lines(np.column_stack([SOUND, SOUND[:, 2]])), "line 1", "has 4 values, not 3"),
+    "a short row": (lines(SOUND[:1]) + "\n1,2\n0,0,1", "line 2", "has 2 values, not 3"),
+    "a comma behind": (lines(SOUND).replace("\n", ",\n"), "line 1", "has 4 values, not 3"),
+    "decimal commas": (lines(SOUND).replace(".", ","), "line 1", "has 6 values, not 3"),
+    "a header": ("a,b,c\n" + lines(SOUND), "line 1", "could not convert"),
+    "a page of a web server": ("<html>\n<body>404</body></html>", "line 1", "has 1 values, not 3"),
+    "JSON": (json.dumps(SOUND.tolist()), "line 1", "has 9 values, not 3"),
     **{
-        f"{value!r} at {row}, {column}": (with_value(row, column, value), "matrix", problem)
+        f"{value!r} at {row}, {column}": (with_value(row, column, value), f"line {row + 1}", problem)
         for row, column in ((0, 0), (0, 2), (1, 1), (2, 2))
         for value, problem in VALUES.items()
     },
@@ -125,11 +126,9 @@ ALIGNMENTS = {
     "two keypoints": (keypoints(CORNERS[:2]), "keypoints", "2 pairs"),
     **{f"keypoints {name}": (keypoints(points), "keypoints", "lie on one line") for name, points in ON_A_LINE.items()},
     "fixed keypoints on a line": (keypoints(CORNERS, fixed=[(i, 2 * i) for i in range(4)]), "matrix", "singular"),
-    "keypoints header in small letters": (keypoints(CORNERS, "fixedx,fixedy,alignmentx,alignmenty"), "row 1", "has 4 values, not 3"),
-    "keypoints header in another order": (keypoints(CORNERS, "alignmentX,alignmentY,fixedX,fixedY"), "row 1", "has 4 values, not 3"),
-    "keypoints without header": (keypoints(CORNERS, ""), "row 1", "has 4 values, not 3"),
-    "keypoints with a column more": (keypoints(CORNERS).replace("\n", "\n1,"), "row 1", "has 5 values, not 4"),
-    "keypoints with a huge value": (keypoints(CORNERS) + "\n1,2,1e300,4", "matrix", "huge"),
+    "keypoints without header": (keypoints(CORNERS, ""), "line 2", "has 4 values, not 3"),
+    "keypoints with a column less": (keypoints(CORNERS, "fixedX,fixedY,alignmentX"), "alignmentY", "the column is missing"),
+    "keypoints with a huge value": (keypoints(CORNERS) + "\n1,2,1e300,4", "line 6", "huge"),
     "keypoints of another slide": (keypoints(CORNERS, fixed=np.array(CORNERS) * SCALE + 9e4), "matrix", "places every cell outside"),
 }
 
@@ -151,11 +150,25 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("name", ["alignment", "image"])
+NOT_TEXT = {
+    "binary": ("line 3", "not text in UTF-8, UTF-16 or Windows-1252"),
+    "compressed": ("file", "it is compressed by gzip, not text"),
+    "an endless field": ("line 1", "cannot be read"),
+    "missing": ("file", "does not exist"),
+    "a folder": ("file", "it is a folder, not a file"),
+}
+
+
 @pytest.mark.parametrize("case", UNREADABLE)
-def test_an_unreadable_file(slide, case, name):
-    UNREADABLE[case](slide[name])
-    assert_slide_refused(slide, name, "file", "does not exist" if case == "missing" else "not a readable")
+def test_an_unreadable_file(slide, case):
+    UNREADABLE[case](slide["image"])
+    assert_slide_refused(slide, "image", "file", "does not exist" if case == "missing" else "not a readable")
+
+
+@pytest.mark.parametrize("case", NOT_TEXT)
+def test_an_unreadable_alignment(slide, case):
+    UNREADABLE[case](slide["alignment"])
+    assert_slide_refused(slide, "alignment", *NOT_TEXT[case])
 
 
 X_MIDDLE, Y_MIDDLE = ((XY.min(axis=0) + XY.max(axis=0)) / XENIUM_MPP).tolist()
@@ -177,12 +190,28 @@ OTHER_PIXELS = {
 
 
 @pytest.mark.parametrize("case", MISPLACED | OTHER_PIXELS)
-def test_tissue_that_lies_on_other_tissue_is_unclear(slide, case):
+def test_tissue_that_lies_on_other_tissue_stops(slide, case):
     """All files can be read, but the verdict shows it."""
     slide["alignment"].write_text(lines(MISPLACED.get(case, np.eye(3)) @ SOUND))
     tifffile.imwrite(slide["image"], OTHER_PIXELS.get(case, PIXELS), photometric="rgb", tile=(256, 256))
+    with pytest.raises(UserError):
+        register_image(**slide)
+    assert [path.name for path in slide["registration"].parent.iterdir()] == ["registration_failed.png"]
+
+
+FRAMED = np.pad(PIXELS[60:-60, 60:-60], ((60, 60), (60, 60), (0, 0)))
+CORNERED = PIXELS.copy()
+CORNERED[np.add.outer(np.arange(800), np.arange(800)) < 350] = 0
+CLEAR = np.dstack([CORNERED, np.where(CORNERED.any(axis=2), 255, 0).astype(np.uint8)])
+
+
+@pytest.mark.parametrize("pixels", [FRAMED, CORNERED, CLEAR], ids=["a black frame", "a black corner", "a transparent corner"])
+def test_what_a_writer_filled_in_does_not_blind_the_registration(slide, pixels):
+    tifffile.imwrite(slide["image"], pixels, photometric="rgb", tile=(256, 256))
     register_image(**slide)
-    assert read_json(slide["registration"])["verdict"] == "unclear"
+    record = read_json(slide["registration"])
+    assert record["verdict"] == "good"
+    assert record["correlation"] > 0.4
 
 
 GREY = PIXELS[..., 0].copy()
@@ -252,23 +281,40 @@ def test_a_tile_in_the_middle_is_spoilt(slide, codec, part):
 
 @pytest.mark.parametrize("codec", CODECS[1:])
 def test_a_tile_of_the_finest_level_is_spoilt(slide, codec):
-    """Without the nuclei check the registration reads the coarse level alone; the image is refused."""
+    """The registration was made before; the image is refused."""
     with tifffile.TiffWriter(slide["image"]) as writer:
         options = {"photometric": "rgb", "tile": (256, 256), "compression": codec}
         writer.write(PIXELS, subifds=1, **options)
         writer.write(PIXELS[::2, ::2].copy(), subfiletype=1, **options)
-    spoil_tile(slide["image"], 0, 0.1, b"\0")
     register_image(**(slide | {"config": RegistrationConfig(windows=0)}))
+    spoil_tile(slide["image"], 0, 0.1, b"\0")
     pyramid = slide["registration"].parent / "image/image.h5"
     arguments = {"he": slide["image"], "registration": slide["registration"], "config": ImageConfig(), "image": pyramid}
     assert_refused(lambda: build_image(**arguments), slide["image"], "pixels at row 256", "cannot be decoded", pyramid.parent)
 
 
 CLAIM = 'PhysicalSizeX="0.5"'
+CLAIMS = {
+    "text": (CLAIM, 'PhysicalSizeX="abc"', "could not convert"),
+    "NaN": (CLAIM, 'PhysicalSizeX="NaN"', "is nan"),
+    "negative": (CLAIM, 'PhysicalSizeX="-.5"', "is -0.5"),
+    "no image": ("<Image ", "<Imagx ", "mismatched tag"),
+}
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_a_pixel_size_that_nobody_needs_is_a_warning(slide, case, caplog):
+    old, new, problem = CLAIMS[case]
+    tifffile.imwrite(slide["image"], PIXELS, photometric="rgb", ome=True, metadata={"axes": "YXS", "PhysicalSizeX": 0.5})
+    content = slide["image"].read_bytes()
+    assert old.encode() in content
+    slide["image"].write_bytes(content.replace(old.encode(), new.encode()))
+    register_image(**slide)
+    assert read_json(slide["registration"])["embedded_mpp"] is None
+    assert problem in caplog.text
+
+
 METADATA = {
-    "pixel size is text": (CLAIM, 'PhysicalSizeX="abc"', "ImageDescription", "could not convert"),
-    "pixel size is NaN": (CLAIM, 'PhysicalSizeX="NaN"', "ImageDescription", "is nan"),
-    "no image": ("<Image ", "<Imagx ", "ImageDescription", "mismatched tag"),
     "width is text": ('SizeX="800"', 'SizeX="abc"', "file", "not a readable TIFF"),
     "order misspelt": ("DimensionOrder=", "DimensionOrdex=", "file", "DimensionOrder"),
     "order unknown": ('DimensionOrder="XYC', 'DimensionOrder="QQQ', "file", "SizeQ"),
@@ -294,7 +340,8 @@ def test_a_color_is_missing(slide, share):
     assert_slide_refused(slide, "image", "file", "and its pixels end at byte")
 
 
-def test_a_pixel_size_that_is_not_a_number_in_an_svs(slide):
+def test_a_pixel_size_that_is_not_a_number_in_an_svs(slide, caplog):
     text = "Aperio Image Library v1\n800x800 |AppMag = 20|MPP = about 0.5"
     tifffile.imwrite(slide["image"], PIXELS, photometric="rgb", tile=(256, 256), description=text, metadata=None)
-    assert_slide_refused(slide, "image", "ImageDescription", "could not convert")
+    register_image(**slide)
+    assert "its pixel size cannot be read (could not convert" in caplog.text

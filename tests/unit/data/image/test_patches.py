@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.data.image.patches import open_patches, write_patches
+from nuclass_pipeline.data.image.patches import write_patches
 from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import open_patches
 from nuclass_pipeline.units import ImagePixel
 
 N_CELLS = 400

@@ -93,7 +93,7 @@ def test_bands_hold_every_row_once_whatever_the_layout(tmp_path, layout):
     if layout in ("planes", "channels in an OME-TIFF"):
         data = np.moveaxis(pixels, -1, 0).copy()
     elif layout == "with alpha":
-        data = np.dstack([pixels, np.zeros((300, 250), np.uint8)])
+        data = np.dstack([pixels, np.full((300, 250), 255, np.uint8)])
     path = write_tiff(tmp_path / "he.tif", data, **LAYOUTS[layout])
     with HeImage(path) as he:
         for threads in (1, 3):

@@ -45,5 +45,5 @@ def test_grey_and_16_bit_images_are_refused(tmp_path):
     with pytest.raises(UserError, match="not an RGB image"):
         HeImage(tmp_path / "grey.tif")
     tifffile.imwrite(tmp_path / "deep.tif", np.zeros((64, 64, 3), np.uint16), photometric="rgb")
-    with pytest.raises(UserError, match="8 bits"):
+    with pytest.raises(UserError, match="are uint16, not uint8"):
         HeImage(tmp_path / "deep.tif")

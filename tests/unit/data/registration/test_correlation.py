@@ -5,12 +5,12 @@ from scipy.ndimage import gaussian_filter
 from nuclass_pipeline.data.registration.correlation import (
     MIN_REGION_CELLS,
     RegionFit,
-    RegistrationFit,
     ShiftFit,
     correlate_regions,
     correlate_shifts,
     sharpen,
 )
+from nuclass_pipeline.data.registration.fit import RegistrationFit
 from nuclass_pipeline.units import ImagePixel
 
 SIDE_UM = 400

@@ -8,7 +8,7 @@ from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.registration.correlation import ShiftFit
 from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck, check_nuclei
-from nuclass_pipeline.data.registration.stage import run_nuclei_check
+from nuclass_pipeline.data.registration.verdict import run_nuclei_check
 from nuclass_pipeline.data.segmentation.methods import make_segmenter
 from nuclass_pipeline.data.xenium.read import read_cell_table
 from nuclass_pipeline.phantom import make_slide

@@ -1,9 +1,11 @@
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import yaml
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -12,13 +14,14 @@ from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import ShiftFit, fit_registration
+from nuclass_pipeline.data.registration.correlation import ShiftFit
+from nuclass_pipeline.data.registration.fit import fit_registration
 from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck
 from nuclass_pipeline.data.registration.overlay import SHIFT_DETAIL_UM
 from nuclass_pipeline.data.registration.stage import FAILED, register_image
 from nuclass_pipeline.data.xenium.read import read_cells
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_json, read_table, write_table
+from nuclass_pipeline.io import read_json, read_table, read_warnings, write_table
 from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.schemas import CELLS
 from nuclass_pipeline.units import Micron
@@ -52,6 +55,7 @@ def slide(tmp_path):
         "config": RegistrationConfig(),
         "segmentation": SegmentationConfig(),
         "registration": tmp_path / "registration.json",
+        "slide": "s",
     }
 
 
@@ -90,19 +94,65 @@ def test_tissue_that_lies_on_tissue_by_chance_is_not_good(slide):
         cells[name] = cells[name].min() + cells[name].max() - cells[name]
     write_table(cells, slide["cells"], CELLS)
     slide["config"] = RegistrationConfig(max_shift_um=100)
-    register_image(**slide)
-    record = read_json(slide["registration"])
-    assert record["verdict"] == "unclear"
-    assert record["correlation_best"] < 2 * record["correlation_chance"]
+    with pytest.raises(UserError, match=r"correlation 0\.\d\d with the cells, 0\.\d\d by chance, at least 0\.1 and twice that by chance"):
+        register_image(**slide)
+    assert not slide["registration"].exists()
 
 
-def test_nuclei_that_lie_elsewhere_make_a_good_slide_unclear(slide, monkeypatch, caplog):
-    nuclei = NucleiCheck(4, 500, ShiftFit((6.0, 0.0), 0.1, 0.6, 0.1))
-    monkeypatch.setattr("nuclass_pipeline.data.registration.stage.check_nuclei", lambda *_: nuclei)
+NUCLEI_ELSEWHERE = NucleiCheck(4, 500, ShiftFit((6.0, 0.0), 0.1, 0.6, 0.1))
+
+
+def test_an_unclear_slide_stops_with_a_remedy_that_works(slide, monkeypatch, caplog):
+    monkeypatch.setattr("nuclass_pipeline.data.registration.verdict.check_nuclei", lambda *_: NUCLEI_ELSEWHERE)
+    slide["config"] = RegistrationConfig(accept_unclear=("another",))
+    with pytest.raises(UserError, match=r"by the nuclei found on it \(6\.0, 0\.0\)") as refusal:
+        register_image(**slide)
+    assert {path.name for path in slide["registration"].parent.glob("registration*")} == {FAILED}
+    assert str(slide["registration"].with_name(FAILED)) in refusal.value.remedy
+    keys = re.search(r"set `registration: (\{.*\})` in the run file", refusal.value.remedy)
+    slide["config"] = RegistrationConfig(**yaml.safe_load(keys[1]))
     register_image(**slide)
     record = read_json(slide["registration"])
-    assert (record["verdict"], record["nuclei"]["shift_um"]) == ("unclear", [6.0, 0.0])
-    assert "by the nuclei found on it (6.0, 0.0)" in caplog.text
+    assert (record["verdict"], record["accepted"], record["nuclei"]["shift_um"]) == ("unclear", True, [6.0, 0.0])
+    assert read_warnings(slide["registration"]) == [refusal.value.problem]
+    assert refusal.value.problem in caplog.text
+    assert not slide["registration"].with_name(FAILED).exists()
+
+
+def test_a_good_slide_is_not_accepted_but_good(slide):
+    slide["config"] = RegistrationConfig(accept_unclear=("s",))
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert (record["verdict"], record["accepted"], record["warnings"]) == ("good", False, [])
+
+
+def test_a_shifted_slide_cannot_be_accepted_as_unclear(slide):
+    move_alignment(slide, 12)
+    slide["config"] = RegistrationConfig(accept_unclear=("s",))
+    with pytest.raises(UserError, match=r"the H&E lies 1[12]\.\d µm off the nuclei"):
+        register_image(**slide)
+
+
+def recolored(slide, change):
+    tifffile.imwrite(slide["image"], change(tifffile.imread(slide["image"])), photometric="rgb", tile=(256, 256))
+
+
+def test_red_and_blue_exchanged_stop_the_slide(slide):
+    recolored(slide, lambda pixels: pixels[..., ::-1].copy())
+    with pytest.raises(UserError, match=r"nuclei absorb blue \(0\.\d\d\) more than red .* look exchanged: export the H&E as RGB"):
+        register_image(**slide)
+
+
+@pytest.mark.parametrize("value", [255, 0, 128])
+@pytest.mark.parametrize("half", [np.s_[:400], np.s_[400:], np.s_[:, :400], np.s_[:, 400:]])
+def test_an_h_and_e_with_a_blank_half_stops(slide, half, value):
+    def blank(pixels):
+        pixels[half] = value
+        return pixels
+
+    recolored(slide, blank)
+    with pytest.raises(UserError):
+        register_image(**slide)
 
 
 def test_the_nuclei_check_can_be_turned_off(slide):
@@ -125,7 +175,13 @@ def phantoms(tmp_path_factory):
         config = SyntheticConfig(cells=cells, transcripts_per_cell=20)
         make_slide(organ=organ, seed=seed, config=config, truth=folder / "truth.parquet", **files)
         read_cells(manifest=files["manifest"], cells=folder / "cells.parquet", counts=folder / "counts.h5ad")
-        slides[name] = {**files, "cells": folder / "cells.parquet", "config": RegistrationConfig(), "segmentation": SegmentationConfig()}
+        slides[name] = {
+            "slide": name,
+            **files,
+            "cells": folder / "cells.parquet",
+            "config": RegistrationConfig(),
+            "segmentation": SegmentationConfig(),
+        }
     return slides
 
 

@@ -92,7 +92,7 @@ def test_broken_weights_are_refused_in_one_line_without_a_download(stand_in, tmp
 
 def test_without_cellpose_the_message_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cellpose.models", None)
-    with pytest.raises(UserError, match=r"pip install 'nuclass-pipeline\[cellpose\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[cellpose\]' in the folder of the project"):
         cellpose_nuclei(save(tmp_path / "cpsam", "W2", "out.weight"), gpu=False)
 
 

@@ -1,0 +1,74 @@
+"""Copies of the annotations and patches of a slide that need no other file."""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import READ_ERRORS, damaged_h5, open_patches, open_source, read_json, whole_files
+from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
+
+ANNOTATIONS = "annotations.json"
+PATCHES = {side_px: f"patches_{side_px}x{side_px}.h5" for side_px in (LOCAL_PX, CONTEXT_PX)}
+"""Side of the patches, px → name of their file."""
+Track = Callable[[Sequence[int], str], Iterable[int]]
+"""Shows the progress of a loop: its rows and a name → the rows."""
+
+
+def export_trio(slide: Path, target: Path, track: Track = lambda rows, _: rows) -> None:
+    """Write copies of `annotations.json` and of both patch files of a slide, with the pixels in them.
+
+    Parameters
+    ----------
+    slide
+        Folder with the three files; their windows may point into `image.h5` beside them.
+    target
+        Folder to write.
+    track
+        Shows the progress of each file.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or broken, or the target already holds one of the three.
+    """
+    read_json(slide / ANNOTATIONS)
+    _require_space(slide, target)
+    targets = [target / name for name in (ANNOTATIONS, *PATCHES.values())]
+    if found := [path for path in targets if path.exists()]:
+        raise UserError(found[0], "file", "it exists already", "Name a new folder, or remove the files in it.")
+    with whole_files(*targets) as (annotations, *patches):
+        shutil.copyfile(slide / ANNOTATIONS, annotations)
+        for (side_px, name), partial in zip(PATCHES.items(), patches, strict=True):
+            _copy_patches(slide / name, partial, side_px, track)
+
+
+def _require_space(slide: Path, target: Path) -> None:
+    needed = 0
+    for side_px, name in PATCHES.items():
+        with open_patches(slide / name, side_px) as file:
+            needed += file["images"].nbytes
+    folder = next(path for path in (target, *target.absolute().parents) if path.is_dir())
+    if (free := shutil.disk_usage(folder).free) < needed:
+        problem = f"copies take up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        raise UserError(target, "disk", problem, "Name a folder on a larger disk, or copy image.h5 with the patches instead.")
+
+
+def _copy_patches(source: Path, target: Path, side_px: int, track: Track) -> None:
+    with open_patches(source, side_px) as file, h5py.File(target, "w", libver="v110") as copy:
+        try:
+            for name in {"keys", "padded", "reason"} & set(file):
+                file.copy(name, copy)
+            copy.attrs.update({name: file.attrs[name] for name in {"mpp", "fill"} & set(file.attrs)})
+            image = open_source(file["images"], source)
+            shape = file["images"].shape
+            images = copy.create_dataset("images", shape, np.uint8, chunks=(1, *shape[1:]), compression="lzf")
+            for row in track(range(len(images)), source.name):
+                images[row] = file["images"][row]
+            if image is not None:
+                image.file.close()
+        except READ_ERRORS as error:
+            raise damaged_h5(source, error) from error
