@@ -11,7 +11,7 @@ from scipy import sparse
 
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import first_line, require
+from nuclass_pipeline.io import READ_ERRORS, first_line, open_h5
 
 
 def read_counts(path: Path | str) -> ad.AnnData:
@@ -22,9 +22,11 @@ def read_counts(path: Path | str) -> ad.AnnData:
     UserError
         If the file is missing, is not an h5ad file, repeats a cell or a gene, or holds anything but counts.
     """
+    # Inspected first, because anndata follows links into other files, and reads whatever size a file declares.
+    open_h5(path).close()
     try:
-        cells = ad.read_h5ad(require(path))
-    except (OSError, KeyError) as error:
+        cells = ad.read_h5ad(path)
+    except READ_ERRORS as error:
         raise UserError(path, "file", f"not a readable h5ad file ({first_line(error)})", "Remove it and run again.") from error
     for field, index in (("obs", cells.obs_names), ("var", cells.var_names)):
         if not index.is_unique:

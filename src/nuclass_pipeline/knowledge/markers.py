@@ -1,7 +1,7 @@
 """The marker table: marker genes of each cell type, with weights, and their restriction to an organ and a panel."""
 
 import csv
-import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from nuclass_pipeline.arrays import Floats
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require, whole_file
+from nuclass_pipeline.errors import UserError, similar
+from nuclass_pipeline.io import quote_row, read_rows, whole_file
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
 from nuclass_pipeline.knowledge.organs import ORGAN_TYPES, OrganTypes
 from nuclass_pipeline.vocabulary import ORGANS
-
-logger = logging.getLogger(__name__)
 
 TYPES: dict[str, str] = {name: HIERARCHY.lineage_of(name) for name in HIERARCHY.types}
 """Lineage of each cell type: the 22 classes, and seven further types that compete for cells without being trained."""
 
 # The cell type is in the column `class`, because tables of users have that name; seven of its values are not classes.
 _COLUMNS = ("class", "gene", "weight", "organs", "source")
+_DATE = re.compile(r"\d{1,2}-[A-Za-z]{3}|[A-Za-z]{3}-\d{2}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 
 
 @dataclass(frozen=True)
@@ -90,26 +89,26 @@ def read_markers(path: Path | str) -> list[Marker]:
         If a column is missing, or there is no row. Else at the first row with an empty field, an unknown type or organ, or a weight of 0
         or outside ±3. Last, at a marker that an earlier row has in the same organ.
     """
-    with require(path).open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream, delimiter="\t")
-        if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or [])]:
-            raise UserError(path, missing[0], "the column is missing", f"Add it; the columns are {', '.join(_COLUMNS)}, separated by tabs.")
-        markers = [_marker(path, line, row) for line, row in enumerate(reader, start=2)]
+    markers = [_marker(path, line, row) for line, row in read_rows(path, required=_COLUMNS).rows]
     if not markers:
         raise UserError(path, "rows", "the table has none", "Add one, or use the shipped config/markers.tsv.")
     _check_repeats(path, markers)
     return markers
 
 
-def _marker(path: Path | str, line: int, row: dict[str, str | None]) -> Marker:
-    if not all(row[name] for name in _COLUMNS):
-        raise UserError(path, f"line {line}", "a field is empty", f"Fill in {', '.join(_COLUMNS)}.")
-    values = {name: str(row[name]) for name in _COLUMNS}
+def _marker(path: Path | str, line: int, values: dict[str, str]) -> Marker:
+    if empty := [name for name in _COLUMNS if not values[name]]:
+        raise UserError(path, f"{empty[0]}, line {line}", "a field is empty", f"Fill in {', '.join(_COLUMNS)}.")
     if values["class"] not in TYPES:
-        raise UserError(path, f"class, line {line}", f"{values['class']!r} is not a known cell type", f"Use one of {', '.join(TYPES)}.")
-    organs = frozenset(ORGANS if values["organs"] == "all" else values["organs"].split(","))
+        problem = f"{values['class']!r} is not a known cell type{similar(values['class'], TYPES)}"
+        raise UserError(path, f"class, line {line}", problem, f"Use one of {', '.join(TYPES)}.")
+    organs = frozenset(ORGANS if values["organs"] == "all" else (name.strip() for name in values["organs"].split(",")))
     if unknown := sorted(organs - set(ORGANS)):
-        raise UserError(path, f"organs, line {line}", f"{unknown[0]!r} is not a known organ", f"Use all, or some of {', '.join(ORGANS)}.")
+        problem = f"{unknown[0]!r} is not a known organ{similar(unknown[0], ORGANS)}"
+        raise UserError(path, f"organs, line {line}", problem, f"Use all, or some of {', '.join(ORGANS)}.")
+    if _DATE.fullmatch(values["gene"]):
+        problem = f"{values['gene']!r} is a date that a spreadsheet made of a gene"
+        raise UserError(path, f"gene, line {line}", problem, "Write its symbol, such as SEPTIN7 or MARCHF1, in a column of text.")
     try:
         weight = float(values["weight"])
     except ValueError:
@@ -135,7 +134,7 @@ def write_markers(markers: Sequence[Marker], path: Path | str) -> None:
         writer.writerow(_COLUMNS)
         for marker in markers:
             organs = "all" if marker.organs == set(ORGANS) else ",".join(sorted(marker.organs))
-            writer.writerow((marker.type, marker.gene, f"{round(marker.weight, 3):g}", organs, marker.source))
+            writer.writerow(quote_row((marker.type, marker.gene, f"{round(marker.weight, 3):g}", organs, marker.source)))
 
 
 def restrict_to_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str], organ_types: OrganTypes = ORGAN_TYPES) -> Panel:
@@ -154,7 +153,7 @@ def restrict_to_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str
 
     Returns
     -------
-    Cell types with a positive marker on the panel, and their weights, (genes, types). Types without one are logged.
+    Cell types with a positive marker on the panel, and their weights, (genes, types). A type without one cannot be a label.
     """
     column = {name: i for i, name in enumerate(admissible(organ, organ_types))}
     row = {gene: i for i, gene in enumerate(genes)}
@@ -163,8 +162,4 @@ def restrict_to_panel(markers: Sequence[Marker], organ: str, genes: Sequence[str
         if organ in marker.organs and marker.type in column and marker.gene in row:
             weights[row[marker.gene], column[marker.type]] = marker.weight
     seen = np.asarray((weights > 0).any(axis=0))
-    if not seen.all():
-        logger.warning(
-            "these types have no marker on the panel and cannot be labels: %s", ", ".join(name for name, i in column.items() if not seen[i])
-        )
     return Panel(tuple(name for name, i in column.items() if seen[i]), weights[:, seen])

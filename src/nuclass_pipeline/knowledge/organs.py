@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import require
+from nuclass_pipeline.io import read_yaml
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
 from nuclass_pipeline.vocabulary import ORGANS
 
@@ -66,12 +65,8 @@ def read_organ_types(path: Path | str) -> OrganTypes:
     UserError
         If the file is not YAML, a key is missing or unknown, a type or organ is unknown, or a type is listed twice for an organ.
     """
-    path = require(path)
     try:
-        return OrganTypes.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = f"not valid YAML ({' '.join(str(error).split())})"
-        raise UserError(path, "file", problem, "Correct it, or copy the shipped organs.yaml.") from error
+        return OrganTypes.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "organs"

@@ -13,11 +13,12 @@ from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts, totals
 from nuclass_pipeline.io import read_parquet, write_table
+from nuclass_pipeline.knowledge.coverage import coverage_warnings
 from nuclass_pipeline.knowledge.markers import TYPES, Panel, read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, abstention_reasons
 from nuclass_pipeline.labeling.evidence import fit_annotator, gather_expression
-from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided
+from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided, dropped_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, empty_labels
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -70,8 +71,7 @@ def label_cells(
     UserError
         If an input is missing or broken, a cell has no row in `clusters`, or the organ is unknown.
     """
-    cells = read_counts(counts)
-    table = read_parquet(clusters)
+    cells, table = read_counts(counts), read_parquet(clusters)
     CLUSTERS.check(table, clusters)
     table = match_cells(table, cells.obs_names, clusters)
     panel = restrict_to_panel(read_markers(knowledge), organ, list(cells.var_names))
@@ -83,7 +83,8 @@ def label_cells(
     # Last, because edits and provided labels may also name a class that the study leaves out.
     frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
     _log_counts(frame)
-    write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS)
+    warnings = [*coverage_warnings(panel, organ, list(cells.var_names)), *dropped_labels(frame)]
+    write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS, warnings)
 
 
 def _label_by_evidence(cells: ad.AnnData, table: pd.DataFrame, panel: Panel, config: LabelingConfig) -> pd.DataFrame:

@@ -1,108 +1,20 @@
-"""The registry of encoders: description, licence, and loading of the weights."""
+"""Image encoders of the registry, built with the weights of a folder; nothing is downloaded."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from nuclass_pipeline.config.models import BackboneConfig
+from nuclass_pipeline.config.models import WEIGHT_FILES, BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import first_line
-from nuclass_pipeline.models.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, assemble, plain_spec, wrap_dinov3
+from nuclass_pipeline.io.tensor_files import check_model_folder, read_shapes, read_small_json
+from nuclass_pipeline.models.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, assemble, check_spec, plain_spec, wrap_dinov3
+from nuclass_pipeline.models.weights import UNREADABLE, fill, read_tensors, refuse_nan, shapes_of, sketch
+from nuclass_pipeline.runtime import load_entry, stay_offline
 
-WEIGHTS = Path("resources/weights")
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-Builder = Callable[[BackboneConfig], Encoder]
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """One encoder of the registry.
-
-    Attributes
-    ----------
-    name
-        Name in run files.
-    dim
-        Size of the feature vector.
-    field_px
-        Side of the window that the encoder was trained on, px at 0.25 µm/px.
-    licence
-        Terms of the weights.
-    source
-        Web page of the weights.
-    repository
-        Hugging Face repository of the weights; empty for networks that start from random weights.
-    build
-        Function from the configuration to the encoder, with its weights loaded.
-    """
-
-    name: str
-    dim: int
-    field_px: int
-    licence: str
-    source: str
-    repository: str
-    build: Builder
-
-
-REGISTRY: dict[str, BackboneSpec] = {}
-
-
-def register(name: str, *, dim: int, field_px: int, licence: str, source: str, repository: str = "") -> Callable[[Builder], Builder]:
-    """Add the decorated builder to the registry.
-
-    Parameters
-    ----------
-    name
-        Name in run files.
-    dim
-        Size of the feature vector.
-    field_px
-        Side of the window that the encoder was trained on, px at 0.25 µm/px.
-    licence, source
-        Terms of the weights, and their web page.
-    repository
-        Hugging Face repository of the weights; empty for networks that start from random weights.
-    """
-
-    def add(build: Builder) -> Builder:
-        REGISTRY[name] = BackboneSpec(name, dim, field_px, licence, source, repository, build)
-        return build
-
-    return add
-
-
-def describe_backbones() -> list[dict[str, Any]]:
-    """Return one row per encoder: name, dim, field_px, licence, source and download command."""
-    return [
-        {
-            "name": entry.name,
-            "dim": entry.dim,
-            "field_px": entry.field_px,
-            "licence": entry.licence,
-            "source": entry.source,
-            "download": _download(entry) if entry.repository else "",
-        }
-        for entry in REGISTRY.values()
-    ]
-
-
-def find_backbone(name: str) -> BackboneSpec:
-    """Return an encoder of the registry.
-
-    Raises
-    ------
-    UserError
-        If no encoder has this name.
-    """
-    if name not in REGISTRY:
-        raise UserError("run file", "backbone.name", f"{name!r} is not a registered encoder", f"Use one of {', '.join(REGISTRY)}.")
-    return REGISTRY[name]
+MAX_CONFIG = 100_000
+"""Most bytes of a config.json; published ones have 1,000."""
 
 
 def build_backbone(config: BackboneConfig) -> Encoder:
@@ -111,16 +23,20 @@ def build_backbone(config: BackboneConfig) -> Encoder:
     Raises
     ------
     UserError
-        If the name is unknown, the weights folder is missing, or its contents do not fit.
+        If the weights folder is missing, or its contents do not fit.
     """
-    entry = find_backbone(config.name)
-    encoder = entry.build(config)
-    if encoder.dim != entry.dim:
-        problem = f"the encoder returns vectors of {encoder.dim} values, but {entry.name} has {entry.dim}"
-        raise UserError(config.weights or "run file", "weights", problem, _remedy(entry))
+    stay_offline()
+    encoder: Encoder = load_entry(config.entry.factory)(config)
+    _check_dim(config, encoder.dim)
     if config.gradient_checkpointing:
         encoder.checkpoint_gradients()
     return encoder
+
+
+def _check_dim(config: BackboneConfig, dim: int) -> None:
+    if dim != config.entry.dim:
+        problem = f"the encoder returns vectors of {dim} values, but {config.name} has {config.entry.dim}"
+        raise UserError(config.weights or "run file", "weights", problem, config.remedy)
 
 
 def weights_folder(config: BackboneConfig) -> Path:
@@ -131,13 +47,9 @@ def weights_folder(config: BackboneConfig) -> Path:
     UserError
         If the run file names no folder, or the folder holds no weights file.
     """
-    entry = find_backbone(config.name)
-    if not config.weights:
-        raise UserError("run file", "backbone.weights", f"the folder is missing, and {config.name} needs trained weights", _remedy(entry))
-    folder = Path(config.weights)
-    if not any((folder / name).is_file() for name in WEIGHT_FILES):
-        raise UserError(folder, "weights", f"the folder holds neither {' nor '.join(WEIGHT_FILES)}", _remedy(entry))
-    return folder
+    if fault := config.weights_fault:
+        raise UserError(config.weights or "run file", "weights", fault, config.remedy)
+    return Path(config.weights or "")
 
 
 def load_timm(
@@ -169,37 +81,17 @@ def load_timm(
     """
     folder = weights_folder(config)
     file = next(folder / name for name in WEIGHT_FILES if (folder / name).is_file())
-    encoder = assemble(plain_spec("timm", architecture, {**arguments, "global_pool": pool}, mean, std))
+
+    def build() -> Encoder:
+        encoder = assemble(plain_spec("timm", architecture, {**arguments, "global_pool": pool}, mean, std))
+        _check_dim(config, encoder.dim)
+        return encoder
+
     try:
-        encoder.net.load_state_dict(_read_weights(file))
-    except (RuntimeError, OSError, ValueError, EOFError) as error:
-        # The last line, because torch lists the missing tensors only after a headline.
-        problem = f"the file does not fit {architecture} ({str(error).strip().splitlines()[-1].strip()})"
-        raise UserError(file, "weights", problem, _remedy(find_backbone(config.name))) from error
-    return encoder
-
-
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise ValueError(str(error)) from error
-    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    return state
-
-
-def _remedy(entry: BackboneSpec) -> str:
-    if not entry.repository:
-        return "Use an encoder that `nuclass backbones` lists."
-    return f"Accept the licence ({entry.licence}) at {entry.source}, run `{_download(entry)}`, and set `weights` to that folder."
-
-
-def _download(entry: BackboneSpec) -> str:
-    return f"hf download {entry.repository} --local-dir {WEIGHTS / entry.name}"
+        return fill(build, {f"net.{name}": tensor for name, tensor in read_tensors(file).items()})
+    except UNREADABLE as error:
+        problem = f"the file does not fit {architecture} ({first_line(error)})"
+        raise UserError(file, "weights", problem, config.remedy) from error
 
 
 # As on the model card, because timm's own defaults for this architecture describe another network.
@@ -219,26 +111,11 @@ UNI2_H: dict[str, Any] = {
 }
 
 
-@register(
-    "uni2-h",
-    dim=1536,
-    field_px=224,
-    licence="CC-BY-NC-ND 4.0, access on request",
-    source="https://huggingface.co/MahmoodLab/UNI2-h",
-    repository="MahmoodLab/UNI2-h",
-)
-def _uni2_h(config: BackboneConfig) -> Encoder:
+def load_uni2_h(config: BackboneConfig) -> Encoder:
+    """Load a folder of UNI2-h."""
     return load_timm(config, "vit_giant_patch14_224", UNI2_H)
 
 
-@register(
-    "dinov3-vitl16",
-    dim=1024,
-    field_px=1024,
-    licence="DINOv3 License, access on request",
-    source="https://huggingface.co/facebook/dinov3-vitl16-pretrain-lvd1689m",
-    repository="facebook/dinov3-vitl16-pretrain-lvd1689m",
-)
 def load_dinov3(config: BackboneConfig) -> Encoder:
     """Load a DINOv3 folder in either published layout; its config.json names the layout.
 
@@ -249,29 +126,51 @@ def load_dinov3(config: BackboneConfig) -> Encoder:
     """
     folder = weights_folder(config)
     file = folder / "config.json"
-    try:
-        described = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(file, "file", f"not a readable config.json ({first_line(error)})", _remedy(find_backbone(config.name))) from error
+    described = _read_config(file, config.remedy)
     if described.get("model_type") == "dinov3_vit":
-        return _load_transformers(folder, find_backbone(config.name))
-    if "dinov3" in str(described.get("architecture")):
-        return load_timm(config, described["architecture"], {"dynamic_img_size": True})
+        return _load_transformers(folder, described, config)
+    architecture = described.get("architecture")
+    if isinstance(architecture, str) and "dinov3" in architecture:
+        arguments = {"dynamic_img_size": True}
+        try:
+            check_spec(plain_spec("timm", architecture, arguments, IMAGENET_MEAN, IMAGENET_STD))
+        except ValueError as error:
+            raise UserError(file, "architecture", str(error), config.remedy) from error
+        return load_timm(config, architecture, arguments)
     problem = "the file names neither `model_type: dinov3_vit` (transformers) nor an `architecture` with dinov3 (timm)"
-    raise UserError(file, "model_type", problem, _remedy(find_backbone(config.name)))
+    raise UserError(file, "model_type", problem, config.remedy)
 
 
-def _load_transformers(folder: Path, entry: BackboneSpec) -> Encoder:
+def _read_config(file: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return read_small_json(file, MAX_CONFIG)
+    except (OSError, ValueError) as error:
+        raise UserError(file, "file", f"not a readable config.json ({first_line(error)})", remedy) from error
+
+
+def _load_transformers(folder: Path, described: dict[str, Any], config: BackboneConfig) -> Encoder:
     from transformers import DINOv3ViTModel
 
+    file = folder / WEIGHT_FILES[0]
     try:
-        loaded: Any = DINOv3ViTModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(folder, "weights", f"transformers cannot load the folder ({first_line(error)})", _remedy(entry)) from error
-    net, info = loaded
-    # Checked here, because transformers itself fills missing tensors with random numbers.
-    if wrong := [*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])]:
-        raise UserError(folder, "weights", f"{len(wrong)} tensors do not fit, the first is {sorted(wrong)[0]}", _remedy(entry))
+        check_model_folder(folder)
+        spec = plain_spec("transformers", "dinov3_vit", _plain(described), IMAGENET_MEAN, IMAGENET_STD)
+        outline = sketch(lambda: assemble(spec))
+        _check_dim(config, outline.dim)
+        wanted = Counter(shapes_of(outline.net.state_dict()).values())
+        # By shape, because transformers renames tensors; it compares the names itself.
+        if short := wanted - Counter(read_shapes(file).values()):
+            raise ValueError(f"{short.total()} tensors do not fit, one has no {list(next(iter(short)))}")
+        loaded: Any = DINOv3ViTModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+        net, info = loaded
+        # Checked here, because transformers itself fills missing tensors with random numbers.
+        if wrong := [*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])]:
+            raise ValueError(f"{len(wrong)} tensors do not fit, the first is {sorted(wrong)[0]}")
+        refuse_nan(net.state_dict().items())
+    except UNREADABLE as error:
+        raise UserError(folder, "weights", f"not loadable as DINOv3 ({first_line(error)})", config.remedy) from error
     spec = plain_spec("transformers", "dinov3_vit", _plain(net.config.to_diff_dict()), IMAGENET_MEAN, IMAGENET_STD)
     return wrap_dinov3(net.float(), spec)
 
@@ -282,12 +181,12 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-@register("tiny-resnet", dim=192, field_px=224, licence="none needed", source="random weights, trained from the start")
-def _tiny_resnet(config: BackboneConfig) -> Encoder:
+def make_tiny_resnet(config: BackboneConfig) -> Encoder:
+    """Build a small residual network with random weights."""
     return assemble(plain_spec("own", "tiny-resnet", {}, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 
 
-@register("tiny-vit", dim=64, field_px=224, licence="none needed", source="random weights, trained from the start")
-def _tiny_vit(config: BackboneConfig) -> Encoder:
+def make_tiny_vit(config: BackboneConfig) -> Encoder:
+    """Build a small vision transformer with random weights."""
     arguments = {"img_size": config.image_px, "dynamic_img_size": True}
     return assemble(plain_spec("timm", "test_vit", arguments, IMAGENET_MEAN, IMAGENET_STD))

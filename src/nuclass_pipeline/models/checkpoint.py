@@ -1,6 +1,6 @@
 """Checkpoints: weights, with all that is needed to rebuild and to use the model."""
 
-import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig, ModelName
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import first_line, require, whole_file
+from nuclass_pipeline.models.weights import UNREADABLE, Network, as_state, fill, read_pickle
+from nuclass_pipeline.runtime import stay_offline
 
 FORMAT = "nuclass-checkpoint-1"
+_REMEDY = "Train the model again, or name a checkpoint that this version wrote."
 
 
 class CheckpointMetadata(Section):
@@ -77,15 +80,44 @@ def load_checkpoint(path: Path | str, kind: ModelName) -> tuple[CheckpointMetada
     UserError
         If the file is missing, broken, of another format, or holds another kind of model.
     """
-    remedy = "Train the model again, or name a checkpoint that this version wrote."
+    stay_offline()
     try:
-        # Weights only, because a pickle from elsewhere could run any code.
-        content = torch.load(require(path), map_location="cpu", weights_only=True)
+        content = read_pickle(require(path))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise UserError(path, "format", f"not a {FORMAT} file", remedy)
-        meta = CheckpointMetadata.model_validate(content["meta"])
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValidationError) as error:
-        raise UserError(path, "file", f"not a readable checkpoint ({first_line(error)})", remedy) from error
+            raise UserError(path, "format", f"not a {FORMAT} file", _REMEDY)
+        meta, state = CheckpointMetadata.model_validate(content["meta"]), as_state(content["state"])
+    except UNREADABLE as error:
+        raise UserError(path, "file", f"not a readable checkpoint ({_reason(error)})", _REMEDY) from error
     if meta.kind != kind:
         raise UserError(path, "kind", f"is a {meta.kind} model, not {kind}", f"Name a checkpoint of models/{kind}.")
-    return meta, content["state"]
+    return meta, state
+
+
+def restore(path: Path | str, kind: ModelName, build: Callable[[CheckpointMetadata], Network]) -> tuple[Network, CheckpointMetadata]:
+    """Rebuild a model from its checkpoint alone, in evaluation mode.
+
+    Parameters
+    ----------
+    path, kind
+        The checkpoint, and which model it must be.
+    build
+        Function from the metadata to the model with random weights.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, broken or of another model, or its weights do not fit its own description.
+    """
+    meta, state = load_checkpoint(path, kind)
+    try:
+        return fill(lambda: build(meta), state).eval(), meta
+    except UNREADABLE as error:
+        raise UserError(path, "weights", f"they do not fit its description ({_reason(error)})", _REMEDY) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return what is wrong: of a description, the first field and what holds for it."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{first_line(error)} is missing" if isinstance(error, KeyError) else first_line(error)

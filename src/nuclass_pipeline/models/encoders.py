@@ -1,5 +1,6 @@
 """Image encoders behind one interface, built from a plain description that a checkpoint can hold."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # By name, because a checkpoint that is read with weights_only cannot hold classes.
 _LAYERS: dict[str, Any] = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU}
+# What timm and transformers would download, or load from elsewhere.
+_FETCHING = re.compile("pretrained|checkpoint|cache|hub|url|auto_map|remote|adapter|quantization|_impl")
+_BLOCKS = ("depth", "depths", "layers", "num_layers", "num_hidden_layers")
+MAX_BLOCKS = 200
+"""Most blocks of an encoder; the largest published ones have 40."""
 # About the radius of a nucleus: a tenth of a crop of 56 µm.
 _CENTER_WIDTH = 0.1
 
@@ -169,8 +175,47 @@ def assemble(spec: dict[str, Any]) -> Encoder:
     ----------
     spec
         As in `Encoder`; `library` is `timm`, `transformers` or `own`.
+
+    Raises
+    ------
+    ValueError
+        If it describes no network of these, or something that would be downloaded.
     """
+    check_spec(spec)
     return {"timm": _timm, "transformers": _transformers, "own": _own}[spec["library"]](spec)
+
+
+def check_spec(spec: dict[str, Any]) -> None:
+    """Raise a `ValueError` unless `spec` describes a network that is built here and now: a file may have been written by anyone."""
+    library, architecture, arguments = (spec.get(key) for key in ("library", "architecture", "arguments"))
+    known = {"own": "tiny-resnet", "transformers": "dinov3_vit"}.get(str(library))
+    if architecture != known if known else library != "timm" or not _in_timm(str(architecture)):
+        raise ValueError(f"{str(architecture)[:60]!r} is not an architecture of {str(library)[:20]!r}")
+    if not isinstance(arguments, dict):
+        raise ValueError("the arguments of the network are no keys with values")
+    for key, value in arguments.items():
+        if value not in (None, False) and _FETCHING.search(str(key)):
+            raise ValueError(f"its argument {str(key)[:40]!r} would load something else")
+        many = max(value if isinstance(value, list) else [value], key=_number, default=0)
+        if _number(many) > (MAX_BLOCKS if key in _BLOCKS else 1e6):
+            raise ValueError(f"its argument {str(key)[:40]!r} is {str(many)[:20]}")
+    for key in ("mean", "std"):
+        values = spec.get(key)
+        if not isinstance(values, list) or len(values) != 3 or not all(0 <= _number(value) < 1e6 for value in values):
+            raise ValueError(f"its {key} is not three numbers")
+    if min(spec["std"]) <= 0:
+        raise ValueError("its std has a zero")
+
+
+def _in_timm(architecture: str) -> bool:
+    return bool(re.fullmatch("[a-z0-9_]{1,80}", architecture) and timm.is_model(architecture))
+
+
+def _number(value: Any) -> float:
+    """Return the size of a number; 0 for anything else, infinity for NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return abs(float(value)) if value == value else float("inf")
 
 
 def plain_spec(library: str, architecture: str, arguments: dict[str, Any], mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
@@ -195,7 +240,12 @@ def _own(spec: dict[str, Any]) -> Encoder:
 def _transformers(spec: dict[str, Any]) -> Encoder:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-    return wrap_dinov3(DINOv3ViTModel(DINOv3ViTConfig(**spec["arguments"])), spec)
+    try:
+        config = DINOv3ViTConfig(**spec["arguments"])
+    # Of any class, because the arguments may come from a file of anyone, and transformers checks them in its own ways.
+    except Exception as error:
+        raise ValueError(f"not a configuration of DINOv3: {str(error).strip().splitlines()[-1].strip()}") from error
+    return wrap_dinov3(DINOv3ViTModel(config), spec)
 
 
 def wrap_dinov3(net: Any, spec: dict[str, Any]) -> Encoder:

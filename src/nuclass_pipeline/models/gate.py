@@ -76,7 +76,8 @@ def restore_gate(path: Path | str) -> tuple[Gate, checkpoint.CheckpointMetadata]
     UserError
         If the file is missing, broken or of another model.
     """
-    meta, state = checkpoint.load_checkpoint(path, "gate")
-    model = Gate(meta.dims["local"], meta.dims["global"], meta.gate or GateConfig())
-    model.load_state_dict(state)
-    return model.eval(), meta
+    return checkpoint.restore(path, "gate", _build)
+
+
+def _build(meta: checkpoint.CheckpointMetadata) -> Gate:
+    return Gate(meta.dims["local"], meta.dims["global"], meta.gate or GateConfig())

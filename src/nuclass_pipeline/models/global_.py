@@ -113,10 +113,11 @@ def restore_global(path: Path | str) -> tuple[GlobalClassifier, checkpoint.Check
     UserError
         If the file is missing, broken or of another model.
     """
-    meta, state = checkpoint.load_checkpoint(path, "global")
-    config = meta.global_ or GlobalConfig()
+    return checkpoint.restore(path, "global", _build)
+
+
+def _build(meta: checkpoint.CheckpointMetadata) -> GlobalClassifier:
     local = LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
     encoder = assemble(meta.context) if meta.context else None
-    model = GlobalClassifier(local, encoder, meta.dims["context"], classes=len(meta.classes), config=config)
-    model.load_state_dict(state)
-    return model.eval(), meta
+    config = meta.global_ or GlobalConfig()
+    return GlobalClassifier(local, encoder, meta.dims["context"], classes=len(meta.classes), config=config)

@@ -66,7 +66,8 @@ def restore_local(path: Path | str) -> tuple[LocalClassifier, checkpoint.Checkpo
     UserError
         If the file is missing, broken or of another model.
     """
-    meta, state = checkpoint.load_checkpoint(path, "local")
-    model = LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
-    model.load_state_dict(state)
-    return model.eval(), meta
+    return checkpoint.restore(path, "local", _build)
+
+
+def _build(meta: checkpoint.CheckpointMetadata) -> LocalClassifier:
+    return LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)

@@ -86,7 +86,8 @@ def _by_cluster(table: pd.DataFrame | None, names: Sequence[str], file: str, num
 def _markers(rows: pd.DataFrame | None) -> tuple[MarkerGene, ...]:
     if rows is None:
         return ()
-    best = rows.sort_values("rank").head(MAX_MARKERS)
+    # Only genes that are up, because a cluster without any still has a best rank, and a gene that is down is evidence for nothing.
+    best = rows[rows["log2fc"] > 0].sort_values("rank").head(MAX_MARKERS)
     columns = (best[name].tolist() for name in ("gene", "log2fc", "fraction_in", "fraction_out", "rank"))
     return tuple(
         MarkerGene(str(gene), float(log2fc), float(inside), float(outside), int(rank))

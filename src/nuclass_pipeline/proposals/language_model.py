@@ -5,7 +5,6 @@ The model never writes a label. The prompt requests the code of one option, and 
 
 import copy
 import hashlib
-import inspect
 import itertools
 import logging
 import math
@@ -20,8 +19,10 @@ import numpy as np
 from scipy.special import log_softmax
 
 from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.config.labeling import LANGUAGE_MODEL_REMEDY
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.proposals.evidence import ClusterEvidence
+from nuclass_pipeline.proposals.model_folder import load_language_model
 from nuclass_pipeline.runtime import limit_threads
 
 logger = logging.getLogger(__name__)
@@ -29,11 +30,6 @@ logger = logging.getLogger(__name__)
 SYMBOLS = string.ascii_uppercase + string.digits + string.ascii_lowercase
 """Symbols that codes of options are made of, as far as the tokenizer has one token for each."""
 
-_REMEDY = (
-    "Set `proposals.model` to a folder with a causal language model, such as Qwen2.5-1.5B-Instruct (Apache-2.0): "
-    "`hf download Qwen/Qwen2.5-1.5B-Instruct --local-dir resources/models/Qwen2.5-1.5B-Instruct`; "
-    "or remove `proposals.model` and set `proposals.annotator: rules`."
-)
 _GENE = re.compile(r"[A-Za-z][A-Za-z0-9]*([.-][A-Za-z0-9]+)*")
 # Longer than any gene symbol or name of a type: what is longer is text that a table was not meant to hold.
 _MAX_GENE_LENGTH, _MAX_NAME_LENGTH = 20, 80
@@ -74,12 +70,12 @@ class LanguageModel:
         import torch  # noqa: F401 - loaded first, because limit_threads only reaches libraries that are loaded
 
         limit_threads(threads)
-        self._model, self._tokenizer = _load(Path(folder))
+        self._model, self._tokenizer = load_language_model(Path(folder))
         self._model.to(device)
         self._chat = self._tokenizer.chat_template is not None
         self.symbols = self._find_symbols()
         if len(self.symbols) < 2:
-            raise UserError(folder, "tokenizer", "it has no token for single letters", _REMEDY)
+            raise UserError(folder, "tokenizer", "it has no token for single letters", LANGUAGE_MODEL_REMEDY)
 
     def encode(self, prompt: str) -> list[int]:
         """Return the tokens of a prompt, in the model's chat format where it has one."""
@@ -140,34 +136,6 @@ class LanguageModel:
             if len(tokens) == len(before) + 1 and tokens[:-1] == before and tokens[-1] not in taken:
                 found[symbol] = tokens[-1]
         return found
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
-    """Read model and tokenizer."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if not (folder / "config.json").is_file():
-        raise UserError(folder, "language model", "there is no config.json", _REMEDY)
-    local = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(folder, "language model", f"not loadable as a causal language model ({reason})", _REMEDY) from error
-    model, info = loaded
-    if type(model).__name__ not in (model.config.architectures or []):
-        raise UserError(folder, "architectures", f"{model.config.architectures} is not a causal language model", _REMEDY)
-    if missing := {"past_key_values", "logits_to_keep"} - set(inspect.signature(model.forward).parameters):
-        raise UserError(folder, "architectures", f"{type(model).__name__} takes no {sorted(missing)[0]}", _REMEDY)
-    # Refused, because transformers fills missing tensors with random numbers and only warns.
-    if wrong := sorted([*info["missing_keys"], *map(str, info["mismatched_keys"])]):
-        raise UserError(folder, "weights", f"{len(wrong)} tensors are missing or do not fit, first {wrong[0]}", _REMEDY)
-    return model.eval(), tokenizer
 
 
 @dataclass

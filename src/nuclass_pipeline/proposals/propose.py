@@ -13,7 +13,7 @@ import pandas as pd
 
 from nuclass_pipeline.config.labeling import ProposalsConfig
 from nuclass_pipeline.expression.counts import cluster_digests, match_cells, read_counts
-from nuclass_pipeline.io import read_table, whole_file
+from nuclass_pipeline.io import quote_row, read_table, whole_file
 from nuclass_pipeline.knowledge.markers import Panel, admissible, read_markers, restrict_to_panel
 from nuclass_pipeline.proposals.annotators import ClusterAnnotator, RulesAnnotator, null_support
 from nuclass_pipeline.proposals.collect import collect_evidence
@@ -21,7 +21,7 @@ from nuclass_pipeline.proposals.evidence import ClusterEvidence
 from nuclass_pipeline.proposals.language_model import LanguageAnnotator, LanguageModel, Scorer
 from nuclass_pipeline.proposals.rationale import Writer, explain
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, MARKERS, PROGRAMS
-from nuclass_pipeline.vocabulary import UNRESOLVED
+from nuclass_pipeline.vocabulary import PERSON_SOURCES, UNRESOLVED
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +115,7 @@ def read_evidence(**files: Unpack[ProposalFiles]) -> SlideInputs:
     organ, programs = files["organ"], files.get("programs")
     cells = read_counts(files["counts"])
     table = match_cells(read_table(files["clusters"], CLUSTERS, ["cell_id", "cluster"]), cells.obs_names, files["clusters"])
-    # Candidates and not labels, because an abstention or a person's edit replaces the label, and the candidate stays as measured.
-    candidates = match_cells(read_table(files["labels"], LABELS, ["cell_id", "candidate"]), cells.obs_names, files["labels"])["candidate"]
+    labels = match_cells(read_table(files["labels"], LABELS, ["cell_id", "label", "candidate", "source"]), cells.obs_names, files["labels"])
     genes = list(cells.var_names)
     return SlideInputs(
         cells=table,
@@ -125,7 +124,7 @@ def read_evidence(**files: Unpack[ProposalFiles]) -> SlideInputs:
         genes=genes,
         organ=organ,
         programs=_reliable(programs) if programs else None,
-        compositions=_compositions(table["cluster"], candidates.fillna(UNRESOLVED)),
+        compositions=_compositions(table["cluster"], _measured(labels)),
     )
 
 
@@ -164,6 +163,12 @@ def _panel(panel: Panel, organ: str, genes: int) -> Panel:
 def _reliable(programs: Path) -> pd.DataFrame:
     table = read_table(programs, PROGRAMS)
     return table[table["rank"] > 0].fillna({"genes": ""})
+
+
+def _measured(labels: pd.DataFrame) -> pd.Series:
+    # The candidate where a person set the label, because an edit must not become evidence for the proposal of its own cluster.
+    by_person = labels["source"].isin(PERSON_SOURCES)
+    return labels["label"].where(~by_person, labels["candidate"].fillna(UNRESOLVED))
 
 
 def _compositions(clusters: pd.Series, labels: pd.Series) -> dict[str, dict[str, float]]:
@@ -226,8 +231,9 @@ def choose_label(scores: Mapping[str, float]) -> str | None:
 
 
 def is_weak(evidence: ClusterEvidence, min_support: float) -> bool:
-    """Return whether the markers support no label by `min_support`."""
-    return max((support.score for support in evidence.support), default=0.0) < min_support
+    """Return whether the markers support no label at all, or none by `min_support`."""
+    best = max((support.score for support in evidence.support), default=0.0)
+    return best == 0 or best < min_support
 
 
 def _shares(composition: Mapping[str, float]) -> str:
@@ -239,4 +245,4 @@ def _write(rows: Sequence[Sequence[str | int]], path: Path) -> None:
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(PROPOSAL_COLUMNS)
-        writer.writerows(rows)
+        writer.writerows(map(quote_row, rows))

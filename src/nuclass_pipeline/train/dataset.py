@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, first_line, open_h5, read_table
+from nuclass_pipeline.io import READ_ERRORS, first_line, open_h5, read_keys, read_table
 from nuclass_pipeline.schemas import LABELS, SPLIT
 from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
 
@@ -173,7 +173,8 @@ class CellDataset(Dataset[CellBatch]):
 
 def join_cells(labels: Path, split: Path, subsets: Sequence[str], classes: Sequence[str] | None = None) -> pd.DataFrame:
     """Return `cell_id, label, subset, block` of the cells in `subsets`, with a label in `classes` if given."""
-    cells = read_table(split, SPLIT).merge(read_table(labels, LABELS, ["cell_id", "label"]), on="cell_id", validate="one_to_one")
+    cells = read_table(split, SPLIT, ["cell_id", "subset", "block"])
+    cells = cells.merge(read_table(labels, LABELS, ["cell_id", "label"]), on="cell_id", validate="one_to_one")
     chosen = cells["subset"].isin(subsets)
     if classes is not None:
         chosen &= cells["label"].isin(list(classes))
@@ -192,8 +193,7 @@ def read_ids(path: Path) -> NDArray[np.object_]:
         with open_h5(path) as file:
             for values, ids in (("images", "keys"), ("feature", "cell_id")):
                 if values in file and ids in file:
-                    names: NDArray[np.object_] = file[ids].asstr()[:]
-                    return names
+                    return read_keys(path, file[ids])
             found = ", ".join(list(file)[:5])
     # Around the reading too, because a file that is damaged in the middle can be opened.
     except READ_ERRORS as error:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -23,6 +24,10 @@ from nuclass_pipeline.train.engine import FitSettings, TrainingTask, fit_model, 
 from nuclass_pipeline.train.loaders import make_loader
 from nuclass_pipeline.train.losses import gate_loss
 from nuclass_pipeline.train.optim import ParamGroup
+
+# Far above the rounding of a softmax in float32.
+MAX_SUM_ERROR = 1e-3
+"""How far the probabilities of a cell may sum from 1."""
 
 
 class PathOutputs(NamedTuple):
@@ -173,14 +178,30 @@ class FeatureFile:
         Raises
         ------
         UserError
-            If the file is damaged in the middle.
+            If the file is damaged in the middle, or its values are not those of the models that it names.
         """
         try:
             with open_h5(self.path) as file:
                 # Whole datasets first, because HDF5 selects scattered rows slowly and only in increasing order.
-                return [torch.from_numpy(file[name][:][rows].astype(np.float32)) for name in PathOutputs._fields[:4]]
+                found = {name: file[name][:].astype(np.float32) for name in PathOutputs._fields[:4]}
         except (OSError, KeyError) as error:
             raise damaged_h5(self.path, error) from error
+        for name, values in found.items():
+            if fault := self._fault(name, values):
+                raise UserError(self.path, name, fault, "Remove the file and run again.")
+        return [torch.from_numpy(values[rows]) for values in found.values()]
+
+    def _fault(self, name: str, values: NDArray[np.float32]) -> str | None:
+        """Return what is wrong with a dataset, or None."""
+        path, kind = name.split("_")
+        columns = len(self.meta.classes) if kind == "p" else self.meta.dims[path]
+        if values.shape != (len(self.cells), columns):
+            return f"has the shape {values.shape}, not {(len(self.cells), columns)}, as the cells and the models need"
+        if not np.isfinite(values).all():
+            return "a value is not finite"
+        if kind == "p" and len(values) and np.abs(values.sum(axis=1) - 1).max() > MAX_SUM_ERROR:
+            return "the probabilities of a cell do not sum to 1"
+        return None
 
 
 def read_path_outputs(slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], subset: str) -> PathOutputs:

@@ -13,11 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from nuclass_pipeline.arrays import Integers
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import damaged_h5, open_h5
-
-# 1365 chunks of `image.h5` (256² px of 3 bytes). A prime, near a hundred slots per chunk, because HDF5 drops a chunk whose slot is taken.
-CHUNK_CACHE: dict[str, Any] = {"rdcc_nbytes": 256 * 2**20, "rdcc_nslots": 130_003}
+from nuclass_pipeline.io import READ_ERRORS, damaged_h5, open_h5, open_source
 
 
 @dataclass
@@ -83,7 +79,9 @@ class PatchReader:
                 self._name = "images" if "images" in file else "feature"
                 shape = (side_px, side_px, 3) if self._name == "images" else file["feature"].shape[1:]
                 dtype = file[self._name].dtype
-            except (OSError, KeyError, RuntimeError) as error:
+                if self._name == "images" and dtype != np.uint8:
+                    raise TypeError(f"images are {dtype}, not uint8")
+            except READ_ERRORS as error:
                 raise damaged_h5(path, error) from error
         self._empty = np.empty((0, *shape), dtype)
         kept = memory.take_rows(len(rows), int(np.prod(shape)) * dtype.itemsize)
@@ -128,41 +126,7 @@ class PatchReader:
             for place in np.argsort(self.rows[positions], kind="stable"):
                 row = source[int(self.rows[positions[place]])]
                 values[place] = resize(row[None], self.side_px)[0] if self._name == "images" else row
-        except OSError as error:
+        except READ_ERRORS as error:
             # Of the image where windows point into one, because the patch file then holds no pixels.
             raise damaged_h5(self.path if self._source is None else self._source.file.filename, error) from error
         return values
-
-
-def open_source(values: h5py.Dataset, path: Path) -> h5py.Dataset | None:
-    """Open the image that virtual windows point into, with a cache for its decoded chunks.
-
-    HDF5 shares the chunks of a dataset that is open twice in a process, so windows are then cut from decoded chunks. On a compressed image
-    a 1024² window takes 0.7 ms instead of 9.
-
-    Parameters
-    ----------
-    values
-        Dataset `images` of a patch file.
-    path
-        The patch file.
-
-    Returns
-    -------
-    Dataset or None
-        The image, to be kept open while windows are read; None for windows that are stored in the file itself.
-
-    Raises
-    ------
-    UserError
-        If the image is missing or broken.
-    """
-    layout = values.id.get_create_plist()
-    if not values.is_virtual or not layout.get_virtual_count():
-        return None
-    source = path.parent / layout.get_virtual_filename(0)
-    # Checked here, because HDF5 itself reads empty windows where the image is missing.
-    if not source.is_file():
-        problem = f"its windows point into {source}, which does not exist"
-        raise UserError(path, "images", problem, "Restore that file, or remove the patches and run again.")
-    return open_h5(source, **CHUNK_CACHE)[layout.get_virtual_dsetname(0)]

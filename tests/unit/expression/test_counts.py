@@ -3,6 +3,7 @@
 import hashlib
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,9 +43,21 @@ def test_anything_but_counts_of_unique_cells_and_genes_is_refused(tmp_path, chan
 
 def test_a_broken_file_is_refused_in_one_line(tmp_path):
     (tmp_path / "counts.h5ad").write_bytes(b"not HDF5")
-    with pytest.raises(UserError, match=r"counts.h5ad: file: not a readable h5ad file .*Remove it and run again") as caught:
+    with pytest.raises(UserError, match=r"counts.h5ad: file: not a readable HDF5 file .*Remove it and run again") as caught:
         read_counts(tmp_path / "counts.h5ad")
     assert "\n" not in str(caught.value)
+
+
+def test_counts_that_lie_in_another_file_are_refused(tmp_path):
+    write(tmp_path, [[1, 0, 4], [0, 0, 2]]).rename(tmp_path / "other.h5ad")
+    with h5py.File(tmp_path / "counts.h5ad", "w") as file:
+        file["X"] = h5py.ExternalLink(str(tmp_path / "other.h5ad"), "/X")
+    with pytest.raises(UserError, match=r"counts\.h5ad: X: is a link to another file"):
+        read_counts(tmp_path / "counts.h5ad")
+    with h5py.File(tmp_path / "counts.h5ad", "w") as file:
+        file.create_group("X")
+    with pytest.raises(UserError, match=r"counts\.h5ad: file: not a readable h5ad file"):
+        read_counts(tmp_path / "counts.h5ad")
 
 
 def test_rows_are_scaled_to_the_median_depth_of_the_cells_with_counts():

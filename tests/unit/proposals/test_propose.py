@@ -24,7 +24,7 @@ def review(slide, label, tmp_path_factory):
     """Return a folder with the tables that proposals are made from; every fourth cell has another label."""
     folder = tmp_path_factory.mktemp("review")
     labels = label(folder)
-    labels.loc[::4, "candidate"] = "Mast_Cell"
+    labels.loc[::4, ["label", "candidate"]] = "Mast_Cell"
     write_table(labels, folder / "labels.parquet", LABELS)
     write_table(pd.read_parquet(slide / "clusters.parquet"), folder / "clusters.parquet", CLUSTERS)
     files = {"counts": slide / "counts.h5ad", "clusters": slide / "clusters.parquet", "markers": folder / "markers.parquet"}
@@ -77,7 +77,7 @@ def test_the_evidence_shown_is_that_of_the_tables(proposed, review, labels):
     for row in proposed.itertuples():
         best = markers[(markers["cluster"] == row.cluster) & (markers["rank"] == 1)].iloc[0]
         assert row.markers.split("; ")[0] == f"{best['gene']} {best['log2fc']:.1f}"
-        inside = labels.loc[labels["cluster"] == row.cluster, "candidate"]
+        inside = labels.loc[labels["cluster"] == row.cluster, "label"]
         assert row.n_cells == len(inside)
         assert 0.5 < (inside == inside.mode()[0]).mean() < 0.9
         assert row.cell_labels.split("; ")[0] == f"{inside.mode()[0]} {(inside == inside.mode()[0]).mean():.0%}".replace("%", " %")
@@ -133,6 +133,36 @@ def test_no_marker_on_the_panel_means_no_proposal(review, slide, markers_tsv, tm
     found = proposals(review, slide / "counts.h5ad", knowledge, tmp_path)
     assert set(found["proposal"]) == {UNRESOLVED}
     assert set(found["support"]) == {""}
+
+
+def test_a_cluster_whose_markers_are_all_down_gets_no_proposal(review, slide, markers_tsv, tmp_path):
+    """With one type on the panel, its probability is 1 whatever the evidence, so only the support can withhold the proposal."""
+    knowledge = tmp_path / "markers.tsv"
+    header, *rows = markers_tsv.read_text().splitlines()
+    knowledge.write_text("\n".join([header, *(row for row in rows if row.startswith("T_Cell\t"))]) + "\n")
+    for name, schema in (("clusters", CLUSTERS), ("labels", LABELS)):
+        write_table(read_table(review / f"{name}.parquet", schema), tmp_path / f"{name}.parquet", schema)
+    markers = read_table(review / "markers.parquet", MARKERS)
+    write_table(markers.assign(log2fc=-markers["log2fc"]), tmp_path / "markers.parquet", MARKERS)
+    found = proposals(tmp_path, slide / "counts.h5ad", knowledge, tmp_path)
+    assert set(found["probability"]) == {1.0}
+    assert set(found["proposal"]) == {UNRESOLVED}
+    assert set(found["markers"]) == set(found["support"]) == {""}
+
+
+def test_the_cell_labels_are_labels_and_not_candidates_unless_a_person_set_them(review, slide, markers_tsv, tmp_path):
+    for name, schema in (("clusters", CLUSTERS), ("markers", MARKERS)):
+        write_table(read_table(review / f"{name}.parquet", schema), tmp_path / f"{name}.parquet", schema)
+    labels = read_table(review / "labels.parquet", LABELS)
+    first = labels["cluster"] == "0"
+    labels.loc[first, ["label", "candidate", "reason"]] = (UNRESOLVED, "T_Cell", "weak support")
+    edited = first & (np.arange(len(labels)) % 2 == 0)
+    labels.loc[edited, ["label", "candidate", "source"]] = ("Acinar", "B_Cell", "edit")
+    write_table(labels, tmp_path / "labels.parquet", LABELS)
+    found = proposals(tmp_path, slide / "counts.h5ad", markers_tsv, tmp_path).set_index("cluster")["cell_labels"]["0"]
+    share = edited.sum() / first.sum()
+    expected = sorted([(share, "B_Cell"), (1 - share, UNRESOLVED)], key=lambda item: (-item[0], item[1]))
+    assert found == "; ".join(f"{name} {part * 100:.0f} %" for part, name in expected)
 
 
 def test_a_slide_without_clusters_has_no_proposals(review, slide, markers_tsv, tmp_path):

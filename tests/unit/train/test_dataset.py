@@ -14,6 +14,7 @@ import torch
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.train.cell_task import observed_classes
 from nuclass_pipeline.train.dataset import CellDataset, SlideFiles, read_ids
+from nuclass_pipeline.train.features import EMBEDDED_SUBSETS
 from nuclass_pipeline.train.loaders import EpochShuffle, make_loader
 from nuclass_pipeline.train.patch_reader import CacheBudget
 from tests.unit.train.toys import CLASSES, write_slide
@@ -62,6 +63,14 @@ def test_only_labelled_cells_of_the_subset(slides: list[SlideFiles]) -> None:
     assert len(everything) == 120
     assert (everything.labels == -1).sum() == (everything.cells["label"] == "Unresolved").sum() > 0
     assert dataset.counts(4).sum() == len(dataset)
+
+
+def test_excluded_cells_are_in_no_subset_that_is_trained_or_predicted(tmp_path: Path) -> None:
+    made = write_slide(tmp_path, 40, 0, subsets=("train", "excluded", "gate", "val", "heldout"))
+    slide = SlideFiles(made["patches"], made["labels"], made["split"], "lung", made["contexts"])
+    everything = open_dataset([slide], subsets=["train", *EMBEDDED_SUBSETS], labelled=False)
+    assert len(everything) == 32
+    assert "excluded" not in set(everything.cells["subset"])
 
 
 def test_loader_processes_read_the_same(slides: list[SlideFiles]) -> None:

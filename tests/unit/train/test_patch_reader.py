@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io.patch_files import CHUNK_CACHE, open_source
 from nuclass_pipeline.train.dataset import read_ids
-from nuclass_pipeline.train.patch_reader import CHUNK_CACHE, CacheBudget, PatchReader, open_source, resize
+from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader, resize
 from tests.unit.train.toys import damage, write_images
 
 
@@ -93,6 +94,12 @@ def test_windows_into_a_damaged_image_name_the_image(tmp_path: Path) -> None:
         file.create_virtual_dataset("images", layout, fillvalue=255)
     with pytest.raises(UserError, match=r"image\.h5: file: not a readable HDF5 file"):
         PatchReader(tmp_path / "patches.h5", np.arange(1), 8, CacheBudget(0)).read(np.array([0]))
+
+
+def test_images_of_another_kind_are_named(tmp_path: Path) -> None:
+    write_images(tmp_path / "f.h5", ["a"], np.zeros((1, 8, 8, 3), np.float32))
+    with pytest.raises(UserError, match=r"f\.h5: file: not a readable HDF5 file \(images are float32, not uint8\)"):
+        PatchReader(tmp_path / "f.h5", np.arange(1), 8, CacheBudget(0))
 
 
 def test_a_file_without_patches_and_features_is_named(tmp_path: Path) -> None:

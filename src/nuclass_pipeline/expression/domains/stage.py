@@ -28,7 +28,7 @@ MAX_NEIGHBORS = 1000
 MAX_GENES = 100
 """Most held-out genes that are scored, spread over the panel. Not all, because a panel may have thousands and the mean changes little."""
 
-Rows = list[tuple[str, str, float, int]]
+DomainRows = list[tuple[str, str, float, int]]
 """Variant, metric, value and number of cells of each score."""
 
 
@@ -64,7 +64,7 @@ def find_domains(
     passed = totals(table) > 0
     frame = pd.DataFrame({"cell_id": table.obs_names.to_numpy(str), "domain": pd.Series([None] * len(passed), dtype=object)})
     weights = np.full((len(passed), config.rank), np.nan, np.float32)
-    rows: Rows = []
+    rows: DomainRows = []
     if passed.sum() < MIN_CELLS:
         logger.warning("only %d cells have transcripts, so they form one domain", passed.sum())
         frame.loc[passed, "domain"] = "0"
@@ -80,7 +80,7 @@ def find_domains(
         write_table(_tidy(rows, run=run, slide=slide, organ=organ, seed=config.seed), scores_partial, METRICS)
 
 
-def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells: Path) -> tuple[DomainFit, Rows]:
+def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells: Path) -> tuple[DomainFit, DomainRows]:
     xy_um = place[["x_um", "y_um"]].to_numpy(np.float64)
     sections = sections_of(place, cells)
     key, reach_um = ("contact_um", config.contact_um) if config.mode == "contact" else ("radius_um", config.radius_um)
@@ -98,7 +98,9 @@ def _find(x: sparse.csr_array, place: pd.DataFrame, config: DomainsConfig, cells
     return found, rows
 
 
-def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.object_], found: DomainFit, config: DomainsConfig) -> Rows:
+def _partition_scores(
+    x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.object_], found: DomainFit, config: DomainsConfig
+) -> DomainRows:
     silhouette, davies_bouldin, drawn = separation(found.smoothed.weights, found.domain, config.seed)
     values = {
         "domains": float(found.domain.max() + 1),
@@ -108,11 +110,11 @@ def _partition_scores(x: sparse.csr_array, xy_um: Floats, sections: NDArray[np.o
         "explained_variance": explained_variance(x, found.smoothed),
         **marker_scores(x, found.domain),
     }
-    rows: Rows = [("fitted", name, value, len(found.domain)) for name, value in values.items()]
+    rows: DomainRows = [("fitted", name, value, len(found.domain)) for name, value in values.items()]
     return [*rows, ("fitted", "silhouette", silhouette, drawn), ("fitted", "davies_bouldin", davies_bouldin, drawn)]
 
 
-def _factor_controls(x: sparse.csr_array, graph: sparse.csr_array, found: DomainFit, config: DomainsConfig) -> Rows:
+def _factor_controls(x: sparse.csr_array, graph: sparse.csr_array, found: DomainFit, config: DomainsConfig) -> DomainRows:
     """Score the spatial structure of the factors and of two controls."""
     # With controls, because factors that were smoothed over a graph always look spatial on it.
     n = x.shape[0]
@@ -122,7 +124,7 @@ def _factor_controls(x: sparse.csr_array, graph: sparse.csr_array, found: Domain
     return [(name, "moran_factors", mean(morans_i(factors.weights, graph)), n) for name, factors in variants.items()]
 
 
-def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsConfig) -> Rows:
+def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: DomainsConfig) -> DomainRows:
     """Score the spatial structure of every second gene, before and after domains that were fitted without them are taken off."""
     # Held-out genes, because the genes that defined the domains would be explained by them in any case.
     n = x.shape[0]
@@ -137,7 +139,7 @@ def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: Domains
     ]
 
 
-def _tidy(rows: Rows, **constant: str | int) -> pd.DataFrame:
+def _tidy(rows: DomainRows, **constant: str | int) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["variant", "metric", "value", "n_cells"]).astype({"value": float, "n_cells": int})
     frame = frame.assign(model="domains", label="all", label_set="open", ci_low=np.nan, ci_high=np.nan, **constant)
     return frame[[column.name for column in METRICS.columns]]

@@ -4,16 +4,19 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS
+from nuclass_pipeline.io import READ_ERRORS, read_text
 
 logger = logging.getLogger(__name__)
 
+MAX_SOURCE_MB = 256
+"""Largest text file of a source that is read, MB."""
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
@@ -116,7 +119,9 @@ def _parse(path: Path, origin: Origin) -> pd.DataFrame:
     try:
         if suffix == ".xlsx":
             return pd.read_excel(path, dtype=str, keep_default_na=False)
-        return pd.read_csv(path, sep=_SEPARATORS[suffix], dtype=str, keep_default_na=False)
+        # By the reader of hand-made text, because panel lists are saved by spreadsheets in many encodings.
+        text = path if path.name.lower().endswith(".gz") else StringIO(read_text(path, max_mb=MAX_SOURCE_MB, save=origin.remedy))
+        return pd.read_csv(text, sep=_SEPARATORS[suffix], dtype=str, keep_default_na=False)
     except ImportError as error:
         raise UserError(path, "file", "reading .xlsx needs openpyxl", "Run `pip install openpyxl`, or save the sheet as .csv.") from error
     except READ_ERRORS as error:

@@ -1,0 +1,41 @@
+"""How much of an organ's marker table is on the panel of a slide, in words."""
+
+import logging
+from collections.abc import Sequence
+
+from nuclass_pipeline.knowledge.markers import Panel, admissible
+from nuclass_pipeline.vocabulary import looks_like
+
+logger = logging.getLogger(__name__)
+
+# Half, as in `nuclass check`, because the panel is then made for another species or tissue.
+MIN_SEEN_SHARE = 0.5
+"""Share of an organ's cell types with a marker on the panel, below which there is a warning."""
+
+NAMES = {"mouse": "the gene names look like those of mouse", "ensembl": "the gene names look like Ensembl ids"}
+
+
+def coverage_warnings(panel: Panel, organ: str, genes: Sequence[str]) -> list[str]:
+    """Return a warning if few types of an organ have a marker on the panel, or if its gene names are not human symbols.
+
+    Parameters
+    ----------
+    panel
+        Marker weights on the panel of the slide.
+    organ
+        One of `ORGANS`.
+    genes
+        Gene names on the panel.
+
+    Returns
+    -------
+    No warning or one; the types without a marker are logged in any case.
+    """
+    types = admissible(organ)
+    missing = [name for name in types if name not in panel.types]
+    coverage = f"{len(panel.types)} of {len(types)} cell types of the {organ} have a marker on the panel"
+    logger.info("%s%s", coverage, f"; without one: {', '.join(missing)}" if missing else "")
+    kind = looks_like(genes)
+    if not kind and len(panel.types) >= MIN_SEEN_SHARE * len(types):
+        return []
+    return [f"{coverage}; {NAMES[kind]}" if kind else coverage]

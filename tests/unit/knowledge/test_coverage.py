@@ -1,0 +1,30 @@
+import pytest
+
+from nuclass_pipeline.knowledge.coverage import coverage_warnings
+from nuclass_pipeline.knowledge.markers import admissible, read_markers, restrict_to_panel
+
+
+def warnings(markers_tsv, genes, organ="lung"):
+    return coverage_warnings(restrict_to_panel(read_markers(markers_tsv), organ, genes), organ, genes)
+
+
+@pytest.fixture
+def symbols(markers_tsv):
+    return sorted({marker.gene for marker in read_markers(markers_tsv) if "lung" in marker.organs})
+
+
+def test_a_human_panel_gives_no_warning(markers_tsv, symbols):
+    assert warnings(markers_tsv, symbols) == []
+
+
+def test_mouse_and_ensembl_names_are_named(markers_tsv, symbols):
+    n = len(admissible("lung"))
+    mouse, ensembl = [name.capitalize() for name in symbols], [f"ENSG{i:011d}" for i in range(len(symbols))]
+    coverage = f" of {n} cell types of the lung have a marker on the panel; the gene names look like "
+    assert warnings(markers_tsv, mouse)[0].endswith(f"{coverage}those of mouse")
+    assert warnings(markers_tsv, ensembl) == [f"0{coverage}Ensembl ids"]
+
+
+def test_a_panel_for_another_tissue_is_named(markers_tsv):
+    n = len(admissible("lung"))
+    assert warnings(markers_tsv, ["CD3D", "XYZ1", "XYZ2"]) == [f"1 of {n} cell types of the lung have a marker on the panel"]
