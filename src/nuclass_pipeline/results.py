@@ -1,5 +1,6 @@
 """A finished run, read from Python: its tables and its models."""
 
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from string import Formatter
@@ -8,11 +9,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table, require
-from nuclass_pipeline.layout import RESULTS
-from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS
+from nuclass_pipeline.io import open_patches, read_table, require
+from nuclass_pipeline.layout import LOCAL_PX, RESULTS
+from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, WARNINGS
 
 if TYPE_CHECKING:
+    import h5py
+
     from nuclass_pipeline.evaluate.classifier import CellClassifier
 
 
@@ -78,9 +81,22 @@ class Results:
         """Return the label of each cell of a slide, with its evidence."""
         return read_table(self.path("labels", slide=slide), LABELS)
 
+    def patches(self, slide: str, side_px: int = LOCAL_PX) -> AbstractContextManager["h5py.File"]:
+        """Open the local crops of a slide, or its context windows if `side_px` is 1024: datasets `images` and `keys`."""
+        name = "local_patches" if side_px == LOCAL_PX else "context_patches"
+        return open_patches(self.path(name, slide=slide), side_px)
+
     def predictions(self, slide: str, model: str = "gate", seed: int = 0) -> pd.DataFrame:
-        """Return the predictions of a model for the cells of a slide: `predicted`, `gate_weight` and `p_<class>`, uncalibrated."""
+        """Return the predictions of a model for the cells of a slide.
+
+        Its columns are `predicted`, `gate_weight` and `p_<class>` (raw), and save for training slides `confidence` and `c_<class>`,
+        which are calibrated.
+        """
         return read_table(self.path("predictions", model=model, seed=seed, slide=slide), PREDICTIONS)
+
+    def warnings(self) -> pd.DataFrame:
+        """Return what to know before the results are used: one row per warning, with its slide and result."""
+        return read_table(self.path("warnings"), WARNINGS)
 
     def scores(self) -> pd.DataFrame:
         """Return the scores on the held-out slides, one row per score."""

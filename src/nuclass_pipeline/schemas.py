@@ -106,8 +106,9 @@ SPLIT = Table(
     "split",
     (
         _CELL,
-        Column("subset", "text", "train, gate, val, buffer (cells between two subsets), or heldout"),
+        Column("subset", "text", "train, gate, val, buffer (cells between two subsets), heldout, or excluded (cells without image)"),
         Column("block", "text", "spatial block, the unit of the bootstrap"),
+        Column("reason", "text", "why the cell has no image: outside the H&E, or no tissue; empty where it has one", optional=True),
     ),
     unique=("cell_id",),
 )
@@ -125,14 +126,23 @@ PREDICTIONS = Table(
         Column("gate_weight", "number", "weight of the global path: 0 for local, 1 for global"),
     ),
     unique=("cell_id",),
-    extra="p_<class>: uncalibrated probability of each class of the model",
+    extra="p_<class>: uncalibrated probability of each class of the model; c_<class>: calibrated, and confidence: the highest of them "
+    "(not for training slides, on which the calibration is fitted)",
+)
+WARNINGS = Table(
+    "warnings",
+    (
+        Column("slide", "text", "slide; empty where a warning is about the run"),
+        Column("stage", "text", "result that the warning is about, by its name in the list above"),
+        Column("warning", "text", "what to know before the results are used"),
+    ),
 )
 METRICS = Table(
     "metrics",
     (
         Column("run", "text", "run"),
         Column("model", "text", "local, global, gate, or a baseline's name"),
-        Column("variant", "text", "raw or calibrated; an ablation's name"),
+        Column("variant", "text", "raw or calibrated; temperature: fitted, before the choice; an ablation's name"),
         Column("seed", "integer", "seed of training"),
         Column("slide", "text", "slide, mean or pooled"),
         Column("organ", "text", "organ; all where slides are joined"),
@@ -272,6 +282,7 @@ TABLES = (
     COHORT,
     RELIABILITY,
     REGISTRATION,
+    WARNINGS,
     ATTRIBUTION,
     TRUTH,
 )

@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 
 import nuclass_pipeline
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import write_table
 from nuclass_pipeline.results import Results, open_run
+from nuclass_pipeline.schemas import WARNINGS
 from tests.unit.evaluate.test_attribution import files as trained  # noqa: F401
 from tests.unit.evaluate.test_classifier import models  # noqa: F401
 
@@ -39,6 +43,22 @@ def test_a_result_is_found_by_its_name(run: Results) -> None:
     assert run.path("labels", slide="a") == run.folder / "slides/a/labels.parquet"
     assert run.path("predictions", model="gate", seed=0, slide="a").is_file()
     assert run.path("heldout_metrics") == run.folder / "metrics/heldout.parquet"
+
+
+def test_patches_without_their_image_are_refused(run: Results) -> None:
+    with h5py.File(run.folder / "slides/a/patches_224x224.h5", "w", libver="v110") as file:
+        layout = h5py.VirtualLayout((1, 224, 224, 3), np.uint8)
+        layout[0] = h5py.VirtualSource("image.h5", "level_0", (224, 224, 3), np.uint8)
+        file.create_virtual_dataset("images", layout)
+        file["keys"] = ["c"]
+    with pytest.raises(UserError, match=r"image\.h5, which does not exist"), run.patches("a"):
+        pass
+    with h5py.File(run.folder / "slides/a/image.h5", "w") as file:
+        file["level_0"] = np.full((224, 224, 3), 7, np.uint8)
+    with run.patches("a") as patches:
+        assert (patches["images"][...] == 7).all()
+    with pytest.raises(UserError, match=r"patches_1024x1024\.h5: file: it does not exist"):
+        run.patches("a", 1024)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +99,15 @@ def test_an_archived_run_has_the_slides_of_its_predictions(tmp_path: Path) -> No
     assert open_run(str(tmp_path)).slides == ["a", "b"]
     (tmp_path / "slides/c").mkdir(parents=True)
     assert open_run(tmp_path).slides == ["a", "b", "c"]
+
+
+def test_warnings_are_a_table(tmp_path: Path) -> None:
+    rows = pd.DataFrame([["a", "split", "few cells"]], columns=["slide", "stage", "warning"])
+    write_table(rows, tmp_path / "metrics/warnings.parquet", WARNINGS)
+    pd.testing.assert_frame_equal(open_run(tmp_path).warnings(), rows)
+    (tmp_path / "metrics/warnings.parquet").unlink()
+    with pytest.raises(UserError, match=r"warnings\.parquet: file: it does not exist\. Run the workflow\."):
+        open_run(tmp_path).warnings()
 
 
 def test_metrics_alone_are_a_run(tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights, sum_blocks, two_sided_p
 from nuclass_pipeline.evaluate.metrics import accuracy, macro_f1
 from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
-from nuclass_pipeline.evaluate.predictions import ScoredCells, by_model, read_scored
+from nuclass_pipeline.evaluate.predictions import HELDOUT, ScoredCells, by_model, read_scored, with_labels
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.schemas import PREDICTIONS
+from nuclass_pipeline.vocabulary import UNRESOLVED
 
 OUTCOMES = ("neither", "local_only", "global_only", "both")
 """Which paths are right; the index is ``local + 2 · global``."""
@@ -55,7 +58,7 @@ def pair(local: ScoredCells, global_: ScoredCells, gate: ScoredCells, weights: F
     weights
         (L, blocks) from `draw_weights`, the same for the three models, which pairs them.
     """
-    truth, block, classes, blocks = gate.truth, gate.block, len(gate.classes), gate.blocks
+    truth, block, classes, blocks = gate.truth, gate.block, len(gate.labels), gate.blocks
     predicted = [model.proba.argmax(axis=1) for model in (local, global_, gate)]
     right = (predicted[0] == truth) + 2 * (predicted[1] == truth)
     confusion = [sum_blocks(block, truth * classes + p, blocks, classes**2) for p in predicted]
@@ -82,6 +85,7 @@ def compare_paths(
 
     The model `oracle` is right if either path is. The table has rows per slide and pooled, for each class and for all.
 
+    * Cells of classes that the model lacks are among those that neither path gets right.
     * `local_only`, `global_only`, `both` and `neither` of the oracle: cells that only one path, both or neither get right.
     * `accuracy` of every model, and `mean_gate_weight`, the mean weight of the global path in the gate.
     * For all only, of the gate: `accuracy_minus_local`, `macro_f1_minus_global`, … with paired intervals, and their p in `…_p`.
@@ -111,8 +115,9 @@ def compare_paths(
     tables = []
     for seed in seeds:
         paired: dict[str, Paired] = {}
+        labels = {label for slide in slides for label in read_table(files["gate", seed][slide], PREDICTIONS, ["label"])["label"]}
         for index, slide in enumerate(slides):
-            models = _read([files[model, seed][slide] for model in MODELS])
+            models = _read([files[model, seed][slide] for model in MODELS], labels - {UNRESOLVED})
             paired[slide] = pair(*models, draw_weights(models[-1].blocks, config.bootstrap, [config.seed, index]))
         paired[POOLED] = reduce(add, paired.values())
         for slide, sums in paired.items():
@@ -123,12 +128,12 @@ def compare_paths(
                 "variant": "raw",
                 "label_set": "open",
             }
-            tables += [rows.assign(**names) for rows in _rows(sums, models[-1].classes)]
+            tables += [rows.assign(**names) for rows in _rows(sums, models[-1].labels)]
     write_metrics(tables, complementarity, run)
 
 
-def _read(paths: Sequence[Path]) -> tuple[ScoredCells, ScoredCells, ScoredCells]:
-    local, global_, gate = (read_scored(path, "heldout") for path in paths)
+def _read(paths: Sequence[Path], labels: set[str]) -> tuple[ScoredCells, ScoredCells, ScoredCells]:
+    local, global_, gate = (with_labels(read_scored(path, HELDOUT), labels) for path in paths)
     for path, model in zip(paths, (local, global_), strict=False):
         if model.classes != gate.classes:
             raise UserError(

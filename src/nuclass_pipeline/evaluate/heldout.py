@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights
-from nuclass_pipeline.evaluate.calibration import read_temperatures, variants
-from nuclass_pipeline.evaluate.metrics import OVERALL, PER_CLASS, Tally, pool, score_classes, score_overall, tally_blocks
+from nuclass_pipeline.evaluate.calibration import temperature_of, variants
+from nuclass_pipeline.evaluate.metrics import OVERALL, PER_CLASS, Tally, calibration_error, pool, score_classes, score_overall, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import ALL, MEAN, POOLED, tidy, write_metrics
-from nuclass_pipeline.evaluate.predictions import ScoredCells, adjust, by_model, read_scored
+from nuclass_pipeline.evaluate.predictions import HELDOUT, ScoredCells, adjust, align_labels, by_model, read_scored
 from nuclass_pipeline.io import write_table
 from nuclass_pipeline.schemas import RELIABILITY
 
 LABEL_SETS = ("open", "closed")
+MIN_CLASSES = 2
+"""Fewer classes on a slide leave nothing to choose from in its closed label set."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class _Slides:
     weights: dict[str, Floats]
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        return next(iter(self.scored.values())).classes
+    def labels(self) -> tuple[str, ...]:
+        return next(iter(self.scored.values())).labels
 
 
 def score_predictions(
@@ -56,8 +59,11 @@ def score_predictions(
 ) -> None:
     """Score held-out predictions: open and closed label set, raw and calibrated, per slide, mean of slides and pooled.
 
-    Cells labelled Unresolved are not scored. Cells whose label is not a class of the model are not scored either; rows of the
-    metric `unseen_cells` count them.
+    Cells labelled Unresolved are not scored.
+
+    * Cells of a class that the model lacks are errors of the open label set, and left out of the closed one; `unseen_cells` counts them.
+    * A slide with one class has no closed score (its value is empty), and adds nothing to closed means.
+    * NLL of the open label set is that of the cells whose class the model has, because it is infinite for the others.
 
     Parameters
     ----------
@@ -74,7 +80,7 @@ def score_predictions(
     config
         Bins, resamples and seed.
     heldout
-        Metrics table.
+        Metrics table. Its warnings are about classes that the model lacks, slides with one class, and calibration that raised an ECE.
     reliability
         Table of accuracy and confidence by bin of confidence.
 
@@ -83,29 +89,63 @@ def score_predictions(
     UserError
         If a file holds cells of a training slide, a slide has no cell to score, or a model has no temperature.
     """
-    temperatures = read_temperatures(calibration)
     rows, bins = [], []
+    # Keys of a dictionary, because several models share a warning about a slide.
+    warnings: dict[str, None] = {}
     for (model, seed), files in by_model(predictions, models, seeds, slides).items():
-        if (model, seed) not in temperatures:
-            raise UserError(calibration, "model", f"there is no temperature for {model}, seed {seed}", "Remove it and run again.")
         held = _read(files, config)
         names: dict[str, str | int] = {"model": model, "seed": seed}
         rows += [_count_unseen(held.scored[slide], slide).assign(organ=organs[slide], **names) for slide in slides]
-        for variant, temperature in variants(temperatures[model, seed]).items():
-            for label_set in LABEL_SETS:
-                tallies = _tally(held, temperature, label_set == "closed", config.bins)
-                names |= {"variant": variant, "label_set": label_set}
-                rows += [scores.assign(**names) for scores in _score(tallies, held.classes, organs)]
-                bins += [_bins(tally, config.bins).assign(slide=slide, **names) for slide, tally in _with_pooled(tallies)]
-    write_metrics(rows, heldout, run)
+        scores, by_bin, raised = _score_sets(held, temperature_of(model, seed, calibration), organs, config.bins)
+        rows += [frame.assign(**names) for frame in scores]
+        bins += [frame.assign(**names) for frame in by_bin]
+        warnings |= dict.fromkeys(text for slide, cells in held.scored.items() for text in _doubts(slide, cells))
+        warnings |= dict.fromkeys(f"{model}, seed {seed}: {text}" for text in raised)
+    write_metrics(rows, heldout, run, list(warnings))
     write_table(pd.concat(bins, ignore_index=True).assign(run=run), reliability, RELIABILITY)
 
 
+def _score_sets(
+    held: _Slides, temperature: float, organs: Mapping[str, str], n_bins: int
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame], list[str]]:
+    """Return scores, bins and warnings of one model, for each variant and label set."""
+    scores, bins, open_sets = [], [], []
+    for (variant, value), label_set in product(variants(temperature).items(), LABEL_SETS):
+        tallies = _tally(held, value, label_set == "closed", n_bins)
+        names = {"variant": variant, "label_set": label_set}
+        scores += [frame.assign(**names) for frame in _score(tallies, held.labels, organs)]
+        bins += [_bins(tally, n_bins).assign(slide=slide, **names) for slide, tally in _with_pooled(tallies)]
+        open_sets += [tallies] if label_set == "open" else []
+    return scores, bins, _raised(*open_sets)
+
+
+def _doubts(slide: str, cells: ScoredCells) -> list[str]:
+    """Return what a reader of the scores of a slide should know."""
+    total, known = len(cells.truth), cells.known
+    counts = ", ".join(f"{name} {count}" for name, count in _unseen(cells).items())
+    doubts = {
+        f"{total - len(known.truth)} of {total} labelled cells are of classes that the model lacks ({counts}): "
+        "errors of the open label set, left out of the closed one": len(known.truth) < total,
+        "its cells are of one class of the model, so it has no score with the closed label set": cells.present.sum() < MIN_CLASSES,
+    }
+    return [f"{slide}: {text}" for text, holds in doubts.items() if holds]
+
+
+def _raised(raw: Mapping[str, Tally], calibrated: Mapping[str, Tally]) -> list[str]:
+    """Return a text for each slide whose ECE is larger after calibration, in the digits that are printed."""
+    errors = {slide: [round(float(calibration_error(tallies[slide])[0]), 3) for tallies in (raw, calibrated)] for slide in raw}
+    return [
+        f"calibration raised the ECE of {slide} from {before:.3f} to {after:.3f}"
+        for slide, (before, after) in errors.items()
+        if after > before
+    ]
+
+
 def _read(files: Mapping[str, Path], config: EvaluationConfig) -> _Slides:
-    scored = {slide: read_scored(path, "heldout") for slide, path in files.items()}
+    scored = align_labels({slide: read_scored(path, HELDOUT) for slide, path in files.items()})
     first = next(iter(scored.values()))
     for slide, path in files.items():
-        if not len(scored[slide].truth):
+        if not scored[slide].present.any():
             raise UserError(path, "label", "no cell has a label that is a class of the model", "Remove the slide from study.heldout.")
         if scored[slide].classes != first.classes:
             raise UserError(
@@ -123,10 +163,17 @@ def _read(files: Mapping[str, Path], config: EvaluationConfig) -> _Slides:
 def _tally(held: _Slides, temperature: float, closed: bool, bins: int) -> dict[str, Tally]:
     tallies = {}
     for slide, cells in held.scored.items():
-        proba = adjust(cells.proba, temperature, cells.present if closed else None)
-        blocks = tally_blocks(cells.truth, proba, cells.block, blocks=cells.blocks, bins=bins)
+        part = _closed(cells) if closed else cells
+        proba = adjust(part.proba, temperature, cells.present if closed else None)
+        blocks = tally_blocks(part.truth, proba, part.block, blocks=part.blocks, bins=bins, labels=len(held.labels))
         tallies[slide] = blocks.resample(held.weights[slide])
     return tallies
+
+
+def _closed(cells: ScoredCells) -> ScoredCells:
+    """Return the cells of the closed label set: those of classes of the model, and none where only one class is present."""
+    # None, because an argmax over one class is always right.
+    return cells.known if cells.present.sum() >= MIN_CLASSES else cells.at(np.zeros(len(cells.truth), bool))
 
 
 def _with_pooled(tallies: Mapping[str, Tally]) -> Iterator[tuple[str, Tally]]:
@@ -134,23 +181,34 @@ def _with_pooled(tallies: Mapping[str, Tally]) -> Iterator[tuple[str, Tally]]:
     yield POOLED, pool(list(tallies.values()))
 
 
-def _score(tallies: Mapping[str, Tally], classes: Sequence[str], organs: Mapping[str, str]) -> Iterator[pd.DataFrame]:
-    labels = [ALL] * len(OVERALL) + list(classes) * len(PER_CLASS)
-    metrics = [*OVERALL, *np.repeat(PER_CLASS, len(classes))]
+def _score(tallies: Mapping[str, Tally], names: Sequence[str], organs: Mapping[str, str]) -> Iterator[pd.DataFrame]:
+    labels = [ALL] * len(OVERALL) + list(names) * len(PER_CLASS)
+    metrics = [*OVERALL, *np.repeat(PER_CLASS, len(names))]
     values = {slide: _columns(tally) for slide, tally in _with_pooled(tallies)}
     cells = {slide: _support(tally) for slide, tally in _with_pooled(tallies)}
     values[MEAN], cells[MEAN] = _mean([values[slide] for slide in tallies]), cells[POOLED]
     for slide, scores in values.items():
-        yield tidy(scores, labels, metrics, cells[slide], slide=slide, organ=organs.get(slide, ALL))
+        place = {"slide": slide, "organ": organs.get(slide, ALL)}
+        yield tidy(scores, labels, metrics, cells[slide], **place) if cells[slide].any() else _no_scores(**place)
+
+
+def _no_scores(**names: str) -> pd.DataFrame:
+    """Return rows of scores without a value, because a slide that has none must be seen."""
+    return pd.DataFrame({"label": ALL, "metric": list(OVERALL), "value": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n_cells": 0}).assign(
+        **names
+    )
 
 
 def _columns(tally: Tally) -> Floats:
+    if not tally.confusion[0].any():
+        return np.full((len(tally.losses), len(OVERALL) + len(PER_CLASS) * tally.confusion.shape[1]), np.nan)
     return np.hstack([score_overall(tally), score_classes(tally).reshape(len(tally.losses), -1)])
 
 
 def _support(tally: Tally) -> Floats:
     support = tally.confusion[0].sum(axis=1)
-    return np.concatenate([np.full(len(OVERALL), support.sum()), np.tile(support, len(PER_CLASS))])
+    overall = [tally.losses[0, 2] if name == "nll" else support.sum() for name in OVERALL]
+    return np.concatenate([overall, np.tile(support, len(PER_CLASS))])
 
 
 def _mean(values: list[Floats]) -> Floats:
@@ -161,8 +219,15 @@ def _mean(values: list[Floats]) -> Floats:
     return divide(total, np.broadcast_to(defined.sum(axis=0), total.shape))
 
 
+def _unseen(cells: ScoredCells) -> dict[str, int]:
+    """Return the number of cells of each class that the model lacks."""
+    counts = np.bincount(cells.truth, minlength=len(cells.labels))[len(cells.classes) :]
+    return {name: int(count) for name, count in zip(cells.unseen, counts, strict=True) if count}
+
+
 def _count_unseen(cells: ScoredCells, slide: str) -> pd.DataFrame:
-    counts = {ALL: sum(cells.unseen.values()), **cells.unseen}
+    unseen = _unseen(cells)
+    counts = {ALL: sum(unseen.values()), **unseen}
     values = np.array([list(counts.values())], float)
     names = {"slide": slide, "variant": "raw", "label_set": "open"}
     return tidy(values, list(counts), ["unseen_cells"] * len(counts), values[0], **names)

@@ -25,7 +25,7 @@ class Tally:
     bins
         (L, 3, B) cells, summed confidence and right answers by bin of confidence.
     losses
-        (L, 2) summed Brier score and negative log-likelihood (nats).
+        (L, 3) summed Brier score, summed negative log-likelihood (nats), and the cells in that: those whose class the model has.
     """
 
     confusion: Floats
@@ -50,29 +50,39 @@ def bin_of(confidence: Floats, bins: int) -> Integers:
     return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 
 
-def tally_blocks(truth: Integers, proba: Floats, block: Integers, *, blocks: int, bins: int) -> Tally:
+def tally_blocks(truth: Integers, proba: Floats, block: Integers, *, blocks: int, bins: int, labels: int | None = None) -> Tally:
     """Return the sums over the cells of each block that the scores need.
 
     Parameters
     ----------
     truth, block
-        (N,) class index and block index.
+        (N,) class index and block index. A class from K on is one that the model lacks: its cells are errors.
     proba
         (N, K) probabilities.
     blocks, bins
         Number of blocks and of bins of confidence.
+    labels
+        Number of classes, those included that the model lacks; K if omitted.
     """
     cells, classes = proba.shape
+    labels = labels or classes
     predicted, confidence = proba.argmax(axis=1), proba.max(axis=1)
-    truth_p = proba[np.arange(cells), truth]
-    # Σ_k (p_k − y_k)² expanded, because a one-hot matrix would double the memory.
-    brier = (proba**2).sum(axis=1) - 2 * truth_p + 1
+    known = truth < classes
+    truth_p = np.where(known, proba[np.arange(cells), np.minimum(truth, classes - 1)], 0.0)
+    losses = (brier_scores(proba, truth_p), np.where(known, -np.log(np.maximum(truth_p, MIN_PROBABILITY)), 0.0), known)
     code, zero = bin_of(confidence, bins), np.zeros(cells, np.int64)
     return Tally(
-        sum_blocks(block, truth * classes + predicted, blocks, classes**2).reshape(blocks, classes, classes),
+        sum_blocks(block, truth * labels + predicted, blocks, labels**2).reshape(blocks, labels, labels),
         np.stack([sum_blocks(block, code, blocks, bins, values) for values in (None, confidence, predicted == truth)], axis=1),
-        np.hstack([sum_blocks(block, zero, blocks, 1, values) for values in (brier, -np.log(np.maximum(truth_p, MIN_PROBABILITY)))]),
+        np.hstack([sum_blocks(block, zero, blocks, 1, values) for values in losses]),
     )
+
+
+def brier_scores(proba: Floats, truth_p: Floats) -> Floats:
+    """Return (N,) the Brier score of each cell, from its probabilities (N, K) and that of its class (N,), 0 where the model lacks it."""
+    # Σ_k (p_k − y_k)² expanded, because a one-hot matrix would double the memory.
+    scores: Floats = (proba**2).sum(axis=1) - 2 * truth_p + 1
+    return scores
 
 
 def score_overall(tally: Tally) -> Floats:
@@ -147,6 +157,6 @@ OVERALL: dict[str, Callable[[Tally], Floats]] = {
     "mcc": lambda tally: matthews_correlation(tally.confusion),
     "ece": calibration_error,
     "brier": lambda tally: _per_cell(tally.losses[:, 0], tally),
-    "nll": lambda tally: _per_cell(tally.losses[:, 1], tally),
+    "nll": lambda tally: divide(tally.losses[:, 1], tally.losses[:, 2]),
 }
 """Score over all classes → its function of the summed cells, (L,). The Brier score is the sum over classes, 0 to 2."""

@@ -35,7 +35,7 @@ def tidy(values: Floats, labels: Sequence[str], metrics: Sequence[str], n: Seque
     return frame[frame["value"].notna()].assign(**names)
 
 
-def write_metrics(tables: Iterable[pd.DataFrame], path: Path | str, run: str) -> None:
-    """Write rows of `tidy` as one metrics table of this run."""
+def write_metrics(tables: Iterable[pd.DataFrame], path: Path | str, run: str, warnings: Sequence[str] = ()) -> None:
+    """Write rows of `tidy` as one metrics table of this run, with its warnings."""
     frame = pd.concat(list(tables), ignore_index=True).assign(run=run)
-    write_table(frame[[column.name for column in METRICS.columns]], path, METRICS)
+    write_table(frame[[column.name for column in METRICS.columns]], path, METRICS, warnings)

@@ -1,5 +1,6 @@
 """Predictions of the two paths and the gate, from the outputs of the frozen paths."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,18 +9,34 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.evaluate.calibration import temperature_of
+from nuclass_pipeline.evaluate.predictions import adjust
 from nuclass_pipeline.io import damaged_h5, open_h5, read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, PREDICTIONS, SPLIT
+from nuclass_pipeline.vocabulary import UNRESOLVED
 
 if TYPE_CHECKING:
     from nuclass_pipeline.train.gate import FeatureFile
 
 # Bounded, because the gate's activations for all cells of a large slide at once take gigabytes.
 PREDICT_BATCH = 4096
+COLLAPSED_SHARE = 0.95
+"""Largest share of a slide's cells in one predicted class without a warning."""
 
 
 def predict_slide(
-    *, features: Path, checkpoint: Path, cells: Path, labels: Path, split: Path, patches: Path, local: Path, global_: Path, gate: Path
+    *,
+    features: Path,
+    checkpoint: Path,
+    cells: Path,
+    labels: Path,
+    split: Path,
+    patches: Path,
+    local: Path,
+    global_: Path,
+    gate: Path,
+    temperatures: Path | None = None,
+    seed: int = 0,
 ) -> None:
     """Write the predictions of both paths and of the gate for every cell of a feature file.
 
@@ -35,6 +52,10 @@ def predict_slide(
         File of the context windows; its `padded` flags windows that reach over the edge of the image.
     local, global_, gate
         Tables of predictions of the local path (g = 0), the global path (g = 1) and the gate.
+    temperatures
+        Metrics table with the temperature of each model and seed; none for training slides, because temperatures are fitted on them.
+    seed
+        Seed of the models.
 
     Raises
     ------
@@ -46,15 +67,46 @@ def predict_slide(
     source = FeatureFile.open(features)
     frame = describe_cells(source, cells, labels, split, patches)
     local_p, global_p, g = run_gate(source, checkpoint)
-    for path, weight in ((local, np.zeros_like(g)), (global_, np.ones_like(g)), (gate, g)):
-        p = (1 - weight[:, None]) * local_p + weight[:, None] * global_p
-        write_table(prediction_table(frame, p, weight, source.meta.classes), path, PREDICTIONS)
+    outputs = {"local": local, "global": global_, "gate": gate}
+    for model, weight, p in mixtures(local_p, global_p, g):
+        table = prediction_table(frame, p, weight, source.meta.classes)
+        if temperatures:
+            table = table.join(calibrated_columns(p, temperature_of(model, seed, temperatures), source.meta.classes, table.index))
+        write_table(table, outputs[model], PREDICTIONS, collapse(table))
+
+
+def mixtures(
+    local_p: NDArray[np.float32], global_p: NDArray[np.float32], g: NDArray[np.float32]
+) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
+    """Yield each model with its weight of the global path (N,) and its probabilities (N, C)."""
+    for model, weight in {"local": np.zeros_like(g), "global": np.ones_like(g), "gate": g}.items():
+        yield model, weight, (1 - weight[:, None]) * local_p + weight[:, None] * global_p
 
 
 def prediction_table(frame: pd.DataFrame, p: NDArray[np.float32], g: NDArray[np.float32], classes: tuple[str, ...]) -> pd.DataFrame:
     """Return a table of N cells with the predicted class, g (N,) and the probabilities (N, C) as columns `p_<class>`."""
     columns = {f"p_{name}": p[:, number] for number, name in enumerate(classes)}
     return frame.assign(predicted=np.array(classes, dtype=object)[p.argmax(1)], gate_weight=g, **columns)
+
+
+def calibrated_columns(p: NDArray[np.float32], temperature: float, classes: tuple[str, ...], index: "pd.Index[int]") -> pd.DataFrame:
+    """Return `confidence`, the calibrated probability of the predicted class, and the calibrated (N, C) probabilities as `c_<class>`."""
+    calibrated = adjust(p.astype(np.float64), temperature).astype(np.float32)
+    columns = {f"c_{name}": calibrated[:, number] for number, name in enumerate(classes)}
+    return pd.DataFrame({"confidence": calibrated.max(axis=1), **columns}, index=index)
+
+
+def collapse(table: pd.DataFrame) -> list[str]:
+    """Return a warning if nearly all cells of a slide are predicted as one class, although their labels are not of one class."""
+    shares = table["predicted"].value_counts(normalize=True)
+    if shares.empty or shares.iloc[0] <= COLLAPSED_SHARE:
+        return []
+    name, labels = str(shares.index[0]), table.loc[table["label"] != UNRESOLVED, "label"]
+    expected = float((labels == name).mean()) if len(labels) else None
+    if expected is not None and expected > COLLAPSED_SHARE:
+        return []
+    compared = "the slide has no labels to compare with" if expected is None else f"{100 * expected:.0f} % of its labels are"
+    return [f"{100 * shares.iloc[0]:.0f} % of {len(table)} cells are predicted as {name}; {compared}"]
 
 
 def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path, patches: Path) -> pd.DataFrame:

@@ -1,11 +1,10 @@
-"""Predictions as arrays: the cells that can be scored, and the numbers of those that cannot."""
+"""Predictions as arrays: the cells that have a label, those of classes that the model lacks included."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,86 +20,124 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 PREFIX = "p_"
 # Not closer to 0, because half-precision probabilities of 22 classes add up to 1 only within about this.
 _SUM_TOLERANCE = 0.01
+TRAINING_SUBSETS = ("train", "gate", "val", "buffer")
+HELDOUT = ("heldout",)
 # The smallest normal float32, because the log of a probability that underflowed must stay finite.
 MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class ScoredCells:
-    """The N cells of one slide whose label is a class of the model, with the model's predictions.
+    """The N labelled cells of one slide, with the model's predictions.
 
     Attributes
     ----------
     classes
         K classes of the model, in the order of its columns.
+    unseen
+        Labels that are no class of the model; they follow `classes` in the indices of `truth`.
     cell_id
         (N,) cell ids.
     truth
-        (N,) indices of the labels in `classes`.
+        (N,) indices of the labels in `classes` and `unseen`.
     proba
         (N, K) probabilities; rows add up to 1.
     block
         (N,) indices of the spatial blocks, 0 … blocks − 1.
     g
         (N,) weights of the global path.
-    unseen
-        Number of cells of each label that is not a class of the model.
+    blocks
+        Number of spatial blocks.
     """
 
     classes: tuple[str, ...]
+    unseen: tuple[str, ...]
     cell_id: NDArray[Any]
     truth: Integers
     proba: Floats
     block: Integers
     g: Floats
-    unseen: Mapping[str, int]
+    blocks: int
 
     @property
-    def blocks(self) -> int:
-        """Number of spatial blocks."""
-        return int(self.block.max()) + 1 if len(self.block) else 0
+    def labels(self) -> tuple[str, ...]:
+        """Classes of the model, and the labels that it lacks."""
+        return (*self.classes, *self.unseen)
+
+    @property
+    def known(self) -> "ScoredCells":
+        """The cells whose label is a class of the model."""
+        return self.at(self.truth < len(self.classes))
 
     @property
     def present(self) -> Booleans:
         """(K,) whether a class occurs among the labels."""
-        return np.bincount(self.truth, minlength=len(self.classes)) > 0
+        return np.bincount(self.known.truth, minlength=len(self.classes)) > 0
+
+    def at(self, rows: Booleans) -> "ScoredCells":
+        """Return some of the cells; the blocks keep their numbers."""
+        # Not copied, because another order in memory rounds sums differently.
+        if rows.all():
+            return self
+        arrays = {name: getattr(self, name)[rows] for name in ("cell_id", "truth", "proba", "block", "g")}
+        return replace(self, **arrays)
 
 
-def read_scored(path: Path, subset: Literal["val", "heldout"]) -> ScoredCells:
-    """Read the cells of `subset` that can be scored.
+def read_scored(path: Path, subsets: Sequence[str]) -> ScoredCells:
+    """Read the labelled cells of some subsets.
+
+    Parameters
+    ----------
+    path
+        Table `PREDICTIONS`.
+    subsets
+        `HELDOUT`, or some of `TRAINING_SUBSETS`.
 
     Raises
     ------
     UserError
-        If the slide is held out and `subset` is `val`, or the other way round; or if a row holds no probabilities.
+        If the slide is held out and `subsets` are of training slides, or the other way round; or if a row holds no probabilities.
     """
     frame = read_table(path, PREDICTIONS)
-    heldout = frame["subset"].eq("heldout")
     # An error and not a filter, because a held-out cell in calibration, or a training cell among the scores, is a leak.
-    if subset == "heldout" and not heldout.all():
-        problem = f"{int((~heldout).sum())} cells belong to a training slide"
-        raise UserError(path, "subset", problem, "Score held-out slides only: see study.heldout.")
-    if subset == "val" and heldout.any():
-        raise UserError(path, "subset", f"{int(heldout.sum())} cells are held out", "Calibrate on training slides only: see study.train.")
-    return _to_scored(frame[frame["subset"] == subset], path)
+    if subsets == HELDOUT and (training := int(frame["subset"].isin(TRAINING_SUBSETS).sum())):
+        raise UserError(path, "subset", f"{training} cells belong to a training slide", "Score held-out slides only: see study.heldout.")
+    if subsets != HELDOUT and (held := int(frame["subset"].isin(HELDOUT).sum())):
+        raise UserError(path, "subset", f"{held} cells are held out", "Calibrate on training slides only: see study.train.")
+    return to_scored(frame, path, subsets)
 
 
-def _to_scored(frame: pd.DataFrame, path: Path) -> ScoredCells:
+def align_labels(slides: Mapping[str, ScoredCells]) -> dict[str, ScoredCells]:
+    """Return slides whose `unseen` are the same, the labels that the model lacks on any of them, so that their sums can be added."""
+    joined = {label for cells in slides.values() for label in cells.unseen}
+    return {slide: with_labels(cells, joined) for slide, cells in slides.items()}
+
+
+def with_labels(cells: ScoredCells, labels: Iterable[str]) -> ScoredCells:
+    """Return the cells with these labels among `unseen`, save classes of the model."""
+    unseen = tuple(sorted({*cells.unseen, *labels} - set(cells.classes)))
+    places = pd.Index([*cells.classes, *unseen]).get_indexer(pd.Index(cells.labels))
+    return replace(cells, unseen=unseen, truth=places[cells.truth].astype(np.int64))
+
+
+def to_scored(frame: pd.DataFrame, path: Path, subsets: Sequence[str]) -> ScoredCells:
+    """Return the labelled cells of some subsets of a table `PREDICTIONS`; `path` names it in messages."""
+    frame = frame[frame["subset"].isin(subsets) & frame["label"].ne(UNRESOLVED)]
     columns = [name for name in frame if str(name).startswith(PREFIX)]
     classes = tuple(str(name).removeprefix(PREFIX) for name in columns)
     if not classes:
         raise UserError(path, f"{PREFIX}<class>", "there is no column of probabilities", "Remove it and run again.")
-    known = frame["label"].isin(classes)
-    unseen = Counter(frame.loc[~known & frame["label"].ne(UNRESOLVED), "label"])
-    frame = frame[known]
+    unseen = tuple(sorted(set(frame["label"]) - set(classes)))
+    block, names = pd.factorize(frame["block"], sort=True)
     return ScoredCells(
         classes,
-        frame["cell_id"].to_numpy(),
-        pd.Index(classes).get_indexer(pd.Index(frame["label"])).astype(np.int64),
-        _checked(frame[columns].to_numpy(np.float64), path),
-        pd.factorize(frame["block"], sort=True)[0].astype(np.int64),
-        frame["gate_weight"].to_numpy(np.float64),
         unseen,
+        frame["cell_id"].to_numpy(),
+        pd.Index([*classes, *unseen]).get_indexer(pd.Index(frame["label"])).astype(np.int64),
+        _checked(frame[columns].to_numpy(np.float64), path),
+        block.astype(np.int64),
+        frame["gate_weight"].to_numpy(np.float64),
+        len(names),
     )
 
 

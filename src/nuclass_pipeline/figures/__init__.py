@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.errors import similar
 from nuclass_pipeline.layout import files
 
 if TYPE_CHECKING:
@@ -49,5 +49,7 @@ def list_figures(run: "Run") -> dict[str, Figure]:
         figures["cell_map"] = Figure({"gate": run.first_seed_predictions("gate", unscored)}, {"slides": unscored})
     for number, name in run.config.figures.items():
         if name not in figures:
-            raise UserError(run.file, f"figures.{number}", f"there is no figure {name!r}", f"Use one of {', '.join(figures)}.")
+            raise run.error(
+                f"figures.{number}", f"there is no figure {name!r}{similar(name, figures)}", f"Use one of {', '.join(figures)}."
+            )
     return figures

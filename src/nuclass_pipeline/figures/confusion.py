@@ -16,13 +16,14 @@ from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.figures.style import PredictionFiles, as_paths, hide_frame, in_order, is_dark, new_figure, short_name
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
+from nuclass_pipeline.vocabulary import UNRESOLVED
 
 # Not below, because zeros and ones in most fields would hide the confusions that matter.
 _MIN_PRINTED = 0.01
 
 
 def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles) -> Figure:
-    """Draw three matrices side by side (open label set); labels without cells are left out.
+    """Draw three matrices side by side (open label set); labels without cells are left out, and those that the models lack are not.
 
     Parameters
     ----------
@@ -44,11 +45,11 @@ def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFi
 
 
 def count(paths: Sequence[Path]) -> pd.DataFrame:
-    """Count cells by label (rows) and predicted class (columns); labels that are not classes of the model are left out."""
+    """Count cells by label (rows) and predicted class (columns); cells of classes that the model lacks are errors."""
     frames = [read_table(path, PREDICTIONS) for path in paths]
     classes = [str(name).removeprefix("p_") for name in frames[0] if str(name).startswith("p_")]
     cells = pd.concat([frame[["label", "predicted"]] for frame in frames])
-    cells = cells[cells["label"].isin(classes)]
+    cells = cells[cells["label"] != UNRESOLVED]
     return pd.crosstab(cells["label"], cells["predicted"]).reindex(columns=classes, fill_value=0)
 
 

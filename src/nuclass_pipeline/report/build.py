@@ -1,4 +1,4 @@
-"""One self-contained page: headline scores, figures, tables, and the provenance of the run."""
+"""One self-contained page: warnings, headline scores, figures, tables, and the provenance of the run."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,14 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_json, require, whole_file
+from nuclass_pipeline.io import read_json, read_table, require, whole_file
+from nuclass_pipeline.schemas import WARNINGS
 from nuclass_pipeline.tables import heldout as scores
 from nuclass_pipeline.tables.layout import lay_out, printed, title
+from nuclass_pipeline.tables.summary import places
 
+UNFOLDED = 4
+"""Warnings on the first screen; further ones are folded."""
 _HEADLINES = ("macro_f1", "accuracy", "ece", "brier")
 
 
@@ -24,6 +28,7 @@ def build_report(
     captions: Sequence[Path],
     report: Path,
     heldout: Path | None = None,
+    warnings: Path | None = None,
     manifest: Path | None = None,
     config: Path | None = None,
     benchmarks: Sequence[Path] = (),
@@ -43,6 +48,8 @@ def build_report(
         HTML file to write.
     heldout
         Metrics of the held-out slides, for the headline scores.
+    warnings
+        Table `WARNINGS`, for the first screen.
     manifest
         JSON object with versions, commit, machine and hashes of the run.
     config
@@ -61,6 +68,8 @@ def build_report(
     page = _template().render(
         heading=heading,
         introduction=texts.get("workflow", ""),
+        warnings=_warnings(warnings) if warnings else None,
+        shown=UNFOLDED,
         headlines=_headlines(heldout) if heldout else [],
         figures=[{**_captioned(path, texts), "image": _data_uri(path)} for path in map(Path, figures)],
         tables=[{**_captioned(path, texts), **_table(path)} for path in map(Path, tables)],
@@ -71,6 +80,11 @@ def build_report(
     )
     with whole_file(report) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def _warnings(path: Path) -> list[dict[str, str]]:
+    table = read_table(path, WARNINGS)
+    return [{"about": about, "text": text} for about, text in zip(places(table), table["warning"], strict=True)]
 
 
 def summarize_benchmarks(benchmarks: Sequence[Path]) -> pd.DataFrame:
@@ -125,7 +139,8 @@ def _headline(mean: pd.DataFrame, metric: str) -> dict[str, str]:
     values = {model: row.tolist() for model, row in mean[[metric, f"{metric}_low", f"{metric}_high"]].iterrows()}
     value, _, interval = printed(*values["gate"]).partition(" ")
     rivals = ", ".join(f"{model} {printed(numbers[0])}" for model, numbers in values.items() if model != "gate")
-    return {"name": title(metric), "value": value, "interval": interval.strip("()"), "rivals": rivals}
+    before = printed(mean.loc["gate", f"{metric}_raw"]) if f"{metric}_raw" in mean else ""
+    return {"name": title(metric), "value": value, "interval": interval.strip("()"), "rivals": rivals, "before": before}
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.errors import similar
 from nuclass_pipeline.layout import files
 
 if TYPE_CHECKING:
@@ -23,5 +23,6 @@ def list_tables(run: "Run") -> dict[str, dict[str, str]]:
     }
     for number, name in run.config.tables.items():
         if name not in tables:
-            raise UserError(run.file, f"tables.{number}", f"there is no table {name!r}", f"Use one of {', '.join(tables)}.")
+            problem = f"there is no table {name!r}{similar(name, tables)}"
+            raise run.error(f"tables.{number}", problem, f"Use one of {', '.join(tables)}.")
     return tables

@@ -8,7 +8,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import COHORT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
-_SUBSETS = ("train", "gate", "val", "buffer", "heldout")
+_SUBSETS = ("train", "gate", "val", "buffer", "heldout", "excluded")
 
 
 def build(*, cohort: Path) -> pd.DataFrame:

@@ -14,6 +14,8 @@ TITLES = {
     "macro_f1": "macro-F1",
     "weighted_f1": "weighted F1",
     "ece": "ECE",
+    "ece_raw": "ECE, raw",
+    "unseen_cells": "not in model",
     "brier": "Brier",
     "val": "validation",
     "heldout": "held out",

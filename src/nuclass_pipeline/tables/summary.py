@@ -1,7 +1,8 @@
-"""Scores as a table in the terminal."""
+"""Scores and warnings in the terminal."""
 
 from pathlib import Path
 
+import pandas as pd
 from rich.table import Table
 
 from nuclass_pipeline.tables import heldout as scores
@@ -9,6 +10,17 @@ from nuclass_pipeline.tables.layout import lay_out
 
 # Without the interval of the ECE, because it would not fit into 80 columns.
 SHOWN = ("macro_f1", "macro_f1_low", "macro_f1_high", "accuracy", "accuracy_low", "accuracy_high", "ece")
+
+
+def places(warnings: pd.DataFrame) -> list[str]:
+    """Return what each warning is about: its slide, where it has one, and the result that holds it."""
+    return [f"{slide}, {stage}:" if slide else f"{stage}:" for slide, stage in zip(warnings["slide"], warnings["stage"], strict=True)]
+
+
+def warning_lines(warnings: pd.DataFrame) -> list[str]:
+    """Return one line per warning of a run, or one that says there is none."""
+    lines = [f"warning: {about} {text}" for about, text in zip(places(warnings), warnings["warning"], strict=True)]
+    return lines or ["No warnings."]
 
 
 def summary_lines(heldout: Path) -> Table:

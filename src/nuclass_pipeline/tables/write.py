@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from nuclass_pipeline.io import whole_files
+from nuclass_pipeline.io import quote_table, whole_files
 from nuclass_pipeline.tables.layout import Extreme, lay_out, printed_columns
 
 # LaTeX would read these characters as commands.
@@ -38,7 +38,7 @@ def write_table_files(*, name: str, inputs: Mapping[str, Any], outputs: Sequence
             if partial.suffix == ".tex":
                 text = to_latex(frame, getattr(module, "BEST", {}), getattr(module, "GROUPED_BY", None))
             else:
-                text = frame.to_csv(sep="\t", index=False)
+                text = quote_table(frame).to_csv(sep="\t", index=False)
             partial.write_text(text, encoding="utf-8")
 
 

@@ -3,21 +3,29 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.calibration import calibrate_models, fit_temperature, read_temperatures
-from nuclass_pipeline.evaluate.predictions import adjust, by_model
-from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import METRICS
-from tests.unit.evaluate.planted import CLASSES, draw_labels, random_proba, write_predictions
+from nuclass_pipeline.evaluate.calibration import (
+    calibrate_models,
+    fit_temperature,
+    left_out_losses,
+    parts_of,
+    read_temperatures,
+)
+from nuclass_pipeline.evaluate.predictions import ScoredCells, adjust, by_model
+from nuclass_pipeline.io import read_table, read_warnings, write_table
+from nuclass_pipeline.schemas import METRICS, PREDICTIONS
+from tests.unit.evaluate.planted import CLASSES, draw_labels, one_hot, random_proba, write_predictions
 
 CONFIG = EvaluationConfig(bootstrap=50)
 
 
 def _calibrate(path: Path, output: Path, slide: str = "a") -> None:
-    calibrate_models(predictions=[path], models=["gate"], seeds=[0], slides=[slide], run="r", config=CONFIG, calibration=output)
+    names = {"models": ["gate"], "seeds": [0], "slides": [slide], "run": "r"}
+    calibrate_models(predictions=[path], **names, config=CONFIG, calibration=output)
 
 
 @pytest.mark.parametrize("planted", [0.6, 1.0, 2.5])
@@ -58,6 +66,85 @@ def test_calibration_lowers_nll_and_ece_on_overconfident_predictions(tmp_path: P
     assert value["calibrated", "accuracy"] == value["raw", "accuracy"]
     assert frame["n_cells"].eq(6000).all()
     assert frame.loc[frame["metric"] == "ece", ["ci_low", "ci_high"]].notna().all(axis=None)
+
+
+def _two_slides(root: Path, sharpness: tuple[float, float], model: str = "gate", subset: str = "val") -> list[Path]:
+    rng = np.random.default_rng(5)
+    honest = random_proba(rng, 4000, 3)
+    labels = np.asarray(CLASSES)[draw_labels(rng, honest)]
+    half = np.arange(4000) < 2000
+    parts = zip("ab", (half, ~half), sharpness, strict=True)
+    return [write_predictions(root, adjust(honest[p], 1 / t), labels[p], model=model, slide=slide, subset=subset) for slide, p, t in parts]
+
+
+def _value(path: Path) -> "pd.Series[float]":
+    return read_table(path, METRICS).set_index(["variant", "metric"])["value"]
+
+
+def _calibrate_two(files: list[Path], output: Path, model: str = "gate") -> "pd.Series[float]":
+    names = {"models": [model], "seeds": [0], "slides": ["a", "b"], "run": "r"}
+    calibrate_models(predictions=files, **names, config=CONFIG, calibration=output)
+    return _value(output)
+
+
+def test_a_calibration_that_holds_on_the_slide_left_out_is_used(tmp_path: Path) -> None:
+    value = _calibrate_two(_two_slides(tmp_path, (2.0, 2.4)), tmp_path / "c.parquet")
+    assert value["calibrated", "temperature"] == pytest.approx(2.2, rel=0.05)
+    assert value["temperature", "nll_left_out"] < value["raw", "nll_left_out"] - 0.1
+    assert value["calibrated", "ece"] < value["raw", "ece"]
+    assert read_warnings(tmp_path / "c.parquet") == []
+
+
+def test_a_calibration_that_fails_on_the_slide_left_out_is_not_used(tmp_path: Path) -> None:
+    # Overconfident on one slide, and too cautious on the other: what suits one harms the other.
+    value = _calibrate_two(_two_slides(tmp_path, (4.0, 0.3)), tmp_path / "c.parquet")
+    assert value["calibrated", "temperature"] == 1
+    assert value["temperature", "nll_left_out"] > value["raw", "nll_left_out"]
+    for metric in ("accuracy", "ece", "brier", "nll"):
+        assert value["calibrated", metric] == value["raw", metric]
+
+
+def test_losses_of_parts_left_out_equal_a_plain_loop() -> None:
+    rng = np.random.default_rng(6)
+    proba = random_proba(rng, 90, 3)
+    truth, none = draw_labels(rng, adjust(proba, 1.5)), np.zeros(90)
+    cells = ScoredCells(CLASSES, (), np.arange(90), truth, proba, np.arange(90) % 11, none, 11)
+    parts = parts_of([cells, cells.at(none > 0)])
+    assert [len(part.truth) for part in parts] == [(np.arange(90) % 11 % 5 == fold).sum() for fold in range(5)]
+
+    def loss(rows: np.ndarray, temperature: float) -> float:
+        return float(-np.log(adjust(proba[rows], temperature)[np.arange(rows.sum()), truth[rows]]).mean())
+
+    folds = [np.arange(90) % 11 % 5 == fold for fold in range(5)]
+    fitted = [loss(fold, fit_temperature(proba[~fold], truth[~fold])) for fold in folds]
+    assert left_out_losses(parts) == pytest.approx((np.mean([loss(fold, 1.0) for fold in folds]), np.mean(fitted)))
+
+
+@pytest.mark.parametrize(("model", "used"), [("local", True), ("global", True), ("gate", False), ("baseline", False)])
+def test_only_paths_are_calibrated_on_cells_of_the_gate(tmp_path: Path, model: str, used: bool) -> None:
+    files = _two_slides(tmp_path, (2.0, 2.0), model)
+    value = _calibrate_two(files, tmp_path / "c.parquet", model)
+    rng = np.random.default_rng(7)
+    # Cells of subset gate that are right more often lower the temperature.
+    for file in files:
+        cells = read_table(file, PREDICTIONS)
+        cells["subset"] = np.where(rng.random(len(cells)) < 0.5, "gate", "val")
+        cells.loc[(cells["subset"] == "gate") & (rng.random(len(cells)) < 0.5), "label"] = cells["predicted"]
+        write_table(cells, file, PREDICTIONS)
+    lowered = _calibrate_two(files, tmp_path / "c.parquet", model)["calibrated", "temperature"] < 0.9 * value["calibrated", "temperature"]
+    assert lowered == used
+
+
+def test_doubtful_calibrations_are_warnings(tmp_path: Path) -> None:
+    path = write_predictions(tmp_path, one_hot([0, 1, 2, 0, 1, 2], 3), [CLASSES[i % 3] for i in range(6)], subset="val")
+    _calibrate(path, tmp_path / "c.parquet")
+    fitted = fit_temperature(one_hot([0, 1, 2], 3), np.arange(3))
+    assert fitted < 0.2
+    assert read_warnings(tmp_path / "c.parquet") == [
+        "gate, seed 0: only 6 cells calibrate it, and 200 are few",
+        f"gate, seed 0: the temperature {fitted:.3g} is at its bound, because nearly all calibration cells are right, or nearly all wrong",
+        "gate, seed 0: the calibration cells are of one slide, so nothing shows whether the calibration holds on another slide",
+    ]
 
 
 def test_only_validation_cells_decide(tmp_path: Path) -> None:

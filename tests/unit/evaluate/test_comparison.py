@@ -91,7 +91,8 @@ def test_a_real_gain_is_found(tmp_path: Path) -> None:
 def _scored(predicted: np.ndarray) -> ScoredCells:
     """Return cells of class 0 with these predictions, as if read from a table."""
     zeros = np.zeros(len(predicted))
-    return ScoredCells(CLASSES, np.arange(len(predicted)), zeros.astype(np.int64), one_hot(predicted.tolist(), 3), BLOCK, zeros, {})
+    truth, blocks = zeros.astype(np.int64), int(BLOCK.max()) + 1
+    return ScoredCells(CLASSES, (), np.arange(len(predicted)), truth, one_hot(predicted.tolist(), 3), BLOCK, zeros, blocks)
 
 
 def test_p_is_honest_when_nothing_differs() -> None:
@@ -101,6 +102,22 @@ def test_p_is_honest_when_nothing_differs() -> None:
         sums = pair(*(_scored(predicted[model]) for model in MODELS), draw_weights(40, 200, [trial]))
         small += two_sided_p(accuracy(sums.confusion[:, 2]) - accuracy(sums.confusion[:, 0])) < 0.1
     assert 0.04 <= small / 150 <= 0.18
+
+
+def test_cells_of_a_class_that_the_model_lacks_are_right_for_neither_path(tmp_path: Path) -> None:
+    # On slide b alone, so that the classes of the slides have to be aligned before they are pooled.
+    files = [
+        write_predictions(tmp_path, one_hot([0, 1, 1], 3), labels, model=model, slide=slide)
+        for model in MODELS
+        for slide, labels in (("a", ["Acinar", "Ductal", "Ductal"]), ("b", ["Acinar", "Monocyte", "Monocyte"]))
+    ]
+    rows = _compare(tmp_path, files, ["a", "b"])
+    value = rows["value"]
+    assert value["pooled", "oracle", "all", "neither"] == value["b", "oracle", "Monocyte", "neither"] == 2
+    assert value["pooled", "gate", "all", "accuracy"] == pytest.approx(4 / 6)
+    assert value["pooled", "gate", "Monocyte", "accuracy"] == 0
+    assert rows["n_cells"].xs("all", level="label")["pooled"].eq(6).all()
+    assert ("a", "oracle", "Monocyte", "neither") not in value.index
 
 
 def test_files_that_do_not_match_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights, interval
 from nuclass_pipeline.evaluate.heldout import score_predictions
 from nuclass_pipeline.evaluate.metrics import OVERALL, PER_CLASS, bin_of, pool, score_classes, score_overall, tally_blocks
-from nuclass_pipeline.io import read_table, write_table
+from nuclass_pipeline.io import read_table, read_warnings, write_table
 from nuclass_pipeline.schemas import METRICS, RELIABILITY
 from tests.unit.evaluate.planted import CLASSES, draw_labels, one_hot, random_proba, write_predictions
 
@@ -176,12 +176,60 @@ def test_temperature_leaves_accuracy_alone_and_moves_confidence(tmp_path: Path) 
     assert abs(ece["a", "raw", "all"] - ece["a", "calibrated", "all"]) > 0.1
 
 
-def test_unresolved_and_unseen_cells_are_counted_and_not_scored(tmp_path: Path) -> None:
+def test_cells_of_classes_that_the_model_lacks_are_errors_of_the_open_set(tmp_path: Path) -> None:
     labels = ["Acinar", "Ductal", "Unresolved", "Monocyte", "Monocyte", "NK_Cell"]
     rows = _score(tmp_path, [write_predictions(tmp_path, one_hot([0, 1, 0, 0, 0, 0], 3), labels)], ["a"])
     unseen = rows["value"].xs("unseen_cells", level="metric").droplevel(["slide", "variant", "label_set"])
     assert unseen.to_dict() == {"all": 3, "Monocyte": 2, "NK_Cell": 1}
-    assert rows.loc[("a", "raw", "open", "all", "accuracy"), ["value", "n_cells"]].tolist() == [1.0, 2]
+    value, cells = rows["value"], rows["n_cells"]
+    assert value["a", "raw", "open", "all", "accuracy"] == pytest.approx(2 / 5)
+    assert cells["a", "raw", "open", "all", "accuracy"] == 5
+    # Acinar: 1 right, 3 more predicted. Monocyte and NK_Cell have an F1 of 0, and they count.
+    assert value["a", "raw", "open", "all", "macro_f1"] == pytest.approx((2 / 5 + 1 + 0 + 0) / 4)
+    assert [value["a", "raw", "open", "Monocyte", name] for name in PER_CLASS] == [0, 0, 0]
+    assert value["a", "raw", "open", "all", "brier"] == pytest.approx((2 * (0.2**2 + 2 * 0.1**2) + 3 * (0.8**2 + 2 * 0.1**2 + 1)) / 5)
+    assert value["a", "raw", "open", "all", "ece"] == pytest.approx(0.8 - 2 / 5)
+    # The loss of a class without a probability is infinite.
+    assert value["a", "raw", "open", "all", "nll"] == pytest.approx(-np.log(0.8))
+    assert cells["a", "raw", "open", "all", "nll"] == 2
+    assert value["a", "raw", "closed", "all", "accuracy"] == 1.0
+    assert cells["a", "raw", "closed", "all", "accuracy"] == 2
+    assert ("a", "raw", "closed", "Monocyte", "f1") not in rows.index
+    warned = "a: 3 of 5 labelled cells are of classes that the model lacks (Monocyte 2, NK_Cell 1): errors of the open label set"
+    assert any(text.startswith(warned) for text in read_warnings(tmp_path / "heldout.parquet"))
+
+
+def test_a_slide_with_one_class_has_no_closed_score_and_is_in_no_mean(tmp_path: Path) -> None:
+    first = write_predictions(tmp_path, one_hot([0, 0, 1, 0], 3), ["Acinar", "Acinar", "Ductal", "Ductal"], slide="a")
+    second = write_predictions(tmp_path, one_hot([2, 1], 3), ["T_Cell", "T_Cell"], slide="b")
+    rows = _score(tmp_path, [first, second], ["a", "b"])
+    closed = rows.xs("raw", level="variant").xs("closed", level="label_set").sort_index()
+    assert closed.loc["b"].index.get_level_values("metric").tolist() == sorted(OVERALL)
+    assert closed.loc["b", ["value", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert closed.loc["b", "n_cells"].eq(0).all()
+    for joined in ("mean", "pooled"):
+        assert closed.loc[(joined, "all", "accuracy"), ["value", "n_cells"]].tolist() == [0.75, 4]
+    assert rows["value"]["b", "raw", "open", "all", "accuracy"] == 0.5
+    assert "b: its cells are of one class of the model, so it has no score with the closed label set" in read_warnings(
+        tmp_path / "heldout.parquet"
+    )
+    alone = _score(tmp_path, [second], ["b"])["value"]
+    assert np.isnan(alone["mean", "raw", "closed", "all", "accuracy"])
+    assert np.isnan(alone["pooled", "raw", "closed", "all", "accuracy"])
+
+
+def test_a_raised_ece_is_a_warning(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    proba = random_proba(rng, 300, 3)
+    labels = np.asarray(CLASSES)[draw_labels(rng, proba)]
+    file = write_predictions(tmp_path, proba, labels)
+    value = _score(tmp_path, [file], ["a"], temperature=3.0)["value"]
+    raw, calibrated = (value["a", variant, "open", "all", "ece"] for variant in ("raw", "calibrated"))
+    assert calibrated > raw + 0.1
+    warned = f"gate, seed 0: calibration raised the ECE of a from {raw:.3f} to {calibrated:.3f}"
+    assert read_warnings(tmp_path / "heldout.parquet") == [warned]
+    _score(tmp_path, [file], ["a"])
+    assert read_warnings(tmp_path / "heldout.parquet") == []
 
 
 def test_mean_and_pooled(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Predictions are those of the stored probabilities and of the gate, cell by cell."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import torch
 
 from nuclass_pipeline.config.models import GateConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.predict import predict_slide
-from nuclass_pipeline.io import read_table
+from nuclass_pipeline.evaluate.predict import collapse, predict_slide
+from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.gate import Gate
-from nuclass_pipeline.schemas import PREDICTIONS
+from nuclass_pipeline.schemas import METRICS, PREDICTIONS
 from tests.unit.train.toys import BREAKS, break_file, damage
 
 CLASSES = ("Acinar", "Ductal", "T_Cell")
@@ -96,6 +97,46 @@ def test_cells_keep_their_attributes(files: dict[str, Any]) -> None:
     assert table.index[table["padded"]].tolist() == ["c4"]
 
 
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_calibrated_probabilities_stand_beside_the_raw_ones(files: dict[str, Any], tmp_path: Path, temperature: float) -> None:
+    rows = [
+        {"run": "r", "model": model, "variant": "calibrated", "seed": seed, "slide": "pooled", "organ": "all", "label": "all"}
+        | {"label_set": "open", "metric": "temperature", "value": value, "ci_low": np.nan, "ci_high": np.nan, "n_cells": 9}
+        for seed in (0, 7)
+        for model, value in {"local": 1.0, "global": 9.0, "gate": temperature if seed else 8.0}.items()
+    ]
+    write_table(pd.DataFrame(rows), tmp_path / "temperatures.parquet", METRICS)
+    predict_slide(**files, temperatures=tmp_path / "temperatures.parquet", seed=7)
+    gate, local = (read_table(files[name], PREDICTIONS) for name in ("gate", "local"))
+    raw, calibrated = (gate[[f"{letter}_{name}" for name in CLASSES]].to_numpy(float) for letter in "pc")
+    power = raw ** (1 / temperature)
+    np.testing.assert_allclose(calibrated, power / power.sum(axis=1, keepdims=True), atol=1e-6)
+    assert (gate["confidence"] == calibrated.max(axis=1).astype(np.float32)).all()
+    assert (gate["predicted"] == [CLASSES[i] for i in calibrated.argmax(axis=1)]).all()
+    np.testing.assert_allclose(local[[f"c_{name}" for name in CLASSES]], local[[f"p_{name}" for name in CLASSES]], atol=1e-6)
+    with pytest.raises(UserError, match=r"temperatures\.parquet: model: there is no temperature for local, seed 1"):
+        predict_slide(**files, temperatures=tmp_path / "temperatures.parquet", seed=1)
+
+
+def test_a_training_slide_has_no_calibrated_columns(files: dict[str, Any]) -> None:
+    predict_slide(**files)
+    assert not [name for name in read_table(files["gate"], PREDICTIONS) if name.startswith("c_") or name == "confidence"]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labels", "warned"),
+    [
+        (["A"] * 96 + ["B"] * 4, ["A"] * 50 + ["B"] * 50, ["96 % of 100 cells are predicted as A; 50 % of its labels are"]),
+        (["A"] * 96 + ["B"] * 4, ["Unresolved"] * 100, ["96 % of 100 cells are predicted as A; the slide has no labels to compare with"]),
+        (["A"] * 96 + ["B"] * 4, ["A"] * 97 + ["Unresolved"] * 3, []),
+        (["A"] * 95 + ["B"] * 5, ["A"] * 50 + ["B"] * 50, []),
+        ([], [], []),
+    ],
+)
+def test_a_collapsed_prediction_is_a_warning(predicted: list[str], labels: list[str], warned: list[str]) -> None:
+    assert collapse(pd.DataFrame({"predicted": predicted, "label": labels}, dtype=object)) == warned
+
+
 def test_a_table_without_the_cells_is_refused(files: dict[str, Any]) -> None:
     pd.read_parquet(files["labels"]).head(5).to_parquet(files["labels"])
     with pytest.raises(UserError, match=r"labels.parquet: cell_id: \d+ cells of .* are missing"):
@@ -146,3 +187,30 @@ def test_a_file_damaged_in_the_middle_is_named(files: dict[str, Any], name: str,
     with pytest.raises(UserError, match=rf"{files[name].name}: file: not a readable HDF5 file \(.*\)\. Copy the file again"):
         predict_slide(**files)
     assert not files["gate"].exists()
+
+
+def _change(dataset: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[h5py.File], None]:
+    def apply(file: h5py.File) -> None:
+        values = change(file[dataset][:])
+        del file[dataset]
+        file[dataset] = values
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("dataset", "change", "fault"),
+    [
+        ("local_p", lambda p: p * 3, "local_p: the probabilities of a cell do not sum to 1"),
+        ("global_p", lambda p: np.where(p == p.max(), np.nan, p), "global_p: a value is not finite"),
+        ("local_feature", lambda x: x[:, :-1], r"local_feature: has the shape \("),
+        ("global_feature", lambda x: x[:-1], r"global_feature: has the shape \("),
+    ],
+)
+def test_features_of_another_model_are_refused(
+    files: dict[str, Any], dataset: str, change: Callable[[np.ndarray], np.ndarray], fault: str
+) -> None:
+    with h5py.File(files["features"], "r+") as file:
+        _change(dataset, change)(file)
+    with pytest.raises(UserError, match=rf"{files['features'].name}: {fault}.* Remove the file and run again"):
+        predict_slide(**files)

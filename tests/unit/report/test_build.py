@@ -15,7 +15,7 @@ from PIL import Image
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import write_json, write_table
 from nuclass_pipeline.report.build import build_report, summarize_benchmarks
-from nuclass_pipeline.schemas import METRICS
+from nuclass_pipeline.schemas import METRICS, WARNINGS
 from nuclass_pipeline.tables.write import write_table_files
 from tests import ROOT
 
@@ -125,6 +125,45 @@ def test_text_is_escaped(html: str) -> None:
     assert "run: demo  # a &amp; b" in html
     assert "libraries.torch" in html
     assert "\0" not in html
+
+
+def _with_warnings(root: Path, texts: list[str]) -> str:
+    rows = [{"slide": "lung-1" if number % 2 else "", "stage": "split", "warning": text} for number, text in enumerate(texts)]
+    write_table(pd.DataFrame(rows, columns=["slide", "stage", "warning"], dtype=object), root / "warnings.parquet", WARNINGS)
+    build_report(**_inputs(root), warnings=root / "warnings.parquet")
+    return (root / "report.html").read_text()
+
+
+def test_warnings_stand_before_scores_and_figures(tmp_path: Path) -> None:
+    html = _with_warnings(tmp_path, ["<img src=x onerror=alert(1)> & more", *(f"warning number {number}" for number in range(1, 9))])
+    places = [
+        html.index(text) for text in ("9 warnings</h2>", "warning number 3", "<details><summary>5 more", "warning number 8", 'id="scores"')
+    ]
+    assert places == sorted(places)
+    assert html.index('id="scores"') < html.index("<h2>Figures</h2>")
+    assert "<strong>split:</strong> &lt;img src=x onerror=alert(1)&gt; &amp; more" in html
+    assert "<strong>lung-1, split:</strong> warning number 1" in html
+    assert "onerror=alert(1)>" not in html
+
+
+def test_one_warning_and_none_are_said_so(tmp_path: Path) -> None:
+    html = _with_warnings(tmp_path, ["only this"])
+    assert "1 warning</h2>" in html
+    assert "<details><summary>-" not in html
+    (tmp_path / "other").mkdir()
+    html = _with_warnings(tmp_path / "other", [])
+    assert html.index("No warnings.") < html.index('id="scores"')
+
+
+def test_the_headline_shows_the_ece_before_calibration(tmp_path: Path) -> None:
+    inputs = _inputs(tmp_path)
+    frame = pd.read_parquet(inputs["heldout"])
+    frame.loc[(frame["metric"] == "ece") & (frame["variant"] == "raw"), "value"] = 0.042
+    write_table(frame, inputs["heldout"], METRICS)
+    build_report(**inputs)
+    html = (tmp_path / "report.html").read_text()
+    assert html.count("before calibration 0.042") == 1
+    assert html.index("ECE, gate") < html.index("before calibration 0.042") < html.index("Brier, gate")
 
 
 def test_benchmarks_are_summed_by_rule(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def _write(root: Path, slide: str, labels: list[str], parts: list[str]) -> tuple
         }
     )
     write_table(label, root / slide / "labels.parquet", LABELS)
-    split = pd.DataFrame({"cell_id": cells[: len(parts)], "subset": parts, "block": "b"})
+    split = pd.DataFrame({"cell_id": cells[: len(parts)], "subset": parts, "block": "b", "reason": None})
     write_table(split, root / slide / "split.parquet", SPLIT)
     return root / slide / "labels.parquet", root / slide / "split.parquet"
 
@@ -46,14 +46,14 @@ def _summarize(root: Path, files: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
 
 
 def test_counts_by_slide_subset_and_class(tmp_path: Path) -> None:
-    first = _write(tmp_path, "a", ["T_Cell", "T_Cell", "Unresolved", "B_Cell", "B_Cell"], ["train", "train", "train", "buffer"])
+    first = _write(tmp_path, "a", ["T_Cell", "T_Cell", "Unresolved", "B_Cell", "B_Cell"], ["train", "train", "train", "excluded"])
     frame = _summarize(tmp_path, {"a": first, "b": _write(tmp_path, "b", ["T_Cell"], ["heldout"])})
     cells = frame.set_index(["slide", "subset", "label"])["cells"]
     assert cells["a"].to_dict() == {
         ("all", "B_Cell"): 2,
         ("all", "T_Cell"): 2,
         ("all", "Unresolved"): 1,
-        ("buffer", "B_Cell"): 1,
+        ("excluded", "B_Cell"): 1,
         ("train", "T_Cell"): 2,
         ("train", "Unresolved"): 1,
     }

@@ -17,6 +17,8 @@ def test_heldout_takes_open_scores_and_the_right_variant(tmp_path: Path) -> None
     gate = table.set_index(["slide", "model"]).loc[("mean", "gate")]
     assert gate[["macro_f1", "macro_f1_low", "macro_f1_high", "accuracy", "ece"]].tolist() == pytest.approx([0.7, 0.6, 0.8, 0.8, 0.21])
     assert gate["cells"] == 1234
+    assert gate["ece_raw"] == pytest.approx(0.26)
+    assert table["unseen_cells"].tolist() == [count for count in (83, 2, 85, 85) for _ in range(3)]
 
 
 def test_heldout_averages_seeds(tmp_path: Path) -> None:

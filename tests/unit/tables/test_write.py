@@ -10,14 +10,14 @@ from tests.unit.tables import fakes
 def test_files(tmp_path: Path) -> None:
     outputs = [tmp_path / "heldout.tsv", tmp_path / "heldout.tex"]
     write_table_files(name="heldout", inputs={"heldout": fakes.write_heldout(tmp_path / "h.parquet")}, outputs=outputs)
-    assert pd.read_csv(outputs[0], sep="\t").shape == (12, 18)
+    assert pd.read_csv(outputs[0], sep="\t").shape == (12, 22)
     tex = outputs[1].read_text()
     rows = [line for line in tex.splitlines() if "&" in line]
-    assert rows[0] == r"slide & model & cells & macro-F1 & accuracy & weighted F1 & ECE & Brier \\"
-    assert rows[3].startswith(r" & gate & 1,234 & \textbf{0.700} (0.600--0.800) & \textbf{0.800}")
+    assert rows[0] == r"slide & model & cells & not in model & macro-F1 & accuracy & weighted F1 & ECE, raw & ECE & Brier \\"
+    assert rows[3].startswith(r" & gate & 1,234 & 83 & \textbf{0.700} (0.600--0.800) & \textbf{0.800}")
     # Equal ECE as printed: both are bold.
     assert [r"\textbf{0.210}" in row for row in rows[1:4]] == [True, False, True]
-    assert tex.startswith(r"\begin{tabular}{llrrrrrr}")
+    assert tex.startswith(r"\begin{tabular}{llrrrrrrrr}")
 
 
 def test_latex_escapes(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""The warnings of a run: what its files hold about themselves, in one table."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nuclass_pipeline.io import read_warnings, write_table
+from nuclass_pipeline.layout import RESULTS
+from nuclass_pipeline.schemas import WARNINGS
+
+
+def collect_warnings(*, warnings: Path, **results: Sequence[Path]) -> None:
+    """Write the warnings of all results of a run, in the order of the arguments.
+
+    Parameters
+    ----------
+    warnings
+        Table `WARNINGS`.
+    **results
+        Name of a result in docs/outputs.md → its files.
+    """
+    rows = [row for name, paths in results.items() for path in paths for row in _rows(name, path)]
+    write_table(pd.DataFrame(rows, columns=[column.name for column in WARNINGS.columns], dtype=object), warnings, WARNINGS)
+
+
+def _rows(name: str, path: Path) -> Iterator[tuple[str, str, str]]:
+    wildcards = _wildcards(name, path)
+    slide = wildcards.pop("slide", "")
+    # The model and its seed, because a warning about predictions is about those of one model.
+    about = ", ".join(value if key == "model" else f"{key} {value}" for key, value in wildcards.items())
+    for text in read_warnings(path):
+        yield slide, name, f"{about}: {text}" if about else text
+
+
+def _wildcards(name: str, path: Path) -> dict[str, str]:
+    """Return the wildcards of a result in its path, such as the slide."""
+    pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(RESULTS[name].path))
+    found = re.search(f"{pattern}$", Path(path).as_posix())
+    return found.groupdict() if found else {}
