@@ -3,7 +3,7 @@ CORES ?= all
 RUN := .venv/bin/
 UV := $(RUN)uv pip install --quiet --python $(RUN)python --compile-bytecode -c constraints.txt
 
-.PHONY: help demo test test-slow test-gpu check docs bench bench-ingest clean
+.PHONY: help demo test test-slow test-gpu check docs bench bench-ingest bench-inputs clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,9 @@ bench-ingest: .venv/dev ## registration against planted shifts, nuclei against e
 	$(RUN)python benchmarks/nuclei.py
 	$(RUN)python benchmarks/image.py
 	$(RUN)python benchmarks/scale.py
+
+bench-inputs: .venv/dev ## wrong, hostile and stale inputs, a verdict each
+	$(RUN)python -m benchmarks.wrong_inputs
 
 clean: ## remove the demo's results, and nothing else
 	rm -rf results/demo logs/demo benchmarks/demo resources/synthetic

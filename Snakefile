@@ -4,11 +4,11 @@ from snakemake.utils import min_version
 
 from nuclass_pipeline.config.compute import by_attempt
 from nuclass_pipeline.config.models import SCORED_MODELS
-from nuclass_pipeline.config.run import load_run
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.config.run import load_workflow
 from nuclass_pipeline.figures import list_figures
 from nuclass_pipeline.layout import SYNTHETIC_TRUTH, UNPACKED_MANIFEST, files, for_model
-from nuclass_pipeline.provenance import code_version
+from nuclass_pipeline.provenance import code_version, content, restore_records
+from nuclass_pipeline.runtime import one_line
 from nuclass_pipeline.tables import list_tables
 
 min_version("9.27")
@@ -20,31 +20,30 @@ container: "docker://nuclass-pipeline:0.1.0"
 
 if not workflow.configfiles:
 
-    configfile: workflow.source_path("config/demo.yaml")
+    configfile: f"{workflow.basedir}/config/demo.yaml"
 
 
-try:
-    run = load_run(config, root=workflow.basedir, file=workflow.configfiles[-1])
+# Ignored with --directory, which moves the results; inputs are found from here either way.
+workdir: workflow.basedir
+
+
+with one_line():
+    run = load_workflow(workflow, config)
     FIGURES, TABLES = list_figures(run), list_tables(run)
-except UserError as error:
-    raise SystemExit(f"error: {error}") from None
+    restore_records(run.folders["results"])
 
 
 pathvars:
-    results=f"results/{run.config.run}",
-    logs=f"logs/{run.config.run}",
-    benchmarks=f"benchmarks/{run.config.run}",
+    **run.folders,
 
 
 wildcard_constraints:
-    slide=run.pattern(),
-    model="|".join(SCORED_MODELS),
-    seed=r"\d+",
+    **run.constraints,
 
 
 for name in (
     "bundles slides images patches expression labels models features"
-    " predictions evaluation summaries figures targets"
+    " predictions evaluation warnings summaries figures targets"
 ).split():
 
     include: f"workflow/rules/{name}.smk"

@@ -24,6 +24,7 @@ from scipy.spatial.distance import cdist
 from skimage.filters import threshold_otsu
 
 from nuclass_pipeline.data.segmentation.cellpose import cellpose_nuclei
+from nuclass_pipeline.data.segmentation.debris import find_flaws
 from nuclass_pipeline.data.segmentation.watershed import AREA_UM2, haematoxylin_od, watershed_nuclei
 
 DATA = Path(os.environ.get("NUCLASS_TEST_DATA", Path(__file__).parents[2] / "shared/data")) / "he_nucls"
@@ -61,6 +62,12 @@ def stain(pixels: np.ndarray, strength: float) -> np.ndarray:
 def stained_watershed(strength: float, pixels: np.ndarray) -> np.ndarray:
     """Run the watershed on an image that is stained more or less strongly."""
     return watershed_nuclei(MPP)(stain(pixels, strength))
+
+
+def watershed_without_debris(pixels: np.ndarray) -> np.ndarray:
+    """Run the watershed as the pipeline does on an H&E alone: what is not a nucleus is dropped."""
+    labels = watershed_nuclei(MPP)(pixels)
+    return np.where(np.isin(labels, list(find_flaws(pixels, labels, MPP))), 0, labels)
 
 
 def score(labels: np.ndarray, points: np.ndarray, masks: np.ndarray) -> dict[str, float]:
@@ -112,6 +119,7 @@ def main() -> None:
     names = sorted((path.stem for path in (DATA / "images").glob("*.png")), key=lambda name: int(name.rsplit("_", 1)[1]))
     show("Otsu, connected components", otsu_components, names)
     show("watershed", watershed_nuclei(MPP), names)
+    show("watershed, debris dropped", watershed_without_debris, names)
     show("watershed, Otsu's threshold of each image", otsu_watershed, names)
     for strength in STRENGTHS:
         show(f"watershed, stain × {strength:g}", partial(stained_watershed, strength), names)

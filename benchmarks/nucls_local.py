@@ -26,10 +26,9 @@ from sklearn.preprocessing import StandardScaler
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.config.models import BackboneConfig, LocalConfig, LocalOptimConfig
-from nuclass_pipeline.data.image.patches import open_patches
 from nuclass_pipeline.data.image.trio import import_trio
 from nuclass_pipeline.data.image.windows import cut_window
-from nuclass_pipeline.io import read_table, write_json, write_table
+from nuclass_pipeline.io import open_patches, read_table, write_json, write_table
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.models.local import restore_local
 from nuclass_pipeline.schemas import LABELS, SPLIT
@@ -89,7 +88,7 @@ def enter(trio: Path, target: Path, label_map: Path) -> None:
 def assign(target: Path, subset: str) -> None:
     """Assign all cells of an image to one subset of the split."""
     ids = read_table(target / "labels.parquet", LABELS)["cell_id"]
-    write_table(pd.DataFrame({"cell_id": ids, "subset": subset, "block": target.name}), target / "split.parquet", SPLIT)
+    write_table(pd.DataFrame({"cell_id": ids, "subset": subset, "block": target.name, "reason": None}), target / "split.parquet", SPLIT)
 
 
 def predict_local(checkpoint: Path, target: Path) -> np.ndarray:

@@ -19,9 +19,9 @@ from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.correlation import fit_registration
+from nuclass_pipeline.data.registration.fit import fit_registration
 from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck
-from nuclass_pipeline.data.registration.stage import run_nuclei_check
+from nuclass_pipeline.data.registration.verdict import run_nuclei_check
 from nuclass_pipeline.data.xenium.read import read_cell_table, read_manifest
 from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.units import Micron

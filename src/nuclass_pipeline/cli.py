@@ -32,7 +32,7 @@ def doctor() -> None:
 def _findings() -> list[tuple[str, str]]:
     import torch
 
-    from nuclass_pipeline.models.backbones import WEIGHTS, describe_backbones
+    from nuclass_pipeline.config.models import WEIGHTS, describe_backbones
 
     gated = [row["name"] for row in describe_backbones() if row["download"]]
     cuda = torch.cuda.is_available()
@@ -97,7 +97,7 @@ def _genes_for_types(organ: str, path: Path) -> dict[str, set[str]]:
 @app.command()
 def backbones() -> None:
     """List the image encoders in the registry."""
-    from nuclass_pipeline.models.backbones import describe_backbones
+    from nuclass_pipeline.config.models import describe_backbones
 
     for row in describe_backbones():
         console.print(f"[bold]{row.pop('name')}[/bold]")
@@ -107,11 +107,14 @@ def backbones() -> None:
 
 @app.command()
 def summary(results: Annotated[Path, typer.Argument(help="results folder of a run, such as results/demo")]) -> None:
-    """Print the held-out scores of a run and the path of its report."""
+    """Print the held-out scores of a run, its warnings, and the path of its report."""
     from nuclass_pipeline.results import open_run
-    from nuclass_pipeline.tables.summary import summary_lines
+    from nuclass_pipeline.tables.summary import summary_lines, warning_lines
 
-    console.print(summary_lines(open_run(results).path("heldout_metrics")))
+    run = open_run(results)
+    console.print(summary_lines(run.path("heldout_metrics")))
+    for line in warning_lines(run.warnings()):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {results / 'report.html'}")
 
 
@@ -159,6 +162,20 @@ def build_markers(
 
     build(own=own, organ=_known_organ(organ), output=output, panglao=panglao, cellmarker=cellmarker, panels=panel or (), hgnc=hgnc)
     console.print(output)
+
+
+@app.command()
+def export_trio(
+    slide: Annotated[Path, typer.Argument(help="folder of a slide, such as results/demo/slides/demo-lung-1")],
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+) -> None:
+    """Write a slide's annotations and patches as copies that need no other file, such as image.h5."""
+    from rich.progress import track
+
+    from nuclass_pipeline.data.image.trio_export import export_trio as export
+
+    export(slide, out, lambda rows, name: track(rows, name, console=Console(stderr=True)))
+    console.print(out)
 
 
 @app.command()

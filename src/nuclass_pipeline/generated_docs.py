@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from nuclass_pipeline.config.run import Config
+from nuclass_pipeline.config.models import describe_backbones
+from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.layout import RESULTS, TARGETS
 from nuclass_pipeline.provenance import code_hash, code_version
 from nuclass_pipeline.schemas import TABLES
@@ -38,9 +39,6 @@ def _filled(page: Path, name: str, text: str) -> str:
 
 
 def _backbones() -> str:
-    # Here, because only this part of the pages needs torch.
-    from nuclass_pipeline.models.backbones import describe_backbones
-
     head = ["| name | vector | window, px | licence | source |", "|---|---|---|---|---|"]
     rows = [f"| `{row['name']}` | {row['dim']} | {row['field_px']} | {row['licence']} | {row['source']} |" for row in describe_backbones()]
     return "\n".join([*head, *rows])

@@ -4,20 +4,29 @@ Snakemake sees a rule's script but not the package behind it, so every rule carr
 """
 
 import ast
+import atexit
 import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nuclass_pipeline import __version__
-from nuclass_pipeline.io import whole_files
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_json, whole_files, write_json
+from nuclass_pipeline.runtime import claim
 
 PACKAGE = Path(__file__).parent
+RECORDS = ".jobs.json"
+"""Name of the copies of Snakemake's records."""
+UNCOMMITTED = "The code had changes that no commit holds, so the commit in the manifest is not the code that made the results."
+FILE_KEYS = {"weights", "model", "library", "ontology", "slim"}
+"""Keys of a run file that name files or folders to read, beside its tables."""
 LIBRARIES = ("torch", "timm", "lightning", "scanpy", "anndata", "numpy", "h5py", "snakemake")
 
 
@@ -92,27 +101,127 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def record_run(*, config: dict[str, Any], inputs: Sequence[Path], config_file: Path, manifest: Path) -> None:
-    """Write the validated run file, and a manifest with versions, the code's commit, the machine and input hashes."""
+def content(*paths: Path | str | Sequence[Path | str]) -> str:
+    """Return a hash of what the files hold, for `params`: a file that is put in place of another may be older than it."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in [path] if isinstance(path, str | Path) else path:
+            digest.update(Path(file).read_bytes() if Path(file).is_file() else b"")
+    return digest.hexdigest()[:12]
+
+
+def begin(results: str, **folders: str) -> None:
+    """Start a run: reserve its folders, and when the process ends leave Snakemake's records of the results beside them.
+
+    The records (inputs, parameters, code) lie in `.snakemake`; with a copy in every folder of the run, they move with the results.
+
+    Raises
+    ------
+    UserError
+        If another process works on the run, or a folder cannot be written.
+    """
+    claim(results, *folders.values())
+    # Removed first, because a run that is killed would leave them out of date.
+    for folder in _record_folders(Path(results)):
+        (folder / RECORDS).unlink(missing_ok=True)
+    atexit.register(_keep_records, Path.cwd(), results)
+
+
+def _keep_records(workdir: Path, results: str) -> None:
+    from snakemake.persistence.file import FilePersistence
+
+    with suppress(UserError, OSError):  # Without the copies, results that move are compared by their times.
+        records = FilePersistence(path=workdir / ".snakemake")
+        names = [str(path.relative_to(workdir / results)) for path in (workdir / results).rglob("*") if path.is_file()]
+        known = {name: record.model_dump() for name in sorted(names) if (record := records._read_record(f"{results}/{name}"))}
+        # All of them in every folder, because a job of which a folder holds the input and not the output is compared too.
+        for folder in _record_folders(workdir / results):
+            write_json(known, folder / RECORDS)
+
+
+def restore_records(results: Path | str) -> None:
+    """Restore the records of results that came from elsewhere."""
+    from snakemake.persistence import MetadataRecord
+    from snakemake.persistence.file import FilePersistence
+
+    copies = [path for folder in _record_folders(Path(results)) if (path := folder / RECORDS).is_file()]
+    records = FilePersistence() if copies else None
+    for copy in copies:
+        for name, record in read_json(copy).items():
+            path = Path(results, name)
+            if records and not records._read_record(str(path)):
+                records._write_record(str(path), MetadataRecord(**record))
+
+
+def _record_folders(results: Path) -> list[Path]:
+    return [results, *(path for path in results.glob("*") if path.is_dir())]
+
+
+def record_run(
+    *,
+    tables: Sequence[Path],
+    annotations: Sequence[Path],
+    sources: Sequence[Path],
+    predictions: Sequence[Path],
+    config: dict[str, Any],
+    config_file: Path,
+    manifest: Path,
+) -> None:
+    """Write the validated run file, and a manifest with versions, the code's commit, the machine, and hashes of all that was read.
+
+    Parameters
+    ----------
+    tables
+        Slide sheet, labels and markers.
+    annotations
+        Edits of clusters and labels of cells.
+    sources
+        The slides' files.
+    predictions
+        What the run makes. They are not read; the record is as late as they are, so that it has the commit that made them.
+    config
+        The run file with its defaults. Weights and gene sets that it names are hashed too.
+    config_file, manifest
+        Where to write.
+    """
     import yaml
 
+    commit, dirty = _commit()
+    inputs = [*tables, *annotations, *sources, *_named_files(config)]
     record = {
         "run": config["run"],
         "nuclass_pipeline": __version__,
-        "commit": _commit(),
+        "commit": commit,
+        "dirty": dirty,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": {name: version(name) for name in LIBRARIES},
-        "inputs": {str(path): _sha256(path) for path in inputs},
+        "inputs": {str(path): _sha256(path) for path in dict.fromkeys(inputs)},
+        "warnings": [UNCOMMITTED] if dirty else [],
     }
     with whole_files(config_file, manifest) as (config_partial, manifest_partial):
         config_partial.write_text(yaml.safe_dump(config, sort_keys=False))
         manifest_partial.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _commit() -> str | None:
-    git = subprocess.run(["git", "-C", str(PACKAGE), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() or None
+def _named_files(section: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the weights and gene sets that a run file names, of a folder every file."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _named_files(value)
+        elif key in FILE_KEYS and value and Path(value).exists():
+            yield from sorted(path for path in (Path(value), *Path(value).rglob("*")) if path.is_file())
+
+
+def _commit() -> tuple[str | None, bool]:
+    """Return the commit of the code, and whether the code differs from it; the configuration does not count, since it is hashed itself."""
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", ":/src", ":/workflow", ":/Snakefile")
+    return commit or None, bool(changes)
+
+
+def _git(*words: str) -> str:
+    git = subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=False)
+    return git.stdout.strip()
 
 
 def _sha256(path: Path) -> str:

@@ -1,44 +1,125 @@
 """Logging, threads and devices of a job: what a workflow script needs around its one call into the package."""
 
+import errno
+import faulthandler
+import fcntl
 import importlib
 import logging
 import operator
+import os
+import signal
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.errors import UserError, explain_machine, explain_memory, first_line
 
 logger = logging.getLogger(__name__)
+
+UNEXPECTED = "unexpected"
+"""First word of the line about an error that is a mistake of the program."""
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
 def job(path: Path | str, threads: int) -> Iterator[None]:
     """Run one job's stage on `threads` threads, with logging, stdout and stderr in its log file.
 
-    A log whose last line is not `finished in …` belongs to a job that failed or was killed.
-    A `UserError` ends the job with one line, in the log and on the terminal; any other error keeps its traceback.
+    The last line of a log is `finished in …`, or an ERROR that says why the job failed; any other log is of a job that was killed.
+    An error that is neither a mistake of the user nor a failure of the machine has its traceback above that line.
     """
     terminal = sys.stderr
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("w", buffering=1) as stream, redirect_stdout(stream), redirect_stderr(stream):
+    with _open_log(Path(path), terminal) as stream, redirect_stdout(stream), redirect_stderr(stream):
         logging.basicConfig(stream=stream, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
         logging.getLogger("fontTools").setLevel(logging.WARNING)  # It logs every glyph of every PDF.
+        faulthandler.enable(stream)
+        previous = signal.signal(signal.SIGTERM, _stop)
         try:
             limit_threads(threads)
             begun = time.monotonic()
             yield
             logger.info("finished in %.1f s", time.monotonic() - begun)
-        except UserError as error:
-            logger.error("%s", error)
-            print(f"error: {error}", file=terminal)
+        except (Exception, KeyboardInterrupt) as error:
+            _report(error, Path(path), terminal)
             raise SystemExit(1) from None
-        except Exception:
-            logger.exception("the job failed")
-            raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            faulthandler.disable()
+
+
+def _open_log(path: Path, terminal: TextIO) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", buffering=1, encoding="utf-8")
+    except OSError as error:
+        print(f"error: {explain_machine(error, path) or error}", file=terminal)
+        raise SystemExit(1) from None
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _report(error: BaseException, log: Path, terminal: TextIO) -> None:
+    line = _in_one_line(error, log)
+    try:
+        if line.startswith(UNEXPECTED):
+            logger.error("the job failed", exc_info=error)
+        logger.error("%s", line)
+        sys.stderr.flush()
+    except OSError:  # A full disk may hold no log either.
+        print(f"error: {line}", file=terminal)
+
+
+def _in_one_line(error: BaseException, log: Path) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped from outside. Run again to continue."
+    if explained := explain_memory(error) or explain_machine(error, log.parent):
+        return str(explained)
+    return f"{UNEXPECTED} {type(error).__name__}: {first_line(error)}. Please report it with this log."
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Report a mistake of the user that the block meets in one line, and end the program."""
+    try:
+        yield
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def claim(results: Path | str, *folders: Path | str) -> None:
+    """Reserve the folder of a run until this process ends, and test that it and `folders` can be written.
+
+    Raises
+    ------
+    UserError
+        If another process holds it, or a folder cannot be written.
+    """
+    lock = Path(results, ".lock")
+    try:
+        for folder in (results, *folders):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        # Never closed, because the system takes the lock away when this process ends, however it ends.
+        held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(held, 0)
+        os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except BlockingIOError:
+        raise UserError(results, "run", f"{lock.read_text() or 'another process'} works on it", "Wait until it ends, or stop it.") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise explain_machine(error, results) or error from None
+        logger.warning("%s: this disk offers no locks, so do not start two runs of one study at once", results)
 
 
 def limit_threads(threads: int) -> None:
@@ -77,3 +158,10 @@ def pick_device(gpu: int) -> str:
     if not torch.cuda.is_available():
         raise UserError("run file", "compute.gpu", "is 1, but torch finds no GPU", "Set it to 0, or see `nuclass doctor`.")
     return "cuda"
+
+
+def stay_offline() -> None:
+    """Keep the libraries of Hugging Face off the network, because weights are files that the user has downloaded."""
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    if constants := sys.modules.get("huggingface_hub.constants"):  # They read the variable once, when they are imported.
+        vars(constants)["HF_HUB_OFFLINE"] = True

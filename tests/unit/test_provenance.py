@@ -1,6 +1,12 @@
+import hashlib
+import json
+import os
+import subprocess
+
 import pytest
 
 from nuclass_pipeline import provenance
+from nuclass_pipeline.provenance import content
 
 
 @pytest.fixture
@@ -42,3 +48,64 @@ def test_real_stages_are_followed_through_their_imports():
     assert {"data.xenium.read", "data.xenium.matrix", "io", "schemas", "errors"} <= provenance.closure("data.xenium.read")
     with pytest.raises(ModuleNotFoundError):
         provenance.code_version("no.such.module")
+
+
+def test_content_is_what_files_hold_and_not_when_they_were_written(tmp_path):
+    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / name).write_text(text)
+    os.utime(tmp_path / "c", (0, 0))
+    found = {name: content(tmp_path / name) for name in "abc"}
+    assert found["a"] == found["b"] != found["c"]
+    assert content([tmp_path / "a"], []) == found["a"]
+    assert content(tmp_path / "none") == content()
+
+
+def git(folder, *words):
+    subprocess.run(["git", "-C", folder, "-c", "user.name=x", "-c", "user.email=x", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def record(package, tmp_path, monkeypatch):
+    """A repository with the package, and a function that records a run in it."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "nuclass_pipeline").rename(tmp_path / "src/nuclass_pipeline")
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "src/nuclass_pipeline")
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "src")
+    git(tmp_path, "commit", "-qm", "first")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for name in ("labels.tsv", "mine.csv", "cells.parquet", "weights/model.safetensors", "weights/config.json"):
+        (tmp_path / name).write_text(name)
+
+    def write():
+        provenance.record_run(
+            tables=[tmp_path / "labels.tsv"],
+            annotations=[tmp_path / "mine.csv"],
+            sources=[tmp_path / "cells.parquet"],
+            predictions=[tmp_path / "not-read"],
+            config={"run": "mine", "local": {"backbone": {"weights": str(weights)}}, "programs": {"library": None}},
+            config_file=tmp_path / "config.yaml",
+            manifest=tmp_path / "manifest.json",
+        )
+        return json.loads((tmp_path / "manifest.json").read_text())
+
+    return write
+
+
+def test_the_manifest_has_the_hash_of_everything_that_was_read(record, tmp_path):
+    found = record()["inputs"]
+    names = ["labels.tsv", "mine.csv", "cells.parquet", "weights/config.json", "weights/model.safetensors"]
+    assert found == {str(tmp_path / name): hashlib.sha256(name.encode()).hexdigest() for name in names}
+
+
+def test_code_without_a_commit_is_a_warning_and_configuration_is_not(record, tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/slides.tsv").write_text("slide")
+    clean = record()
+    assert (clean["dirty"], clean["warnings"], len(clean["commit"])) == (False, [], 40)
+    (tmp_path / "src/nuclass_pipeline/stage.py").write_text("changed = 1")
+    dirty = record()
+    assert (dirty["dirty"], dirty["commit"]) == (True, clean["commit"])
+    assert dirty["warnings"] == [provenance.UNCOMMITTED]

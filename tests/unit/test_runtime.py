@@ -1,11 +1,14 @@
+import errno
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from nuclass_pipeline import runtime
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.runtime import job, paths, pick_device
+from nuclass_pipeline.runtime import claim, job, paths, pick_device
 
 
 class Files(list):
@@ -25,26 +28,104 @@ def test_hardware_comes_from_the_resources():
     assert Compute.of(resources) == Compute(gpu=1, precision="bf16-mixed", workers=3, cache_gb=7)
 
 
-def run_job(tmp_path, body):
-    imports = "import sys\nfrom nuclass_pipeline.runtime import job\nfrom nuclass_pipeline.errors import UserError\n"
+def run_job(tmp_path, body, **options):
+    imports = "import os, signal, sys\nfrom nuclass_pipeline.runtime import job\nfrom nuclass_pipeline.errors import UserError\n"
     code = f"{imports}with job(sys.argv[1], 1):\n    {body}"
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a/log")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a/log")], capture_output=True, text=True, check=False, timeout=60, **options
+    )
     return done, (tmp_path / "a/log").read_text()
 
 
-def test_a_users_mistake_is_one_line_on_the_terminal_and_in_the_log(tmp_path):
-    done, log = run_job(tmp_path, "raise UserError('x.csv', 'col', 'is wrong', 'Mend it.')")
-    assert done.returncode == 1
-    assert done.stderr == "error: x.csv: col: is wrong. Mend it.\n"
-    assert "x.csv: col: is wrong. Mend it." in log
-    assert "Traceback" not in done.stderr + log
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise UserError('x.csv', 'col', 'is wrong', 'Correct it.')", "x.csv: col: is wrong. Correct it."),
+        ("open('/dev/full', 'w').write('x' * 10**5)", "No space left on device. Free space on that disk"),
+        ("raise MemoryError", "MB are not enough (MemoryError). Run fewer jobs at once"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", "stopped from outside. Run again to continue."),
+        ("os.kill(os.getpid(), signal.SIGINT)", "stopped from outside. Run again to continue."),
+    ],
+)
+def test_the_last_line_of_a_log_says_why_in_one_line(tmp_path, body, line):
+    done, log = run_job(tmp_path, body)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert " ERROR nuclass_pipeline.runtime: " in log.splitlines()[-1]
+    assert line in log.splitlines()[-1]
+    assert "Traceback" not in log
 
 
-def test_a_bug_keeps_its_traceback_in_the_log(tmp_path):
+def test_a_bug_keeps_its_traceback_above_the_last_line(tmp_path):
     done, log = run_job(tmp_path, "1 / 0")
-    assert done.returncode == 1
-    assert "ZeroDivisionError" in log
+    assert (done.returncode, done.stderr) == (1, "")
     assert "Traceback" in log
+    assert log.splitlines()[-1].endswith("unexpected ZeroDivisionError: division by zero. Please report it with this log.")
+
+
+def test_a_crash_leaves_its_name(tmp_path):
+    done, log = run_job(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
+    assert done.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in log
+
+
+def test_where_no_log_can_be_written_the_line_is_on_the_terminal(tmp_path):
+    (tmp_path / "a").touch()
+    code = "from nuclass_pipeline.runtime import job\nwith job('/dev/full/log', 1):\n    pass"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    code = "from nuclass_pipeline.runtime import job\nwith job('/dev/full', 1):\n    raise MemoryError"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "MB are not enough" in done.stderr
+
+
+HOLD = """
+import sys, time
+from nuclass_pipeline.runtime import claim
+claim('results/demo', 'logs/demo')
+print('held', flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_is_held_until_its_process_ends_however_it_ends(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "results").symlink_to("disk")
+    holder = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(UserError, match=f"results/demo: run: process {holder.pid} on .* works on it. Wait until it ends, or stop it."):
+        claim("results/demo")
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    claim("results/demo")
+
+
+def test_children_of_a_run_do_not_hold_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    child = "import subprocess; subprocess.Popen(['sleep', '60'])"
+    subprocess.run([sys.executable, "-c", HOLD.replace("time.sleep(60)", child)], check=True, stdout=subprocess.DEVNULL)
+    claim("results/demo")
+
+
+def test_folders_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr(runtime.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"results: file: Permission denied\. Give yourself the right"):
+        claim(tmp_path / "results")
+
+
+def test_a_disk_without_locks_is_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(runtime.fcntl, "flock", refuse)
+    claim(tmp_path / "results")
+    assert "this disk offers no locks" in caplog.text
 
 
 def test_prints_go_to_the_log(tmp_path, capsys):

@@ -20,6 +20,6 @@ def mine(project, real_data):
         shutil.copyfile(real_data / "xoa3.0_mouse_ileum_tiny" / name, bundle / name)
     shutil.copyfile(real_data / "he_openslide_cmu1/CMU-1-Small-Region.svs", bundle.parent / "he.svs")
     (bundle.parent / "alignment.csv").write_text("1,0,0\n0,1,0\n0,0,1\n")
-    project.add_slide(slide="mine", kind="xenium", organ="colon", bundle="mine/outs", image="mine/he.svs", alignment="mine/alignment.csv")
-    project.edit(lambda raw: raw["study"].update(train=["mine"]))
+    project.add_slide(slide="mine", kind="xenium", organ="lung", bundle="mine/outs", image="mine/he.svs", alignment="mine/alignment.csv")
+    project.edit(lambda raw: raw["study"].update(train=["mine", "demo-pancreas-1"]))
     return project, bundle

@@ -42,9 +42,9 @@ def evaluated(value: Any, slides: list[str]) -> str:
 
 
 def described(rule: Rule, slides: list[str]) -> str:
-    """Return params, resources and threads of a rule as text."""
+    """Return params, resources and threads of a rule as text, without the versions of its code and of its inputs."""
     allowed = slides_of(rule, slides)
-    params = [(name, value) for name, value in rule.params.items() if name != "code"]
+    params = [(name, value) for name, value in rule.params.items() if name not in {"code", "content"}]
     values = [*params, *((name, value) for name, value in rule.resources.items() if name not in {"tmpdir", "mem_mb"})]
     return " ".join(f"{name}={evaluated(value, allowed)}" for name, value in values)
 
@@ -54,7 +54,8 @@ def files_of(rule: Rule, kind: str, slides: list[str]) -> list[str]:
     files: list[str] = []
     for file in getattr(rule, kind):
         found = [name for slide in slides_of(rule, slides) for name in as_list(call(file, slide))] if callable(file) else [file]
-        files += [strip_constraints(str(name)) for name in found]
+        # Inputs start from the project, because the rules are loaded with another working directory.
+        files += [strip_constraints(str(name)).removeprefix(f"{ROOT}/") for name in found]
     return files
 
 

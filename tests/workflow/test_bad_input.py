@@ -1,5 +1,8 @@
 """What a user sees when an input is wrong: one line, no traceback, and no output."""
 
+import re
+import subprocess
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -54,5 +57,41 @@ def test_a_missing_file_and_an_unknown_organ_stop_before_any_job(mine):
     (bundle / "experiment.xenium").unlink()
     assert "mine, bundle: mine/outs/experiment.xenium does not exist" in project.snakemake("-n").stderr
     sheet = project.folder / "config/slides.tsv"
-    sheet.write_text(sheet.read_text().replace("\tcolon\t\tmine", "\tspleen\t\tmine"))
+    sheet.write_text(sheet.read_text().replace("\tlung\t\tmine", "\tspleen\t\tmine"))
     assert "organ: 'spleen'" in project.snakemake("-n").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "message"),
+    [
+        (
+            ["--configfile", "config/demo.yml"],
+            "",
+            "config/demo.yml: file: it does not exist. Name it as it is in config",
+        ),
+        (["--configfile", "config/demo.yaml", "slides"], "", "slides is a target. Targets go before --configfile"),
+        (["--configfile", "a.yaml"], "run: a\nrun: b\n", "a.yaml: run: the key occurs twice, in line 1 and in line 2"),
+        (
+            ["--configfile", "config/demo.yaml", "a.yaml"],
+            "split: {buffer_um: 1}\n",
+            "a.yaml: split.buffer_um: 1 is less than half",
+        ),
+        (["--config", "seeds=-1"], "", "--config: seeds: -1: not a list"),
+    ],
+)
+def test_a_run_file_that_cannot_be_used_is_one_line(project, arguments, text, message):
+    (project.folder / "a.yaml").write_text(text)
+    done = project.snakemake("-n", *arguments)
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert message in line
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+@pytest.mark.parametrize("directory", [[], ["--directory", "."]])
+def test_a_run_from_another_folder_finds_the_inputs_of_the_project(project, tmp_path_factory, directory):
+    target = "results/demo/slides/demo-lung-1/labels.parquet"
+    command = project.command("-n", "-s", str(project.folder / "Snakefile"), target, *directory)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^label_cells +1$", done.stdout, re.MULTILINE)

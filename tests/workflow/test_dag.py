@@ -26,6 +26,11 @@ def test_the_demo_plans_every_step(project):
 
 
 def test_the_paper_fetches_eleven_slides_and_caches_the_frozen_encoder(project):
+    project.edit(lambda raw: raw["compute"].update(gpu=0), "paper")
+    for name in ("uni2-h", "dinov3-vitl16"):
+        weights = project.folder / f"resources/weights/{name}/model.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.touch()
     jobs = project.planned("--configfile", "config/paper.yaml")
     assert {jobs[rule] for rule in ("fetch_slide", "embed_context", *OF_XENIUM, *OF_ALL)} == {11}
     assert not {"measure_image", "segment_nuclei", "figure_cell_map"} & set(jobs)
@@ -62,6 +67,8 @@ def test_a_trio_enters_without_a_bundle(project):
     ("change", "message"),
     [
         (lambda raw: raw.update(locl={}), "config/demo.yaml: locl: unknown key, did you mean 'local'?"),
+        (lambda raw: raw["local"]["backbone"].update(name="uni2"), "local.backbone.name: 'uni2': unknown encoder, did you mean 'uni2-h'?"),
+        (lambda raw: raw["local"]["backbone"].update(name="uni2-h"), "local.backbone.weights: the folder is missing, and uni2-h needs"),
         (lambda raw: raw["study"].update(train=["nowhere"]), "slide 'nowhere' is not in config/slides.tsv"),
     ],
 )

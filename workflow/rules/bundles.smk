@@ -45,13 +45,14 @@ rule fetch_slide:
         "<benchmarks>/fetch_slide/{slide}.tsv"
     wildcard_constraints:
         slide=run.downloads,
-    retries: 3
+    retries: 0
     threads: 1
     resources:
         mem_mb=1000,
         runtime=720,
+        sheet=run.config.slides,
     params:
-        urls=lambda w: run.slides[w.slide].urls,
+        urls=lambda w: run.slides[w.slide].shown_urls,
         lock="config/locks/{slide}.tsv",
     message:
         "Downloading {wildcards.slide}."

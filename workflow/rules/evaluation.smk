@@ -1,4 +1,4 @@
-"""Evaluation: calibrate on validation cells, score held-out slides, compare the paths.
+"""Evaluation: calibrate on training slides, score held-out slides, compare the paths.
 
 INPUTS   predictions/{model}/seed-{seed}/{slide}.parquet
 OUTPUTS  metrics/{calibration,heldout,reliability,complementarity}.parquet
@@ -33,7 +33,7 @@ rule calibrate_models:
         config=run.section("evaluation"),
         code=code_version("evaluate.calibration"),
     message:
-        "Calibrating the models on validation cells."
+        "Calibrating the models on training slides."
     script:
         "../scripts/calibrate_models.py"
 

@@ -1,7 +1,7 @@
 """Images: the H&E resampled once; of an H&E without Xenium, its pixel size, and its nuclei in place of cells.
 
 INPUTS   config/slides.tsv: an H&E; slides/{slide}/registration.json
-OUTPUTS  slides/{slide}/{image.h5, registration.json, cells.parquet, labels.parquet, nuclei.parquet, nuclei.png}
+OUTPUTS  slides/{slide}/{image.h5, tissue.png, registration.json, cells.parquet, labels.parquet, nuclei.parquet, nuclei.png}
 """
 
 
@@ -35,6 +35,7 @@ rule build_image:
         registration=files.registration,
     output:
         image=files.image,
+        picture=files.tissue_png,
     log:
         "<logs>/build_image/{slide}.log",
     benchmark:
@@ -49,7 +50,7 @@ rule build_image:
         config=run.section("image"),
         code=code_version("data.image.pyramid"),
     message:
-        "Resampling the H&E of {wildcards.slide} to {params.config[mpp]} µm/px."
+        "Resampling the H&E of {wildcards.slide} to {params.config[mpp]} µm/px, and finding its tissue."
     script:
         "../scripts/build_image.py"
 

@@ -1,8 +1,8 @@
-"""Labels: a label or Unresolved for every cell; a proposed label for every cluster; the split of the labelled cells.
+"""Labels: a label or Unresolved for every cell; a proposed label for every cluster.
 
-INPUTS   slides/{slide}/{cells.parquet, counts.h5ad, clusters.parquet, markers.parquet, programs.parquet}, config/markers.tsv
+INPUTS   slides/{slide}/{counts.h5ad, clusters.parquet, markers.parquet, programs.parquet}, config/markers.tsv
          config/annotation/{slide}.{tsv,csv}, config/labels.tsv; resources/synthetic/{slide}/truth.parquet
-OUTPUTS  slides/{slide}/{labels.parquet, proposals.tsv, ablation.parquet, split.parquet}
+OUTPUTS  slides/{slide}/{labels.parquet, proposals.tsv, ablation.parquet}
 """
 
 
@@ -10,10 +10,12 @@ rule label_cells:
     input:
         counts=files.counts,
         clusters=files.clusters,
-        knowledge=run.config.labeling.markers,
-        edits=lambda w: run.annotation(w.slide, "tsv"),
-        provided=lambda w: run.annotation(w.slide, "csv"),
-        label_map=lambda w: run.config.labels if run.annotation(w.slide, "csv") else [],
+        knowledge=ancient(run.config.labeling.markers),
+        edits=lambda w: ancient(run.annotation(w.slide, "tsv")),
+        provided=lambda w: ancient(run.annotation(w.slide, "csv")),
+        label_map=lambda w: (
+            ancient(run.config.labels) if run.annotation(w.slide, "csv") else []
+        ),
     output:
         labels=files.labels,
     log:
@@ -30,6 +32,9 @@ rule label_cells:
         organ=lambda w: run.slides[w.slide].organ,
         classes=list(run.config.study.classes),
         config=run.section("labeling"),
+        content=lambda w, input: content(
+            input.knowledge, input.edits, input.provided, input.label_map
+        ),
         code=code_version("labeling.stage", run.annotator_module),
     message:
         "Labelling the cells of {wildcards.slide}."
@@ -43,7 +48,7 @@ rule propose_labels:
         clusters=files.clusters,
         markers=files.markers,
         labels=files.labels,
-        knowledge=run.config.labeling.markers,
+        knowledge=ancient(run.config.labeling.markers),
         programs=files.programs if run.config.programs.library else [],
     output:
         proposals=files.proposals,
@@ -60,6 +65,7 @@ rule propose_labels:
     params:
         organ=lambda w: run.slides[w.slide].organ,
         config=run.section("proposals"),
+        content=lambda w, input: content(input.knowledge),
         code=code_version("proposals.propose"),
     message:
         "Proposing labels of {wildcards.slide}'s clusters."
@@ -86,32 +92,9 @@ rule compare_annotators:
     params:
         organ=lambda w: run.slides[w.slide].organ,
         config=run.section("proposals"),
+        content=lambda w, input: content(input.knowledge),
         code=code_version("proposals.ablation"),
     message:
         "Comparing annotators and evidence on {wildcards.slide}'s clusters."
     script:
         "../scripts/compare_annotators.py"
-
-
-rule split_cells:
-    input:
-        cells=files.cells,
-        labels=files.labels,
-    output:
-        split=files.split,
-    log:
-        "<logs>/split_cells/{slide}.log",
-    benchmark:
-        "<benchmarks>/split_cells/{slide}.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        role=lambda w: run.role(w.slide),
-        config=run.section("split"),
-        code=code_version("data.splits"),
-    message:
-        "Splitting the cells of {wildcards.slide}."
-    script:
-        "../scripts/split_cells.py"

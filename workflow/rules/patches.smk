@@ -1,7 +1,7 @@
-"""Patches: windows around cells, or patches made elsewhere.
+"""Patches: windows around cells, or patches made elsewhere; the split of the cells that have an image.
 
 INPUTS   slides/{slide}/{image.h5, registration.json, cells.parquet, labels.parquet}, or annotations.json with two patch files, config/labels.tsv
-OUTPUTS  slides/{slide}/{patches_224x224.h5, patches_1024x1024.h5, annotations.json, cells.parquet, labels.parquet}
+OUTPUTS  slides/{slide}/{patches_224x224.h5, patches_1024x1024.h5, annotations.json, cells.parquet, labels.parquet, split.parquet}
 """
 
 
@@ -40,7 +40,7 @@ rule import_trio:
         annotations=lambda w: run.slides[w.slide].trio_files["annotations"],
         local_source=lambda w: run.slides[w.slide].trio_files["local"],
         context_source=lambda w: run.slides[w.slide].trio_files["context"],
-        label_map=run.config.labels,
+        label_map=ancient(run.config.labels),
     output:
         cells=files.cells,
         labels=files.labels,
@@ -58,8 +58,34 @@ rule import_trio:
         runtime=60,
     params:
         config=run.section("image"),
+        content=lambda w, input: content(input.label_map),
         code=code_version("data.image.trio"),
     message:
         "Importing the patches of {wildcards.slide}."
     script:
         "../scripts/import_trio.py"
+
+
+rule split_cells:
+    input:
+        cells=files.cells,
+        labels=files.labels,
+        patches=files.local_patches,
+    output:
+        split=files.split,
+    log:
+        "<logs>/split_cells/{slide}.log",
+    benchmark:
+        "<benchmarks>/split_cells/{slide}.tsv"
+    threads: 1
+    resources:
+        mem_mb=by_attempt(4000),
+        runtime=10,
+    params:
+        role=lambda w: run.role(w.slide),
+        config=run.section("split"),
+        code=code_version("data.splits"),
+    message:
+        "Splitting the cells of {wildcards.slide}."
+    script:
+        "../scripts/split_cells.py"

@@ -1,8 +1,9 @@
-"""Predictions: the classes of all cells, and where the paths look for a few of them.
+"""Predictions: the classes of all cells, the temperatures that calibrate them, and where the paths look for a few of them.
 
 INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, patches_224x224.h5, patches_1024x1024.h5, features/cells.seed-{seed}.h5}
-         models/{local,global,gate}/seed-{seed}/best.ckpt
+         models/{{local,global,gate}/seed-{seed}/best.ckpt, temperatures.parquet}
 OUTPUTS  predictions/{local,global,gate}/seed-{seed}/{slide}.parquet, metrics/attribution/seed-{seed}/{slide}.parquet
+         models/temperatures.parquet
 """
 
 
@@ -14,6 +15,7 @@ rule predict_slide:
         labels=files.labels,
         split=files.split,
         patches=files.context_patches,
+        temperatures=lambda w: run.temperatures_for(w.slide),
     output:
         local=for_model(files.predictions, "local"),
         global_=for_model(files.predictions, "global"),
@@ -32,6 +34,31 @@ rule predict_slide:
         "Predicting {wildcards.slide}, seed {wildcards.seed}."
     script:
         "../scripts/predict_slide.py"
+
+
+rule fit_temperatures:
+    input:
+        features=expand(files.cell_features, seed=run.seeds, slide=run.training_slides),
+        checkpoints=expand(for_model(files.checkpoint, "gate"), seed=run.seeds),
+        labels=expand(files.labels, slide=run.training_slides),
+        splits=expand(files.split, slide=run.training_slides),
+    output:
+        temperatures=files.temperatures,
+    log:
+        "<logs>/fit_temperatures.log",
+    benchmark:
+        "<benchmarks>/fit_temperatures.tsv"
+    threads: 1
+    resources:
+        mem_mb=by_attempt(4000),
+        runtime=60,
+    params:
+        names={"seeds": run.seeds, "run": run.config.run},
+        code=code_version("evaluate.temperatures"),
+    message:
+        "Fitting the temperatures on training slides."
+    script:
+        "../scripts/fit_temperatures.py"
 
 
 rule explain_cells:

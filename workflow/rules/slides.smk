@@ -8,6 +8,7 @@ OUTPUTS  slides/{slide}/{cells.parquet, counts.h5ad, registration.json}
 rule read_cells:
     input:
         manifest=lambda w: run.slides[w.slide].manifest,
+        bundle=lambda w: run.bundle_files(w.slide),
     output:
         cells=files.cells,
         counts=files.counts,
@@ -49,7 +50,7 @@ rule register_image:
         mem_mb=by_attempt(4000),
         runtime=60,
     params:
-        config=run.section("registration"),
+        config=lambda w: run.registration(w.slide),
         segmentation=run.section("segmentation"),
         code=code_version("data.registration.stage", run.segmenter_module),
     message:

@@ -1,7 +1,8 @@
 """Summaries: what the slides hold, how they are registered, how good their labels are, how the run was made.
 
-INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, registration.json, image.h5}, resources/synthetic/{slide}/truth.parquet
-         config/{slides.tsv, labels.tsv, markers.tsv}
+INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, registration.json, image.h5}, predictions/{model}/seed-{seed}/{slide}.parquet
+         resources/synthetic/{slide}/{truth.parquet, outs/experiment.xenium, {slide}_he_image.ome.tif, {slide}_he_imagealignment.csv}
+         config/{slides.tsv, labels.tsv, markers.tsv}, and the files of the slides
 OUTPUTS  metrics/{cohort,registration,labels}.parquet, config.yaml, manifest.json
 """
 
@@ -87,7 +88,12 @@ rule score_labels:
 
 rule record_run:
     input:
-        inputs=[run.config.slides, run.config.labels, run.config.labeling.markers],
+        tables=ancient(
+            [run.config.slides, run.config.labels, run.config.labeling.markers]
+        ),
+        annotations=ancient(run.annotations),
+        sources=run.source_files,
+        predictions=run.all_predictions,
     output:
         config_file=files.run_file,
         manifest=files.manifest,
@@ -98,9 +104,10 @@ rule record_run:
     threads: 1
     resources:
         mem_mb=500,
-        runtime=5,
+        runtime=60,
     params:
         config=run.config.model_dump(mode="json", by_alias=True),
+        content=lambda w, input: content(input.tables, input.annotations),
         code=code_version("provenance"),
     message:
         "Recording the run."

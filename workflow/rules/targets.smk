@@ -1,10 +1,22 @@
 """Targets: all slides, the comparison of annotators, classification, all figures, all tables, their numbers in the paper, and the report.
 
 INPUTS   slides/{slide}/{proposals.tsv, ablation.parquet, domains.parquet, programs.parquet, label_report.pdf, label_report.png}
-         predictions/gate/seed-{seed}/{slide}.parquet, metrics/{heldout,labels}.parquet, config.yaml, manifest.json
+         predictions/gate/seed-{seed}/{slide}.parquet, metrics/{heldout,labels,warnings}.parquet, config.yaml, manifest.json
          figures/{figure}.{pdf,png}, tables/{table}.{tsv,tex}
 OUTPUTS  report.html
 """
+
+from os.path import relpath
+
+from nuclass_pipeline.provenance import begin
+from snakemake_logger_plugin_nuclass import name_targets
+
+name_targets(["all", *(rule.name for rule in workflow.rules)])
+
+
+onstart:
+    with one_line():
+        begin(**run.folders)
 
 
 rule slides:
@@ -65,11 +77,15 @@ rule build_report:
         figures=expand(files.figure_png, figure=FIGURES),
         tables=expand(files.table, table=TABLES),
         label_reports=expand(files.label_report_png, slide=run.slides_with_xenium),
-        captions=expand(
-            f"{workflow.basedir}/workflow/report/{{name}}.rst",
-            name=["workflow", *FIGURES, "labels", *TABLES],
+        captions=ancient(
+            expand(
+                "{folder}/{name}.rst",
+                folder=relpath(f"{workflow.basedir}/workflow/report"),
+                name=["workflow", *FIGURES, "labels", *TABLES],
+            )
         ),
         heldout=files.heldout_metrics,
+        warnings=files.warnings,
         manifest=files.manifest,
         config=files.run_file,
     output:
@@ -84,6 +100,7 @@ rule build_report:
         runtime=15,
     params:
         heading=f"NuClass, run {run.config.run}",
+        content=lambda w, input: content(input.captions),
         code=code_version("report.build"),
     message:
         "Building the report."

@@ -5,6 +5,7 @@ from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):
     predict_slide(
-        **paths(snakemake.input),
+        **{name: file or None for name, file in paths(snakemake.input).items()},
         **paths(snakemake.output),
+        seed=int(snakemake.wildcards.seed),
     )

@@ -1,10 +1,12 @@
 """Rule read_cells."""
 
+from pathlib import Path
+
 from nuclass_pipeline.data.xenium.read import read_cells
 from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):
     read_cells(
-        **paths(snakemake.input),
+        manifest=Path(snakemake.input.manifest),
         **paths(snakemake.output),
     )

@@ -6,6 +6,7 @@ from nuclass_pipeline.runtime import job, paths, pick_device
 
 with job(snakemake.log[0], snakemake.threads):
     register_image(
+        slide=snakemake.wildcards.slide,
         **paths(snakemake.input),
         **paths(snakemake.output),
         config=RegistrationConfig(**snakemake.params.config),

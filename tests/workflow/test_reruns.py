@@ -1,0 +1,83 @@
+"""What runs again when results move, a script is touched, or code changes. No stage runs: the outputs are empty files with records."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from tests import ROOT
+from tests.workflow.project import Project
+
+pytestmark = pytest.mark.long
+
+MOVED = (("results", ".snakemake"), ("results/demo", "resources"))
+
+
+class Made(Project):
+    """A project with its own copy of the package."""
+
+    def snakemake(self, *arguments):
+        environment = os.environ | {"PYTHONPATH": str(self.folder / "src")}
+        return subprocess.run(self.command(*arguments), cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The demo with an empty file for every output, and Snakemake's records of them."""
+    project = Made(tmp_path_factory.mktemp("made"))
+    shutil.copytree(ROOT / "src", project.folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    summary = project.snakemake("--summary").stdout.splitlines()[1:]
+    for path in (project.folder / line.split("\t")[0] for line in summary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    done = project.snakemake("--touch", "--forceall")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return project
+
+
+def move(made, folder, *parts):
+    """Return a fresh copy of the project with only `parts` of the results, and times that have lost their order."""
+    project = Made(folder, made.folder)
+    (folder / "src").symlink_to(made.folder / "src")
+    for part in parts:
+        shutil.copytree(made.folder / part, folder / part)
+    moved = sorted(path for path in folder.rglob("*") if path.is_file())
+    for age, path in enumerate(sorted(moved, key=lambda path: path.suffix)):
+        os.utime(path, (time.time() - age, time.time() - age))
+    return project
+
+
+@pytest.mark.parametrize("parts", [("results",), *(pytest.param(p, marks=pytest.mark.slow) for p in MOVED)])
+def test_moved_results_and_touched_scripts_plan_nothing(made, tmp_path, parts):
+    project = move(made, tmp_path, *parts)
+    for script in (project.folder / "workflow/scripts").iterdir():
+        script.touch()
+    done = project.snakemake("-n")
+    assert "Nothing to be done" in done.stdout, done.stdout[-2000:]
+
+
+def test_a_figure_from_metrics_and_predictions_is_one_job(made, tmp_path):
+    project = move(made, tmp_path, "results/demo/metrics", "results/demo/predictions")
+    assert project.planned("figure_confusion") == {"figure_confusion": 1, "total": 1}
+
+
+def test_a_changed_line_reruns_its_stage_and_what_follows(made, tmp_path):
+    project = move(made, tmp_path, "results")
+    (project.folder / "src").unlink()
+    shutil.copytree(made.folder / "src", project.folder / "src")
+    stage = project.folder / "src/nuclass_pipeline/evaluate/comparison.py"
+    stage.write_text(stage.read_text() + "\n\nCHANGED = 1\n")
+    assert set(project.planned()) == {"compare_paths", "figure_complementarity", "build_report", "all", "total"}
+
+
+@pytest.mark.slow
+def test_a_table_in_place_of_another_reruns_what_reads_it_although_it_is_older(made, tmp_path):
+    project = move(made, tmp_path, "results")
+    markers = project.folder / "config/markers.tsv"
+    markers.write_text("".join(markers.read_text().splitlines(keepends=True)[:-1]))
+    os.utime(markers, (0, 0))
+    jobs = project.planned()
+    assert (jobs["label_cells"], jobs["propose_labels"]) == (4, 4)
+    assert not {"read_cells", "cluster_cells", "build_image"} & set(jobs)
