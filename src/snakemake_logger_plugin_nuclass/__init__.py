@@ -12,7 +12,7 @@ from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultForma
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from snakemake_logger_plugin_nuclass.explain import explain_error, explain_job
+from snakemake_logger_plugin_nuclass.explain import explain_error, explain_job, wrong_run_file
 
 TARGETS: list[str] = []
 """What can be typed as a target, for the line about a name that cannot."""
@@ -30,6 +30,9 @@ class LogHandler(LogHandlerBase):
     has_filter, has_formatter, needs_rulegraph = True, True, False
 
     def __post_init__(self) -> None:
+        # Here, because Snakemake would open a pipe for ever, run the code of a template, and read a huge file for minutes.
+        if line := wrong_run_file(sys.argv):
+            raise SystemExit(f"error: {line}")
         shown = self.common_settings
         self.screen = ColorizingTextHandler(shown.nocolor, sys.stdout if shown.stdout else sys.stderr)
         self.screen.setFormatter(DefaultFormatter(shown.quiet))

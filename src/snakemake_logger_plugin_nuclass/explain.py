@@ -73,7 +73,7 @@ def explain_error(text: str, exception: str, targets: Sequence[str]) -> str | No
         (name, *_) = [word for word in sys.argv[1:] if word in targets] or ["it"]
         remedy = f"`--until {name}` runs it for all; docs/outputs.md has the files that it makes."
         return f"{name}: target: the rule works on one slide at a time. {remedy}"
-    return _wrong_run_file(sys.argv) or " ".join(_said(text))
+    return wrong_run_file(sys.argv) or " ".join(_said(text))
 
 
 def _unknown_target(name: str, targets: Sequence[str]) -> str:
@@ -84,8 +84,14 @@ def _unknown_target(name: str, targets: Sequence[str]) -> str:
     return f"{name}: target: no rule makes it{near}{'' if near else '.'} {remedy}"
 
 
-def _wrong_run_file(words: Sequence[str]) -> str | None:
-    """Return what is wrong with a file after `--configfile`, which Snakemake reads before the workflow can, or nothing."""
+def wrong_run_file(words: Sequence[str]) -> str | None:
+    """Return what is wrong with a file after `--configfile`, which Snakemake reads before the workflow can, or nothing.
+
+    Parameters
+    ----------
+    words
+        The command line.
+    """
     from nuclass_pipeline.config.loading.run_files import read_run_files
     from nuclass_pipeline.errors import UserError
 

@@ -1,6 +1,7 @@
 """What is last on the screen when something fails: one line for each error, and nothing after it."""
 
 import logging
+import os
 
 import pytest
 from snakemake.settings.types import OutputSettings
@@ -86,10 +87,15 @@ def test_errors_of_snakemake_are_one_line(text, expected):
     [
         (None, "error: config/mine.yaml: file: it does not exist"),
         ("a: [1\nb: 2\n", "error: config/mine.yaml: line 2: "),
+        ("pipe", "error: config/mine.yaml: file: it is a pipe or a device, not a regular file"),
+        ("#" * 2_000_000, "error: config/mine.yaml: file: it is larger than 1 MB"),
+        ("__use_yte__: true\n?f'{1/0}': 1\n", "error: config/mine.yaml: "),
     ],
 )
 def test_a_run_file_that_snakemake_cannot_read_is_one_line(project, content, line):
-    if content:
+    if content == "pipe":
+        os.mkfifo(project.folder / "config/mine.yaml")
+    elif content:
         (project.folder / "config/mine.yaml").write_text(content)
     done = project.snakemake("-n", "--configfile", "config/mine.yaml")
     assert done.returncode == 1

@@ -15,6 +15,8 @@ from nuclass_pipeline.vocabulary import ORGANS
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Endings of an archive, in small letters or capitals."""
+_TABLE_ENDINGS, _IMAGE_ENDINGS = (".csv", ".tsv", ".txt", ".json"), (".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg")
+"""Endings of tables and of images, to find two columns exchanged."""
 _FIXED = {
     "bundle": "resources/{origin}/{slide}/outs",
     "image": "resources/{origin}/{slide}/{slide}_he_image.ome.tif",
@@ -76,6 +78,14 @@ class Slide(Section):
         unfit = {"image": ("bundle", "alignment", *urls), "trio": ("image", "alignment", "mpp", *urls), "synthetic": ("mpp", *urls)}
         if given := [name for name in unfit.get(self.kind, ("mpp",)) if getattr(self, name)]:
             raise ValueError(f"{given[0]} does not apply to a slide of kind {self.kind}. Leave it empty")
+        return self
+
+    @model_validator(mode="after")
+    def _image_is_no_table(self) -> Self:
+        if self.image.lower().endswith(_TABLE_ENDINGS):
+            raise ValueError(f"image is {self.image}, a table; perhaps image and alignment are exchanged. Write the path of the H&E")
+        if self.alignment.lower().endswith(_IMAGE_ENDINGS):
+            raise ValueError(f"alignment is {self.alignment}, an image. Write the path of the alignment, or leave it empty")
         return self
 
     @model_validator(mode="after")

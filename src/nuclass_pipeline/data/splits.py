@@ -62,7 +62,7 @@ def split_cells(*, cells: Path, labels: Path, patches: Path, role: str, config: 
     """
     table = read_table(cells, CELLS)
     xy_um = table[["x_um", "y_um"]].to_numpy()
-    classes = read_table(labels, LABELS, ["cell_id", "label"]).set_index("cell_id")["label"].reindex(table["cell_id"]).to_numpy()
+    classes = _classes(labels, table["cell_id"])
     reasons = _reasons(patches, table["cell_id"].to_numpy())
     imaged = reasons == ""
     subsets = np.where(imaged, HELDOUT, EXCLUDED).astype(object)
@@ -72,6 +72,14 @@ def split_cells(*, cells: Path, labels: Path, patches: Path, role: str, config: 
     warnings = [*_missing_images(reasons), *(_small_numbers(subsets[imaged], classes[imaged]) if role != "predict" else [])]
     frame = pd.DataFrame({"cell_id": table["cell_id"], "subset": subsets, "block": blocks(xy_um, config.block_um)})
     write_table(frame.assign(reason=pd.Series([reason or None for reason in reasons], dtype=object)), split, SPLIT, warnings)
+
+
+def _classes(labels: Path, cells: "pd.Series[str]") -> Names:
+    """Return the label of each cell, (N,)."""
+    known = read_table(labels, LABELS, ["cell_id", "label"]).set_index("cell_id")["label"]
+    if absent := [cell for cell in cells if cell not in known.index]:
+        raise UserError(labels, "cell_id", f"no row for {len(absent)} cells, such as {absent[0]}", "Remove the file and run again.")
+    return known.reindex(cells).to_numpy()
 
 
 def _reasons(patches: Path, cells: Names) -> Names:

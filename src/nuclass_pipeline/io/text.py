@@ -165,7 +165,8 @@ def read_rows(path: Path | str, delimiter: str | None = None, *, required: Seque
     """
     lines = read_fields(path, delimiter, **options)
     if not lines:
-        raise UserError(path, "header", "the file is empty", f"Write the names of the columns in its first line: {', '.join(required)}.")
+        names = f": {', '.join(required)}" if required else ""
+        raise UserError(path, "header", "the file is empty", f"Write the names of the columns in its first line{names}.")
     (_, header), *rows = lines
     width = max((_width(row) for _, row in rows), default=0)
     columns = header[: max(_width(header), width)]

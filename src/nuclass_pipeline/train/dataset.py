@@ -208,5 +208,7 @@ def _located_cells(slide: SlideFiles, subsets: Sequence[str], classes: Sequence[
     cells["context_row"] = 0 if slide.context is None else pd.Index(read_ids(slide.context)).get_indexer(pd.Index(cells["cell_id"]))
     located = cells[(cells["row"] >= 0) & (cells["context_row"] >= 0)]
     if len(located) < len(cells):
-        logger.warning("%s: %d of %d cells have no patch and are left out", slide.patches, len(cells) - len(located), len(cells))
+        for path, column in ((slide.patches, "row"), (slide.context, "context_row")):
+            if missing := int((cells[column] < 0).sum()):
+                logger.warning("%s: %d of %d cells are missing and left out", path, missing, len(cells))
     return located.sort_values("row", ignore_index=True)

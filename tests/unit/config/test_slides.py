@@ -49,6 +49,8 @@ URLS = "https://h/b.zip\thttps://h/i.tif\thttps://h/m.csv"
         (HEADER + "a\txenium\tlung\t\ty\t\t\t\t\t\n", "bundle is empty; a slide of kind xenium needs it"),
         (HEADER + "a\timage\tlung\t\t\t\t\t\t\t\n", "image is empty; a slide of kind image needs it"),
         (HEADER + "a\timage\tlung\t\ty\tz.csv\t\t\t\t\n", "alignment does not apply to a slide of kind image"),
+        (HEADER + "a\txenium\tlung\tx\ta.csv\the.TIF\t\t\t\t\n", "image is a.csv, a table; perhaps image and alignment are exchanged"),
+        (HEADER + "a\txenium\tlung\tx\the.tif\the.TIF\t\t\t\t\n", "alignment is he.TIF, an image. Write the path of the alignment"),
         (HEADER + "a\ttrio\tlung\tx\ty\t\t\t\t\t\n", "image does not apply to a slide of kind trio. Leave it empty"),
         (HEADER + "a\ttrio\tlung\tx\t\t\thttps://h/b.zip\t\t\t\n", "bundle_url does not apply to a slide of kind trio"),
         (HEADER + "a\ttrio\tlung\tx\t\t\t\t\t\t\tone more\n", "line 2, row: has 11 values for 10 columns"),

@@ -122,6 +122,14 @@ def test_patches_of_other_cells_are_refused(tmp_path):
         split_cells(**files, role="heldout", config=SplitConfig())
 
 
+def test_labels_of_other_cells_are_refused(tmp_path):
+    files = write_slide(tmp_path, *cells(50, 900, 400, 3))
+    (tmp_path / "other").mkdir()
+    files["labels"] = write_slide(tmp_path / "other", *cells(48, 900, 400, 3))["labels"]
+    with pytest.raises(UserError, match="cell_id: no row for 2 cells, such as c48"):
+        split_cells(**files, role="heldout", config=SplitConfig())
+
+
 def test_a_slide_too_small_for_its_buffer_is_refused(tmp_path):
     files = write_slide(tmp_path, *cells(50, 60, 60, 4))
     with pytest.raises(UserError, match="too small for split"):

@@ -92,7 +92,8 @@ def test_cells_without_patches_are_counted(slides: list[SlideFiles], tmp_path: P
     with caplog.at_level(logging.WARNING):
         dataset = open_dataset([slide])
     assert "ghost" not in set(dataset.cells["cell_id"])
-    assert "1 of" in caplog.text
+    for path in (slide.patches, slide.context):
+        assert f"{path}: 1 of {len(dataset) + 1} cells are missing and left out" in caplog.text
 
 
 def test_absent_classes_are_named(slides: list[SlideFiles], caplog: pytest.LogCaptureFixture) -> None:

@@ -76,6 +76,6 @@ def _where_else(path: Path) -> str:
     if is_target(name):
         return f"{name} is a target. Targets go before --configfile: snakemake --cores 2 {name} --configfile config/demo.yaml."
     folder = path.parent
-    beside = [file.name for file in folder.iterdir() if file.suffix in {".yaml", ".yml"}] if folder.is_dir() else []
+    beside = [file.name for file in folder.iterdir() if file.suffix in {".yaml", ".yml"} and file != path] if folder.is_dir() else []
     close = similar(path.name, beside).removeprefix(", did you mean ")
     return f"Name it as it is in {folder}, such as {close.removesuffix('?')}." if close else "Check the path after --configfile."

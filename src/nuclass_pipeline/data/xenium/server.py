@@ -6,6 +6,7 @@ import re
 import urllib.error
 import urllib.request
 from email.message import Message
+from http.client import HTTPMessage
 from typing import IO, Any, NamedTuple
 
 from nuclass_pipeline.errors import UserError
@@ -43,6 +44,19 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Message, newurl: str) -> urllib.request.Request | None:
         check_redirect(req.full_url, newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+    # Said here, because urllib gives up a chain without an end, and a scheme that is not of the web, with nothing but the status.
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: HTTPMessage) -> Any:
+        """Follow a redirect; one that leads nowhere is a `UserError`."""
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except urllib.error.HTTPError as error:
+            if error.code >= 400:  # of the server that it leads to
+                raise
+            target = show_address(str(headers.get("Location", "")))[:200]
+            raise UserError(show_address(req.full_url), "download", f"it redirects to {target!r}, and to no file", YOURSELF) from error
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _opener() -> urllib.request.OpenerDirector:

@@ -73,7 +73,7 @@ def write_empty_entries(path, count):
 def test_too_many_entries_are_refused(tmp_path, refuse, count):
     refuse(
         write_empty_entries(tmp_path / "outs.zip", count),
-        "holds more than 5,000 files|list of files declares [0-9,]+ bytes",
+        "more than 5,000 files",
         most_mb=50 if count > 10_000 else None,
     )
 

@@ -92,8 +92,13 @@ def test_a_redirect_on_this_machine_is_followed_for_tests(server, tmp_path):
     assert f"{server.url}/old\t" in (tmp_path / "lock.tsv").read_text()
 
 
+def test_a_redirect_to_a_missing_file_is_the_error_of_that_file(fetch, server):
+    server.pages["/gone"] = (404, [], b"", b"")
+    assert "HTTP Error 404: Not Found" in fetch(302, [("Location", "/gone")])
+
+
 def test_a_loop_of_redirects_ends(fetch, server):
-    assert "HTTP Error 302" in fetch(302, [("Location", "/file")])
+    assert "it redirects to '/file', and to no file. Download it yourself" in fetch(302, [("Location", "/file")])
     assert len(server.seen) < 12
 
 

@@ -163,20 +163,22 @@ def check_morphology(table: CellTable, pixel_size_mpp: float) -> list[str]:
     found = next(_morphology_um(table.path.parent, pixel_size_mpp), None)
     if found is None:
         return []
-    path, width_um, height_um = found
+    path, width_um, height_um, is_stated = found
     beyond: Booleans = np.asarray((table.frame[list(CENTROID)].to_numpy(dtype=np.float64) > (width_um, height_um)).any(axis=1))
     if not beyond.any():
         return []
     first = table.frame.iloc[int(np.argmax(beyond))]
     place = f"({first['x_centroid']:g}, {first['y_centroid']:g}) of cell {first['cell_id']}"
     problem = f"{place} lies beyond {path.name}, {width_um:.0f} × {height_um:.0f} µm; {int(beyond.sum())} of {len(beyond)} cells do"
+    if not is_stated:
+        return [f"{problem}, if its pixels are those of the manifest; it states no size"]
     if beyond.mean() <= MAX_MISMATCH:
         return [problem]
     remedy = "Use the files of one run, or remove the image from the bundle: it is optional."
     raise UserError(table.path, ", ".join(CENTROID), problem, remedy)
 
 
-def _morphology_um(bundle: Path, pixel_size_mpp: float) -> Iterator[tuple[Path, float, float]]:
+def _morphology_um(bundle: Path, pixel_size_mpp: float) -> Iterator[tuple[Path, float, float, bool]]:
     for path in (path for pattern in MORPHOLOGY for path in sorted(bundle.glob(pattern)) if path.is_file()):
         try:
             # The header of the first page alone, because the image itself may be broken, and is not read.
@@ -185,7 +187,7 @@ def _morphology_um(bundle: Path, pixel_size_mpp: float) -> Iterator[tuple[Path, 
                 height, width, text = page.imagelength, page.imagewidth, page.description
         except READ_ERRORS:
             continue
-        # Only where the file states this pixel size, because samples of bundles hold reduced images under the same name.
+        # Not where the file states another pixel size, because samples of bundles hold reduced images under the same name.
         claim = re.search(r'PhysicalSizeX="([0-9.eE-]+)"', text[:100_000])
-        if claim and abs(float(claim[1]) / pixel_size_mpp - 1) < MAX_MISMATCH:
-            yield path, width * pixel_size_mpp, height * pixel_size_mpp
+        if claim is None or abs(float(claim[1]) / pixel_size_mpp - 1) < MAX_MISMATCH:
+            yield path, width * pixel_size_mpp, height * pixel_size_mpp, claim is not None

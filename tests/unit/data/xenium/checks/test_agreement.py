@@ -205,11 +205,13 @@ def test_a_second_table_of_the_same_cells_in_another_order_is_the_same(bundle):
 
 
 @pytest.mark.parametrize("mpp", [0.85, None])
-def test_a_reduced_morphology_image_is_not_compared(bundle, mpp):
+def test_a_reduced_morphology_image_is_not_refused(bundle, mpp):
     path = next((bundle / "morphology_focus").iterdir())
     metadata = {"axes": "YX"} | ({"PhysicalSizeX": mpp, "PhysicalSizeY": mpp} if mpp else {})
     tifffile.imwrite(path, np.zeros((64, 64), np.uint16), metadata=metadata)
     read(bundle)
+    beyond = [warning for warning in read_warnings(bundle / "out/cells.parquet") if "it states no size" in warning]
+    assert len(beyond) == (mpp is None)
     path.write_bytes(b"II*\0")
     read(bundle)
 
