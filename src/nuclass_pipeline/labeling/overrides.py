@@ -168,6 +168,9 @@ def _column(path: Path, columns: Sequence[str], allowed: Sequence[str]) -> str:
 
 
 def _rows(path: Path, required: Sequence[str] = ()) -> TextTable:
+    if Path(path).is_file() and not Path(path).stat().st_size:
+        names = ", ".join(required or (ID_COLUMNS[0], LABEL_COLUMNS[0]))
+        raise UserError(path, "header", "the file is empty", f"Write the names of the columns in its first line: {names}.")
     table = read_rows(path, required=required, max_mb=MAX_LABELS_MB)
     if not table.rows:
         raise UserError(path, "rows", "the table has none", "Add the rows that change a label, or remove the file.")

@@ -168,6 +168,8 @@ class FeatureFile:
                 found = cls(path, pd.Index(file["cell_id"].asstr()[:]), CheckpointMetadata.model_validate_json(file.attrs["meta"]))
                 if missing := [name for name in PathOutputs._fields[:4] if name not in file]:
                     raise UserError(path, missing[0], "the dataset is missing", "Remove the file and run again.")
+                if list(file.attrs.get("classes", found.meta.classes)) != list(found.meta.classes):
+                    raise UserError(path, "classes", "the attribute differs from that in meta", "Remove the file and run again.")
                 return found
         except READ_ERRORS as error:
             raise UserError(path, "file", f"not a file of embed_cells ({first_line(error)})", "Remove it and run again.") from error

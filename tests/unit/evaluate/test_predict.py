@@ -156,6 +156,16 @@ def test_a_foreign_feature_file_is_refused(files: dict[str, Any]) -> None:
         predict_slide(**{**files, "features": files["patches"]})
 
 
+def test_a_feature_file_that_contradicts_itself_is_refused(files: dict[str, Any]) -> None:
+    with h5py.File(files["features"], "r+") as file:
+        file.attrs["classes"] = list(CLASSES)
+    predict_slide(**files)
+    with h5py.File(files["features"], "r+") as file:
+        file.attrs["classes"] = list(CLASSES[::-1])
+    with pytest.raises(UserError, match="features.h5: classes: the attribute differs from that in meta"):
+        predict_slide(**files)
+
+
 @pytest.mark.parametrize("how", BREAKS)
 @pytest.mark.parametrize("name", ["features", "patches"])
 def test_a_broken_file_is_named(files: dict[str, Any], name: str, how: str) -> None:

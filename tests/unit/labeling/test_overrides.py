@@ -144,7 +144,7 @@ def test_ids_that_a_spreadsheet_changed_or_of_another_slide_are_named(tmp_path, 
 @pytest.mark.parametrize("text", ["", "cell_id,label\n", "cell_id,label\n,\n"])
 def test_provided_labels_without_a_row_are_refused(tmp_path, text):
     (tmp_path / "s.csv").write_text(text)
-    with pytest.raises(UserError, match=r"header: the file is empty|rows: the table has none"):
+    with pytest.raises(UserError, match=r"header: the file is empty.* first line: cell_id, label\.|rows: the table has none"):
         read_provided(tmp_path / "s.csv", ["a"])
 
 

@@ -47,7 +47,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     # Said here, because urllib gives up a chain without an end, and a scheme that is not of the web, with nothing but the status.
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: HTTPMessage) -> Any:
-        """Follow a redirect; one that leads nowhere is a `UserError`."""
+        """Open what a redirect leads to; one that leads nowhere is a `UserError`."""
         try:
             return super().http_error_302(req, fp, code, msg, headers)
         except urllib.error.HTTPError as error:

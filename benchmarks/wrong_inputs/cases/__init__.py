@@ -1,0 +1,1 @@
+"""The wrong inputs, a module for each kind."""
