@@ -7,7 +7,8 @@ from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run import load_workflow
 from nuclass_pipeline.figures import list_figures
 from nuclass_pipeline.layout import SYNTHETIC_TRUTH, UNPACKED_MANIFEST, files, for_model
-from nuclass_pipeline.provenance import code_version, content, restore_records
+from nuclass_pipeline.provenance import code_version, content
+from nuclass_pipeline.records import restore_records
 from nuclass_pipeline.runtime import one_line
 from nuclass_pipeline.tables import list_tables
 

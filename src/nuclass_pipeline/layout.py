@@ -78,9 +78,6 @@ TARGETS: dict[str, str] = {
 }
 """Target → what it makes."""
 
-TARGETS_WITHOUT_MODELS = frozenset({"slides", "ablation"})
-"""Targets that need neither an encoder nor a GPU for one, so that labels alone need no weights."""
-
 files = SimpleNamespace(**{name: f"<results>/{file.path}" for name, file in RESULTS.items()})
 """The paths as rules write them: `files.cells` is `<results>/slides/{slide}/cells.parquet`."""
 

@@ -4,26 +4,20 @@ Snakemake sees a rule's script but not the package behind it, so every rule carr
 """
 
 import ast
-import atexit
 import hashlib
 import json
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nuclass_pipeline import __version__
-from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_json, whole_files, write_json
-from nuclass_pipeline.runtime import claim
+from nuclass_pipeline.io import whole_files
 
 PACKAGE = Path(__file__).parent
-RECORDS = ".jobs.json"
-"""Name of the copies of Snakemake's records."""
 UNCOMMITTED = "The code had changes that no commit holds, so the commit in the manifest is not the code that made the results."
 FILE_KEYS = {"weights", "model", "library", "ontology", "slim"}
 """Keys of a run file that name files or folders to read, beside its tables."""
@@ -47,14 +41,15 @@ def _version(module: str) -> str:
 
 
 def code_hash(module: str) -> str:
-    """Return the hash of a module's code, of what it imports from the package, and of the tables beside them, pinned or not."""
+    """Return the hash of a module's code, of what it imports from the package, and of all other files beside them, pinned or not."""
     digest = hashlib.sha256()
     modules = sorted(closure(module))
     for name in modules:
         digest.update(ast.dump(_without_docstrings(_tree(name))).encode())
     for folder in sorted({path.parent for name in modules if (path := _path(name))}):
-        for table in sorted((*folder.glob("*.tsv"), *folder.glob("*.yaml"))):
-            digest.update(table.read_bytes())
+        # Hidden files do not count, because editors and file managers write them.
+        for file in sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.suffix not in {".py", ".pyc"}):
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -108,53 +103,6 @@ def content(*paths: Path | str | Sequence[Path | str]) -> str:
         for file in [path] if isinstance(path, str | Path) else path:
             digest.update(Path(file).read_bytes() if Path(file).is_file() else b"")
     return digest.hexdigest()[:12]
-
-
-def begin(results: str, **folders: str) -> None:
-    """Start a run: reserve its folders, and when the process ends leave Snakemake's records of the results beside them.
-
-    The records (inputs, parameters, code) lie in `.snakemake`; with a copy in every folder of the run, they move with the results.
-
-    Raises
-    ------
-    UserError
-        If another process works on the run, or a folder cannot be written.
-    """
-    claim(results, *folders.values())
-    # Removed first, because a run that is killed would leave them out of date.
-    for folder in _record_folders(Path(results)):
-        (folder / RECORDS).unlink(missing_ok=True)
-    atexit.register(_keep_records, Path.cwd(), results)
-
-
-def _keep_records(workdir: Path, results: str) -> None:
-    from snakemake.persistence.file import FilePersistence
-
-    with suppress(UserError, OSError):  # Without the copies, results that move are compared by their times.
-        records = FilePersistence(path=workdir / ".snakemake")
-        names = [str(path.relative_to(workdir / results)) for path in (workdir / results).rglob("*") if path.is_file()]
-        known = {name: record.model_dump() for name in sorted(names) if (record := records._read_record(f"{results}/{name}"))}
-        # All of them in every folder, because a job of which a folder holds the input and not the output is compared too.
-        for folder in _record_folders(workdir / results):
-            write_json(known, folder / RECORDS)
-
-
-def restore_records(results: Path | str) -> None:
-    """Restore the records of results that came from elsewhere."""
-    from snakemake.persistence import MetadataRecord
-    from snakemake.persistence.file import FilePersistence
-
-    copies = [path for folder in _record_folders(Path(results)) if (path := folder / RECORDS).is_file()]
-    records = FilePersistence() if copies else None
-    for copy in copies:
-        for name, record in read_json(copy).items():
-            path = Path(results, name)
-            if records and not records._read_record(str(path)):
-                records._write_record(str(path), MetadataRecord(**record))
-
-
-def _record_folders(results: Path) -> list[Path]:
-    return [results, *(path for path in results.glob("*") if path.is_dir())]
 
 
 def record_run(

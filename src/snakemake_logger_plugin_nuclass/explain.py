@@ -67,6 +67,9 @@ def explain_error(text: str, exception: str, targets: Sequence[str]) -> str | No
     """
     if exception in SAID_BY_JOBS or "At least one job did not complete successfully" in text:
         return None
+    # Raised by an input function, which Snakemake reports with its wildcards.
+    if found := re.search(r"^UserError: (.+)$", text, re.MULTILINE):
+        return found[1]
     if missing := re.search(r"^No rule to produce (\S+) ", text, re.MULTILINE):
         return _unknown_target(missing[1], targets)
     if "Target rules may not contain wildcards" in text:

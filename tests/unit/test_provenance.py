@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -35,6 +36,27 @@ def test_code_counts_and_comments_do_not(package):
     assert version() == before
     (package / "data/tool.py").write_text("def f():\n    return 2\n")
     assert version() != before
+
+
+def test_every_file_beside_the_code_counts_unless_it_is_hidden(package):
+    found = [version()]
+    for name, text in (("data/page.html", b"<p>"), ("page.html", b"<b>"), ("data/table.tsv", b"a"), ("data/bytes.bin", b"\xff\x00")):
+        (package / name).write_bytes(text)
+        found.append(version())
+    assert len(set(found)) == 5
+    for name in ("data/.page.html.swp", "data/tool.pyc", "data/unused.py"):
+        (package / name).write_text("x = 1")
+    (package / "data/folder").mkdir()
+    assert version() == found[-1]
+
+
+def test_the_page_of_the_report_is_part_of_its_hash(monkeypatch, tmp_path):
+    copy = shutil.copytree(provenance.PACKAGE, tmp_path / "nuclass_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    before = provenance.code_hash("report.build")
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    assert provenance.code_hash("report.build") == before
+    (copy / "report/page.html").write_text("<html></html>")
+    assert provenance.code_hash("report.build") != before
 
 
 def test_a_pinned_stage_keeps_its_version_whatever_changes(package):

@@ -1,4 +1,4 @@
-"""What runs again when results move, a script is touched, or code changes. No stage runs: the outputs are empty files with records."""
+"""Reruns as Snakemake plans them. No stage runs: the outputs are files of one line with records."""
 
 import os
 import shutil
@@ -25,13 +25,14 @@ class Made(Project):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The demo with an empty file for every output, and Snakemake's records of them."""
+    """The demo with a file that holds its own name for every output, and Snakemake's records of them."""
     project = Made(tmp_path_factory.mktemp("made"))
     shutil.copytree(ROOT / "src", project.folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     summary = project.snakemake("--summary").stdout.splitlines()[1:]
-    for path in (project.folder / line.split("\t")[0] for line in summary):
+    for name in (line.split("\t")[0] for line in summary):
+        path = project.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_text(name)  # Two slides of one image are refused.
     done = project.snakemake("--touch", "--forceall")
     assert done.returncode == 0, done.stderr[-2000:]
     return project
@@ -61,6 +62,27 @@ def test_moved_results_and_touched_scripts_plan_nothing(made, tmp_path, parts):
 def test_a_figure_from_metrics_and_predictions_is_one_job(made, tmp_path):
     project = move(made, tmp_path, "results/demo/metrics", "results/demo/predictions")
     assert project.planned("figure_confusion") == {"figure_confusion": 1, "total": 1}
+
+
+@pytest.mark.parametrize("copy", ["-a", pytest.param("-r", marks=pytest.mark.slow)])
+def test_results_laid_over_others_take_their_records_along(made, tmp_path, copy):
+    project = move(made, tmp_path, "results", ".snakemake")
+    (project.folder / "src").unlink()
+    shutil.copytree(made.folder / "src", project.folder / "src")
+    stage = project.folder / "src/nuclass_pipeline/evaluate/comparison.py"
+    stage.write_text(stage.read_text() + "\n\nCHANGED = 1\n")
+    assert project.snakemake("--touch", "--forceall").returncode == 0
+    subprocess.run(["cp", copy, made.folder / "results/demo", project.folder / "results"], check=True)
+    assert set(project.planned()) == {"compare_paths", "figure_complementarity", "build_report", "all", "total"}
+
+
+def test_damaged_records_are_a_warning_and_times_decide(made, tmp_path):
+    project = move(made, tmp_path, "results")
+    for number, copy in enumerate(sorted((project.folder / "results").rglob(".jobs.json"))):
+        copy.write_text(["[]", '{"a": 3}', "{"][number % 3])
+    done = project.snakemake("-n")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "results/demo/.jobs.json: file: it holds no records that can be read" in done.stderr
 
 
 def test_a_changed_line_reruns_its_stage_and_what_follows(made, tmp_path):

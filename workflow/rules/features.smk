@@ -7,6 +7,7 @@ OUTPUTS  slides/{slide}/features/{{encoder}.1024.h5, cells.seed-{seed}.h5}
 
 rule embed_context:
     input:
+        lambda w: run.encoder_weights("global.context"),
         patches=files.context_patches,
     output:
         features=files.context_features,

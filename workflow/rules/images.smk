@@ -57,6 +57,7 @@ rule build_image:
 
 rule segment_nuclei:
     input:
+        lambda w: run.segmenter_weights,
         image=files.image,
     output:
         cells=files.cells,

@@ -8,6 +8,7 @@ OUTPUTS  models/{local,global,gate}/seed-{seed}/{best.ckpt, history.parquet}
 
 rule train_local:
     input:
+        lambda w: run.encoder_weights("local.backbone"),
         patches=expand(files.local_patches, slide=run.training_slides),
         labels=expand(files.labels, slide=run.training_slides),
         splits=expand(files.split, slide=run.training_slides),
@@ -39,6 +40,7 @@ rule train_local:
 
 rule train_global:
     input:
+        lambda w: run.encoder_weights("global.context"),
         patches=rules.train_local.input.patches,
         contexts=expand(run.context_source, slide=run.training_slides),
         labels=rules.train_local.input.labels,

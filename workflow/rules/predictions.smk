@@ -63,6 +63,7 @@ rule fit_temperatures:
 
 rule explain_cells:
     input:
+        lambda w: run.encoder_weights("global.context"),
         patches=files.local_patches,
         contexts=files.context_patches,
         labels=files.labels,

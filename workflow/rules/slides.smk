@@ -32,6 +32,7 @@ rule read_cells:
 
 rule register_image:
     input:
+        lambda w: run.segmenter_weights,
         manifest=lambda w: run.slides[w.slide].manifest,
         cells=files.cells,
         image=lambda w: run.slides[w.slide].image,

@@ -8,7 +8,7 @@ OUTPUTS  report.html
 
 from os.path import relpath
 
-from nuclass_pipeline.provenance import begin
+from nuclass_pipeline.records import begin
 from snakemake_logger_plugin_nuclass import name_targets
 
 name_targets(["all", *(rule.name for rule in workflow.rules)])

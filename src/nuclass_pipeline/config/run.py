@@ -1,6 +1,6 @@
 """The run file, read once and checked: rules see a section of it, and the slides by what is done with them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,12 +11,13 @@ from nuclass_pipeline.config.errors import explain_validation
 from nuclass_pipeline.config.image import SEGMENTERS
 from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
 from nuclass_pipeline.config.loading.checks import ALWAYS, FILES
+from nuclass_pipeline.config.loading.requirements import encoder_weights, segmenter_weights
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.config.slides import Slide, place_slide, read_slides
 from nuclass_pipeline.errors import UserError, similar
-from nuclass_pipeline.layout import TARGETS_WITHOUT_MODELS, files
+from nuclass_pipeline.layout import files
 
 Role = Literal["train", "heldout", "predict"]
 
@@ -34,11 +35,7 @@ class Run:
         The run files that it was merged from.
     slides
         Rows of the slides of the study, with paths as jobs use them.
-    without_models
-        Whether the targets need no model.
     """
-
-    without_models = False
 
     def __init__(self, config: Config, catalogue: Mapping[str, Slide], sources: Sources, folder: str = "") -> None:
         self.config, self.catalogue, self.sources = config, catalogue, sources
@@ -142,6 +139,15 @@ class Run:
         context = self.config.global_.context
         return str(files.context_features.replace("{encoder}", context.name) if context.freeze else files.context_patches)
 
+    def encoder_weights(self, field: Literal["local.backbone", "global.context"]) -> list[str]:
+        """Return the files of an encoder's weights; a `UserError` if they, or the GPU, are missing."""
+        return encoder_weights(self, field)
+
+    @property
+    def segmenter_weights(self) -> list[str]:
+        """Files of the segmenter's weights; a `UserError` if they are missing."""
+        return segmenter_weights(self)
+
     @property
     def segmentation_gpu(self) -> int:
         """GPUs of a job that finds nuclei."""
@@ -226,7 +232,6 @@ def load_run(
     root: Path | str = ".",
     file: str = "run file",
     sources: Sources | None = None,
-    targets: Collection[str] = (),
     is_job: bool = False,
 ) -> Run:
     """Check a run file and find its slides.
@@ -241,8 +246,6 @@ def load_run(
         Name of the run file, for messages.
     sources
         The run files that `raw` was merged from, for messages.
-    targets
-        What Snakemake makes; empty for everything.
     is_job
         Whether a job of a run reads it again; then the files have been checked.
 
@@ -259,7 +262,6 @@ def load_run(
     folder = "" if Path(root).resolve() == Path.cwd() else str(root)
     config = place(config, folder) if folder else config
     run = Run(config, read_slides(Path(config.slides)), sources, folder)
-    run.without_models = bool(targets) and TARGETS_WITHOUT_MODELS.issuperset(targets)
     scored = Path("results", config.run, "metrics").is_dir()
     for check in (*ALWAYS, *(() if scored or is_job else FILES)):
         check(run)
@@ -269,6 +271,4 @@ def load_run(
 def load_workflow(workflow: Any, raw: Mapping[str, Any]) -> Run:
     """Check the run files of a Snakemake workflow, which it has merged to `raw`; paths start from the folder of its Snakefile."""
     sources = read_run_files(workflow.configfiles, workflow.config_settings.config)
-    # None where the Snakefile is only read, as by `snakemake --lint`.
-    targets = workflow.dag_settings.targets if workflow.dag_settings else ()
-    return load_run(raw, root=workflow.basedir, sources=sources, targets=targets, is_job=not workflow.is_main_process)
+    return load_run(raw, root=workflow.basedir, sources=sources, is_job=not workflow.is_main_process)

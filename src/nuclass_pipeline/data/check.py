@@ -13,7 +13,7 @@ from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.registration.geometry import MIN_INSIDE, fraction_inside, likely_mistake, refuse_impossible
 from nuclass_pipeline.data.registration.overlay import write_overlay
-from nuclass_pipeline.data.registration.verdict import Examination, examine
+from nuclass_pipeline.data.registration.verdict import FEW_CELLS, Examination, examine
 from nuclass_pipeline.data.xenium.matrix import GENE
 from nuclass_pipeline.data.xenium.read import CONTROLS, BundleTables, read_bundle
 from nuclass_pipeline.data.xenium.transcripts import TranscriptCounts
@@ -37,8 +37,6 @@ MAX_SCALE_DIFFERENCE = 0.05
 # Beyond it, because the panel is then made for another species or tissue.
 MAX_UNSEEN_SHARE = 0.5
 """Share of an organ's cell types that may have no marker on the panel."""
-FEW_INSIDE = 0.95
-"""Share of cells inside the image, below which there is a note."""
 
 FindingVerdict = Literal["ok", "note", "problem"]
 
@@ -193,7 +191,7 @@ def _scale(he: HeImage, mapping: Alignment) -> Iterator[Finding]:
 
 def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig) -> Iterator[Finding]:
     inside = fraction_inside(mapping.to_he(centroids), he.shape)
-    verdict: FindingVerdict = "problem" if inside < MIN_INSIDE else _note(inside < FEW_INSIDE)
+    verdict: FindingVerdict = "problem" if inside < MIN_INSIDE else _note(inside < FEW_CELLS)
     yield Finding("cells inside the image", f"{100 * inside:.1f} %, image {he.shape[1]} × {he.shape[0]} px", verdict)
     try:
         refuse_impossible(he, mapping, centroids, config.max_shift_um, he.path)
@@ -216,9 +214,9 @@ def _registration(found: Examination, mistake: str, max_shift_um: float) -> Iter
     yield Finding("registration", f"{found.verdict}: {shift}; {correlation}; {regions}{reason}", "ok" if sound else "problem")
     by_chance = f"{fit.correlation_chance:.2f} with the cells turned by 180°"
     yield Finding("correlation by chance", by_chance, "problem" if fit.is_chance else "ok")
-    yield Finding("cells that match nuclei", f"{100 * found.fit.matched:.1f} %", _note(found.fit.matched < FEW_INSIDE))
-    if turned := found.fit.warn():
-        yield Finding("turn", turned, "note")
+    yield Finding("cells that match nuclei", f"{100 * found.fit.matched:.1f} %", _note(found.fit.matched < FEW_CELLS))
+    if warnings := [warning for warning in found.warnings if warning != found.reason]:
+        yield Finding("registration warnings", "; ".join(warnings), "note")
     if nuclei:
         best = f"best shift {nuclei.fit.distance_um:.1f} µm, correlation {nuclei.fit.correlation_best:.2f}"
         contradicts = nuclei.contradicts(fit, max_shift_um)

@@ -153,6 +153,22 @@ def test_a_shift_within_the_limit_is_not_a_problem(slide, tmp_path):
     assert number(found, "registration", "µm") == pytest.approx(3, abs=1)
 
 
+def test_the_warnings_of_the_workflow_are_noted(slide, tmp_path):
+    pixels = tifffile.imread(slide["image"])
+    rows = len(pixels) // 3
+    pixels[:rows] = pixels[-rows:]
+    tifffile.imwrite(tmp_path / "he.tif", pixels, photometric="rgb", tile=(256, 256))
+    assert "registration warnings" not in look(**slide)
+    found = look(**slide | {"image": tmp_path / "he.tif"})
+    share, verdict = found["cells that match nuclei"]
+    assert float(share.split()[0]) == pytest.approx(80, abs=4)
+    assert verdict == "note"
+    assert found["registration warnings"] == (
+        f"only {share} of the cells match nuclei: part of the H&E may be missing or of another place",
+        "note",
+    )
+
+
 @pytest.mark.parametrize(("x_sign", "y_sign"), [(-1, 1), (1, -1), (-1, -1)])
 def test_a_mirrored_or_turned_alignment_correlates_by_chance_alone(slide, tmp_path, x_sign, y_sign):
     cells = pd.read_parquet(slide["bundle"] / "cells.parquet")

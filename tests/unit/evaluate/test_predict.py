@@ -162,7 +162,7 @@ def test_a_feature_file_that_contradicts_itself_is_refused(files: dict[str, Any]
     predict_slide(**files)
     with h5py.File(files["features"], "r+") as file:
         file.attrs["classes"] = list(CLASSES[::-1])
-    with pytest.raises(UserError, match="features.h5: classes: the attribute differs from that in meta"):
+    with pytest.raises(UserError, match=r"features\.h5: classes: the attribute differs from that in meta"):
         predict_slide(**files)
 
 

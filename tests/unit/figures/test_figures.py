@@ -18,6 +18,7 @@ def _run(figures: dict[int, str], unscored: tuple[str, ...] = ()) -> SimpleNames
         seeds=(3, 4),
         first_seed_predictions=predictions,
         config=config,
+        error=lambda field, problem, remedy: UserError("run file", field, problem, remedy),
     )
 
 

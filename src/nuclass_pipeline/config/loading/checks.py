@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclass_pipeline.config.expression import GO_DOWNLOADS
-from nuclass_pipeline.config.loading.requirements import check_gpu, check_language_model, check_weights
+from nuclass_pipeline.config.loading.requirements import check_language_model
 from nuclass_pipeline.config.loading.run_files import is_set
-from nuclass_pipeline.config.loading.same_files import same_bundle, same_file
+from nuclass_pipeline.config.loading.same_files import cells_apart, same_bundle, same_file
 from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.layout import CONTEXT_PX
 from nuclass_pipeline.vocabulary import read_label_map
@@ -99,11 +99,13 @@ def check_shared_files(run: "Run") -> None:
             remedy = "Keep one of them, because scores on cells that were trained on are too high."
             raise UserError(run.config.slides, f"{place}, {what}", "both slides are the same bundle", remedy)
         one_image = bool(one.image and other.image) and same_file(one.image, other.image)
-        one_alignment = Path(one.alignment).resolve() == Path(other.alignment).resolve()
-        if one.alignment and one_alignment and not one_image:
+        if one.alignment and Path(one.alignment).resolve() == Path(other.alignment).resolve() and not one_image:
             problem = f"{one.alignment} cannot align two images"
             raise UserError(run.config.slides, f"{place}, alignment", problem, "Name for each slide the alignment of its own H&E.")
-        if one_image and one_alignment:
+        # By content, because a copy of an alignment places the image as the original does.
+        aligned = bool(one.alignment and other.alignment)
+        one_place = same_file(one.alignment, other.alignment) if aligned else one.alignment == other.alignment
+        if one_image and one_place and not cells_apart(one, other):
             problem = "both slides have the same H&E in the same place"
             raise UserError(run.config.slides, f"{place}, image", problem, "Name for each slide its own H&E, or its own alignment with it.")
 
@@ -143,13 +145,18 @@ def missing(path: str) -> str | None:
     return f"{path} does not exist{similar(file.name, beside)}"
 
 
-ALWAYS: tuple[Callable[["Run"], None], ...] = (check_seeds, check_buffer, check_labels, check_organs, check_accepted, check_annotation)
+ALWAYS: tuple[Callable[["Run"], None], ...] = (
+    check_seeds,
+    check_buffer,
+    check_labels,
+    check_organs,
+    check_accepted,
+    check_annotation,
+    check_shared_files,
+)
 FILES: tuple[Callable[["Run"], None], ...] = (
     check_slide_files,
     check_tables,
-    check_shared_files,
     check_language_model,
-    check_weights,
-    check_gpu,
 )
 """Checks of files, left out where scores exist: an archive of a run redraws its figures from metrics/ and predictions/."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nuclass_pipeline.config.image import CELLPOSE_REMEDY
 from nuclass_pipeline.config.labeling import LANGUAGE_MODEL_REMEDY
+from nuclass_pipeline.config.models import WEIGHT_FILES
 
 if TYPE_CHECKING:
     from nuclass_pipeline.config.run import Run
@@ -34,22 +35,42 @@ def check_language_model(run: "Run") -> None:
         raise run.error("proposals.model", f"{model} holds no config.json", LANGUAGE_MODEL_REMEDY)
 
 
-def check_weights(run: "Run") -> None:
-    """Check that the weights of the encoders and of Cellpose are there, unless the targets need neither."""
-    config = run.config
-    if run.without_models:
-        return
-    for field, encoder in (("local.backbone", config.local.backbone), ("global.context", config.global_.context)):
-        if fault := encoder.weights_fault:
-            raise run.error(f"{field}.weights", f"{encoder.weights}: {fault}" if encoder.weights else fault, encoder.remedy)
-    segmentation = config.segmentation
-    if segmentation.method == "cellpose" and not Path(segmentation.weights).is_file():
-        raise run.error("segmentation.weights", f"{segmentation.weights} is not a file that is there", CELLPOSE_REMEDY)
+def encoder_weights(run: "Run", field: str) -> list[str]:
+    """Return the files of an encoder's weights, for the input of a rule that loads it; its job must also find the GPU.
+
+    Parameters
+    ----------
+    run
+        The run.
+    field
+        `local.backbone` or `global.context`.
+
+    Raises
+    ------
+    UserError
+        If the weights are missing, or the run file gives jobs a GPU that is not there.
+    """
+    check_gpu(run)
+    encoder = {"local.backbone": run.config.local.backbone, "global.context": run.config.global_.context}[field]
+    if fault := encoder.weights_fault:
+        raise run.error(f"{field}.weights", f"{encoder.weights}: {fault}" if encoder.weights else fault, encoder.remedy)
+    names = (*WEIGHT_FILES, "config.json") if encoder.weights else ()
+    return [str(path) for name in names if (path := Path(encoder.weights or "", name)).is_file()]
+
+
+def segmenter_weights(run: "Run") -> list[str]:
+    """Return the weights of Cellpose, for the input of a rule that segments nuclei; nothing for other methods."""
+    segmentation = run.config.segmentation
+    if segmentation.method != "cellpose":
+        return []
+    check_gpu(run)
+    if not Path(segmentation.weights).is_file():
+        raise run.error("segmentation.weights", f"{segmentation.weights} does not exist", CELLPOSE_REMEDY)
+    return [segmentation.weights]
 
 
 def check_gpu(run: "Run") -> None:
     """Check that a GPU is there if the run file gives one to jobs; a machine that hands jobs to a cluster needs none."""
-    needed = run.clustering_gpu if run.without_models else run.config.compute.gpu
-    if needed and not (has_gpu() or on_cluster()):
+    if run.config.compute.gpu and not (has_gpu() or on_cluster()):
         problem = "is 1, but this machine has no GPU and no scheduler of a cluster"
         raise run.error("compute.gpu", problem, "Set it to 0, or run on a machine with a GPU; `nuclass doctor` shows what it has.")

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
+import pyarrow.parquet as pq
+
 from nuclass_pipeline.io import READ_ERRORS
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ def same_bundle(one: "Slide", other: "Slide") -> str | None:
         return None
     if same_file(one.bundle, other.bundle):
         return "bundle"
+    # Any of them, because a matrix that was opened and saved differs in its bytes while its cells do not.
+    if any(same_file(f"{one.bundle}/{name}", f"{other.bundle}/{name}") for name in KEY_FILES if Path(one.bundle, name).is_file()):
+        return "bundle"
     with _key_file(one) as (size, first), _key_file(other) as (other_size, second):
         if first is None or second is None or size != other_size:
             return None
@@ -51,6 +56,23 @@ def same_file(one: str, other: str) -> bool:
             if a.read(SAMPLE_BYTES) != b.read(SAMPLE_BYTES):
                 return False
     return True
+
+
+def cells_apart(one: "Slide", other: "Slide") -> bool:
+    """Return whether the cells of two bundles lie in boxes that do not overlap, as the cores of one run do."""
+    boxes = [_box(Path(slide.bundle, "cells.parquet")) for slide in (one, other)]
+    return all(boxes) and any(low > high for (low, _), (_, high) in (*zip(*boxes, strict=True), *zip(*boxes[::-1], strict=True)))
+
+
+def _box(path: Path) -> list[tuple[float, float]]:
+    """Return the range of x and of y from the footer of a cell table; empty where it does not say."""
+    try:
+        footer = pq.read_metadata(path)
+        columns = [footer.schema.names.index(name) for name in ("x_centroid", "y_centroid")]
+        found = [[footer.row_group(group).column(column).statistics for group in range(footer.num_row_groups)] for column in columns]
+        return [(min(each.min for each in axis), max(each.max for each in axis)) for axis in found]
+    except READ_ERRORS:
+        return []
 
 
 @contextmanager

@@ -44,6 +44,9 @@ STAINED_OD = 0.2
 """Lowest optical density in green of the pixels whose colors are compared."""
 MIN_STAINED = 100
 """Lowest number of such pixels."""
+# Above the error of JPEG on grey, and far below eosin, whose red and green differ by 60.
+MAX_GREY = 12
+"""Largest difference between the colors of a grey pixel, 0–255."""
 PICTURE_PX = 1200
 """Longer side of the picture."""
 OUTLINE = (0, 160, 60)
@@ -81,7 +84,9 @@ def find_oddities(pixels: RGB, mask: Booleans) -> list[str]:
     stained = green > STAINED_OD
     if stained.sum() >= MIN_STAINED:
         red, green, blue = red[stained], green[stained], blue[stained]
-        if green.mean() < max(red.mean(), blue.mean()):
+        if np.quantile(np.ptp(pixels[mask][stained], axis=1), 0.99) <= MAX_GREY:
+            odd.append("the tissue has no color: the H&E looks converted to grey")
+        elif green.mean() < max(red.mean(), blue.mean()):
             odd.append("the tissue absorbs green less than red or blue: it is not stained as an H&E is")
         elif _spread(red / green) < MIN_RED_SPREAD * _spread(blue / green):
             odd.append("the tissue varies in blue where an H&E varies in red: red and blue may be exchanged (BGR)")

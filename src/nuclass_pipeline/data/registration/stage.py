@@ -80,11 +80,10 @@ def register_image(
 
 def _warn(found: Examination, he: HeImage, mapping: Alignment) -> list[str]:
     """Log what is unusual about a slide that goes on, and return what its results depend on."""
-    warnings = [warning for warning in (found.reason, found.fit.warn()) if warning]
     # The pixel size in the log alone, because half of all public files have a wrong one and nothing depends on it.
-    for warning in filter(None, (*warnings, _compare_sizes(he, mapping))):
+    for warning in filter(None, (*found.warnings, _compare_sizes(he, mapping))):
         logger.warning("%s: %s", he.path, warning)
-    return warnings
+    return found.warnings
 
 
 def _remedy(found: Examination, slide: str, picture: Path) -> str:

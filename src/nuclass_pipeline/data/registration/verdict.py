@@ -16,6 +16,10 @@ from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck, check_n
 from nuclass_pipeline.data.segmentation.methods import make_segmenter
 from nuclass_pipeline.units import Micron
 
+# Below every sound slide, because these reach 0.99 (benchmarks/registration_errors.py).
+FEW_CELLS = 0.95
+"""Share of the cells on the H&E, and of those that match nuclei, below which there is a warning."""
+
 
 @dataclass(frozen=True)
 class Examination:
@@ -53,6 +57,20 @@ class Examination:
         if self.fit.verdict(self.max_shift_um) == "shifted":
             return describe_shift(self.fit, self.max_shift_um)
         return next(self._doubts(), "")
+
+    @property
+    def warnings(self) -> list[str]:
+        """In words, what the results depend on if the slide goes on: each reason against it, few cells that fit, and a turn."""
+        return [*self._doubts(), *self._remarks()]
+
+    def _remarks(self) -> Iterator[str]:
+        # Not below the limits, because there the same shares are reasons against the slide.
+        if MIN_INSIDE <= self.inside < FEW_CELLS:
+            yield f"only {100 * self.inside:.1f} % of the cells lie on the H&E: it may be cut, or belong to a part of the slide"
+        if MIN_MATCHED <= self.fit.matched < FEW_CELLS:
+            yield f"only {100 * self.fit.matched:.1f} % of the cells match nuclei: part of the H&E may be missing or of another place"
+        if turned := self.fit.warn():
+            yield turned
 
     def _doubts(self) -> Iterator[str]:
         fit, contrast = self.fit.whole, self.contrast

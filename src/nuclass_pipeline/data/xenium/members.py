@@ -113,7 +113,7 @@ class _Bounded(io.RawIOBase):
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes."""
         if size > MAX_READ:
-            raise ValueError(f"its list of files is {size / 1e6:.0f} MB long, that of more than {MAX_MEMBERS:,} files; pack one bundle alone")
+            raise ValueError(f"its list of files is {size / 1e6:.0f} MB long, that of more than {MAX_MEMBERS:,} files; pack one bundle")
         # One byte more, because without a size only the end of a zip is read, which is short.
         data: bytes = self._stream.read(MAX_READ + 1 if size < 0 else size)
         if len(data) > MAX_READ:

@@ -112,6 +112,7 @@ SAME = "a and b, bundle: both slides are the same bundle. Keep one of them, beca
             lambda own: (own.rows["b"].__setitem__(3, "a/he.tif"), own.rows["b"].__setitem__(4, "a/m.csv")),
             "a and b, image: both slides have the same H&E in the same place",
         ),
+        (lambda own: own.rows["b"].__setitem__(3, "a/he.tif"), "a and b, image: both slides have the same H&E in the same place"),
         (lambda own: own.rows["b"].__setitem__(4, "a/m.csv"), "a and b, alignment: {0}/a/m.csv cannot align two images"),
     ],
 )
@@ -141,6 +142,7 @@ def demo_paths():
 
 def test_two_slides_may_be_regions_of_one_image(own):
     own.rows["b"][3] = "a/he.tif"
+    (own.folder / "b/m.csv").write_text("1,0,500\n0,1,0\n0,0,1\n")
     assert own.load().slides["b"].image == own.load().slides["a"].image
 
 

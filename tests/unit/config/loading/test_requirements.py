@@ -1,19 +1,11 @@
 """Weights, models and GPU are missed when the run file is read, with a remedy that is a command of this machine."""
 
 import copy
-import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from nuclass_pipeline.config.image import CELLPOSE_REMEDY
-from nuclass_pipeline.config.labeling import LANGUAGE_MODEL_REMEDY
 from nuclass_pipeline.config.loading import requirements
-from nuclass_pipeline.config.models import BACKBONES, BackboneConfig
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
 from tests import ROOT
@@ -56,7 +48,7 @@ CASES = {
         {"local__backbone": {"name": "tiny-resnet", "weights": "x"}},
         "local.backbone.weights: x: tiny-resnet starts from random weights",
     ),
-    "cellpose": ({"segmentation": {"method": "cellpose"}}, "segmentation.weights: resources/weights/cellpose/cpsam_v2 is not .* hf"),
+    "cellpose": ({"segmentation": {"method": "cellpose"}}, "segmentation.weights: resources/weights/cellpose/cpsam_v2 does not exist.* hf"),
     "model": ({"proposals": {"annotator": "llm-score", "model": "m"}}, "proposals.model: m holds no config.json. Set `proposals"),
     "markers": ({"labeling": {"markers": "none.tsv"}}, "labeling.markers: none.tsv does not exist"),
     "GPU": ({"compute__gpu": 1}, "compute.gpu: is 1, but this machine has no GPU and no scheduler of a cluster. Set it to 0"),
@@ -72,15 +64,20 @@ def bare(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+def require(run):
+    """Look for everything that some rule of the run needs."""
+    return [*run.encoder_weights("local.backbone"), *run.encoder_weights("global.context"), *run.segmenter_weights]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_missing_is_one_line(demo, bare, monkeypatch, tmp_path, case):
     changes, message = CASES[case]
     with pytest.raises(UserError, match=rf"^config/demo.yaml: {message}"):
-        load(edited(demo, **changes), monkeypatch, tmp_path)
+        require(load(edited(demo, **changes), monkeypatch, tmp_path))
 
 
-def test_what_is_there_is_accepted(demo, bare, monkeypatch, tmp_path):
-    for name in ("w/model.safetensors", "cp", "m/config.json"):
+def test_what_is_there_is_an_input(demo, bare, monkeypatch, tmp_path):
+    for name in ("w/model.safetensors", "w/config.json", "cp", "m/config.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     raw = edited(
@@ -89,7 +86,8 @@ def test_what_is_there_is_accepted(demo, bare, monkeypatch, tmp_path):
         segmentation={"method": "cellpose", "weights": "cp"},
         proposals={"annotator": "llm-score", "model": "m"},
     )
-    assert load(raw, monkeypatch, tmp_path).config.local.backbone.weights == "w"
+    run = load(raw, monkeypatch, tmp_path)
+    assert require(run) == ["w/model.safetensors", "w/config.json", "cp"]
 
 
 @pytest.mark.parametrize("sign", ["GPU", "scheduler", "job"])
@@ -102,50 +100,18 @@ def test_a_gpu_may_be_on_another_machine(demo, bare, monkeypatch, tmp_path, sign
         monkeypatch.setenv("PATH", str(tmp_path))
     else:
         monkeypatch.setenv("SLURM_JOB_ID", "1")
-    assert load(edited(demo, compute__gpu=1), monkeypatch, tmp_path).config.compute.gpu == 1
-
-
-def test_finished_results_need_no_weights(demo, bare, monkeypatch, tmp_path):
-    (tmp_path / "results/demo/metrics").mkdir(parents=True)
-    assert load(edited(demo, local__backbone={"name": "uni2-h"}, compute__gpu=1), monkeypatch, tmp_path)
-
-
-def remedies():
-    downloads = [BackboneConfig(name=name).download for name, entry in BACKBONES.items() if entry.repository]
-    texts = [*downloads, CELLPOSE_REMEDY.partition(" (")[0], re.search("`(hf [^`]*)`", LANGUAGE_MODEL_REMEDY)[1]]
-    pages = "\n".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
-    return sorted({*texts, *(command.split("#")[0].strip(" `.") for command in re.findall(r"^hf .*$", pages, re.MULTILINE))})
-
-
-def test_the_pages_name_no_other_program_for_downloads():
-    assert not [path for path in (ROOT / "docs").glob("*.md") if "huggingface-cli" in path.read_text()]
-    assert len(remedies()) >= 5
-
-
-@pytest.mark.parametrize("command", remedies())
-def test_a_remedy_is_a_command_of_the_installed_program(command):
-    """`--help` after the words shows that the subcommand and its options exist, without a download."""
-    program, *words = shlex.split(command)
-    options = [word for word in words if word.startswith("--")]
-    done = subprocess.run([Path(sys.executable).with_name(program), *words, "--help"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert all(option in done.stdout for option in options)
-    assert "DEPRECATED" not in (done.stdout + done.stderr).upper()
+    assert load(edited(demo, compute__gpu=1), monkeypatch, tmp_path).encoder_weights("local.backbone") == []
 
 
 def test_labels_alone_need_no_weights_and_no_gpu(demo, bare, monkeypatch, tmp_path):
-    raw = edited(demo, local__backbone={"name": "uni2-h"}, compute__gpu=1)
-    assert load(raw, monkeypatch, tmp_path, targets={"slides"}).without_models
-    for targets in ({"slides", "figures"}, {"all"}, set()):
-        with pytest.raises(UserError, match=r"local\.backbone\.weights: the folder is missing"):
-            load(raw, monkeypatch, tmp_path, targets=targets)
-
-
-def test_labels_alone_need_the_gpu_that_clusters_cells(demo, bare, monkeypatch, tmp_path):
-    raw = edited(demo, compute__gpu=1, clustering={"backend": "rapids"})
+    run = load(edited(demo, local__backbone={"name": "uni2-h"}, compute__gpu=1), monkeypatch, tmp_path)
     with pytest.raises(UserError, match=r"compute\.gpu: is 1"):
-        load(raw, monkeypatch, tmp_path, targets={"slides"})
+        run.encoder_weights("local.backbone")
+    assert run.segmenter_weights == []
 
 
-def test_a_job_does_not_look_for_files_again(demo, bare, monkeypatch, tmp_path):
-    assert load(edited(demo, local__backbone={"name": "uni2-h"}), monkeypatch, tmp_path, is_job=True)
+def test_finished_results_and_jobs_do_not_look_for_files(demo, bare, monkeypatch, tmp_path):
+    raw = edited(demo, proposals={"annotator": "llm-score", "model": "m"})
+    assert load(raw, monkeypatch, tmp_path, is_job=True)
+    (tmp_path / "results/demo/metrics").mkdir(parents=True)
+    assert load(raw, monkeypatch, tmp_path)

@@ -1,8 +1,9 @@
 import zipfile
 
+import pandas as pd
 import pytest
 
-from nuclass_pipeline.config.loading.same_files import SAMPLE_BYTES, SAMPLES, same_bundle, same_file
+from nuclass_pipeline.config.loading.same_files import SAMPLE_BYTES, SAMPLES, cells_apart, same_bundle, same_file
 from nuclass_pipeline.config.slides import Slide
 
 MATRIX = bytes(range(256)) * 20_000
@@ -67,3 +68,23 @@ def test_large_images_are_compared_in_pieces(tmp_path, place):
         stream.seek(round(place / (size - SAMPLE_BYTES) * (SAMPLES - 1)) * (size - SAMPLE_BYTES) // (SAMPLES - 1))
         stream.write(b"x")
     assert not same_file(str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+def write_cells(folder, left_um):
+    folder.mkdir()
+    xy = pd.DataFrame({"cell_id": ["a", "b"], "x_centroid": [left_um, left_um + 50.0], "y_centroid": [0.0, 50.0]})
+    xy.to_parquet(folder / "cells.parquet")
+    return Slide.model_construct(slide=folder.name, kind="xenium", bundle=str(folder))
+
+
+@pytest.mark.parametrize(("left_um", "apart"), [(10.0, False), (50.0, False), (51.0, True), (-51.0, True)])
+def test_cores_of_one_run_have_cells_apart(tmp_path, left_um, apart):
+    assert cells_apart(write_cells(tmp_path / "a", 0.0), write_cells(tmp_path / "b", left_um)) is apart
+    assert not cells_apart(write_cells(tmp_path / "c", 0.0), Slide.model_construct(slide="d", kind="xenium", bundle=str(tmp_path)))
+
+
+def test_a_matrix_that_was_saved_again_is_found_by_the_cells(tmp_path):
+    one, other = write_cells(tmp_path / "a", 0.0), write_cells(tmp_path / "b", 0.0)
+    (tmp_path / "a/cell_feature_matrix.h5").write_bytes(b"1")
+    (tmp_path / "b/cell_feature_matrix.h5").write_bytes(b"22")
+    assert same_bundle(one, other) == "bundle"

@@ -68,6 +68,17 @@ def test_what_looks_wrong_is_a_sentence():
     assert negative == ["the tissue absorbs green less than red or blue: it is not stained as an H&E is"]
 
 
+@pytest.mark.parametrize("noise", [0, 3])
+def test_a_grey_h_and_e_has_no_color(noise):
+    pixels, tissue = slide()
+    grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) + np.random.default_rng(1).integers(-noise, noise + 1, pixels.shape)
+    no_color = ["the tissue has no color: the H&E looks converted to grey"]
+    assert find_oddities(grey.clip(0, 255).astype(np.uint8), tissue) == no_color
+    assert find_oddities((255 - grey).clip(0, 255).astype(np.uint8), tissue) == no_color
+    faded = 255 - (255 - pixels) * 0.6
+    assert find_oddities(faded.astype(np.uint8), tissue) == []
+
+
 @pytest.fixture
 def image(tmp_path):
     pixels, tissue = slide()

@@ -155,6 +155,30 @@ def test_an_h_and_e_with_a_blank_half_stops(slide, half, value):
         register_image(**slide)
 
 
+@pytest.mark.parametrize(("share", "matched"), [(0.2, 90), (0.33, 72)])
+@pytest.mark.parametrize("kind", ["blank", "elsewhere"])
+def test_a_good_slide_with_a_part_of_its_h_and_e_missing_has_a_warning(phantoms, tmp_path, share, matched, kind):
+    pixels = tifffile.imread(phantoms["lung"]["image"])
+    rows = round(share * len(pixels))
+    pixels[:rows] = 205 if kind == "blank" else pixels[-rows:]
+    tifffile.imwrite(tmp_path / "he.tif", pixels, photometric="rgb", tile=(256, 256))
+    changed = {"image": tmp_path / "he.tif", "registration": tmp_path / "registration.json", "config": RegistrationConfig(windows=0)}
+    register_image(**phantoms["lung"] | changed)
+    record = read_json(tmp_path / "registration.json")
+    percent = float(re.fullmatch(r"only (\d+\.\d) % of the cells match nuclei: .*", record["warnings"][0])[1])
+    assert (record["verdict"], len(record["warnings"]), percent) == ("good", 1, pytest.approx(100 * record["matched_cells"], abs=0.05))
+    assert percent == pytest.approx(matched, abs=1)
+
+
+def test_a_good_slide_that_reaches_beyond_its_h_and_e_has_a_warning(slide):
+    # The alignment turns by 90°, so that the last columns hold the cells with the smallest y.
+    recolored(slide, lambda pixels: pixels[:, :-120].copy())
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert record["verdict"] == "good"
+    assert f"only {100 * record['cells_inside']:.1f} % of the cells lie on the H&E" in record["warnings"][0]
+
+
 def test_the_nuclei_check_can_be_turned_off(slide):
     slide["config"] = RegistrationConfig(windows=0)
     register_image(**slide)
@@ -241,6 +265,7 @@ def test_a_slide_that_is_right_is_good_in_all_its_regions(phantoms, name, tmp_pa
     assert np.hypot(*record["shift_um"]) < 1
     assert record["confidence"] == pytest.approx(1 - record["correlation_chance"] / record["correlation_best"])
     assert record["confidence"] > 0.7
+    assert record["warnings"] == []
     assert record["nuclei"]["clear"]
     assert np.hypot(*record["nuclei"]["shift_um"]) < 1
     assert record["nuclei"]["nuclei"] > 100 * record["nuclei"]["windows"]

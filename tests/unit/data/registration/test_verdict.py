@@ -19,7 +19,7 @@ TURNED = AffineFit(np.array([[0, -0.035], [0.035, 0]]), np.zeros(2), np.zeros(2)
 
 
 def test_a_sound_slide_is_good_without_a_reason():
-    assert (SOUND.verdict, SOUND.reason) == ("good", "")
+    assert (SOUND.verdict, SOUND.reason, SOUND.warnings) == ("good", "", [])
 
 
 DOUBTS = {
@@ -42,6 +42,21 @@ def test_each_doubt_alone_makes_a_good_slide_unclear_with_its_numbers(name):
     found, reason = DOUBTS[name]
     assert found.verdict == "unclear"
     assert found.reason.startswith(reason)
+
+
+def test_few_cells_that_fit_are_warnings_of_a_good_slide():
+    inside, matched = replace(SOUND, inside=0.949), replace(SOUND, fit=replace(FIT, matched=0.835))
+    assert (inside.verdict, matched.verdict) == ("good", "good")
+    assert inside.warnings == ["only 94.9 % of the cells lie on the H&E: it may be cut, or belong to a part of the slide"]
+    assert matched.warnings == ["only 83.5 % of the cells match nuclei: part of the H&E may be missing or of another place"]
+    assert replace(SOUND, inside=0.95, fit=replace(FIT, matched=0.95)).warnings == []
+
+
+def test_each_reason_against_a_slide_is_one_warning():
+    found = replace(SOUND, inside=0.49, fit=replace(FIT, matched=0.66, affine=TURNED))
+    assert [warning.split(" of the cells")[0] for warning in found.warnings[:2]] == ["only 49 %", "only 66 %"]
+    assert found.warnings[0] == found.reason
+    assert found.warnings[2:] == [found.fit.warn()]
 
 
 def test_a_shift_comes_before_doubts():
