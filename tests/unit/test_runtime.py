@@ -30,6 +30,8 @@ def test_hardware_comes_from_the_resources():
 
 def run_job(tmp_path, body, **options):
     imports = "import os, signal, sys\nfrom nuclass_pipeline.runtime import job\nfrom nuclass_pipeline.errors import UserError\n"
+    # By default ignored in a process in the background, and then also in its children.
+    imports += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code = f"{imports}with job(sys.argv[1], 1):\n    {body}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a/log")], capture_output=True, text=True, check=False, timeout=60, **options

@@ -18,6 +18,7 @@ NOT_PARAMS = {"run", "slides", "figures", "tables", "study.train", "study.heldou
 OTHERS: dict[str, Any] = {
     "labels": "other.tsv",
     "study.classes": ["T_Cell", "B_Cell"],
+    "registration.accept_unclear": ["demo-lung-1"],
     "synthetic.seeds": {"demo-lung-1": 5, "demo-lung-2": 6, "demo-pancreas-1": 5, "demo-pancreas-2": 6},
     "split.fractions": {"train": 0.6, "gate": 0.2, "val": 0.2},
     "image.mpp": 0.2,

@@ -20,7 +20,7 @@ def patched_slide(tmp_path_factory):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     with h5py.File(folder / "image.h5", "w") as file:
-        file.create_dataset("level_0", data=pixels, chunks=(256, 256, 3), compression="lzf")
+        file.create_dataset("level_0", data=pixels, chunks=(256, 256, 3), compression="lzf").attrs["mpp"] = 0.25
         file["tissue"] = np.ones((HEIGHT // 16, WIDTH // 16), np.uint8)
         file["tissue"].attrs["mpp"] = 4.0
         file.attrs.update(mpp=0.25, fill=255)

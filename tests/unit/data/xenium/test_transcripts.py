@@ -92,9 +92,10 @@ def test_a_real_sample_of_the_transcripts_is_read_with_a_warning(real_data, tmp_
     cells = pd.read_parquet(bundle / "out/cells.parquet")
     assert cells["nucleus_transcripts"].isna().sum() == len(cells) == 526
     problem = "more gene transcripts than transcript_counts of cells.parquet in 0 of 512 cells, fewer in 526 of 526"
-    controls, manifest, transcripts = read_warnings(bundle / "out/cells.parquet")
+    controls, manifest, image, transcripts = read_warnings(bundle / "out/cells.parquet")
     assert problem in transcripts
     assert controls == "unassigned_codeword_counts differs from the controls of cell_feature_matrix.h5 in 12 of 526 cells"
+    assert "lies beyond morphology_focus.ome.tif, 50 × 50 µm; 526 of 526 cells do, if its pixels are those of the manifest" in image
     assert manifest == "cells.parquet has 526 of the 162033 cells that num_cells of experiment.xenium states"
 
 
