@@ -76,6 +76,13 @@ def natural_key(name: str) -> tuple[bool, int, str]:
     return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
 
 
+MIN_SEEN_SHARE = 0.5
+"""Share of an organ's cell types with a marker on the panel, below which the panel is for another species or tissue."""
+
+GENE_NAME_STYLES = {"mouse": "those of a mouse; the marker table has human symbols", "ensembl": "Ensembl ids without symbols in the bundle"}
+"""Style of gene names → words for a warning."""
+
+
 def looks_like(names: Iterable[str]) -> Literal["mouse", "ensembl", ""]:
     """Return whether more than half of gene names are written as those of a mouse, or are Ensembl ids; empty if neither."""
     names = list(names)

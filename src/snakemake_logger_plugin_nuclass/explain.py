@@ -1,4 +1,4 @@
-"""What Snakemake says about an error, in one line."""
+"""Errors of Snakemake and of jobs, each in one line."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-SAID_BY_JOBS = {"RuleException", "CalledProcessError"}
+REPORTED_BY_JOBS = {"RuleException", "CalledProcessError"}
 """Exceptions around the error of a job, which has its own line."""
 EMPTY = {"Wildcards:", "Traceback:", "Error:"}
 """Headings of what Snakemake leaves out."""
@@ -32,8 +32,8 @@ def explain_job(record: Any, begun: Any) -> str:
 
 def _last_error(logs: Sequence[Path]) -> str | None:
     text = logs[0].read_text(encoding="utf-8", errors="replace") if logs and logs[0].is_file() else ""
-    if said := re.findall(r"^[-\d]+ [:,\d]+ ERROR [\w.]+: (.+)$", text, re.MULTILINE):
-        return str(said[-1])
+    if errors := re.findall(r"^[-\d]+ [:,\d]+ ERROR [\w.]+: (.+)$", text, re.MULTILINE):
+        return str(errors[-1])
     if crashed := re.findall(r"^Fatal Python error: (.+)$", text, re.MULTILINE):
         return f"crashed ({crashed[-1]}). Please report it with this log."
     return None
@@ -44,17 +44,17 @@ def _killed(record: Any, begun: Any, logs: Sequence[Path]) -> str:
 
     if full := explain_full_disk([log.parent for log in logs]):
         return str(full)
-    if record.rule_msg:  # A cluster says how the job ended.
+    if record.rule_msg:  # On a cluster, how the job ended.
         return " ".join(str(record.rule_msg).split())
     begins = not logs or logs[0].is_file()
     what = "killed, probably out of memory" if begins else "ended before its log began (see above), probably out of memory"
     requested = getattr(begun.resources, "mem_mb", None) if begun else None
-    asked = f"requested {requested} MB, " if requested else ""
-    return f"{what}: {asked}limit {memory_limit_mb()} MB. {MORE_MEMORY}"
+    requested_text = f"requested {requested} MB, " if requested else ""
+    return f"{what}: {requested_text}limit {memory_limit_mb()} MB. {MORE_MEMORY}"
 
 
 def explain_error(text: str, exception: str, targets: Sequence[str]) -> str | None:
-    """Return what an error of Snakemake itself says, in one line, or nothing if the line of a job says it.
+    """Return the message of an error of Snakemake itself in one line, or nothing if a job has reported it.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def explain_error(text: str, exception: str, targets: Sequence[str]) -> str | No
     targets
         What can be typed as a target.
     """
-    if exception in SAID_BY_JOBS or "At least one job did not complete successfully" in text:
+    if exception in REPORTED_BY_JOBS or "At least one job did not complete successfully" in text:
         return None
     # Raised by an input function, which Snakemake reports with its wildcards.
     if found := re.search(r"^UserError: (.+)$", text, re.MULTILINE):
@@ -76,7 +76,7 @@ def explain_error(text: str, exception: str, targets: Sequence[str]) -> str | No
         (name, *_) = [word for word in sys.argv[1:] if word in targets] or ["it"]
         remedy = f"`--until {name}` runs it for all; docs/outputs.md has the files that it makes."
         return f"{name}: target: the rule works on one slide at a time. {remedy}"
-    return wrong_run_file(sys.argv) or " ".join(_said(text))
+    return wrong_run_file(sys.argv) or " ".join(_message_lines(text))
 
 
 def _unknown_target(name: str, targets: Sequence[str]) -> str:
@@ -108,8 +108,8 @@ def wrong_run_file(words: Sequence[str]) -> str | None:
     return None
 
 
-def _said(text: str) -> list[str]:
-    """Return the lines that say what happened, without places in the source; of a Python traceback the last line."""
+def _message_lines(text: str) -> list[str]:
+    """Return the lines of the message without places in the source; of a Python traceback the last line."""
     if "Traceback (most recent call last)" in text:
         return [_machine(text.strip().splitlines()[-1])]
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith("File ")]

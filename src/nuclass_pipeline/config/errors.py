@@ -24,7 +24,7 @@ MOVED = {
 }
 """Key of an earlier version → what became of it."""
 
-_NUMBER = ("not a number", "Write a number without a unit, such as 0.0001 or 1.0e-4.")
+_NUMBER = ("not a number", "Write a number without a unit, such as 0.0001 or 1.0e-4, with a point and not a comma.")
 _WHOLE = ("not a whole number", "Write it in digits, such as 10000.")
 _TEXT = ("not text", "Put it in quotes.")
 _LIST = ("not a list", "Write [a, b], or one `- a` a line.")
@@ -46,6 +46,17 @@ _PROBLEMS = {
     "string_pattern_mismatch": ("not a name", "Use lower-case letters, digits and hyphens, such as lung-1."),
 }
 """Kind of fault in pydantic → problem and remedy."""
+
+_BOUNDS = {
+    "greater_than": "be above {gt:g}",
+    "greater_than_equal": "be at least {ge}",
+    "less_than": "be below {lt:g}",
+    "less_than_equal": "be at most {le}",
+    "too_short": "list at least {min_length}",
+    "too_long": "list at most {max_length}",
+    "string_too_long": "have at most {max_length} characters",
+}
+"""Kind of bound in pydantic → what is allowed."""
 
 
 def explain_validation(error: ValidationError, model: type[BaseModel], source: Callable[[str], str]) -> UserError:
@@ -75,9 +86,12 @@ def describe_fault(fault: Any, otherwise: str) -> tuple[str, str]:
     if fault["type"] in _PROBLEMS:
         problem, remedy = _PROBLEMS[fault["type"]]
         return value + problem, remedy
+    if fault["type"] in _BOUNDS:
+        allowed = _BOUNDS[fault["type"]].format(**fault["ctx"])
+        return f"{value}it must {allowed}", "Change it; docs/configuration.md has the bounds."
     if fault["type"] == "literal_error":
-        allowed = fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{value}unknown{similar(str(fault['input']), allowed)}", f"Use one of {', '.join(allowed)}."
+        options = fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{value}unknown{similar(str(fault['input']), options)}", f"Use one of {', '.join(options)}."
     return value + fault["msg"].removeprefix("Value error, ").replace("?. ", "? "), otherwise
 
 

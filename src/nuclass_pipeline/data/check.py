@@ -19,6 +19,7 @@ from nuclass_pipeline.data.xenium.read import CONTROLS, BundleTables, read_bundl
 from nuclass_pipeline.data.xenium.transcripts import TranscriptCounts
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.units import Micron
+from nuclass_pipeline.vocabulary import MIN_SEEN_SHARE
 
 READ = ("experiment.xenium", "cells.parquet", "cells.csv*", "cells.zarr.zip", "cell_feature_matrix*")
 OPTIONAL = (
@@ -34,9 +35,6 @@ MAX_CONTROL_SHARE = 0.05
 # 5 %, because the headers of 20 of 42 public H&E of Xenium are wrong by more than that, while rounding stays far below it.
 MAX_SCALE_DIFFERENCE = 0.05
 """Share by which two pixel sizes, or the scales of two axes, may differ without a note."""
-# Beyond it, because the panel is then made for another species or tissue.
-MAX_UNSEEN_SHARE = 0.5
-"""Share of an organ's cell types that may have no marker on the panel."""
 
 FindingVerdict = Literal["ok", "note", "problem"]
 
@@ -174,7 +172,7 @@ def _panel(markers: Mapping[str, Collection[str]], genes: set[str]) -> Iterator[
     unseen = [name for name, n in on_panel.items() if not n]
     seen = ", ".join(f"{name} {n}" for name, n in on_panel.items() if n)
     yield Finding("markers on the panel", seen or "none")
-    verdict: FindingVerdict = "problem" if len(unseen) > MAX_UNSEEN_SHARE * len(markers) else _note(bool(unseen))
+    verdict: FindingVerdict = "problem" if len(markers) - len(unseen) < MIN_SEEN_SHARE * len(markers) else _note(bool(unseen))
     yield Finding("types without marker", ", ".join(unseen) or "none", verdict)
 
 

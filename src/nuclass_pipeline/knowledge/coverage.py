@@ -4,15 +4,9 @@ import logging
 from collections.abc import Sequence
 
 from nuclass_pipeline.knowledge.markers import Panel, admissible
-from nuclass_pipeline.vocabulary import looks_like
+from nuclass_pipeline.vocabulary import GENE_NAME_STYLES, MIN_SEEN_SHARE, looks_like
 
 logger = logging.getLogger(__name__)
-
-# Half, as in `nuclass check`, because the panel is then made for another species or tissue.
-MIN_SEEN_SHARE = 0.5
-"""Share of an organ's cell types with a marker on the panel, below which there is a warning."""
-
-NAMES = {"mouse": "the gene names look like those of mouse", "ensembl": "the gene names look like Ensembl ids"}
 
 
 def coverage_warnings(panel: Panel, organ: str, genes: Sequence[str]) -> list[str]:
@@ -38,4 +32,4 @@ def coverage_warnings(panel: Panel, organ: str, genes: Sequence[str]) -> list[st
     kind = looks_like(genes)
     if not kind and len(panel.types) >= MIN_SEEN_SHARE * len(types):
         return []
-    return [f"{coverage}; {NAMES[kind]}" if kind else coverage]
+    return [f"{coverage}; the gene names look like {GENE_NAME_STYLES[kind]}" if kind else coverage]

@@ -49,7 +49,7 @@ def test_the_paper_run_states_the_defaults():
         ("local.optim.lr_head", "1e-4 s", "local.optim.lr_head: '1e-4 s': not a number"),
         ("local.optim.batch_size", "1e3", "local.optim.batch_size: '1e3': not a whole number. Write it in digits, such as 10000."),
         ("local.optim.batch_size", 2.5, "local.optim.batch_size: 2.5: not a whole number"),
-        ("local.optim.lr_head", -1, "greater than 0"),
+        ("local.optim.lr_head", -1, "it must be above 0"),
         ("local.optim.lr_head", float("inf"), "inf: Input should be a finite number"),
         ("compute.precision", False, "compute.precision: False: on, off, yes, no, true and false are truth values in YAML"),
         (
@@ -74,7 +74,7 @@ def test_the_paper_run_states_the_defaults():
         ("split.fractions", {"train": 0.5, "gate": 0.2, "val": 0.2}, "add up to 0.9"),
         ("slides", "nowhere.tsv", "nowhere.tsv: file: it does not exist. Name the slide sheet in the run file under `slides`."),
         ("slides", "config", "config: file: it is a folder, not a file"),
-        ("figures", {0: "confusion"}, "greater than 0"),
+        ("figures", {0: "confusion"}, "it must be above 0"),
         ("figures", {1: "confusio"}, "figures.1: there is no figure 'confusio', did you mean 'confusion'?"),
         ("tables", {1: "cohorts"}, "tables.1: there is no table 'cohorts', did you mean 'cohort'?"),
         ("labels", "x" * 5000, "labels: 'xxx"),
@@ -107,7 +107,7 @@ def list_drawn(run):
         ("ä", "run: 'ä': not a name"),
         ("con", "run: 'con': the name is reserved by Windows"),
         ("lpt1", "run: 'lpt1': the name is reserved by Windows"),
-        ("a" * 65, "should have at most 64 characters"),
+        ("a" * 65, "it must have at most 64 characters"),
     ],
 )
 def test_the_name_of_a_run_is_that_of_a_folder_everywhere(refused, name, message):
@@ -118,15 +118,15 @@ def test_the_name_of_a_run_is_that_of_a_folder_everywhere(refused, name, message
     ("path", "value", "message"),
     [
         ("seeds", [0, 0], "seeds: [0, 0]: seed 0 is listed twice. List it once"),
-        ("seeds", [-1], "seeds.0: -1: Input should be greater than or equal to 0"),
-        ("seeds", [2**32], "seeds.0: 4294967296: Input should be less than or equal to 4294967295"),
+        ("seeds", [-1], "seeds.0: -1: it must be at least 0"),
+        ("seeds", [2**32], "seeds.0: 4294967296: it must be at most 4294967295"),
         ("seeds", [1.5], "seeds.0: 1.5: not a whole number"),
         ("seeds", ["one"], "seeds.0: 'one': not a whole number"),
-        ("seeds", [], "at least 1 item"),
+        ("seeds", [], "it must list at least 1"),
         ("seeds", 3, "seeds: 3: not a list"),
-        ("clustering.seed", -1, "clustering.seed: -1: Input should be greater than or equal to 0"),
-        ("evaluation.seed", 2**40, "evaluation.seed: 1099511627776: Input should be less"),
-        ("synthetic.seeds", {"demo-lung-1": -3}, "synthetic.seeds.demo-lung-1: -3: Input should be greater"),
+        ("clustering.seed", -1, "clustering.seed: -1: it must be at least 0"),
+        ("evaluation.seed", 2**40, "evaluation.seed: 1099511627776: it must be at most"),
+        ("synthetic.seeds", {"demo-lung-1": -3}, "synthetic.seeds.demo-lung-1: -3: it must be at least"),
     ],
 )
 def test_a_seed_is_one_of_numpy(refused, path, value, message):

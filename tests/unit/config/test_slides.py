@@ -43,7 +43,7 @@ URLS = "https://h/b.zip\thttps://h/i.tif\thttps://h/m.csv"
         (HEADER + "a\txenum\tlung\tx\ty\t\t\t\t\t\n", "line 2, kind: 'xenum': unknown, did you mean 'xenium'?"),
         (HEADER + "A b\txenium\tlung\tx\ty\t\t\t\t\t\n", "line 2, slide: 'A b': not a name. Use lower-case letters"),
         (HEADER + "nul\txenium\tlung\tx\ty\t\t\t\t\t\n", "line 2, slide: 'nul': the name is reserved by Windows"),
-        (HEADER + f"{'a' * 65}\txenium\tlung\tx\ty\t\t\t\t\t\n", "should have at most 64 characters"),
+        (HEADER + f"{'a' * 65}\txenium\tlung\tx\ty\t\t\t\t\t\n", "it must have at most 64 characters"),
         (HEADER + "\txenium\tlung\tx\ty\t\t\t\t\t\n", "line 2, slide: the value is missing. Fill it in."),
         (HEADER + "a\txenium\tlung\tx\t\t\t\t\t\t\n", "image is empty; a slide of kind xenium needs it"),
         (HEADER + "a\txenium\tlung\t\ty\t\t\t\t\t\n", "bundle is empty; a slide of kind xenium needs it"),

@@ -2,6 +2,7 @@ import pytest
 
 from nuclass_pipeline.knowledge.coverage import coverage_warnings
 from nuclass_pipeline.knowledge.markers import admissible, read_markers, restrict_to_panel
+from nuclass_pipeline.vocabulary import GENE_NAME_STYLES
 
 
 def warnings(markers_tsv, genes, organ="lung"):
@@ -21,8 +22,8 @@ def test_mouse_and_ensembl_names_are_named(markers_tsv, symbols):
     n = len(admissible("lung"))
     mouse, ensembl = [name.capitalize() for name in symbols], [f"ENSG{i:011d}" for i in range(len(symbols))]
     coverage = f" of {n} cell types of the lung have a marker on the panel; the gene names look like "
-    assert warnings(markers_tsv, mouse)[0].endswith(f"{coverage}those of mouse")
-    assert warnings(markers_tsv, ensembl) == [f"0{coverage}Ensembl ids"]
+    assert warnings(markers_tsv, mouse)[0].endswith(f"{coverage}{GENE_NAME_STYLES['mouse']}")
+    assert warnings(markers_tsv, ensembl) == [f"0{coverage}{GENE_NAME_STYLES['ensembl']}"]
 
 
 def test_a_panel_for_another_tissue_is_named(markers_tsv):

@@ -5,7 +5,7 @@ at its end. Releases before 3.0 write 13 vertices, later ones up to 25. Polygons
 cell table.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nuclass_pipeline.arrays import Floats
+from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.data.xenium.checks.boxes import Boxes
 from nuclass_pipeline.data.xenium.columns import COPY_AGAIN, encode_text, find_table, finite_numbers, read_batches
 from nuclass_pipeline.errors import UserError
@@ -57,9 +57,7 @@ def read_outlines(
     low, high = np.array(low_um), np.array(high_um)
     ids: list[str] = []
     keys, vertices = [], []
-    for batch in read_batches(path, REQUIRED_BOUNDARY_COLUMNS, ["label_id"]):
-        names, cell = encode_text(path, batch, "cell_id")
-        xy_um = np.column_stack([finite_numbers(path, batch, name) for name in REQUIRED_BOUNDARY_COLUMNS[1:]])
+    for batch, names, cell, xy_um in _vertices(path, ["label_id"]):
         label = _labels(path, batch)
         near = ((xy_um >= low - REACH_UM) & (xy_um < high + REACH_UM)).all(axis=1)
         vertices.append(xy_um[near])
@@ -95,11 +93,16 @@ def box_outlines(bundle: Path, what: Literal["nucleus", "cell"], cell_ids: Colle
     if path is None:
         return None
     index, boxes = pd.Index(cell_ids), Boxes(path, len(cell_ids))
-    for batch in read_batches(path, REQUIRED_BOUNDARY_COLUMNS):
-        names, rows = encode_text(path, batch, "cell_id")
-        xy_um = np.column_stack([finite_numbers(path, batch, name) for name in REQUIRED_BOUNDARY_COLUMNS[1:]])
+    for _, names, rows, xy_um in _vertices(path):
         boxes.add(index.get_indexer(pd.Index(names, dtype=object))[rows], xy_um)
     return boxes
+
+
+def _vertices(path: Path, optional: Sequence[str] = ()) -> Iterator[tuple[pa.RecordBatch, list[str], Integers, Floats]]:
+    """Yield each batch of a file with its cells, the number of the cell of each vertex, (N,), and the vertices, (N, 2) in µm."""
+    for batch in read_batches(path, REQUIRED_BOUNDARY_COLUMNS, list(optional)):
+        names, cell = encode_text(path, batch, "cell_id")
+        yield batch, names, cell, np.column_stack([finite_numbers(path, batch, name) for name in REQUIRED_BOUNDARY_COLUMNS[1:]])
 
 
 def _labels(path: Path, batch: pa.RecordBatch) -> Floats:

@@ -12,14 +12,10 @@ from scipy import sparse
 from nuclass_pipeline.data.xenium.matrix import GENE, Matrix
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import READ_ERRORS, read_json
-from nuclass_pipeline.vocabulary import ENSEMBL_ID, looks_like
+from nuclass_pipeline.vocabulary import ENSEMBL_ID, GENE_NAME_STYLES, looks_like
 
 PANEL_FILE = "gene_panel.json"
 _DATE = re.compile(r"\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)|\d{4}-\d{2}-\d{2}.*", re.IGNORECASE)
-_LOOKS = {
-    "ensembl": "Ensembl ids, and the bundle has no symbols for them",
-    "mouse": "those of a mouse; the marker table has human symbols",
-}
 
 
 def name_genes(matrix: Matrix, bundle: Path) -> tuple[Matrix, list[str]]:
@@ -43,8 +39,8 @@ def name_genes(matrix: Matrix, bundle: Path) -> tuple[Matrix, list[str]]:
     matrix, repeated = _sum_equal_names(replace(matrix, features=features))
     names = matrix.features.loc[matrix.features["kind"] == GENE, "name"]
     warnings += repeated
-    if (style := looks_like(names)) in _LOOKS:
-        warnings.append(f"the gene names look like {_LOOKS[style]}, such as {names.iloc[0]}")
+    if (style := looks_like(names)) in GENE_NAME_STYLES:
+        warnings.append(f"the gene names look like {GENE_NAME_STYLES[style]}, such as {names.iloc[0]}")
     if len(dates := names[[bool(_DATE.fullmatch(name)) for name in names]]):
         warnings.append(f"{len(dates)} gene names are dates, such as {dates.iloc[0]}: a spreadsheet has changed them")
     return matrix, warnings

@@ -63,7 +63,7 @@ def test_ids_without_symbols_stay_and_are_a_warning(tmp_path, panel):
         (tmp_path / "gene_panel.json").write_text(panel)
     found, warnings = name_genes(matrix_of(tmp_path, IDS, IDS), tmp_path)
     assert found.features["name"].tolist() == [*IDS, CONTROL[1]]
-    assert warnings == [f"the gene names look like Ensembl ids, and the bundle has no symbols for them, such as {IDS[0]}"]
+    assert warnings == [f"the gene names look like Ensembl ids without symbols in the bundle, such as {IDS[0]}"]
 
 
 def test_names_of_a_mouse_are_a_warning(tmp_path):

@@ -79,17 +79,6 @@ def replaced(**change):
     return matrix(edit)
 
 
-def at(index, value, dtype=None):
-    """Return a change of one value of an array."""
-
-    def change(values):
-        values = values.astype(dtype or values.dtype)
-        values[index] = value
-        return values
-
-    return change
-
-
 def both(*damages):
     def damage(bundle):
         for one in damages:

@@ -13,8 +13,9 @@ import tifffile
 from nuclass_pipeline.data.xenium.checks.boxes import Boxes
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_warnings
-from tests.unit.data.xenium.checks.changes import ROW, at, both, centroids, manifest, matrix, put, replaced, scaled, shuffled, table
+from tests.unit.data.xenium.checks.changes import ROW, both, centroids, manifest, matrix, put, replaced, scaled, shuffled, table
 from tests.unit.data.xenium.test_mutations import assert_bundle_refused, read
+from tests.unit.data.xenium.test_mutations_matrix import at
 
 CELLS, H5, XY = "cells.parquet", "cell_feature_matrix.h5", "x_centroid, y_centroid"
 OUTLINES, TRANSCRIPTS = "cell_boundaries.parquet", "transcripts.parquet"
