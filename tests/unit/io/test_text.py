@@ -42,7 +42,7 @@ def workbook():
         (workbook(), "it is a workbook (.xlsx or .ods), or another zip archive, not text. Save it as tab-separated text in UTF-8."),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "it is an Excel workbook (.xls), not text"),
         (b"{\\rtf1\\ansi slide}", "it is rich text (.rtf), not text"),
-        (gzip.compress(TEXT.encode()), "it is compressed by gzip, not text"),
+        (gzip.compress(TEXT.encode(), mtime=0), "it is compressed by gzip, not text"),
         (b"%PDF-1.7\n", "it is a PDF, not text"),
         (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file, not text"),
         (b"PAR1" + bytes(9), "it is a Parquet file, not text"),
