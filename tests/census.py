@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/nuclass_pipeline"
 GENERATED = {"configuration.md", "outputs.md"}
 ENTRIES = {"draw", "build", "logger", "STAGE_VERSION"}
-"""Names that every module of a kind has: figures, tables, loggers, pinned stages. Commands of cli.py are called as what they run."""
+"""Names that every module of a kind has: figures, tables, loggers, pinned stages. Commands in cli are called as what they run."""
 ODD = tuple(
     rf"\b{phrase}\b"
     for phrase in (
@@ -54,7 +54,7 @@ def repeated_names() -> dict[str, list[str]]:
     """Return the public names that stand in two modules."""
     places: dict[str, list[str]] = defaultdict(list)
     for path in modules():
-        if path.name == "cli.py":
+        if path.parent.name == "cli":
             continue
         for node in ast.parse(path.read_text()).body:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []

@@ -1,0 +1,5 @@
+"""`python -m nuclass_pipeline.cli` is `nuclass`."""
+
+from nuclass_pipeline.cli import main
+
+main()

@@ -1,0 +1,34 @@
+"""`nuclass summary` and `nuclass export-trio`: what a run made."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nuclass_pipeline.cli.console import console
+
+
+def summary(results: Annotated[Path, typer.Argument(help="results folder of a run, such as results/demo")]) -> None:
+    """Print the held-out scores of a run, its warnings, and the path of its report."""
+    from nuclass_pipeline.results import open_run
+    from nuclass_pipeline.tables.summary import summary_lines, warning_lines
+
+    run = open_run(results)
+    console.print(summary_lines(run.path("heldout_metrics")))
+    for line in warning_lines(run.warnings()):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report: {results / 'report.html'}")
+
+
+def export_trio(
+    slide: Annotated[Path, typer.Argument(help="folder of a slide, such as results/demo/slides/demo-lung-1")],
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+) -> None:
+    """Write a slide's annotations and patches as copies that need no other file, such as image.h5."""
+    from rich.progress import track
+
+    from nuclass_pipeline.data.image.trio_export import export_trio as export
+
+    export(slide, out, lambda rows, name: track(rows, name, console=Console(stderr=True)))
+    console.print(out)
