@@ -54,6 +54,8 @@ RESULTS: dict[str, ResultFile] = {
     "warnings": ResultFile("metrics/warnings.parquet", "what to know before the results are used, of all slides and of the run"),
     "cohort_metrics": ResultFile("metrics/cohort.parquet", "cells by slide, subset and class"),
     "registration_metrics": ResultFile("metrics/registration.parquet", "fit of each H&E, with a thumbnail"),
+    "quality_metrics": ResultFile("metrics/quality.parquet", "cells, transcripts, labels, panel, tissue and registration of each slide"),
+    "runtime_metrics": ResultFile("metrics/runtime.parquet", "time and memory of each rule"),
     "label_metrics": ResultFile("metrics/labels.parquet", "accuracy of the labels of synthetic slides"),
     "attribution_metrics": ResultFile("metrics/attribution/seed-{seed}/{slide}.parquet", "where the paths look, for a few cells"),
     "figure": ResultFile("figures/{figure}.pdf", "figures"),

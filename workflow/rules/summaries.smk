@@ -9,7 +9,7 @@ OUTPUTS  metrics/{cohort,registration,labels}.parquet, config.yaml, manifest.jso
 
 rule summarize_cohort:
     input:
-        labels=expand(files.labels, slide=run.cohort_slides),
+        labels=expand(files.labels, slide=run.cohort_slides + run.labeled_only),
         splits=expand(files.split, slide=run.cohort_slides),
     output:
         cohort=files.cohort_metrics,
@@ -23,9 +23,12 @@ rule summarize_cohort:
         runtime=30,
     params:
         names={
-            "slides": run.cohort_slides,
+            "slides": run.cohort_slides + run.labeled_only,
             "organs": run.organs,
-            "roles": {slide: run.role(slide) for slide in run.cohort_slides},
+            "roles": {
+                slide: run.role(slide)
+                for slide in run.cohort_slides + run.labeled_only
+            },
             "run": run.config.run,
         },
         code=code_version("summary.cohort"),
@@ -37,9 +40,9 @@ rule summarize_cohort:
 
 rule summarize_registration:
     input:
-        registrations=expand(files.registration, slide=run.slides_with_xenium),
-        images=expand(files.image, slide=run.slides_with_xenium),
-        cells=expand(files.cells, slide=run.slides_with_xenium),
+        registrations=expand(files.registration, slide=run.registered_slides),
+        images=expand(files.image, slide=run.registered_slides),
+        cells=expand(files.cells, slide=run.registered_slides),
     output:
         registration=files.registration_metrics,
     log:
@@ -51,7 +54,7 @@ rule summarize_registration:
         mem_mb=4000,
         runtime=30,
     params:
-        organs={slide: run.organs[slide] for slide in run.slides_with_xenium},
+        organs={slide: run.organs[slide] for slide in run.registered_slides},
         code=code_version("summary.registration"),
     message:
         "Collecting the registration of all slides."
@@ -93,7 +96,10 @@ rule record_run:
         ),
         annotations=ancient(run.annotations),
         sources=run.source_files,
-        predictions=run.all_predictions,
+        predictions=[
+            *run.all_predictions,
+            *expand(files.labels, slide=run.labeled_only),
+        ],
     output:
         config_file=files.run_file,
         manifest=files.manifest,

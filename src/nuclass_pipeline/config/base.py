@@ -61,7 +61,7 @@ def tidy_path(path: str | None) -> str | None:
     if path.startswith("~"):
         path = os.path.expanduser(path)  # noqa: PTH111, because that of pathlib raises where there is no such user.
     if path.startswith("~"):
-        raise ValueError(f"{path.partition('/')[0]!r} in a path is no user of this machine. Write the whole path")
+        raise ValueError(f"{path.partition('/')[0]!r} in a path is not a user of this machine. Write the whole path")
     return re.sub("^//", "/", str(PurePosixPath(path)))
 
 

@@ -45,7 +45,7 @@ _PROBLEMS = {
     "missing": ("the value is missing", "Fill it in."),
     "string_pattern_mismatch": ("not a name", "Use lower-case letters, digits and hyphens, such as lung-1."),
 }
-"""Kind of fault in pydantic → problem and remedy."""
+"""Type of an error of pydantic → problem and remedy."""
 
 _BOUNDS = {
     "greater_than": "be above {gt:g}",
@@ -60,9 +60,9 @@ _BOUNDS = {
 
 
 def explain_validation(error: ValidationError, model: type[BaseModel], source: Callable[[str], str]) -> UserError:
-    """Turn the first fault that pydantic found in a run file, read as `model`, into a `UserError`; `source` is field → file."""
+    """Turn the first error that pydantic found in a run file, read as `model`, into a `UserError`; `source` is field → file."""
     # Unknown keys first, because the key that is missing is often the one misspelt.
-    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in first["loc"]) or "run file"
     file = source(field)
     if first["type"] == "extra_forbidden":
@@ -72,27 +72,27 @@ def explain_validation(error: ValidationError, model: type[BaseModel], source: C
         return UserError(file, field, f"unknown key{similar(str(first['loc'][-1]), allowed)}", f"Allowed here: {', '.join(allowed)}.")
     if first["type"] == "missing":
         return UserError(file, field, "the key is missing", "Add it; docs/configuration.md lists all keys.")
-    problem, remedy = describe_fault(first, "See docs/configuration.md.")
+    problem, remedy = describe_problem(first, "See docs/configuration.md.")
     return UserError(file, field, problem, remedy)
 
 
-def describe_fault(fault: Any, otherwise: str) -> tuple[str, str]:
-    """Return problem, with the value found, and remedy of a fault that pydantic found; `otherwise` is the remedy of rare ones."""
-    value = "" if isinstance(fault["input"], dict) else f"{_short.repr(fault['input'])}: "
-    if fault["type"] == "model_type" and fault["input"] is None:
+def describe_problem(found: Any, otherwise: str) -> tuple[str, str]:
+    """Return problem, with the value found, and remedy of an error that pydantic found; `otherwise` is the remedy of rare ones."""
+    value = "" if isinstance(found["input"], dict) else f"{_short.repr(found['input'])}: "
+    if found["type"] == "model_type" and found["input"] is None:
         return "the section is empty", "Remove it, or write a key below it, indented."
-    if fault["input"] is None:
+    if found["input"] is None:
         return "the value is empty", "Write a value, or remove the key."
-    if fault["type"] in _PROBLEMS:
-        problem, remedy = _PROBLEMS[fault["type"]]
+    if found["type"] in _PROBLEMS:
+        problem, remedy = _PROBLEMS[found["type"]]
         return value + problem, remedy
-    if fault["type"] in _BOUNDS:
-        allowed = _BOUNDS[fault["type"]].format(**fault["ctx"])
+    if found["type"] in _BOUNDS:
+        allowed = _BOUNDS[found["type"]].format(**found["ctx"])
         return f"{value}it must {allowed}", "Change it; docs/configuration.md has the bounds."
-    if fault["type"] == "literal_error":
-        options = fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{value}unknown{similar(str(fault['input']), options)}", f"Use one of {', '.join(options)}."
-    return value + fault["msg"].removeprefix("Value error, ").replace("?. ", "? "), otherwise
+    if found["type"] == "literal_error":
+        options = found["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{value}unknown{similar(str(found['input']), options)}", f"Use one of {', '.join(options)}."
+    return value + found["msg"].removeprefix("Value error, ").replace("?. ", "? "), otherwise
 
 
 _short = reprlib.Repr()

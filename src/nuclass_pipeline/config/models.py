@@ -100,7 +100,7 @@ class BackboneConfig(Section):
         return f"{terms}, run `{self.download}`, and set `weights` to that folder."
 
     @property
-    def weights_fault(self) -> str:
+    def weights_problem(self) -> str:
         """Why the weights cannot be loaded, as far as the names of files show it; empty where they can."""
         if not self.entry.repository:
             return f"{self.name} starts from random weights, and reads none" if self.weights else ""

@@ -19,7 +19,7 @@ from nuclass_pipeline.config.slides import Slide, place_slide, read_slides
 from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.layout import files
 
-Role = Literal["train", "heldout", "predict"]
+Role = Literal["train", "heldout", "predict", "label"]
 
 
 class Run:
@@ -86,14 +86,29 @@ class Run:
         return [*self.training_slides, *self.heldout_slides]
 
     @property
+    def classified_slides(self) -> list[str]:
+        """Slides that the models classify: all but those that are only labelled."""
+        return [*self.cohort_slides, *self.unscored_slides]
+
+    @property
+    def labeled_only(self) -> list[str]:
+        """Slides that are labelled and nothing more."""
+        return list(self.config.study.label)
+
+    @property
     def slides_with_xenium(self) -> list[str]:
         """Slides that have a Xenium bundle."""
         return self.slides_of("xenium", "synthetic")
 
     @property
     def slides_with_image(self) -> list[str]:
-        """Slides whose H&E the pipeline reads itself."""
-        return self.slides_of("xenium", "synthetic", "image")
+        """Slides whose H&E is resampled for the models."""
+        return [name for name in self.slides_of("xenium", "synthetic", "image") if name in self.classified_slides]
+
+    @property
+    def registered_slides(self) -> list[str]:
+        """Slides whose H&E is registered to their cells."""
+        return [name for name in self.slides_with_xenium if name in self.classified_slides]
 
     @property
     def slides_with_truth(self) -> list[str]:
@@ -180,7 +195,7 @@ class Run:
     @property
     def all_predictions(self) -> list[str]:
         """Prediction files of every model and seed on training and held-out slides, and of the gate on slides that are only classified."""
-        slides = dict.fromkeys(SCORED_MODELS, self.cohort_slides) | {"gate": list(self.slides)}
+        slides = dict.fromkeys(SCORED_MODELS, self.cohort_slides) | {"gate": self.classified_slides}
         named = [(model, seed, slide) for model in slides for seed in self.seeds for slide in slides[model]]
         return [files.predictions.format(model=model, seed=seed, slide=slide) for model, seed, slide in named]
 

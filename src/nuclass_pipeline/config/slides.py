@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from nuclass_pipeline.config.base import InputPath, Name, Section
-from nuclass_pipeline.config.errors import describe_fault
+from nuclass_pipeline.config.errors import describe_problem
 from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.io import read_rows
-from nuclass_pipeline.io.addresses import address_fault, show_address
+from nuclass_pipeline.io.addresses import address_problem, show_address
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX, UNPACKED_MANIFEST
 from nuclass_pipeline.vocabulary import ORGANS
 
@@ -38,8 +38,8 @@ READ_FILES = (
 
 
 def _check_url(url: str) -> str:
-    if url and (fault := address_fault(url)):
-        raise ValueError(f"{fault}. Write it whole, such as https://host/file.zip")
+    if url and (problem := address_problem(url)):
+        raise ValueError(f"{problem}. Write it whole, such as https://host/file.zip")
     return url
 
 
@@ -55,7 +55,8 @@ class Slide(Section):
 
     slide: Name = Field(description="id: lower-case letters, digits and hyphens")
     kind: Literal["xenium", "image", "trio", "synthetic"] = Field(
-        description="xenium: a bundle with its H&E; image: an H&E alone; trio: annotations and patches; synthetic: a demo slide"
+        description="xenium: a bundle with its H&E, or without one to label it only; image: an H&E alone; trio: annotations and patches; "
+        "synthetic: a demo slide"
     )
     organ: Literal[ORGANS] = Field(description="organ")  # type: ignore[valid-type]
     release: str = Field("", description="release of the software that wrote a public bundle")
@@ -71,7 +72,8 @@ class Slide(Section):
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Self:
-        needed = {"trio": ("bundle",), "image": ("image",)}.get(self.kind, ("bundle", "image"))
+        # No image of kind xenium, because a slide that is only labelled has none; `check_images` looks at the others.
+        needed = {"image": ("image",), "synthetic": ("bundle", "image")}.get(self.kind, ("bundle",))
         if empty := [name for name in needed if not getattr(self, name)]:
             raise ValueError(f"{empty[0]} is empty; a slide of kind {self.kind} needs it. Fill it in")
         urls = ("bundle_url", "image_url", "alignment_url")
@@ -86,6 +88,8 @@ class Slide(Section):
             raise ValueError(f"image is {self.image}, a table; perhaps image and alignment are exchanged. Write the path of the H&E")
         if self.alignment.lower().endswith(_IMAGE_ENDINGS):
             raise ValueError(f"alignment is {self.alignment}, an image. Write the path of the alignment, or leave it empty")
+        if self.alignment and not self.image:
+            raise ValueError("image is empty, so the alignment would not be used. Fill in image, or leave both empty")
         return self
 
     @model_validator(mode="after")
@@ -197,7 +201,7 @@ def _parse(path: Path, line: int, row: dict[str, str]) -> Slide:
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "row"
-        problem, remedy = describe_fault(first, "See docs/data.md for the columns.")
+        problem, remedy = describe_problem(first, "See docs/data.md for the columns.")
         raise UserError(path, f"line {line}, {field}", problem, remedy) from error
 
 

@@ -12,9 +12,10 @@ from nuclass_pipeline.vocabulary import CLASSES, PAPER_CLASSES
 class Study(Section):
     """Slides by role, and the classes to learn."""
 
-    train: tuple[str, ...] = Field(min_length=1, description="slides for training, validation and calibration")
-    heldout: tuple[str, ...] = Field(min_length=1, description="slides that no training step reads")
+    train: tuple[str, ...] = Field((), description="slides for training, validation and calibration")
+    heldout: tuple[str, ...] = Field((), description="slides that no training step reads; needed where there are slides for training")
     predict: tuple[str, ...] = Field((), description="slides that are classified and not scored; an H&E without Xenium belongs here")
+    label: tuple[str, ...] = Field((), description="slides that are labelled from their transcripts and nothing more; they need no H&E")
     classes: tuple[str, ...] = Field(
         PAPER_CLASSES, description="classes to train on, at least two; those without a training cell are omitted"
     )
@@ -28,7 +29,7 @@ class Study(Section):
             raise ValueError("a model needs at least two classes. List them, or remove the key for those of the paper")
         return classes
 
-    @field_validator("train", "heldout", "predict", "classes")
+    @field_validator("train", "heldout", "predict", "label", "classes")
     @classmethod
     def _names_occur_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
@@ -37,12 +38,24 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _roles_are_disjoint(self) -> "Study":
-        roles = Counter((*set(self.train), *set(self.heldout), *set(self.predict)))
+        roles = Counter((*set(self.train), *set(self.heldout), *set(self.predict), *set(self.label)))
         if twice := sorted(slide for slide, count in roles.items() if count > 1):
-            raise ValueError(f"{', '.join(twice)} is listed under two of train, heldout and predict. List it under one")
+            raise ValueError(f"{', '.join(twice)} is listed under two of train, heldout, predict and label. List it under one")
+        return self
+
+    @model_validator(mode="after")
+    def _roles_are_complete(self) -> "Study":
+        if not self.slides:
+            raise ValueError("it names no slide. List slides under train and heldout, or under label if they are only to be labelled")
+        if self.heldout and not self.train:
+            raise ValueError("heldout lists slides and train none. List a slide under train, or list those of heldout under label")
+        if self.train and not self.heldout:
+            raise ValueError("train lists slides and heldout none. List a slide under heldout, or list those of train under label")
+        if self.predict and not self.train:
+            raise ValueError("predict lists slides and train none. List slides under train and heldout, or remove those of predict")
         return self
 
     @property
     def slides(self) -> tuple[str, ...]:
-        """All slides: for training, held out, and to be classified only."""
-        return (*self.train, *self.heldout, *self.predict)
+        """All slides: for training, held out, to be classified only, and to be labelled only."""
+        return (*self.train, *self.heldout, *self.predict, *self.label)

@@ -8,7 +8,7 @@ Coordinates and pixel size follow from it::
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Alignment:
         Root mean square distance of keypoints after the fit, µm; 0 for a matrix file.
     worst_um, worst_line
         Largest distance of a keypoint, µm, and the line of the keypoint that contradicts the others most; 0 without keypoints.
+    aspect
+        Height of a pixel of the H&E over its width. Not by the matrix alone, because tissue may be stretched a little.
     """
 
     matrix: Floats
@@ -50,10 +52,11 @@ class Alignment:
     residual_um: float = 0.0
     worst_um: float = 0.0
     worst_line: int = 0
+    aspect: float = 1.0
 
     @property
     def mpp_he(self) -> float:
-        """Pixel size of the H&E, µm."""
+        """Pixel size of the H&E, µm: the root of the area of a pixel."""
         # Times the scale, because the matrix maps H&E pixels to Xenium pixels; the public reference divides (docs/method.md).
         return self.xenium_mpp * math.sqrt(abs(float(np.linalg.det(self.matrix[:2, :2]))))
 
@@ -67,6 +70,19 @@ class Alignment:
         """Width and height of a pixel of the H&E, µm."""
         width, height = self.xenium_mpp * np.linalg.norm(self.matrix[:2, :2], axis=0)
         return float(width), float(height)
+
+    @property
+    def sides_um(self) -> tuple[float, float]:
+        """Width and height of a pixel of the H&E by its size and its aspect, µm."""
+        return self.mpp_he / math.sqrt(self.aspect), self.mpp_he * math.sqrt(self.aspect)
+
+    @property
+    def squared(self) -> "Alignment":
+        """The alignment of the H&E resampled to square pixels of the same area."""
+        if self.aspect == 1:
+            return self
+        stored = np.diag([math.sqrt(self.aspect), 1 / math.sqrt(self.aspect), 1.0])
+        return replace(self, matrix=np.asarray(self.matrix @ stored), aspect=1.0)
 
     @property
     def stretch(self) -> float:
@@ -93,7 +109,7 @@ class Alignment:
 
     def to_image(self, xy_um: Micron, image_mpp: float) -> ImagePixel:
         """Return points of the Xenium frame, (N, 2), in pixels of the H&E resampled to `image_mpp`, µm."""
-        return ImagePixel(self.to_he(xy_um) * (self.mpp_he / image_mpp))
+        return ImagePixel(self.to_he(xy_um) * (np.array(self.sides_um) / image_mpp))
 
 
 def _apply(matrix: NDArray[Any], xy: NDArray[Any]) -> Floats:
@@ -167,4 +183,6 @@ def _checked(path: Path | str, alignment: Alignment) -> Alignment:
 def read_registration(path: Path | str) -> tuple[Alignment, dict[str, Any]]:
     """Return the alignment in a `registration.json`, and all its entries."""
     record = read_json(path)
-    return Alignment(np.array(record["matrix"]), record["xenium_mpp"], record["residual_um"]), record
+    # Absent in results of version 0.1, which took all pixels as square.
+    width_um, height_um = record.get("sides_um", (1.0, 1.0))
+    return Alignment(np.array(record["matrix"]), record["xenium_mpp"], record["residual_um"], aspect=height_um / width_um), record

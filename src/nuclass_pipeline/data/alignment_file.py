@@ -47,7 +47,7 @@ def read_alignment_file(path: Path | str) -> AlignmentFile:
     Raises
     ------
     UserError
-        If it holds neither a matrix nor keypoints, or a value that is no finite number.
+        If it holds neither a matrix nor keypoints, or a value that is not a finite number.
     """
     path = require(path)
     if path.is_file() and zipfile.is_zipfile(path):

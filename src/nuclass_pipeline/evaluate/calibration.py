@@ -132,7 +132,7 @@ def calibrate_models(
         tables += [
             _score(scored, value, config).assign(variant=kind, **_names(model, seed)) for kind, value in variants(temperature).items()
         ]
-        warnings += [f"{model}, seed {seed}: {text}" for text in _doubts(scored, fitted)]
+        warnings += [f"{model}, seed {seed}: {text}" for text in _warnings(scored, fitted)]
     write_metrics(tables, calibration, run, warnings)
 
 
@@ -156,17 +156,17 @@ def fit_model_temperature(scored: Sequence[ScoredCells], model: str, seed: int) 
     return fitted, pd.concat(tables).assign(**_names(model, seed))
 
 
-def _doubts(scored: Sequence[ScoredCells], fitted: float) -> list[str]:
+def _warnings(scored: Sequence[ScoredCells], fitted: float) -> list[str]:
     """Return what makes a calibration doubtful."""
     cells, filled = sum(len(slide.truth) for slide in scored), sum(len(slide.truth) > 0 for slide in scored)
-    doubts = {
+    found = {
         f"only {cells} cells calibrate it, and {MIN_CALIBRATION_CELLS} are few": cells < MIN_CALIBRATION_CELLS,
         f"the temperature {fitted:.3g} is at its bound, because nearly all calibration cells are right, or nearly all wrong": (
             _at_bound(*_joined(scored), fitted)
         ),
         "the calibration cells are of one slide, so nothing shows whether the calibration holds on another slide": filled < 2,
     }
-    return [text for text, holds in doubts.items() if holds]
+    return [text for text, holds in found.items() if holds]
 
 
 def _at_bound(proba: Floats, truth: Integers, fitted: float) -> bool:

@@ -99,7 +99,7 @@ def score_predictions(
         scores, by_bin, raised = _score_sets(held, temperature_of(model, seed, calibration), organs, config.bins)
         rows += [frame.assign(**names) for frame in scores]
         bins += [frame.assign(**names) for frame in by_bin]
-        warnings |= dict.fromkeys(text for slide, cells in held.scored.items() for text in _doubts(slide, cells))
+        warnings |= dict.fromkeys(text for slide, cells in held.scored.items() for text in _warnings(slide, cells))
         warnings |= dict.fromkeys(f"{model}, seed {seed}: {text}" for text in raised)
     write_metrics(rows, heldout, run, list(warnings))
     write_table(pd.concat(bins, ignore_index=True).assign(run=run), reliability, RELIABILITY)
@@ -119,16 +119,16 @@ def _score_sets(
     return scores, bins, _raised(*open_sets)
 
 
-def _doubts(slide: str, cells: ScoredCells) -> list[str]:
+def _warnings(slide: str, cells: ScoredCells) -> list[str]:
     """Return what a reader of the scores of a slide should know."""
     total, known = len(cells.truth), cells.known
     counts = ", ".join(f"{name} {count}" for name, count in _unseen(cells).items())
-    doubts = {
+    found = {
         f"{total - len(known.truth)} of {total} labelled cells are of classes that the model lacks ({counts}): "
         "errors of the open label set, left out of the closed one": len(known.truth) < total,
         "its cells are of one class of the model, so it has no score with the closed label set": cells.present.sum() < MIN_CLASSES,
     }
-    return [f"{slide}: {text}" for text, holds in doubts.items() if holds]
+    return [f"{slide}: {text}" for text, holds in found.items() if holds]
 
 
 def _raised(raw: Mapping[str, Tally], calibrated: Mapping[str, Tally]) -> list[str]:

@@ -13,7 +13,7 @@ _PORTS = {"https": 443, "http": 80}
 _SECRET = re.compile(r"^x-(amz|goog|ms)-|sig|token|key|secret|pass|auth|credential|policy|expires|session|jwt", re.IGNORECASE)
 
 
-def address_fault(url: str) -> str:
+def address_problem(url: str) -> str:
     """Return why nothing is downloaded from an address; empty where something is."""
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         return "it has a blank, a backslash, or a character that an address cannot hold"
@@ -43,24 +43,24 @@ def show_address(url: str) -> str:
 
 def check_address(url: str) -> None:
     """Raise a `UserError` if nothing is downloaded from an address."""
-    if fault := address_fault(url):
+    if problem := address_problem(url):
         remedy = "Correct it in the slide sheet; leave all URLs of the row empty to use your own files."
-        raise UserError(show_address(url) or "slide sheet", "URL", f"{show_address(url)!r}: {fault}", remedy)
+        raise UserError(show_address(url) or "slide sheet", "URL", f"{show_address(url)!r}: {problem}", remedy)
 
 
 def check_redirect(url: str, target: str) -> None:
     """Raise a `UserError` if `url` may not redirect to `target`: another host, or without encryption."""
-    fault = address_fault(target)
-    if not fault:
+    problem = address_problem(target)
+    if not problem:
         before, after = urlsplit(url), urlsplit(target)
         local = before.scheme == "http" and before.hostname in HERE
         if after.scheme != "https" and not (local and after.hostname in HERE):
-            fault = "it is not encrypted"
+            problem = "it is not encrypted"
         elif _site(url) != _site(target) and after.hostname not in REDIRECT_HOSTS:
-            fault = "it is another host"
-    if fault:
+            problem = "it is another host"
+    if problem:
         remedy = "If you trust it, name that address in the slide sheet instead."
-        raise UserError(show_address(url), "URL", f"it redirects to {show_address(target)[:200]!r}, but {fault}", remedy)
+        raise UserError(show_address(url), "URL", f"it redirects to {show_address(target)[:200]!r}, but {problem}", remedy)
 
 
 def _site(url: str) -> tuple[str | None, int | None]:

@@ -47,8 +47,8 @@ def weights_folder(config: BackboneConfig) -> Path:
     UserError
         If the run file names no folder, or the folder holds no weights file.
     """
-    if fault := config.weights_fault:
-        raise UserError(config.weights or "run file", "weights", fault, config.remedy)
+    if problem := config.weights_problem:
+        raise UserError(config.weights or "run file", "weights", problem, config.remedy)
     return Path(config.weights or "")
 
 

@@ -78,7 +78,7 @@ def _refuse_code(text: bytes) -> None:
         if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4") or (
             opcode.name == "GLOBAL" and not _PLAIN.fullmatch(str(argument))
         ):
-            raise ValueError(f"it is a pickle with {str(argument or opcode.name)[:60]!r}, which is no tensor, and is not run")
+            raise ValueError(f"it is a pickle with {str(argument or opcode.name)[:60]!r}, which is not a tensor, and is not run")
 
 
 def as_state(content: Any) -> dict[str, Tensor]:
@@ -93,7 +93,7 @@ def as_state(content: Any) -> dict[str, Tensor]:
         raise ValueError("it holds no tensors by name")
     for name, value in content.items():
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise ValueError(f"its entry {name[:60]!r} is no plain tensor")
+            raise ValueError(f"its entry {name[:60]!r} is not a plain tensor")
     return dict(content)
 
 
@@ -125,16 +125,16 @@ def fill(build: Callable[[], Network], state: Mapping[str, Tensor]) -> Network:
 
 def refuse_difference(expected: TensorShapes, found: TensorShapes) -> None:
     """Raise a `ValueError` if the tensors of a file are not those of a network."""
-    faults = {
+    problems = {
         "missing": sorted(set(expected) - set(found)),
         "left over": sorted(set(found) - set(expected)),
         "of another shape": sorted(name for name in set(expected) & set(found) if expected[name] != found[name]),
     }
-    for fault, names in faults.items():
+    for problem, names in problems.items():
         if names:
             first = names[0]
             shapes = f", {list(found[first])} for {list(expected[first])}" if first in expected and first in found else ""
-            raise ValueError(f"{len(names)} tensors are {fault}, the first is {first[:80]}{shapes}")
+            raise ValueError(f"{len(names)} tensors are {problem}, the first is {first[:80]}{shapes}")
 
 
 def refuse_nan(tensors: Iterable[tuple[str, Tensor]]) -> None:

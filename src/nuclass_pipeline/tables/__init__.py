@@ -21,6 +21,8 @@ def list_tables(run: "Run") -> dict[str, dict[str, str]]:
         "cohort": {"cohort": files.cohort_metrics},
         "heldout": {"heldout": files.heldout_metrics},
     }
+    if not run.heldout_slides:
+        del tables["heldout"]
     for number, name in run.config.tables.items():
         if name not in tables:
             problem = f"there is no table {name!r}{similar(name, tables)}"

@@ -189,11 +189,11 @@ class FeatureFile:
         except (OSError, KeyError) as error:
             raise damaged_h5(self.path, error) from error
         for name, values in found.items():
-            if fault := self._fault(name, values):
-                raise UserError(self.path, name, fault, "Remove the file and run again.")
+            if problem := self._problem(name, values):
+                raise UserError(self.path, name, problem, "Remove the file and run again.")
         return [torch.from_numpy(values[rows]) for values in found.values()]
 
-    def _fault(self, name: str, values: NDArray[np.float32]) -> str | None:
+    def _problem(self, name: str, values: NDArray[np.float32]) -> str | None:
         """Return what is wrong with a dataset, or None."""
         path, kind = name.split("_")
         columns = len(self.meta.classes) if kind == "p" else self.meta.dims[path]

@@ -41,7 +41,7 @@ def test_a_path_is_tidied_as_jobs_use_it(given, tidy):
         ("a\0b", "'\\x00' in a path is a control character"),
         ("x" * 300, "in a path is longer than file systems allow"),
         ("x/" * 1200, "in a path is longer than file systems allow"),
-        ("~nobody-here/data", "'~nobody-here' in a path is no user of this machine"),
+        ("~nobody-here/data", "'~nobody-here' in a path is not a user of this machine"),
     ],
 )
 def test_a_path_that_a_job_would_read_otherwise_is_refused(path, meaning):

@@ -1,4 +1,4 @@
-"""The screen before a run: every line of known files, and the verdict on a known fault."""
+"""The screen before a run: every line of known files, and the verdict on a known problem."""
 
 import inspect
 import json

@@ -209,7 +209,7 @@ def _change(dataset: str, change: Callable[[np.ndarray], np.ndarray]) -> Callabl
 
 
 @pytest.mark.parametrize(
-    ("dataset", "change", "fault"),
+    ("dataset", "change", "problem"),
     [
         ("local_p", lambda p: p * 3, "local_p: the probabilities of a cell do not sum to 1"),
         ("global_p", lambda p: np.where(p == p.max(), np.nan, p), "global_p: a value is not finite"),
@@ -218,9 +218,9 @@ def _change(dataset: str, change: Callable[[np.ndarray], np.ndarray]) -> Callabl
     ],
 )
 def test_features_of_another_model_are_refused(
-    files: dict[str, Any], dataset: str, change: Callable[[np.ndarray], np.ndarray], fault: str
+    files: dict[str, Any], dataset: str, change: Callable[[np.ndarray], np.ndarray], problem: str
 ) -> None:
     with h5py.File(files["features"], "r+") as file:
         _change(dataset, change)(file)
-    with pytest.raises(UserError, match=rf"{files['features'].name}: {fault}.* Remove the file and run again"):
+    with pytest.raises(UserError, match=rf"{files['features'].name}: {problem}.* Remove the file and run again"):
         predict_slide(**files)

@@ -1,7 +1,7 @@
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io.addresses import address_fault, check_address, check_redirect, show_address
+from nuclass_pipeline.io.addresses import address_problem, check_address, check_redirect, show_address
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from nuclass_pipeline.io.addresses import address_fault, check_address, check_re
     ],
 )
 def test_an_address_that_is_not_read_is_one_line(url, message):
-    assert message in address_fault(url)
+    assert message in address_problem(url)
     with pytest.raises(UserError, match=r"Correct it in the slide sheet; leave all URLs") as caught:
         check_address(url)
     assert "\n" not in str(caught.value)
@@ -37,7 +37,7 @@ def test_an_address_that_is_not_read_is_one_line(url, message):
 
 @pytest.mark.parametrize("url", ["https://cf.10xgenomics.com/a/b.zip", "HTTPS://host/x", "http://localhost:8765/x", "https://host/x?a=b#c"])
 def test_an_address_that_is_read(url):
-    assert address_fault(url) == ""
+    assert address_problem(url) == ""
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_lets_someone_in_is_not_shown(url, shown):
 
 
 @pytest.mark.parametrize(
-    ("url", "target", "fault"),
+    ("url", "target", "problem"),
     [
         ("https://host/a", "https://host/b", ""),
         ("http://host/a", "https://host/a", ""),
@@ -79,9 +79,9 @@ def test_what_lets_someone_in_is_not_shown(url, shown):
         ("https://host/a", "file:///etc/passwd", "it does not start with"),
     ],
 )
-def test_redirects_stay_on_the_host_and_encrypted(url, target, fault):
-    if not fault:
+def test_redirects_stay_on_the_host_and_encrypted(url, target, problem):
+    if not problem:
         check_redirect(url, target)
         return
-    with pytest.raises(UserError, match=f"it redirects to .*, but {fault}"):
+    with pytest.raises(UserError, match=f"it redirects to .*, but {problem}"):
         check_redirect(url, target)

@@ -1,4 +1,4 @@
-"""YAML is read more strictly than YAML is, and every fault is one line with its number."""
+"""YAML is read more strictly than YAML is, and every problem is one line with its number."""
 
 import time
 

@@ -181,7 +181,7 @@ def test_a_pickle_is_not_run(tmp_path: Path, protocol: int) -> None:
         path.unlink(missing_ok=True)
         save(path)
         message = refused(tmp_path, "uni2-h")
-        assert "which is no tensor, and is not run" in message or "not a zip file" in message, name
+        assert "which is not a tensor, and is not run" in message or "not a zip file" in message, name
     assert not harmed.exists()
 
 
@@ -196,7 +196,7 @@ def repack(path: Path, replace: dict[str, bytes], method: int = zipfile.ZIP_STOR
 def test_memory_is_not_reserved_by_a_pickle(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "weights.bin")
     repack(tmp_path / "weights.bin", {"data.pkl": b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\xe4\x0bT\x02\x85R."})
-    with pytest.raises(ValueError, match="'builtins bytearray', which is no tensor"):
+    with pytest.raises(ValueError, match="'builtins bytearray', which is not a tensor"):
         read_pickle(tmp_path / "weights.bin")
 
 
@@ -213,7 +213,7 @@ def test_a_compressed_record_is_refused(tmp_path: Path) -> None:
 )
 def test_what_is_not_tensors_by_name_is_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "weights.bin")
-    with pytest.raises(ValueError, match=r"no tensors by name|is no plain tensor|which is no tensor"):
+    with pytest.raises(ValueError, match=r"no tensors by name|is not a plain tensor|which is not a tensor"):
         read_tensors(tmp_path / "weights.bin")
 
 
@@ -310,7 +310,7 @@ def test_a_checkpoint_that_runs_code_is_not_run(tmp_path: Path) -> None:
     checkpoint(tmp_path / "best.ckpt")
     content = torch.load(tmp_path / "best.ckpt", weights_only=True)
     torch.save({**content, "hyper_parameters": _Harm(tmp_path / "harmed")}, tmp_path / "best.ckpt")
-    with pytest.raises(UserError, match="which is no tensor, and is not run"):
+    with pytest.raises(UserError, match="which is not a tensor, and is not run"):
         restore_local(tmp_path / "best.ckpt")
     assert not (tmp_path / "harmed").exists()
 

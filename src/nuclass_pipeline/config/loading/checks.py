@@ -44,10 +44,21 @@ def check_buffer(run: "Run") -> None:
 
 
 def check_labels(run: "Run") -> None:
-    """Check that slides without labels are only classified."""
+    """Check that slides without labels are only classified, and that those to be labelled have transcripts."""
     if wrong := [name for name in run.slides_of("image") if run.role(name) != "predict"]:
         problem = f"slide {wrong[0]} is an H&E without Xenium, so it has no labels"
         raise run.error(f"study.{run.role(wrong[0])}", problem, "List it under study.predict.")
+    if brought := [name for name in run.slides_of("trio") if run.role(name) == "label"]:
+        problem = f"slide {brought[0]} is of kind trio: it has labels, and no transcripts to label it from"
+        raise run.error("study.label", problem, "List it under study.train, study.heldout or study.predict.")
+
+
+def check_images(run: "Run") -> None:
+    """Check that each slide that is more than labelled has an H&E."""
+    for name in run.slides_of("xenium"):
+        if not run.slides[name].image and (role := run.role(name)) != "label":
+            problem = f"it is empty, and study.{role} needs the H&E of the slide"
+            raise UserError(run.config.slides, f"{name}, image", problem, "Fill in image, or list the slide under study.label.")
 
 
 def check_organs(run: "Run") -> None:
@@ -64,7 +75,7 @@ def check_accepted(run: "Run") -> None:
     """Check that each slide whose unclear registration is accepted is registered in this study."""
     for name in run.config.registration.accept_unclear:
         if name not in run.slides_with_xenium:
-            problem = f"{name!r} is no slide of the study with Xenium{similar(name, run.slides_with_xenium)}"
+            problem = f"{name!r} is not a slide of the study with Xenium{similar(name, run.slides_with_xenium)}"
             raise run.error("registration.accept_unclear", problem, "Correct the name, or remove it.")
 
 
@@ -149,6 +160,7 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_seeds,
     check_buffer,
     check_labels,
+    check_images,
     check_organs,
     check_accepted,
     check_annotation,

@@ -52,8 +52,8 @@ def encoder_weights(run: "Run", field: str) -> list[str]:
     """
     check_gpu(run)
     encoder = {"local.backbone": run.config.local.backbone, "global.context": run.config.global_.context}[field]
-    if fault := encoder.weights_fault:
-        raise run.error(f"{field}.weights", f"{encoder.weights}: {fault}" if encoder.weights else fault, encoder.remedy)
+    if problem := encoder.weights_problem:
+        raise run.error(f"{field}.weights", f"{encoder.weights}: {problem}" if encoder.weights else problem, encoder.remedy)
     names = (*WEIGHT_FILES, "config.json") if encoder.weights else ()
     return [str(path) for name in names if (path := Path(encoder.weights or "", name)).is_file()]
 

@@ -56,7 +56,8 @@ def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Pat
     """
     alignment, _ = read_registration(registration)
     scale = alignment.mpp_he / config.mpp
-    with HeImage(he, config.fill) as slide, ThreadPoolExecutor(threads) as pool, whole_file(image) as partial_file:
+    with HeImage(he, config.fill) as opened, ThreadPoolExecutor(threads) as pool, whole_file(image) as partial_file:
+        slide = opened.squared(alignment.aspect)
         height, width = resampled_shape(slide, scale)
         with h5py.File(partial_file, "w", libver="v110") as file:
             finest = create_level(file, 0, height, width, config.mpp, pool)

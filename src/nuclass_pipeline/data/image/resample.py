@@ -125,7 +125,7 @@ def resample(he: HeImage, scale: float, band_px: int, threads: int = 1) -> Itera
 
 def resampled_shape(he: HeImage, scale: float) -> tuple[int, int]:
     """Return height and width of the image enlarged by `scale`, px."""
-    height, width = (max(1, round(side * scale)) for side in he.shape)
+    height, width = (max(1, round(side * step * scale)) for side, step in zip(he.size(0), he.downsample(0), strict=True))
     return height, width
 
 

@@ -1,7 +1,9 @@
 """H&E files in OME-TIFF, plain TIFF, SVS, PNG or JPEG, read by region; only PNG and JPEG are decoded as a whole."""
 
 import logging
+import math
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from nuclass_pipeline.data.image.reading.glass import EmptyRegion, find_empty, over_white
 from nuclass_pipeline.data.image.reading.source import open_slide
@@ -43,8 +46,12 @@ class HeImage:
     ----------
     shape
         Height and width at full resolution, px.
+    aspect
+        Height of a stored pixel over its width; another than 1 only in a view by `squared`.
     embedded_mpp
         Pixel size that the file claims, µm, or None; often wrong, so it is compared and never used on a Xenium slide.
+    embedded_aspect
+        Height over width of a pixel that the file claims; 1 without a claim.
     mpp_problem
         Why that claim is not used, or an empty text.
     """
@@ -54,8 +61,12 @@ class HeImage:
         self._source = open_slide(path, white)
         self._levels, self._axes = self._source.levels, self._source.axes
         self._empty: tuple[EmptyRegion, ...] | None = None
-        self.shape = self.size(0)
-        self.embedded_mpp, self.mpp_problem = self._source.mpp, self._source.mpp_problem
+        self.shape, self.aspect = self.size(0), 1.0
+        width, height = self._source.sides or (None, None)
+        self.embedded_aspect = height / width if width and height else 1.0
+        # Not the root of the product if it is square, because that may differ in the last digit.
+        self.embedded_mpp = width if self.embedded_aspect == 1 or not width or not height else math.sqrt(width * height)
+        self.mpp_problem = self._source.mpp_problem
         if self.mpp_problem:
             logger.warning("%s: %s, and is not used", path, self.mpp_problem)
 
@@ -69,16 +80,35 @@ class HeImage:
     def notes(self) -> list[str]:
         """What a reader of the results should know about the file."""
         claim = [f"{self.mpp_problem}, and is not used"] if self.mpp_problem else []
-        return [*self._source.notes, *claim, *map(str, self._find_empty())]
+        return [*self._source.notes, *claim, *self._oblong(), *map(str, self._find_empty())]
+
+    def _oblong(self) -> Iterator[str]:
+        if self.embedded_aspect != 1 and self._source.sides:
+            width, height = self._source.sides
+            use = "resampled to square ones" if self.aspect != 1 else "taken as square ones, because the given size or alignment is used"
+            yield f"its pixels are {width:.4g} × {height:.4g} µm by the file, and are {use}"
+
+    def squared(self, aspect: float) -> "HeImage":
+        """Return the image as if it had square pixels of the same area; `aspect` is the height of a stored pixel over its width."""
+        view = copy(self)
+        view.aspect = aspect
+        height, width = (max(1, round(side * step)) for side, step in zip(self.size(0), view.downsample(0), strict=True))
+        view.shape = (height, width)
+        return view
 
     def downsample(self, level: int) -> tuple[float, float]:
-        """Return how many full-resolution pixels one pixel of `level` covers, down and across."""
-        down, across = (_ratio(full, size) for full, size in zip(self.shape, self.size(level), strict=True))
+        """Return how many full-resolution pixels one stored pixel of `level` covers, down and across."""
+        down, across = self._stored_step(level)
+        return (down, across) if self.aspect == 1 else (down * math.sqrt(self.aspect), across / math.sqrt(self.aspect))
+
+    def _stored_step(self, level: int) -> tuple[float, float]:
+        down, across = (_ratio(full, size) for full, size in zip(self.size(0), self.size(level), strict=True))
         return down, across
 
     def level_for(self, downsample: float) -> int:
-        """Return the coarsest level that is no coarser than `downsample`."""
-        return max(level for level in range(len(self._levels)) if max(self.downsample(level)) <= max(downsample, 1) * 1.001)
+        """Return the coarsest level that is no coarser than `downsample`, or than the full resolution."""
+        most = [max(downsample, step) * 1.001 for step in self.downsample(0)]
+        return max(level for level in range(len(self._levels)) if (np.array(self.downsample(level)) <= most).all())
 
     def read(self, level: int, top: int, left: int, height: int, width: int) -> RGB:
         """Return the region (height, width, 3) of a level from row `top` and column `left`.
@@ -88,7 +118,22 @@ class HeImage:
         UserError
             If a tile cannot be decoded.
         """
+        if self.aspect != 1:
+            return self._read_square(level, top, left, height, width)
         return self._as_glass(self._read(level, top, left, height, width), level, top, left)
+
+    def _read_square(self, level: int, top: int, left: int, height: int, width: int) -> RGB:
+        """Resample the stored pixels of a region to square ones."""
+        stretch = math.sqrt(self.aspect)
+        first_row, first_column, last_row, last_column = top / stretch, left * stretch, (top + height) / stretch, (left + width) * stretch
+        # More than the region, because the kernel reaches over its edges.
+        margin_px = math.ceil(3 * max(stretch, 1 / stretch))
+        row, column = max(0, int(first_row) - margin_px), max(0, int(first_column) - margin_px)
+        stored = self._read(level, row, column, math.ceil(last_row) + margin_px - row, math.ceil(last_column) + margin_px - column)
+        stored = self._as_glass(stored, level, row, column)
+        right, bottom = min(last_column - column, stored.shape[1]), min(last_row - row, stored.shape[0])
+        box = (first_column - column, first_row - row, right, bottom)
+        return np.asarray(Image.fromarray(stored).resize((width, height), Image.Resampling.BICUBIC, box=box))
 
     def _read(self, level: int, top: int, left: int, height: int, width: int) -> RGB:
         window = {"Y": slice(top, top + height), "X": slice(left, left + width)}
@@ -166,19 +211,19 @@ class HeImage:
 
     def _as_glass(self, pixels: RGB, level: int, top: int, left: int) -> RGB:
         for region in self._find_empty():
-            region.fill(pixels, top, left, self.downsample(level), self._white)
+            region.fill(pixels, top, left, self._stored_step(level), self._white)
         return pixels
 
     def _find_empty(self, threads: int = 1) -> tuple[EmptyRegion, ...]:
         if self._empty is None:
             level = max(level for level in range(len(self._levels)) if level == 0 or max(self.size(level)) >= SEARCH_PX)
-            self._empty = find_empty(self._bands(level, threads), self.size(level), max(self.downsample(level)))
+            self._empty = find_empty(self._bands(level, threads), self.size(level), max(self._stored_step(level)))
             for region in self._empty:
                 logger.warning("%s: %s", self.path, region)
         return self._empty
 
     def size(self, level: int) -> tuple[int, int]:
-        """Return height and width of a level, px."""
+        """Return height and width of a level as it is stored, px."""
         shape = dict(zip(self._axes, self._levels[level].shape, strict=True))
         return int(shape["Y"]), int(shape["X"])
 

@@ -74,7 +74,7 @@ def find_tissue(pixels: RGB, mpp: float) -> Booleans:
     return np.asarray(dilation(solid, disk(round(MASK_MARGIN_UM / mpp))))  # type: ignore[no-untyped-call]
 
 
-def find_oddities(pixels: RGB, mask: Booleans) -> list[str]:
+def image_warnings(pixels: RGB, mask: Booleans) -> list[str]:
     """Return what looks wrong about the tissue in pixels, (height, width, 3), with its mask, (height, width)."""
     share = float(mask.mean())
     odd = []
@@ -120,7 +120,7 @@ def write_tissue(file: h5py.File, notes: Sequence[str], picture: Path | None) ->
     factor = max(1, int(MASK_MPP / mpp))
     pixels, mpp = np.asarray(Image.fromarray(pixels).reduce(factor)), mpp * factor
     mask = find_tissue(pixels, mpp)
-    warnings = [*notes, *find_oddities(pixels, mask)]
+    warnings = [*notes, *image_warnings(pixels, mask)]
     dataset = file.create_dataset("tissue", data=mask.astype(np.uint8), compression="lzf")
     dataset.attrs["mpp"] = mpp
     file.attrs.update(tissue_share=float(mask.mean()), warnings=json.dumps(warnings))

@@ -56,12 +56,12 @@ class Examination:
         """In words, why the slide is not good; empty if it is."""
         if self.fit.verdict(self.max_shift_um) == "shifted":
             return describe_shift(self.fit, self.max_shift_um)
-        return next(self._doubts(), "")
+        return next(self._warnings(), "")
 
     @property
     def warnings(self) -> list[str]:
         """In words, what the results depend on if the slide goes on: each reason against it, few cells that fit, and a turn."""
-        return [*self._doubts(), *self._remarks()]
+        return [*self._warnings(), *self._remarks()]
 
     def _remarks(self) -> Iterator[str]:
         # Not below the limits, because there the same shares are reasons against the slide.
@@ -72,7 +72,7 @@ class Examination:
         if turned := self.fit.warn():
             yield turned
 
-    def _doubts(self) -> Iterator[str]:
+    def _warnings(self) -> Iterator[str]:
         fit, contrast = self.fit.whole, self.contrast
         if self.inside < MIN_INSIDE:
             yield f"only {100 * self.inside:.0f} % of the cells lie on the H&E, at least {100 * MIN_INSIDE:.0f} % are needed"

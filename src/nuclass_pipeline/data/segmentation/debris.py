@@ -47,7 +47,7 @@ FLAWS: Mapping[str, Callable[[pd.DataFrame], "pd.Series[bool]"]] = {
 """What gives an object away, in the order in which it is counted → its test."""
 
 
-def find_flaws(pixels: RGB, labels: NDArray[np.int32], mpp: float) -> dict[int, str]:
+def find_debris(pixels: RGB, labels: NDArray[np.int32], mpp: float) -> dict[int, str]:
     """Return the objects of a tile that are not nuclei, label → what gives it away.
 
     Parameters
@@ -58,10 +58,10 @@ def find_flaws(pixels: RGB, labels: NDArray[np.int32], mpp: float) -> dict[int, 
         Pixel size, µm.
     """
     found = _measure(pixels, labels, mpp)
-    flaws: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for name, test in reversed(list(FLAWS.items())):
-        flaws |= dict.fromkeys(found.index[test(found)].tolist(), name)
-    return flaws
+        reasons |= dict.fromkeys(found.index[test(found)].tolist(), name)
+    return reasons
 
 
 def _measure(pixels: RGB, labels: NDArray[np.int32], mpp: float) -> pd.DataFrame:
@@ -96,23 +96,23 @@ def outside_of(tissue: Booleans, xy_px: Floats) -> Booleans:
     return np.asarray(~tissue[y, x])
 
 
-def describe_debris(flaws: "pd.Series[str]", tissue_mm2: float) -> list[str]:
+def describe_debris(reasons: "pd.Series[str]", tissue_mm2: float) -> list[str]:
     """Return how many objects were dropped for what, and what looks wrong about the rest, as sentences.
 
     Parameters
     ----------
-    flaws
+    reasons
         What gives each object away; empty for a nucleus.
     tissue_mm2
         Area of the tissue.
     """
-    dropped, nuclei = flaws[flaws != ""], int((flaws == "").sum())
+    dropped, nuclei = reasons[reasons != ""], int((reasons == "").sum())
     sentences = []
     if len(dropped):
         counts = ", ".join(f"{count:,} {name}" for name, count in dropped.value_counts().items())
-        sentences.append(f"{len(dropped):,} of {len(flaws):,} objects were dropped: {counts}")
-    if len(dropped) > MAX_DROPPED * len(flaws):
-        sentences.append(f"{100 * len(dropped) / len(flaws):.0f} % of the objects are not nuclei, and more may be: look at nuclei.png")
+        sentences.append(f"{len(dropped):,} of {len(reasons):,} objects were dropped: {counts}")
+    if len(dropped) > MAX_DROPPED * len(reasons):
+        sentences.append(f"{100 * len(dropped) / len(reasons):.0f} % of the objects are not nuclei, and more may be: look at nuclei.png")
     density = nuclei / tissue_mm2 if tissue_mm2 else 0.0
     if nuclei and not NUCLEI_PER_MM2[0] <= density <= NUCLEI_PER_MM2[1]:
         sentences.append(f"{density:,.0f} nuclei per mm² of tissue are unlikely: check the pixel size, and look at nuclei.png")

@@ -14,7 +14,7 @@ from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark,
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.image.tissue import read_tissue
 from nuclass_pipeline.data.image.windows import cut_window, open_image, thumbnail
-from nuclass_pipeline.data.segmentation.debris import OUTSIDE_TISSUE, describe_debris, find_flaws, outside_of
+from nuclass_pipeline.data.segmentation.debris import OUTSIDE_TISSUE, describe_debris, find_debris, outside_of
 from nuclass_pipeline.data.segmentation.methods import make_segmenter
 from nuclass_pipeline.data.segmentation.tiles import segment_image
 from nuclass_pipeline.errors import UserError
@@ -39,7 +39,7 @@ def measure_image(*, image: Path, mpp: float | None = None, registration: Path) 
     image
         The H&E.
     mpp
-        Pixel size, µm; without it, the one that the file claims.
+        Pixel size, µm; without it, the one that the file claims, which may have two sides.
     registration
         The alignment of the H&E with itself, and its shape; without a verdict.
 
@@ -50,18 +50,21 @@ def measure_image(*, image: Path, mpp: float | None = None, registration: Path) 
     """
     with HeImage(image) as he:
         shape, embedded, problem = he.shape, he.embedded_mpp, he.mpp_problem
+        aspect = he.embedded_aspect if mpp is None else 1.0
     used = mpp or embedded
     if used is None or not MIN_MPP <= used <= MAX_MPP:
         found = problem or "the file states no pixel size" if used is None else f"{used:g} µm is not the pixel size of a microscope"
         raise UserError(image, "mpp", found, "Enter the true one, in µm, in the column mpp of the slide sheet.")
     if mpp is None:
-        logger.warning("%s: the pixel size in the file, %.4f µm, is used; such sizes are often wrong", image, used)
-    alignment = Alignment(np.eye(3), used)
+        size = " × ".join(f"{side:.4f}" for side in dict.fromkeys((used / aspect**0.5, used * aspect**0.5)))
+        logger.warning("%s: the pixel size in the file, %s µm, is used; such sizes are often wrong", image, size)
+    alignment = Alignment(np.diag([aspect**-0.5, aspect**0.5, 1.0]), used, aspect=aspect)
     write_json(
         {
             "matrix": alignment.matrix.tolist(),
             "xenium_mpp": used,
             "mpp_he": used,
+            "sides_um": alignment.sides_um,
             "embedded_mpp": embedded,
             "residual_um": 0.0,
             "height_px": shape[0],
@@ -102,7 +105,7 @@ def segment_nuclei(*, image: Path, config: SegmentationConfig, gpu: bool, cells:
         segmenter = make_segmenter(config, mpp, gpu=gpu)
         overlap_px = min(2 * round(OVERLAP_UM / mpp / 2), config.tile_px // 2)
         objects = segment_image(
-            lambda rows, columns: level[rows, columns], level.shape[:2], segmenter, mpp, config.tile_px, overlap_px, find_flaws
+            lambda rows, columns: level[rows, columns], level.shape[:2], segmenter, mpp, config.tile_px, overlap_px, find_debris
         )
         found, warnings = drop_debris(objects, file, mpp)
         if found.empty:
@@ -130,10 +133,10 @@ def drop_debris(objects: pd.DataFrame, file: Any, mpp: float) -> tuple[pd.DataFr
     """
     tissue, tissue_mpp = read_tissue(file)
     outside = outside_of(tissue, objects[["x_px", "y_px"]].to_numpy() * (mpp / tissue_mpp))
-    flaws = objects["flaw"].where((objects["flaw"] != "") | ~outside, OUTSIDE_TISSUE)
-    nuclei = objects[flaws == ""].reset_index(drop=True)
+    reasons = objects["reason"].where((objects["reason"] != "") | ~outside, OUTSIDE_TISSUE)
+    nuclei = objects[reasons == ""].reset_index(drop=True)
     ids = [f"nucleus-{rank}" for rank in range(len(nuclei))]
-    return nuclei.assign(cell_id=ids), describe_debris(flaws, tissue.sum() * tissue_mpp**2 / 1e6)
+    return nuclei.assign(cell_id=ids), describe_debris(reasons, tissue.sum() * tissue_mpp**2 / 1e6)
 
 
 def _cell_table(found: pd.DataFrame, mpp: float) -> pd.DataFrame:

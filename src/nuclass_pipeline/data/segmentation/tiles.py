@@ -23,7 +23,7 @@ Segmenter = Callable[[RGB], NDArray[np.int32]]
 """Tile (height, width, 3) → labels (height, width); 0 is background."""
 ReadTile = Callable[[slice, slice], RGB]
 """Rows, columns → those pixels, (height, width, 3)."""
-FindFlaws = Callable[[RGB, NDArray[np.int32], float], dict[int, str]]
+FindDebris = Callable[[RGB, NDArray[np.int32], float], dict[int, str]]
 """Tile, labels, pixel size in µm → labels that are not nuclei, and why."""
 
 # In green, because haematoxylin absorbs it most. Tiles without such pixels are skipped, because much of a slide may be glass.
@@ -68,7 +68,7 @@ class Nucleus:
         Closed outline, (vertices, 2) as x, y in px of the image.
     tile
         Tile that found it.
-    flaw
+    reason
         Why it is not a nucleus; empty if it is one.
     """
 
@@ -77,7 +77,7 @@ class Nucleus:
     area_px: int
     polygon: NDArray[np.float32]
     tile: Tile
-    flaw: str
+    reason: str
 
 
 def segment_image(
@@ -87,7 +87,7 @@ def segment_image(
     mpp: float,
     tile_px: int = 2048,
     overlap_px: int = 256,
-    find_flaws: FindFlaws | None = None,
+    find_debris: FindDebris | None = None,
 ) -> pd.DataFrame:
     """Find the nuclei of an image with no more than one tile in memory.
 
@@ -104,14 +104,14 @@ def segment_image(
     tile_px, overlap_px
         Side of a tile, and how much of it the next tile shares. Half the overlap must be wider than the reach of the segmenter and than
         a nucleus.
-    find_flaws
+    find_debris
         Names what is not a nucleus; without it, all objects are.
 
     Returns
     -------
     DataFrame
         `cell_id`, in row-major order of tiles and labels. `x_px`, `y_px`, the centroid; pixel `i` is from `i` to `i + 1`. `area_um2`.
-        `polygon`, (vertices, 2) float32, x and y in px; the first vertex is repeated at the end. `flaw`, empty for a nucleus.
+        `polygon`, (vertices, 2) float32, x and y in px; the first vertex is repeated at the end. `reason`, empty for a nucleus.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def segment_image(
         pixels = read_tile(slice(top, bottom), slice(left, right))
         if pixels[..., 1].min() < PALE:
             labels = segmenter(pixels)
-            found += _nuclei_of(labels, tile, find_flaws(pixels, labels, mpp) if find_flaws else {})
+            found += _nuclei_of(labels, tile, find_debris(pixels, labels, mpp) if find_debris else {})
         logger.info("tile %d of %d: %d nuclei so far", number, len(tiles), len(found))
     nuclei = _resolve_seams(found)
     return pd.DataFrame(
@@ -137,7 +137,7 @@ def segment_image(
             "y_px": np.array([nucleus.y_px for nucleus in nuclei], dtype=np.float64),
             "area_um2": np.array([nucleus.area_px for nucleus in nuclei], dtype=np.float64) * mpp**2,
             "polygon": pd.Series([nucleus.polygon for nucleus in nuclei], dtype=object),
-            "flaw": pd.Series([nucleus.flaw for nucleus in nuclei], dtype=object),
+            "reason": pd.Series([nucleus.reason for nucleus in nuclei], dtype=object),
         }
     )
 
@@ -162,7 +162,7 @@ def outline(mask: Booleans) -> NDArray[np.float32]:
     return np.asarray(contours[0][:, ::-1] - 0.5, dtype=np.float32)
 
 
-def _nuclei_of(labels: NDArray[np.int32], tile: Tile, flaws: dict[int, str]) -> list[Nucleus]:
+def _nuclei_of(labels: NDArray[np.int32], tile: Tile, reasons: dict[int, str]) -> list[Nucleus]:
     nuclei = []
     for number, box in enumerate(find_objects(labels), start=1):
         if box is None:
@@ -172,7 +172,7 @@ def _nuclei_of(labels: NDArray[np.int32], tile: Tile, flaws: dict[int, str]) -> 
         x_px, y_px = np.argwhere(mask)[:, ::-1].mean(axis=0) + 0.5 + corner
         if tile.holds(x_px, y_px, SEAM_PX):
             polygon = outline(mask) + corner.astype(np.float32)
-            nuclei.append(Nucleus(float(x_px), float(y_px), int(mask.sum()), polygon, tile, flaws.get(number, "")))
+            nuclei.append(Nucleus(float(x_px), float(y_px), int(mask.sum()), polygon, tile, reasons.get(number, "")))
     return nuclei
 
 

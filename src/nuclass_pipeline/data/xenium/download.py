@@ -103,18 +103,18 @@ def _check_image(path: Path) -> None:
     if not _head(path).startswith(_TIFF):
         raise ArchiveError(path, "file", f"not a TIFF; it begins with {_head(path)[:8]!r}", _CHECK_URL)
     # Opened, because a file that was cut off begins like a whole one.
-    with _fault_of(path), HeImage(path):
+    with _problem_of(path), HeImage(path):
         pass
 
 
 def _check_alignment(path: Path) -> None:
     _refuse_page(path)
-    with _fault_of(path):
+    with _problem_of(path):
         read_alignment_file(path)
 
 
 @contextmanager
-def _fault_of(path: Path) -> Iterator[None]:
+def _problem_of(path: Path) -> Iterator[None]:
     """Turn what a reader says against a file into an error of the download."""
     try:
         yield

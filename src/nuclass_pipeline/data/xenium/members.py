@@ -60,7 +60,7 @@ _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class ArchiveError(UserError):
-    """An archive at fault: another copy of it may be right, but not this one."""
+    """A damaged archive: another copy of it may be right, but not this one."""
 
 
 @dataclass(frozen=True)
@@ -248,14 +248,14 @@ def _refuse_overlaps(bundle: zipfile.ZipFile, archive: Path) -> None:
 
 def _checked_name(name: str, archive: Path, *, folder: bool) -> PurePosixPath:
     path = PurePosixPath(name)
-    faults = {
+    problems = {
         "lies outside the archive's folder": path.is_absolute() or ".." in path.parts or "\\" in name or re.match("[A-Za-z]:", name),
         "has a control character or an invisible one": any(unicodedata.category(letter) in _UNSHOWN for letter in name),
         "is too long": len(path.parts) > MAX_DEPTH or any(len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in path.parts),
-        "is no name of a file": not path.parts and not folder,
+        "is not a file name": not path.parts and not folder,
     }
-    if fault := next((fault for fault, found in faults.items() if found), None):
-        raise ArchiveError(archive, _shown(name), fault, DISTRUST)
+    if problem := next((problem for problem, found in problems.items() if found), None):
+        raise ArchiveError(archive, _shown(name), problem, DISTRUST)
     return path
 
 

@@ -22,9 +22,9 @@ from tests.unit.config.conftest import edited
         (
             "registration.accept_unclear",
             ["demo-lug-2"],
-            "registration.accept_unclear: 'demo-lug-2' is no slide of the study with Xenium, did you mean 'demo-lung-2'?",
+            "registration.accept_unclear: 'demo-lug-2' is not a slide of the study with Xenium, did you mean 'demo-lung-2'?",
         ),
-        ("registration.accept_unclear", ["demo-lung-he"], "'demo-lung-he' is no slide of the study with Xenium"),
+        ("registration.accept_unclear", ["demo-lung-he"], "'demo-lung-he' is not a slide of the study with Xenium"),
         ("labeling.annotation", "config/annotations", "labeling.annotation: config/annotations is not a folder"),
         ("labels", "config/label.tsv", "labels: config/label.tsv does not exist, did you mean 'labels.tsv'? Correct the path"),
         ("labeling.markers", "config", "labeling.markers: config is a folder, not a file"),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.image.tissue import OUTLINE, find_oddities, find_tissue, read_tissue, write_tissue
+from nuclass_pipeline.data.image.tissue import OUTLINE, find_tissue, image_warnings, read_tissue, write_tissue
 from nuclass_pipeline.errors import UserError
 
 EOSIN, NUCLEUS = (225, 160, 195), (110, 80, 150)
@@ -55,16 +55,16 @@ def test_a_real_slide(real_data):
     assert not mask[300:, :50].any()
     assert not mask[50:100, 230:].any()
     assert mask[280, 110]
-    assert find_oddities(pixels, mask) == []
-    assert "BGR" in find_oddities(pixels[..., ::-1], mask)[0]
+    assert image_warnings(pixels, mask) == []
+    assert "BGR" in image_warnings(pixels[..., ::-1], mask)[0]
 
 
 def test_what_looks_wrong_is_a_sentence():
     pixels, tissue = slide()
-    assert find_oddities(pixels, tissue) == []
-    assert find_oddities(pixels, np.zeros_like(tissue)) == ["tissue covers 0.00 % of the slide: look at tissue.png"]
-    assert find_oddities(pixels, np.ones_like(tissue))[0] == "tissue covers 100.00 % of the slide: look at tissue.png"
-    negative = find_oddities(255 - pixels, tissue)
+    assert image_warnings(pixels, tissue) == []
+    assert image_warnings(pixels, np.zeros_like(tissue)) == ["tissue covers 0.00 % of the slide: look at tissue.png"]
+    assert image_warnings(pixels, np.ones_like(tissue))[0] == "tissue covers 100.00 % of the slide: look at tissue.png"
+    negative = image_warnings(255 - pixels, tissue)
     assert negative == ["the tissue absorbs green less than red or blue: it is not stained as an H&E is"]
 
 
@@ -73,10 +73,10 @@ def test_a_grey_h_and_e_has_no_color(noise):
     pixels, tissue = slide()
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) + np.random.default_rng(1).integers(-noise, noise + 1, pixels.shape)
     no_color = ["the tissue has no color: the H&E looks converted to grey"]
-    assert find_oddities(grey.clip(0, 255).astype(np.uint8), tissue) == no_color
-    assert find_oddities((255 - grey).clip(0, 255).astype(np.uint8), tissue) == no_color
+    assert image_warnings(grey.clip(0, 255).astype(np.uint8), tissue) == no_color
+    assert image_warnings((255 - grey).clip(0, 255).astype(np.uint8), tissue) == no_color
     faded = 255 - (255 - pixels) * 0.6
-    assert find_oddities(faded.astype(np.uint8), tissue) == []
+    assert image_warnings(faded.astype(np.uint8), tissue) == []
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from skimage.draw import disk, polygon
 from skimage.draw import ellipse as filled_ellipse
 
-from nuclass_pipeline.data.segmentation.debris import describe_debris, find_flaws, outside_of
+from nuclass_pipeline.data.segmentation.debris import describe_debris, find_debris, outside_of
 
 MPP = 0.25
 EOSIN, NUCLEUS, GLASS = (225, 160, 195), (110, 80, 150), (244, 244, 244)
@@ -39,15 +39,15 @@ NAMES = {"narrow": "small", "a nucleus beside glass": ""}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_flaw_is_found(case):
-    assert find_flaws(*tile(*CASES[case]), MPP).get(7, "") == NAMES.get(case, case)
+def test_each_kind_of_debris_is_found(case):
+    assert find_debris(*tile(*CASES[case]), MPP).get(7, "") == NAMES.get(case, case)
 
 
 def test_a_nucleus_among_others_is_compared_with_what_is_not_a_nucleus():
     pixels, labels = tile(disk((60, 60), 12))
     for number, (y, x) in enumerate([(60, 84), (60, 36), (84, 60), (36, 60)], start=8):
         pixels[disk((y, x), 12)], labels[disk((y, x), 12)] = NUCLEUS, number
-    assert find_flaws(pixels, labels, MPP) == {}
+    assert find_debris(pixels, labels, MPP) == {}
 
 
 def test_points_outside_the_mask():

@@ -86,7 +86,7 @@ def test_touching_pairs_are_split():
 @pytest.mark.parametrize("eosin", [0, 0.15, 0.6])
 def test_tissue_without_nuclei_gives_an_empty_table_with_all_columns(eosin):
     nuclei = segment(paint([], [], 100, eosin=eosin))
-    assert list(nuclei) == ["cell_id", "x_px", "y_px", "area_um2", "polygon", "flaw"]
+    assert list(nuclei) == ["cell_id", "x_px", "y_px", "area_um2", "polygon", "reason"]
     assert len(nuclei) == 0
     assert nuclei["x_px"].dtype == np.float64
 

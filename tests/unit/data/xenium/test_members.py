@@ -212,7 +212,7 @@ def test_a_pipe_in_place_of_the_archive_does_not_wait(tmp_path, refuse):
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_file_without_a_name_is_refused(tmp_path, refuse, kind):
-    refuse(pack(tmp_path / "archive", [*outs(), (".", b"x")], kind), "is no name of a file")
+    refuse(pack(tmp_path / "archive", [*outs(), (".", b"x")], kind), "is not a file name")
 
 
 @pytest.mark.parametrize("encoded", [True, False], ids=["UTF-8 without its flag", "code page 437"])

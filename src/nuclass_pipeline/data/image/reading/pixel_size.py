@@ -14,23 +14,45 @@ OME_UNITS = {"": 1.0, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e
 TAG_UNITS = {2: 25_400.0, 3: 10_000.0}
 """Value of the tag ResolutionUnit → µm."""
 MAX_CLAIM_DIFFERENCE = 0.02
-"""Share by which two claims of one file may differ."""
+"""Share by which two claims of one file for one side of a pixel may differ."""
+# Not 0, because writers round; a nucleus of 8 µm is then 0.08 µm longer, a third of a pixel.
+MAX_SQUARE_DIFFERENCE = 0.01
+"""Share by which width and height of a pixel may differ and still be taken as equal."""
+MAX_ASPECT = 4.0
+"""Largest ratio of the sides of a pixel."""
+
+Sides = tuple[float, float]
+"""Width and height of a pixel, µm."""
 
 
-def claimed_mpp(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float | None, str]:
-    """Return the pixel size that a file claims for one of its images, µm or None, and what is wrong with the claim, or an empty text."""
+def claimed_sides(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[Sides | None, str]:
+    """Return the pixel size that a file claims for one of its images, or None, and what is wrong with the claim, or an empty text."""
     try:
-        found = [*_ome(tiff, series), *_svs(tiff), *_tags(series)]
+        found = [(sides.get("X", sides.get("Y", 0)), sides.get("Y", sides.get("X", 0))) for sides in _claims(tiff, series) if sides]
     except (SyntaxError, *READ_ERRORS) as error:
         return None, f"its pixel size cannot be read ({first_line(error)})"
-    if wrong := [mpp for mpp in found if not math.isfinite(mpp) or mpp <= 0]:
+    if wrong := [mpp for sides in found for mpp in sides if not math.isfinite(mpp) or mpp <= 0]:
         return None, f"its pixel size is {wrong[0]}, not a positive number"
-    if found and max(found) > (1 + MAX_CLAIM_DIFFERENCE) * min(found):
-        return None, f"its pixel sizes contradict each other: {', '.join(f'{mpp:.4g}' for mpp in dict.fromkeys(found))} µm"
-    return (found[0] if found else None), ""
+    for claims in zip(*found, strict=True):
+        if max(claims) > (1 + MAX_CLAIM_DIFFERENCE) * min(claims):
+            return None, f"its pixel sizes contradict each other: {', '.join(f'{mpp:.4g}' for mpp in dict.fromkeys(claims))} µm"
+    if not found:
+        return None, ""
+    (width, height), ratio = found[0], max(found[0]) / min(found[0])
+    if ratio > MAX_ASPECT:
+        return None, f"its pixel size is {width:.4g} × {height:.4g} µm, too oblong for a slide"
+    return ((width, height) if ratio > 1 + MAX_SQUARE_DIFFERENCE else (width, width)), ""
 
 
-def _ome(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Iterator[float]:
+def _claims(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Iterator[dict[str, float]]:
+    """Yield axis → µm, as it is written in each place of the file."""
+    yield dict(_ome(tiff, series))
+    if tiff.is_svs and "|MPP = " in tiff.pages.first.description:
+        yield {"X": float(tiff.pages.first.description.split("|MPP = ")[1].split("|")[0])}
+    yield dict(_tags(series))
+
+
+def _ome(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Iterator[tuple[str, float]]:
     if not tiff.ome_metadata:
         return
     images = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
@@ -42,15 +64,10 @@ def _ome(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Iterator[f
     for axis in "XY":
         factor = OME_UNITS.get(str(pixels.get(f"PhysicalSize{axis}Unit", "")).strip())
         if f"PhysicalSize{axis}" in pixels and factor:
-            yield float(pixels[f"PhysicalSize{axis}"]) * factor
+            yield axis, float(pixels[f"PhysicalSize{axis}"]) * factor
 
 
-def _svs(tiff: tifffile.TiffFile) -> Iterator[float]:
-    if tiff.is_svs and "|MPP = " in tiff.pages.first.description:
-        yield float(tiff.pages.first.description.split("|MPP = ")[1].split("|")[0])
-
-
-def _tags(series: tifffile.TiffPageSeries) -> Iterator[float]:
+def _tags(series: tifffile.TiffPageSeries) -> Iterator[tuple[str, float]]:
     tags = series.keyframe.tags
     factor = TAG_UNITS.get(int(tags.valueof("ResolutionUnit", 2)))
     for axis in "XY":
@@ -58,4 +75,4 @@ def _tags(series: tifffile.TiffPageSeries) -> Iterator[float]:
         mpp = factor * length / count if factor and count else 0.0
         # Only if a microscope has it, because most writers put in 72, 96 or 300 dpi for a screen or a printer.
         if MIN_MPP <= mpp <= MAX_MPP:
-            yield mpp
+            yield axis, mpp

@@ -19,7 +19,7 @@ import tifffile
 import zarr
 from PIL import Image, ImageOps
 
-from nuclass_pipeline.data.image.reading.pixel_size import claimed_mpp
+from nuclass_pipeline.data.image.reading.pixel_size import Sides, claimed_sides
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import READ_ERRORS, first_line, require
 
@@ -74,8 +74,8 @@ class Source:
         Arrays of the pyramid, full resolution first.
     pages
         The TIFF page of each level; empty for a PNG or JPEG.
-    mpp
-        Pixel size that the file claims, µm, or None.
+    sides
+        Width and height of a pixel that the file claims, µm, or None.
     mpp_problem
         What is wrong with that claim, or an empty text.
     notes
@@ -87,7 +87,7 @@ class Source:
     axes: str
     levels: Sequence[Any]
     pages: Sequence[tifffile.TiffPage]
-    mpp: float | None
+    sides: Sides | None
     mpp_problem: str
     notes: tuple[str, ...]
     close: Callable[[], None]
@@ -155,10 +155,10 @@ def _open_tiff(path: Path, white: int) -> Source:
             arrays = [_as_array(zarr.open(level.aszarr(fillvalue=white), mode="r")) for level in series.levels]
         except READ_ERRORS as error:
             raise UserError(path, "file", f"not a readable TIFF ({first_line(error)})", COPY_IMAGE) from error
-        mpp, problem = claimed_mpp(tiff, series)
+        sides, problem = claimed_sides(tiff, series)
         cleanup.pop_all()
     pages = [level.keyframe for level in series.levels]
-    return Source(series.axes, arrays, pages, mpp, problem, (note,) if note else (), tiff.close)
+    return Source(series.axes, arrays, pages, sides, problem, (note,) if note else (), tiff.close)
 
 
 def _check_directories(path: Path, tiff: tifffile.TiffFile) -> None:
