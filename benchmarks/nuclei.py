@@ -24,7 +24,7 @@ from scipy.spatial.distance import cdist
 from skimage.filters import threshold_otsu
 
 from nuclass_pipeline.data.segmentation.cellpose import cellpose_nuclei
-from nuclass_pipeline.data.segmentation.debris import find_flaws
+from nuclass_pipeline.data.segmentation.debris import find_debris
 from nuclass_pipeline.data.segmentation.watershed import AREA_UM2, haematoxylin_od, watershed_nuclei
 
 DATA = Path(os.environ.get("NUCLASS_TEST_DATA", Path(__file__).parents[2] / "shared/data")) / "he_nucls"
@@ -67,7 +67,7 @@ def stained_watershed(strength: float, pixels: np.ndarray) -> np.ndarray:
 def watershed_without_debris(pixels: np.ndarray) -> np.ndarray:
     """Run the watershed as the pipeline does on an H&E alone: what is not a nucleus is dropped."""
     labels = watershed_nuclei(MPP)(pixels)
-    return np.where(np.isin(labels, list(find_flaws(pixels, labels, MPP))), 0, labels)
+    return np.where(np.isin(labels, list(find_debris(pixels, labels, MPP))), 0, labels)
 
 
 def score(labels: np.ndarray, points: np.ndarray, masks: np.ndarray) -> dict[str, float]:

@@ -28,6 +28,7 @@ from nuclass_pipeline.data.registration.colors import NuclearContrast, weigh_nuc
 from nuclass_pipeline.data.registration.correlation import QC_MPP, sharpen
 from nuclass_pipeline.data.registration.fit import fit_texture, slide_density
 from nuclass_pipeline.data.registration.geometry import MIN_INSIDE
+from nuclass_pipeline.data.registration.verdict import FEW_CELLS
 from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.units import Micron
 
@@ -66,7 +67,7 @@ def verdict(density: Values, mapping: Alignment, xy_um: Values) -> str:
     config = RegistrationConfig()
     found = fit_texture(sharpen(density.astype(np.float32)), xy_px, config)
     name = found.verdict(config.max_shift_um)
-    return "good with a warning" if name == "good" and found.warn() else name
+    return "good with a warning" if name == "good" and (found.warn() or found.matched < FEW_CELLS) else name
 
 
 def phantom(organ: str, seed: int, cells: int, density: float) -> tuple[Values, Alignment, Values]:

@@ -11,7 +11,7 @@ import pandas as pd
 from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.geometry import MIN_INSIDE, fraction_inside, likely_mistake, refuse_impossible
+from nuclass_pipeline.data.registration.geometry import MIN_INSIDE, fraction_inside, likely_mistake, refuse_impossible, square_pixels
 from nuclass_pipeline.data.registration.overlay import write_overlay
 from nuclass_pipeline.data.registration.verdict import FEW_CELLS, Examination, examine
 from nuclass_pipeline.data.xenium.matrix import GENE
@@ -111,10 +111,11 @@ def check_bundle(
     if image is not None:
         mapping = read_alignment(alignment, float(manifest["pixel_size"]))
         centroids = Micron(cells[["x_centroid", "y_centroid"]].to_numpy(dtype=np.float64))
-        with HeImage(image) as he:
-            findings += [*_scale(he, mapping), *_position(he, mapping, centroids, config)]
+        with HeImage(image) as opened:
+            he, stored = square_pixels(opened, mapping)
+            findings += [*_scale(he, stored), *_position(he, stored.squared, centroids, config)]
             if overlay is not None:
-                write_overlay(he, mapping, centroids, bundle, overlay)
+                write_overlay(he, stored.squared, centroids, bundle, overlay)
     return findings
 
 
@@ -180,17 +181,18 @@ def _scale(he: HeImage, mapping: Alignment) -> Iterator[Finding]:
     embedded = he.embedded_mpp
     differs = embedded is not None and abs(embedded / mapping.mpp_he - 1) > MAX_SCALE_DIFFERENCE
     claim = "no size" if embedded is None else f"{embedded:.4f}"
-    yield Finding("pixel size", f"{mapping.mpp_he:.4f} µm by the alignment, which is used; the file claims {claim}", _note(differs))
+    size = " × ".join(f"{side:.4f}" for side in dict.fromkeys(mapping.sides_um))
+    yield Finding("pixel size", f"{size} µm by the alignment, which is used; the file claims {claim}", _note(differs))
     yield Finding("rotation", f"{mapping.rotation_deg:.1f}°")
     yield Finding("reflected", "yes" if mapping.reflected else "no", _note(mapping.reflected))
-    excess = float(np.linalg.cond(mapping.matrix[:2, :2])) - 1
+    excess = mapping.squared.stretch - 1
     yield Finding("axes", f"differ in scale by {100 * excess:.1f} %", _note(excess > MAX_SCALE_DIFFERENCE))
 
 
 def _position(he: HeImage, mapping: Alignment, centroids: Micron, config: RegistrationConfig) -> Iterator[Finding]:
     inside = fraction_inside(mapping.to_he(centroids), he.shape)
     verdict: FindingVerdict = "problem" if inside < MIN_INSIDE else _note(inside < FEW_CELLS)
-    yield Finding("cells inside the image", f"{100 * inside:.1f} %, image {he.shape[1]} × {he.shape[0]} px", verdict)
+    yield Finding("cells inside the image", f"{100 * inside:.1f} %, image {he.size(0)[1]} × {he.size(0)[0]} px", verdict)
     try:
         refuse_impossible(he, mapping, centroids, config.max_shift_um, he.path)
     except UserError as error:

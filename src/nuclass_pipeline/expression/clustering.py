@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from nuclass_pipeline.arrays import Integers
-from nuclass_pipeline.config.expression import ClusteringConfig
+from nuclass_pipeline.config.expression import RAPIDS_REMEDY, ClusteringConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import read_counts, totals
 from nuclass_pipeline.io import whole_files, write_json, write_table
@@ -129,8 +129,7 @@ def _tools(backend: str, cells: int) -> tuple[ModuleType, dict[str, str]]:
     try:
         return import_module("rapids_singlecell"), {"algorithm": "brute"}
     except ImportError as error:
-        remedy = "Install rapids-singlecell on a machine with an NVIDIA GPU, or set clustering.backend to scanpy."
-        raise UserError("run file", "clustering.backend", f"rapids cannot be used ({error})", remedy) from error
+        raise UserError("run file", "clustering.backend", f"rapids cannot be used ({error})", RAPIDS_REMEDY) from error
 
 
 def embed(cells: ad.AnnData, config: ClusteringConfig) -> None:

@@ -7,7 +7,7 @@ from nuclass_pipeline.io.patch_files import open_patches, open_source, read_keys
 from nuclass_pipeline.io.paths import READ_ERRORS, require, require_file
 from nuclass_pipeline.io.spreadsheet import quote_formula, quote_row, quote_table, unquote_formula
 from nuclass_pipeline.io.tables import read_parquet, read_table, write_table
-from nuclass_pipeline.io.text import TextTable, read_fields, read_rows, read_text
+from nuclass_pipeline.io.text import TextTable, read_fields, read_header, read_rows, read_text
 from nuclass_pipeline.io.warnings_kept import read_warnings
 from nuclass_pipeline.io.writing import whole_file, whole_files
 from nuclass_pipeline.io.yaml_files import read_yaml
@@ -24,6 +24,7 @@ __all__ = [
     "quote_row",
     "quote_table",
     "read_fields",
+    "read_header",
     "read_json",
     "read_keys",
     "read_parquet",

@@ -46,6 +46,8 @@ _FORMATS = (
     (b"SQLite format 3\x00", "a database"),
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_STATED = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
+_HEADER_BYTES = 65_536
 _SEPARATORS = ("\t", ";", ",")
 _INVISIBLE = "\ufeff\u200b\u2060"
 
@@ -103,7 +105,14 @@ def read_text(path: Path | str, **options: Unpack[TextOptions]) -> str:
         If the file is missing, is a folder, pipe or device, cannot be opened, is too large, or is not text.
     """
     save = options.get("save", SAVE_AS_TEXT)
-    data = _read_bytes(path, options.get("missing", CHECK_PATH), options.get("max_mb", MAX_TEXT_MB))
+    limit = options.get("max_mb", MAX_TEXT_MB)
+    data = _read_bytes(path, options.get("missing", CHECK_PATH), limit * 10**6 + 1)
+    if len(data) > limit * 10**6:
+        raise UserError(path, "file", f"it is larger than {limit} MB", "Check the path; a file of this kind is smaller.")
+    return _as_text(path, data, save)
+
+
+def _as_text(path: Path | str, data: bytes, save: str) -> str:
     if found := next((what for magic, what in _FORMATS if data.startswith(magic)), None):
         raise UserError(path, "file", f"it is {found}, not text", save)
     text = re.sub(r"\r\n?", "\n", _decode(path, data, save))
@@ -130,8 +139,22 @@ def read_fields(path: Path | str, delimiter: str | None = None, **options: Unpac
     UserError
         As for `read_text`, and where a quote is not closed.
     """
-    text = read_text(path, **options)
-    stated = re.match(r'"?sep=(.)"?\n', text, re.IGNORECASE)
+    return _split(path, read_text(path, **options), delimiter)
+
+
+def read_header(path: Path | str, **options: Unpack[TextOptions]) -> tuple[str, ...]:
+    """Return the names of the columns in the first line of a table, without reading the rest; see `read_fields`."""
+    data = _read_bytes(path, options.get("missing", CHECK_PATH), _HEADER_BYTES)
+    end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+    # One byte more in UTF-16, because a line end has two there.
+    end += end % 2 if _encoding(data).startswith("utf-16") else 0
+    text = _as_text(path, data[:end] or data, options.get("save", SAVE_AS_TEXT)).lstrip("\n")
+    lines = text.split("\n")[: 2 if _STATED.match(text) else 1]
+    return tuple(next(iter(_split(path, "\n".join(lines), None)), (0, []))[1])
+
+
+def _split(path: Path | str, text: str, delimiter: str | None) -> list[tuple[int, list[str]]]:
+    stated = _STATED.match(text)
     first = text.lstrip("\n").partition("\n")[0]
     delimiter = delimiter or (stated[1] if stated else _separator(first))
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -184,7 +207,7 @@ def read_rows(path: Path | str, delimiter: str | None = None, *, required: Seque
     return TextTable(tuple(columns), [(line, dict(zip(columns, [*row, *[""] * len(columns)], strict=False))) for line, row in rows])
 
 
-def _read_bytes(path: Path | str, missing: str, max_mb: int) -> bytes:
+def _read_bytes(path: Path | str, missing: str, size: int) -> bytes:
     try:
         mode = Path(path).stat().st_mode
         if stat.S_ISDIR(mode):
@@ -193,18 +216,15 @@ def _read_bytes(path: Path | str, missing: str, max_mb: int) -> bytes:
         if not stat.S_ISREG(mode):
             raise UserError(path, "file", "it is a pipe or a device, not a regular file", missing)
         with Path(path).open("rb") as stream:
-            data = stream.read(max_mb * 10**6 + 1)
+            return stream.read(size)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(path, "file", "it does not exist", missing) from None
     except (OSError, ValueError) as error:
         raise UserError(path, "file", f"it cannot be opened ({first_line(error)})", missing) from error
-    if len(data) > max_mb * 10**6:
-        raise UserError(path, "file", f"it is larger than {max_mb} MB", "Check the path; a file of this kind is smaller.")
-    return data
 
 
 def _decode(path: Path | str, data: bytes, save: str) -> str:
-    encoding = next((name for mark, name in _ENCODINGS if data.startswith(mark)), None) or _without_mark(data)
+    encoding = _encoding(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -221,6 +241,10 @@ def _decode(path: Path | str, data: bytes, save: str) -> str:
     found = re.split(r"\r\n?|\n", text)[line - 1].strip()[:60]
     logger.warning("%s: line %d is not in UTF-8, so the file is read as Windows-1252: %r", path, line, found)
     return text
+
+
+def _encoding(data: bytes) -> str:
+    return next((name for mark, name in _ENCODINGS if data.startswith(mark)), None) or _without_mark(data)
 
 
 def _without_mark(data: bytes) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,23 +9,16 @@ import numpy as np
 import pandas as pd
 
 from nuclass_pipeline.arrays import Booleans
-from nuclass_pipeline.errors import UserError, similar
+from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import cluster_digests
-from nuclass_pipeline.io import TextTable, read_rows
-from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED, read_label_map
+from nuclass_pipeline.labeling.hand_made import read_edit_rows, read_label_rows
+from nuclass_pipeline.vocabulary import UNRESOLVED, read_label_map
 
 logger = logging.getLogger(__name__)
 
 EDITED, NOT_PROVIDED, PROVIDED_UNRESOLVED = "edited", "not provided", "provided as Unresolved"
 """Reasons of cells that an edit or a file of provided labels leaves Unresolved."""
 
-EDIT_COLUMNS = ("cluster", "digest", "label", "note")
-# Several names each, because the files of 10x and of common tools are then read as they are.
-ID_COLUMNS = ("cell_id", "barcode")
-LABEL_COLUMNS = ("label", "group", "cluster", "cell_type")
-
-MAX_LABELS_MB = 128
-"""Largest file of provided labels, MB: about three million cells."""
 _COPY_AGAIN = "Copy the row again from the slide's proposals.tsv and check its evidence, or delete the row."
 
 
@@ -66,22 +58,13 @@ def read_edits(path: Path, digests: Mapping[str, str]) -> dict[str, str]:
     digests
         Cluster → digest of the present clusters.
     """
-    edits: dict[str, str] = {}
-    for line, row in _rows(path, EDIT_COLUMNS).rows:
-        cluster, digest, label, note = (row[name] for name in EDIT_COLUMNS)
-        field = f"line {line}, cluster {cluster}"
-        if cluster in edits:
-            raise UserError(path, field, "the cluster occurs twice", "Keep one row per cluster.")
+    edits = read_edit_rows(path)
+    for edit in edits:
         # By digest, because the number of a cluster survives a new clustering, and its cells may not.
-        if digests.get(cluster) != digest:
-            raise UserError(path, field, _what_changed(cluster, digest, digests), _COPY_AGAIN)
-        if label not in (*CLASSES, UNRESOLVED):
-            problem = f"{label!r} is not a class{similar(label, [*CLASSES, UNRESOLVED])}"
-            raise UserError(path, field, problem, f"Use one of {', '.join(CLASSES)}, or {UNRESOLVED}.")
-        if not note:
-            raise UserError(path, field, "the note is empty", "Write which markers the label is based on, such as `MS4A1, CD79A; no CD3E`.")
-        edits[cluster] = label
-    return edits
+        if digests.get(edit.cluster) != edit.digest:
+            problem = _what_changed(edit.cluster, edit.digest, digests)
+            raise UserError(path, f"line {edit.line}, cluster {edit.cluster}", problem, _COPY_AGAIN)
+    return {edit.cluster: edit.label for edit in edits}
 
 
 def _what_changed(cluster: str, digest: str, digests: Mapping[str, str]) -> str:
@@ -141,9 +124,7 @@ def read_provided(path: Path, cells: Collection[str]) -> dict[str, str]:
     cells
         Cells of the slide.
     """
-    table = _rows(path)
-    identity, label = _column(path, table.columns, ID_COLUMNS), _column(path, table.columns, LABEL_COLUMNS)
-    given = [(row[identity], row[label]) for _, row in table.rows]
+    identity, given = read_label_rows(path)
     if unknown := [cell for cell, _ in given if cell not in cells]:
         problem = f"{len(unknown)} of {len(given)} cells are not on the slide, such as {unknown[0]!r}"
         if spoilt := _spoilt(unknown[0], cells):
@@ -151,30 +132,7 @@ def read_provided(path: Path, cells: Collection[str]) -> dict[str, str]:
         elif len(unknown) == len(given):
             problem += "; the file seems to be of another slide"
         raise UserError(path, identity, problem, "Use the cell ids of the slide's cells.parquet, in a column of text.")
-    if twice := [cell for cell, n in Counter(cell for cell, _ in given).items() if n > 1]:
-        raise UserError(path, identity, f"{twice[0]!r} occurs twice", "Keep one row per cell.")
     return dict(given)
-
-
-def _column(path: Path, columns: Sequence[str], allowed: Sequence[str]) -> str:
-    # However it is written, because Xenium Explorer exports `Cell ID`, and its earlier versions `cell_id`.
-    wanted = {name.casefold() for name in allowed}
-    found = [name for name in columns if name.casefold().replace(" ", "_") in wanted]
-    if not found:
-        raise UserError(path, " | ".join(allowed), f"no such column; found {', '.join(columns) or 'none'}", "Add one of these columns.")
-    if len(found) > 1:
-        raise UserError(path, " | ".join(allowed), f"the columns {' and '.join(found)} mean the same", "Remove all but one of them.")
-    return found[0]
-
-
-def _rows(path: Path, required: Sequence[str] = ()) -> TextTable:
-    if Path(path).is_file() and not Path(path).stat().st_size:
-        names = ", ".join(required or (ID_COLUMNS[0], LABEL_COLUMNS[0]))
-        raise UserError(path, "header", "the file is empty", f"Write the names of the columns in its first line: {names}.")
-    table = read_rows(path, required=required, max_mb=MAX_LABELS_MB)
-    if not table.rows:
-        raise UserError(path, "rows", "the table has none", "Add the rows that change a label, or remove the file.")
-    return table
 
 
 def _spoilt(text: str, known: Iterable[str]) -> str | None:

@@ -17,7 +17,7 @@ from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.config.image import RegistrationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.check import check_bundle
-from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX
+from nuclass_pipeline.data.image.pictures import DOT_COLOR, KEY_PX, PANEL_PX
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.phantom import make_slide
 from tests import ROOT
@@ -207,7 +207,7 @@ def test_the_overlay_marks_the_cells_and_is_the_same_twice(slide, tmp_path):
         look(**slide, overlay=tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     pixels = np.asarray(Image.open(tmp_path / "one.png"))
-    assert pixels.shape == (PANEL_PX, 2 * PANEL_PX, 3)
+    assert pixels.shape == (PANEL_PX + KEY_PX, 2 * PANEL_PX, 3)
     marked = (pixels == DOT_COLOR).all(axis=2)
     height, width = tifffile.TiffFile(slide["image"]).series[0].shape[:2]
     scale = PANEL_PX / max(height, width)

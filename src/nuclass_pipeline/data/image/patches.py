@@ -23,6 +23,7 @@ from nuclass_pipeline.io import read_table, whole_file, whole_files, write_json
 from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
 from nuclass_pipeline.io.patch_files import CHUNK_CACHE
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
+from nuclass_pipeline.runtime import track
 from nuclass_pipeline.schemas import CELLS, LABELS
 from nuclass_pipeline.units import ImagePixel, Micron
 
@@ -122,7 +123,7 @@ def _link_windows(file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImageP
     layout = h5py.VirtualLayout((len(xy_px), side_px, side_px, 3), np.uint8)
     source = h5py.VirtualSource(name, "level_0", level.shape, np.uint8)
     padded = np.zeros(len(xy_px), dtype=bool)
-    for row, (x, y) in enumerate(xy_px):
+    for row, (x, y) in enumerate(track(xy_px, len(xy_px), f"windows of {side_px} px")):
         (rows, columns), (to_rows, to_columns) = overlap(x, y, side_px, *level.shape[:2])
         padded[row] = (rows.stop - rows.start, columns.stop - columns.start) != (side_px, side_px)
         if rows.stop > rows.start and columns.stop > columns.start:
@@ -136,7 +137,7 @@ def _copy_windows(file: h5py.File, level: h5py.Dataset, xy_px: ImagePixel, side_
     shape = (len(xy_px), side_px, side_px, 3)
     images = file.create_dataset("images", shape, np.uint8, chunks=(1, *shape[1:]), compression="lzf")
     padded = np.zeros(len(xy_px), dtype=bool)
-    for row, (x, y) in enumerate(xy_px):
+    for row, (x, y) in enumerate(track(xy_px, len(xy_px), f"windows of {side_px} px")):
         images[row], padded[row] = cut_window(level, x, y, side_px, fill)
     return padded
 

@@ -4,20 +4,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.data.image.resample import resample
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.io import whole_file
-from nuclass_pipeline.units import HePixel
+from nuclass_pipeline.units import HePixel, round_length
 
 PANEL_PX = 600
 """Side of a panel."""
 DOT_COLOR = (0, 230, 120)
 CAPTION_PX = 24
+KEY_PX = 36
+"""Height of the strip with the scale bar and the key."""
 SMALL_PX, LARGE_PX = 1, 5
 """Radius of a circle on a cell, with and without outlines around it."""
 MAX_OVERVIEW_DOTS = 5000
@@ -126,9 +129,33 @@ def draw_overview(he: HeImage, xy_px: HePixel, corner: Integers, side_px: int) -
     return whole
 
 
+def with_key(picture: Image.Image, mpp: float, key: str) -> Image.Image:
+    """Return a picture above a white strip with a scale bar and the meaning of what is drawn on the picture.
+
+    Parameters
+    ----------
+    mpp
+        Pixel size of the picture, µm.
+    key
+        Such as "green circle: cell".
+    """
+    # The font of the figures, because that of Pillow has no µ.
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", KEY_PX // 2)
+    length_um = round_length(mpp * max(picture.width, PANEL_PX) / 4)
+    bar_px, middle = round(length_um / mpp), picture.height + KEY_PX // 2
+    text = f"{length_um:,g} µm      {key}"
+    strip = Image.new("RGB", (max(picture.width, round(bar_px + KEY_PX + font.getlength(text))), picture.height + KEY_PX), "white")
+    strip.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(strip)
+    left = KEY_PX // 4
+    draw.rectangle((left, middle - 2, left + bar_px - 1, middle + 2), fill="black")
+    draw.text((left + bar_px + KEY_PX // 4, middle), text, fill="black", font=font, anchor="lm")
+    return strip
+
+
 def write_pair(left: Image.Image, right: Image.Image, path: Path) -> None:
-    """Write two panels side by side as PNG, 1200 × 600 px."""
-    picture = Image.new("RGB", (2 * PANEL_PX, PANEL_PX), "white")
+    """Write two panels of up to 600 px with their keys side by side as PNG, 1200 × 636 px."""
+    picture = Image.new("RGB", (2 * PANEL_PX, PANEL_PX + KEY_PX), "white")
     picture.paste(left, (0, 0))
     picture.paste(right, (PANEL_PX, 0))
     with whole_file(path) as partial:

@@ -19,6 +19,7 @@ from nuclass_pipeline.data.image.resample import resample, resampled_shape
 from nuclass_pipeline.data.image.slide import RGB, HeImage
 from nuclass_pipeline.data.image.tissue import write_tissue
 from nuclass_pipeline.io import whole_file
+from nuclass_pipeline.runtime import track
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +62,8 @@ def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Pat
         height, width = resampled_shape(slide, scale)
         with h5py.File(partial_file, "w", libver="v110") as file:
             finest = create_level(file, 0, height, width, config.mpp, pool)
-            for number, band in enumerate(resample(slide, scale, CHUNK_PX, threads), start=1):
+            for band in track(resample(slide, scale, CHUNK_PX, threads), height, "rows of pixels", CHUNK_PX):
                 finest.add(band)
-                if number % 16 == 0:
-                    logger.info("row %d of %d", number * CHUNK_PX, height)
             finest.finish()
             file.attrs.update(mpp=config.mpp, fill=config.fill, mpp_he=alignment.mpp_he)
         # Opened again, because HDF5 reads a chunk that was written past its filter wrongly before.

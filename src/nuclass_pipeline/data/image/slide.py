@@ -62,11 +62,7 @@ class HeImage:
         self._levels, self._axes = self._source.levels, self._source.axes
         self._empty: tuple[EmptyRegion, ...] | None = None
         self.shape, self.aspect = self.size(0), 1.0
-        width, height = self._source.sides or (None, None)
-        self.embedded_aspect = height / width if width and height else 1.0
-        # Not the root of the product if it is square, because that may differ in the last digit.
-        self.embedded_mpp = width if self.embedded_aspect == 1 or not width or not height else math.sqrt(width * height)
-        self.mpp_problem = self._source.mpp_problem
+        self.embedded_mpp, self.embedded_aspect, self.mpp_problem = self._source.mpp, self._source.aspect, self._source.mpp_problem
         if self.mpp_problem:
             logger.warning("%s: %s, and is not used", path, self.mpp_problem)
 

@@ -14,6 +14,7 @@ from skimage.morphology import closing, dilation, disk, remove_small_holes, remo
 from skimage.segmentation import find_boundaries
 
 from nuclass_pipeline.arrays import Booleans
+from nuclass_pipeline.data.image.pictures import with_key
 from nuclass_pipeline.data.image.slide import RGB
 from nuclass_pipeline.data.image.windows import MAKE_IMAGE_AGAIN, thumbnail
 from nuclass_pipeline.errors import UserError
@@ -144,5 +145,6 @@ def _draw_mask(file: h5py.File, mask: Booleans, path: Path) -> None:
     picture = np.array(Image.fromarray(small).resize(size))
     outline = find_boundaries(np.asarray(Image.fromarray(mask).resize(size)), mode="thick")  # type: ignore[no-untyped-call]
     picture[outline] = OUTLINE
+    mpp = float(file["level_0"].attrs["mpp"]) / scale
     with whole_file(path) as partial:
-        Image.fromarray(picture).save(partial, "PNG")
+        with_key(Image.fromarray(picture), mpp, f"green line: tissue with a margin of {MASK_MARGIN_UM:g} µm").save(partial, "PNG")

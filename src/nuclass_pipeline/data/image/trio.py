@@ -35,13 +35,12 @@ from nuclass_pipeline.io import (
 from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
 from nuclass_pipeline.io.hdf5_check import escape
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
+from nuclass_pipeline.runtime import track
 from nuclass_pipeline.schemas import CELLS, LABELS, empty_labels
 from nuclass_pipeline.vocabulary import LINEAGES, UNRESOLVED, read_label_map
 
 logger = logging.getLogger(__name__)
 
-PROGRESS_ROWS = 10_000
-"""Patches between two lines of the log."""
 MAX_CENTROID_PX = 1e9
 """Far beyond the largest slide, so that only numbers of another meaning are refused."""
 
@@ -203,11 +202,9 @@ def _reasons(source: Path, file: h5py.File, patches: Sequence[_Patch]) -> NDArra
         return np.array([stored[patch.row] for patch in patches], dtype=object)
     image = open_source(file[patches[0].dataset], source)
     reasons = np.full(len(patches), "", dtype=object)
-    for number, patch in enumerate(patches):
+    for number, patch in enumerate(track(patches, len(patches), "patches")):
         if is_blank(file[patch.dataset][(*patch.row, ..., slice(3))]):
             reasons[number] = NO_TISSUE
-        if (number + 1) % PROGRESS_ROWS == 0:
-            logger.info("%s: %d of %d patches checked", source, number + 1, len(patches))
     if image is not None:
         image.file.close()
     return reasons

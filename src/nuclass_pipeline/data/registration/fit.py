@@ -12,7 +12,7 @@ from nuclass_pipeline.data.alignment import Alignment
 from nuclass_pipeline.data.image.resample import resample
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.image.stain import projected_density
-from nuclass_pipeline.data.registration.affine import AffineFit, fit_affine
+from nuclass_pipeline.data.registration.affine import MIN_AFFINE_CELLS, AffineFit, fit_affine
 from nuclass_pipeline.data.registration.correlation import (
     QC_MPP,
     RegionFit,
@@ -56,6 +56,8 @@ class RegistrationFit:
         Share of the cells that this map moves by more than the largest shift allowed.
     matched
         Share of the cells that lie, after their shift, where the H&E has nuclei in the same places.
+    few_cells
+        Number of those cells where it is too low for an affine map; None where it is not.
     """
 
     whole: ShiftFit
@@ -63,6 +65,7 @@ class RegistrationFit:
     affine: AffineFit | None = None
     shifted_cells: float = 0.0
     matched: float = 1.0
+    few_cells: int | None = None
 
     @property
     def clear(self) -> list[RegionFit]:
@@ -89,7 +92,10 @@ class RegistrationFit:
         return "good" if self.matched >= MIN_MATCHED else "unclear"
 
     def warn(self) -> str:
-        """Return in words how the cells are turned or strained against the H&E; empty where they are not."""
+        """Return in words how the cells are turned or strained against the H&E, or that this is unknown; empty where they are not."""
+        if self.few_cells is not None:
+            needed = f"at least {MIN_AFFINE_CELLS} are needed to measure a turn or shear, which may stay unseen"
+            return f"only {self.few_cells} cells lie in tissue with nuclei in the same places, and {needed}"
         if self.affine is None or (abs(self.affine.turn_deg) <= MAX_TURN_DEG and self.affine.strain <= MAX_STRAIN):
             return ""
         strained = f"strained by {100 * self.affine.strain:.1f} %"
@@ -125,7 +131,7 @@ def fit_texture(texture: NDArray[np.float32], xy_px: ImagePixel, config: Registr
     # Of the cells that match nuclei, because those on blank glass would be drawn to the next tissue.
     affine = fit_affine(texture, ImagePixel(xy_px[matching]), shift_px) if whole.is_clear else None
     if affine is None:
-        return RegistrationFit(whole, regions, matched=share)
+        return RegistrationFit(whole, regions, matched=share, few_cells=int(matching.sum()) if whole.is_clear else None)
     shifts_px = affine.shifts_px(xy_px)
     shifted_cells = float((np.hypot(*shifts_px.T) * QC_MPP > config.max_shift_um).mean())
     return RegistrationFit(whole, regions, affine, shifted_cells, match(xy_px + shifts_px)[1])

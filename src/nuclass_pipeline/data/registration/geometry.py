@@ -1,7 +1,7 @@
 """Alignments that cannot be right, by their numbers alone, and what may have gone wrong with one that places the cells badly."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuclass_pipeline.data.alignment import MAX_MPP, MIN_MPP, Alignment
@@ -70,11 +70,23 @@ def refuse_impossible(he: HeImage, mapping: Alignment, centroids: Micron, max_sh
     if round(mapping.stretch, 6) > MAX_STRETCH:
         pixel = "a pixel of the H&E is {:.3f} × {:.3f} µm".format(*mapping.axes_mpp)
         problem = f"the scales of two directions differ by {100 * (mapping.stretch - 1):.0f} %: {pixel}"
-        remedy = "Align the H&E again; if its pixels are not square, resample it to square ones first."
+        remedy = "Align the H&E again; if its pixels are not square, state both sides in the file (docs/data.md)."
         raise UserError(file, "matrix", problem, remedy)
     if fraction_inside(mapping.to_he(centroids), he.shape) == 0:
         problem = f"places every cell outside the H&E{likely_mistake(he, mapping, centroids)}"
         raise UserError(file, "matrix", problem, "Check that the alignment belongs to this H&E and this bundle.")
+
+
+def square_pixels(he: HeImage, mapping: Alignment) -> tuple[HeImage, Alignment]:
+    """Return the H&E with square pixels, and its alignment with the aspect of a stored pixel.
+
+    The aspect is what the file claims, if that explains the scales of the alignment, else 1.
+    """
+    # Not by the alignment alone, because tissue that is stretched by a few percent gives two scales too.
+    claimed = replace(mapping, aspect=he.embedded_aspect)
+    explains = claimed.squared.stretch < mapping.stretch and round(claimed.squared.stretch, 6) <= MAX_STRETCH
+    stored = claimed if explains else mapping
+    return he.squared(stored.aspect), stored
 
 
 def fraction_inside(xy_px: HePixel, shape: tuple[int, int]) -> float:

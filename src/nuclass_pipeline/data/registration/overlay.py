@@ -6,7 +6,7 @@ import numpy as np
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.data.alignment import Alignment
-from nuclass_pipeline.data.image.pictures import densest_square, draw_detail, draw_overview, write_pair
+from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, draw_detail, draw_overview, with_key, write_pair
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.registration.fit import RegistrationFit
 from nuclass_pipeline.data.xenium.boundaries import read_outlines
@@ -14,6 +14,7 @@ from nuclass_pipeline.units import HePixel, Micron
 
 SHIFT_DETAIL_UM = 125.0
 CHECK_DETAIL_UM = 250.0
+KEY = "green circles: cells; lines: nuclei"
 
 
 def nuclei_of_bundle(bundle: Path, mapping: Alignment, corner: Integers, side_px: int) -> list[HePixel]:
@@ -36,17 +37,18 @@ def nuclei_of_bundle(bundle: Path, mapping: Alignment, corner: Integers, side_px
 
 
 def write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, bundle: Path, path: Path) -> None:
-    """Write the cells, (N, 2) in µm, on the whole H&E, and cells and nuclei on the 250 µm that hold most cells: PNG, 1200 × 600 px."""
+    """Write the cells, (N, 2) in µm, on the whole H&E, and cells and nuclei on the 250 µm that hold most cells: PNG, 1200 × 636 px."""
     xy_px = mapping.to_he(centroids)
     square = densest_square(xy_px, CHECK_DETAIL_UM, mapping.mpp_he, he.shape)
     detail = draw_detail(he, xy_px, nuclei_of_bundle(bundle, mapping, *square), *square)
-    write_pair(draw_overview(he, xy_px, *square), detail, path)
+    whole = with_key(draw_overview(he, xy_px, *square), mapping.mpp_he * max(he.shape) / PANEL_PX, "green dots: cells; square: panel on the right")
+    write_pair(whole, with_key(detail, mapping.mpp_he * square[1] / PANEL_PX, KEY), path)
 
 
 def write_shift(
     he: HeImage, mapping: Alignment, centroids: Micron, bundle: Path, found: RegistrationFit, max_shift_um: float, path: Path
 ) -> None:
-    """Write cells, (N, 2) in µm, and nuclei of a shifted slide as aligned and after the best shift: PNG, 1200 × 600 px.
+    """Write cells, (N, 2) in µm, and nuclei of a shifted slide as aligned and after the best shift: PNG, 1200 × 636 px.
 
     It shows the 125 µm that hold most cells; if regions are shifted, most cells of the largest of them.
     """
@@ -59,4 +61,6 @@ def write_shift(
     outlines, shift_px = nuclei_of_bundle(bundle, mapping, *square), np.array(fit.shift_um) / mapping.mpp_he
     moved_px, moved = HePixel(xy_px + shift_px), [HePixel(outline + shift_px) for outline in outlines]
     as_aligned = draw_detail(he, xy_px, outlines, *square, "cells as aligned")
-    write_pair(as_aligned, draw_detail(he, moved_px, moved, *square, f"cells moved by {fit.distance_um:.1f} micrometres"), path)
+    after = draw_detail(he, moved_px, moved, *square, f"cells moved by {fit.distance_um:.1f} micrometres")
+    mpp = mapping.mpp_he * square[1] / PANEL_PX
+    write_pair(with_key(as_aligned, mpp, KEY), with_key(after, mpp, KEY), path)

@@ -8,7 +8,7 @@ from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.data.alignment import Alignment, read_alignment
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.registration.fit import describe_fit
-from nuclass_pipeline.data.registration.geometry import likely_mistake, refuse_impossible
+from nuclass_pipeline.data.registration.geometry import likely_mistake, refuse_impossible, square_pixels
 from nuclass_pipeline.data.registration.overlay import write_shift
 from nuclass_pipeline.data.registration.verdict import Examination, examine
 from nuclass_pipeline.data.xenium.read import read_manifest
@@ -65,7 +65,9 @@ def register_image(
     picture.unlink(missing_ok=True)
     mapping = read_alignment(alignment, float(read_manifest(manifest)["pixel_size"]))
     centroids = Micron(read_table(cells, CELLS)[["x_um", "y_um"]].to_numpy())
-    with HeImage(image) as he:
+    with HeImage(image) as opened:
+        he, stored = square_pixels(opened, mapping)
+        mapping = stored.squared
         refuse_impossible(he, mapping, centroids, config.max_shift_um, alignment or image)
         found = examine(he, mapping, centroids, config, segmentation, gpu)
         accepted = found.verdict == "unclear" and slide in config.accept_unclear
@@ -73,7 +75,7 @@ def register_image(
             write_shift(he, mapping, centroids, manifest.parent, found.fit, config.max_shift_um, picture)
             problem = found.reason + likely_mistake(he, mapping, centroids, config.search_um)
             raise UserError(alignment or image, "matrix", problem, _remedy(found, slide, picture))
-        record = describe_image(he, mapping) | {"cells_inside": found.inside} | describe_fit(found.fit)
+        record = describe_image(he, stored) | {"cells_inside": found.inside} | describe_fit(found.fit)
     verdict = {"verdict": found.verdict, "accepted": accepted, "warnings": _warn(found, he, mapping)}
     write_json(record | verdict | {"nuclei": found.nuclei.record() if found.nuclei else None}, registration)
 
@@ -102,15 +104,16 @@ def _compare_sizes(he: HeImage, mapping: Alignment) -> str:
 
 
 def describe_image(he: HeImage, mapping: Alignment) -> dict[str, Any]:
-    """Return the entries of `registration.json` on the alignment and the image."""
+    """Return the entries of `registration.json` on the alignment and the image, both with pixels as stored."""
     return {
         "matrix": mapping.matrix.tolist(),
         "xenium_mpp": mapping.xenium_mpp,
         "mpp_he": mapping.mpp_he,
+        "sides_um": mapping.sides_um,
         "embedded_mpp": he.embedded_mpp,
         "rotation_deg": mapping.rotation_deg,
         "reflected": mapping.reflected,
         "residual_um": mapping.residual_um,
-        "height_px": he.shape[0],
-        "width_px": he.shape[1],
+        "height_px": he.size(0)[0],
+        "width_px": he.size(0)[1],
     }

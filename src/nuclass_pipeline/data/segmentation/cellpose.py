@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclass_pipeline.config.image import CELLPOSE_REMEDY, SegmentationConfig
+from nuclass_pipeline.config.image import CELLPOSE_PACKAGE_REMEDY, CELLPOSE_REMEDY, SegmentationConfig
 from nuclass_pipeline.data.image.slide import RGB
 from nuclass_pipeline.data.segmentation.tiles import Segmenter
 from nuclass_pipeline.errors import UserError
@@ -41,8 +41,7 @@ def cellpose_nuclei(weights: Path | str, *, gpu: bool) -> Segmenter:
     try:
         models = import_module("cellpose.models")
     except ModuleNotFoundError as error:
-        remedy = "pip install -e '.[cellpose]' in the folder of the project, or set segmentation.method to watershed."
-        raise UserError("run file", "segmentation.method", f"cellpose: {error}", remedy) from error
+        raise UserError("run file", "segmentation.method", f"cellpose: {error}", CELLPOSE_PACKAGE_REMEDY) from error
     try:
         model = models.CellposeModel(pretrained_model=str(weights), gpu=gpu, use_bfloat16=gpu)
     except (ValueError, RuntimeError, KeyError) as error:

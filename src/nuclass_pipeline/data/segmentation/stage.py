@@ -10,7 +10,7 @@ from PIL import Image
 
 from nuclass_pipeline.config.image import SegmentationConfig
 from nuclass_pipeline.data.alignment import MAX_MPP, MIN_MPP, Alignment
-from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark, mark_outlines, write_pair
+from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark, mark_outlines, with_key, write_pair
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.image.tissue import read_tissue
 from nuclass_pipeline.data.image.windows import cut_window, open_image, thumbnail
@@ -157,4 +157,5 @@ def _draw(file: Any, found: pd.DataFrame, mpp: float, path: Path) -> None:
     pixels, _ = cut_window(level, x_px, y_px, side_px, int(file.attrs["fill"]))
     detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
     mark_outlines(detail, [(polygon - corner) * (PANEL_PX / side_px) for polygon in found["polygon"]])
-    write_pair(whole, detail, path)
+    keyed = with_key(whole, small_mpp / scale, f"green dots: nuclei; {len(xy_px):,} found")
+    write_pair(keyed, with_key(detail, mpp * side_px / PANEL_PX, "green lines: outlines of nuclei"), path)

@@ -3,7 +3,6 @@
 A tile is read with half the overlap on every side of its core. A nucleus belongs to the tile whose core holds its centroid.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,8 +15,7 @@ from skimage.measure import find_contours, points_in_poly
 
 from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.data.image.slide import RGB
-
-logger = logging.getLogger(__name__)
+from nuclass_pipeline.runtime import track
 
 Segmenter = Callable[[RGB], NDArray[np.int32]]
 """Tile (height, width, 3) → labels (height, width); 0 is background."""
@@ -122,13 +120,12 @@ def segment_image(
         raise ValueError(f"tiles of {tile_px} px cannot overlap by {overlap_px} px")
     tiles = list(tile_grid(shape, tile_px, overlap_px))
     found: list[Nucleus] = []
-    for number, tile in enumerate(tiles, start=1):
+    for tile in track(tiles, len(tiles), "tiles"):
         top, left, bottom, right = tile.read
         pixels = read_tile(slice(top, bottom), slice(left, right))
         if pixels[..., 1].min() < PALE:
             labels = segmenter(pixels)
             found += _nuclei_of(labels, tile, find_debris(pixels, labels, mpp) if find_debris else {})
-        logger.info("tile %d of %d: %d nuclei so far", number, len(tiles), len(found))
     nuclei = _resolve_seams(found)
     return pd.DataFrame(
         {

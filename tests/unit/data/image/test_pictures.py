@@ -7,6 +7,7 @@ from PIL import Image
 
 from nuclass_pipeline.data.image.pictures import (
     DOT_COLOR,
+    KEY_PX,
     PANEL_PX,
     densest_square,
     draw_detail,
@@ -14,6 +15,7 @@ from nuclass_pipeline.data.image.pictures import (
     fullest_squares,
     mark,
     mark_outlines,
+    with_key,
     write_pair,
 )
 from nuclass_pipeline.data.image.slide import HeImage
@@ -84,5 +86,17 @@ def test_panels_show_the_cells_in_the_square_and_on_the_whole(tmp_path):
     assert (np.asarray(whole)[300, 150:300] == 0).all()
     write_pair(whole, detail, tmp_path / "pair.png")
     with Image.open(tmp_path / "pair.png") as pair:
-        assert pair.size == (1200, 600)
+        assert pair.size == (1200, 600 + KEY_PX)
         assert marked(pair)[:, 600:].sum() == marked(detail).sum()
+
+
+@pytest.mark.parametrize(("size", "mpp", "length_um"), [((600, 600), 0.4, 50), ((600, 600), 1.0, 100), ((450, 600), 2.3, 200)])
+def test_the_scale_bar_has_the_length_that_it_says(size, mpp, length_um):
+    keyed = np.asarray(with_key(Image.new("RGB", size, (200, 0, 0)), mpp, "green circles: cells"))
+    assert (keyed[: size[1], : size[0]] == (200, 0, 0)).all()
+    assert len(keyed) == size[1] + KEY_PX
+    row = (keyed[size[1] + KEY_PX // 2 - 2] == 0).all(axis=1)
+    first = int(row.argmax())
+    assert int((~row[first:]).argmax()) == round(length_um / mpp)
+    # The text ends before the edge.
+    assert (keyed[size[1] :, -3:] == 255).all()

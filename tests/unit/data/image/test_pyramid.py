@@ -8,6 +8,7 @@ from PIL import Image
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.data.image.windows import open_image
+from nuclass_pipeline.data.segmentation.stage import measure_image
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import write_json
 
@@ -89,3 +90,27 @@ def test_a_truncated_image_is_one_line_and_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match=r"he\.tif"):
         build_image(he=path, registration=registration, config=ImageConfig(), image=tmp_path / "image.h5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["he.tif", "registration.json"]
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_pixels_that_are_not_square_give_the_image_of_square_ones(tmp_path, axis, mpp):
+    """The mean of two rows, or of two columns, is one stored pixel; without resampling the images differ in size."""
+    square = smooth_noise(900, 1300)
+    shape = (450, 2, 1300, 3) if axis == 0 else (900, 650, 2, 3)
+    oblong = square.reshape(shape).mean(axis=1 + axis).round().astype(np.uint8)
+    sides = {"PhysicalSizeX": 0.25 * (1 + axis), "PhysicalSizeY": 0.25 * (2 - axis)}
+    levels = []
+    for name, pixels, claim in (("square", square, {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}), ("oblong", oblong, sides)):
+        path = tmp_path / f"{name}.ome.tif"
+        tifffile.imwrite(path, pixels, photometric="rgb", tile=(256, 256), ome=True, metadata={"axes": "YXS", **claim})
+        measure_image(image=path, registration=tmp_path / f"{name}.json")
+        build_image(he=path, registration=tmp_path / f"{name}.json", config=ImageConfig(mpp=mpp), image=tmp_path / f"{name}.h5")
+        with open_image(tmp_path / f"{name}.h5") as file:
+            levels.append(file["level_0"][...].astype(int))
+    assert levels[0].shape == levels[1].shape == (round(900 * 0.25 / mpp), round(1300 * 0.25 / mpp), 3)
+    difference = np.abs(levels[0] - levels[1])
+    assert difference.mean() < 1.2
+    assert np.quantile(difference, 0.99) < 8
+    # A shift of one row would differ by far more.
+    assert np.abs(levels[0][1:] - levels[1][:-1]).mean() > 2 * difference.mean()

@@ -47,3 +47,20 @@ def test_grey_and_16_bit_images_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "deep.tif", np.zeros((64, 64, 3), np.uint16), photometric="rgb")
     with pytest.raises(UserError, match="are uint16, not uint8"):
         HeImage(tmp_path / "deep.tif")
+
+
+@pytest.mark.parametrize("aspect", [2.0, 0.5, 1.3])
+def test_a_view_with_square_pixels_is_the_bicubic_of_the_stored_ones(tmp_path, aspect):
+    pixels = smooth_noise(300, 520)
+    tifffile.imwrite(tmp_path / "he.tif", pixels, photometric="rgb", tile=(128, 128))
+    with HeImage(tmp_path / "he.tif") as he:
+        view = he.squared(aspect)
+        assert view.shape == (round(300 * aspect**0.5), round(520 / aspect**0.5))
+        box = (0, 0, view.shape[1] * aspect**0.5, view.shape[0] / aspect**0.5)
+        padded = Image.fromarray(np.pad(pixels, ((0, 2), (0, 2), (0, 0)), "edge"))
+        whole = np.asarray(padded.resize(view.shape[::-1], Image.Resampling.BICUBIC, box=box)).astype(int)
+        for top, left, height, width in ((0, 0, 90, 60), (37, 101, 64, 200), (100, 50, 1, 1)):
+            found = view.read(0, top, left, height, width)
+            assert np.abs(found - whole[top : top + height, left : left + width]).max() <= 1
+        assert view.read(0, 0, 0, *view.shape).shape == (*view.shape, 3)
+        assert (he.shape, he.squared(1.0).shape) == ((300, 520), (300, 520))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nuclass_pipeline.data.image.pictures import KEY_PX
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.image.tissue import OUTLINE, find_tissue, image_warnings, read_tissue, write_tissue
 from nuclass_pipeline.errors import UserError
@@ -97,7 +98,7 @@ def test_mask_share_and_warnings_are_stored_and_drawn(image, tmp_path):
     assert file.attrs["tissue_share"] == pytest.approx(mask.mean())
     assert json.loads(file.attrs["warnings"]) == ["a note"]
     with Image.open(tmp_path / "tissue.png") as picture:
-        assert picture.size == (1200, 900)
+        assert picture.size == (1200, 900 + KEY_PX)
         rows, columns = np.nonzero((np.asarray(picture) == OUTLINE).all(axis=2))
     assert (rows.min(), columns.min()) == pytest.approx((3 * 76, 3 * 96), abs=6)
     assert (rows.max(), columns.max()) == pytest.approx((3 * 224, 3 * 304), abs=6)

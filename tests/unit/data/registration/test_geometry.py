@@ -6,7 +6,7 @@ import tifffile
 
 from nuclass_pipeline.data.alignment import Alignment
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.registration.geometry import fraction_inside, likely_mistake, refuse_impossible
+from nuclass_pipeline.data.registration.geometry import fraction_inside, likely_mistake, refuse_impossible, square_pixels
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.units import HePixel, Micron
 
@@ -73,9 +73,38 @@ SHEAR = np.array([[1, np.tan(np.radians(6)), 0], [0, 1, 0], [0, 0, 1]])
 def test_scales_that_differ_by_more_than_a_tenth_are_refused(he, change, percent):
     with pytest.raises(UserError, match=f"the scales of two directions differ by {percent} %: a pixel of the H&E is 0") as refusal:
         refuse_impossible(he, Alignment(MATRIX @ change, 0.2125), CELLS, 5, he.path)
-    assert "resample it to square ones" in refusal.value.remedy
+    assert "state both sides in the file (docs/data.md)" in refusal.value.remedy
 
 
 @pytest.mark.parametrize("factor", [0.92, 1.0, 1.1])
 def test_scales_that_differ_by_less_are_not(he, factor):
     refuse_impossible(he, Alignment(MATRIX @ np.diag([factor, 1, 1]), 0.2125), CELLS, 5, he.path)
+
+
+def oblong(path, claimed):
+    """Write a white H&E whose pixels are `claimed` times as high as wide by its own account."""
+    metadata = {"axes": "YXS", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25 * claimed}
+    tifffile.imwrite(path, np.full((SIDE_PX, SIDE_PX, 3), 255, np.uint8), photometric="rgb", tile=(256, 256), ome=True, metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("claimed", "real", "used"),
+    [(2, 2, 2), (0.5, 0.5, 0.5), (2, 2.1, 2), (1.05, 1.05, 1.05), (1.3, 1, 1), (2, 0.5, 1), (1, 1.05, 1), (2, 3, 1), (1, 2, 1)],
+)
+def test_the_aspect_is_the_claim_where_it_explains_the_alignment(tmp_path, claimed, real, used):
+    """`real` is that of the alignment; it stops where neither fits within 10 %."""
+    mapping = Alignment(MATRIX @ np.diag([1, real, 1]), 0.2125)
+    with HeImage(oblong(tmp_path / "he.ome.tif", claimed)) as opened:
+        view, stored = square_pixels(opened, mapping)
+        assert stored.aspect == pytest.approx(used)
+        xy_um = mapping.to_um(HePixel(np.array([[100.0, 30], [700, 600]])))
+        width_um, height_um = stored.sides_um
+        assert (width_um * height_um, height_um / width_um) == pytest.approx((mapping.mpp_he**2, used))
+        assert stored.squared.to_he(xy_um) * mapping.mpp_he == pytest.approx(stored.to_he(xy_um) * (width_um, height_um))
+        assert stored.to_image(xy_um, 0.25) == pytest.approx(stored.squared.to_image(xy_um, 0.25))
+        if max(real / used, used / real) <= 1.1:
+            refuse_impossible(view, stored.squared, xy_um, 5, opened.path)
+            return
+        with pytest.raises(UserError, match=r"scales of two directions differ by \d+ %: a pixel of the H&E is 0\.500 × "):
+            refuse_impossible(view, stored.squared, xy_um, 5, opened.path)

@@ -9,11 +9,14 @@ import yaml
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from nuclass_pipeline.config.image import RegistrationConfig, SegmentationConfig
+from nuclass_pipeline.config.image import ImageConfig, RegistrationConfig, SegmentationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
-from nuclass_pipeline.data.alignment import Alignment, read_alignment
-from nuclass_pipeline.data.image.pictures import DOT_COLOR, PANEL_PX
+from nuclass_pipeline.data.alignment import Alignment, read_alignment, read_registration
+from nuclass_pipeline.data.image.pictures import DOT_COLOR, KEY_PX, PANEL_PX
+from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.data.image.slide import HeImage
+from nuclass_pipeline.data.image.windows import open_image
+from nuclass_pipeline.data.registration.affine import MIN_AFFINE_CELLS
 from nuclass_pipeline.data.registration.correlation import ShiftFit
 from nuclass_pipeline.data.registration.fit import fit_registration
 from nuclass_pipeline.data.registration.nuclei_check import NucleiCheck
@@ -66,6 +69,76 @@ def test_a_turned_image_is_registered(slide):
     assert record["mpp_he"] == pytest.approx(MPP)
     assert np.hypot(*record["shift_um"]) < 1
     assert record["cells_inside"] == 1
+
+
+def stretch_pixels(slide, claim):
+    """Store two rows of the H&E as one, with the alignment that then holds; `claim` are the sides that the file states."""
+    pixels = tifffile.imread(slide["image"])
+    oblong = pixels.reshape(len(pixels) // 2, 2, -1, 3).mean(axis=1).round().astype(np.uint8)
+    metadata = {"axes": "YXS", "PhysicalSizeX": claim[0], "PhysicalSizeY": claim[1]}
+    tifffile.imwrite(slide["image"], oblong, photometric="rgb", tile=(256, 256), ome=True, metadata=metadata)
+    np.savetxt(slide["alignment"], np.loadtxt(slide["alignment"], delimiter=",") @ np.diag([1, 2, 1]), delimiter=",")
+
+
+def test_pixels_that_are_not_square_are_resampled_square(slide, tmp_path):
+    """The cells lie on their nuclei, in the checks and in `image.h5`, as on the H&E with square pixels."""
+    register_image(**slide)
+    square = read_json(slide["registration"])
+    build_image(he=slide["image"], registration=slide["registration"], config=ImageConfig(), image=tmp_path / "square.h5")
+    stretch_pixels(slide, (MPP, 2 * MPP))
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    assert (record["verdict"], record["warnings"]) == ("good", [])
+    assert record["sides_um"] == pytest.approx([MPP, 2 * MPP])
+    assert (record["height_px"], record["width_px"]) == (SIDE_UM, SIDE_UM / MPP)
+    assert record["rotation_deg"] == square["rotation_deg"]
+    assert record["correlation"] == pytest.approx(square["correlation"], abs=0.01)
+    assert np.hypot(*np.subtract(record["shift_um"], square["shift_um"])) < 0.2
+    assert record["nuclei"]["nuclei"] == pytest.approx(square["nuclei"]["nuclei"], rel=0.05)
+    build_image(he=slide["image"], registration=slide["registration"], config=ImageConfig(), image=tmp_path / "oblong.h5")
+    assert "its pixels are 0.5 × 1 µm by the file, and are resampled to square ones" in read_warnings(tmp_path / "oblong.h5")
+    levels = []
+    for name in ("square", "oblong"):
+        with open_image(tmp_path / f"{name}.h5") as file:
+            levels.append(gaussian_filter(file["level_0"][..., 1].astype(float), 2))
+    # Turned by a quarter: x of the H&E is y of the cells.
+    mapping, _ = read_registration(slide["registration"])
+    assert mapping.to_image(Micron(XY_UM), 0.25) == pytest.approx(np.column_stack([XY_UM[:, 1], SIDE_UM - XY_UM[:, 0]]) / 0.25)
+    for axis in (0, 1):
+        assert abs(best_offset_px(*levels, axis)) < 0.2
+
+
+def best_offset_px(image, other, axis):
+    """Return how far `other` is moved against `image` along an axis, by a parabola through three correlations."""
+    left, middle, right = (np.corrcoef(image.ravel(), np.roll(other, offset, axis).ravel())[0, 1] for offset in (-4, 0, 4))
+    assert middle > 0.99
+    return 4 * 0.5 * (left - right) / (left - 2 * middle + right)
+
+
+@pytest.mark.parametrize("claim", [(MPP, MPP), (2 * MPP, MPP)])
+def test_an_alignment_with_two_scales_that_the_file_does_not_explain_stops_until_it_does(slide, claim):
+    """The remedy is the command of docs/data.md."""
+    stretch_pixels(slide, claim)
+    with pytest.raises(UserError, match=r"directions differ by 100 %: a pixel of the H&E is 0\.500 × 1\.000 µm"):
+        register_image(**slide)
+    described = tifffile.tiffcomment(slide["image"])
+    for axis, side_um in (("X", MPP), ("Y", 2 * MPP)):
+        described = re.sub(f'PhysicalSize{axis}="[^"]*"', f'PhysicalSize{axis}="{side_um}"', described)
+    tifffile.tiffcomment(slide["image"], described.encode())
+    register_image(**slide)
+    assert read_json(slide["registration"])["sides_um"] == pytest.approx([MPP, 2 * MPP])
+
+
+@pytest.mark.parametrize(("cells", "unseen"), [(60, True), (120, True), (300, False)])
+def test_a_slide_with_few_cells_says_that_a_turn_may_stay_unseen(slide, cells, unseen, caplog):
+    write_table(read_table(slide["cells"], CELLS)[:cells], slide["cells"], CELLS)
+    register_image(**slide)
+    record = read_json(slide["registration"])
+    warning = rf"only \d+ cells lie in tissue .* at least {MIN_AFFINE_CELLS} are needed to measure a turn or shear, which may stay unseen"
+    assert record["verdict"] == "good"
+    assert (record["turn_deg"] is None) == unseen
+    assert [bool(re.fullmatch(warning, found)) for found in record["warnings"]] == [True] * unseen
+    assert bool(re.search(warning, caplog.text)) == unseen
 
 
 def move_alignment(slide, x_um):
@@ -328,8 +401,8 @@ def test_a_shifted_slide_leaves_a_picture_of_the_cells_before_and_after_and_noth
     assert "registration.max_shift_um" in refusal.value.remedy
     assert refusal.value.file == str(tmp_path / "alignment.csv")
     with Image.open(tmp_path / "out" / FAILED) as picture:
-        assert picture.size == (2 * PANEL_PX, PANEL_PX)
-        circles = (np.asarray(picture) == DOT_COLOR).all(axis=2).astype(float)
+        assert picture.size == (2 * PANEL_PX, PANEL_PX + KEY_PX)
+        circles = (np.asarray(picture)[:PANEL_PX] == DOT_COLOR).all(axis=2).astype(float)
     before, after = circles[:, :PANEL_PX], circles[:, PANEL_PX:]
     assert before.sum() > 500
     surface = np.fft.irfft2(np.fft.rfft2(after) * np.conj(np.fft.rfft2(before)))

@@ -76,5 +76,12 @@ def test_a_turned_slide_is_shifted_by_the_share_of_its_cells():
     )
 
 
+def test_too_few_cells_for_a_turn_are_a_warning_with_their_number():
+    found = replace(SOUND, fit=replace(FIT, few_cells=120))
+    unseen = "at least 150 are needed to measure a turn or shear, which may stay unseen"
+    assert found.verdict == "good"
+    assert found.warnings == [f"only 120 cells lie in tissue with nuclei in the same places, and {unseen}"]
+
+
 def test_without_the_nuclei_check_nothing_is_missing():
     assert replace(SOUND, nuclei=None).verdict == "good"

@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 from nuclass_pipeline.config.image import ImageConfig, SegmentationConfig
 from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.alignment import read_alignment, read_registration
-from nuclass_pipeline.data.image.pictures import DOT_COLOR
+from nuclass_pipeline.data.image.pictures import DOT_COLOR, KEY_PX
 from nuclass_pipeline.data.image.pyramid import build_image
 from nuclass_pipeline.data.segmentation.stage import measure_image, segment_nuclei
 from nuclass_pipeline.data.xenium.read import read_cell_table
@@ -95,7 +95,7 @@ def test_the_picture_shows_centroids_and_outlines(phantom, tmp_path):
     image, _ = phantom
     segment_nuclei(image=image, config=SegmentationConfig(), gpu=False, **outputs(tmp_path))
     with Image.open(tmp_path / "nuclei.png") as picture:
-        assert picture.size == (1200, 600)
+        assert picture.size == (1200, 600 + KEY_PX)
         green = (np.asarray(picture) == DOT_COLOR).all(axis=2)
     assert green[:, :600].sum() > 900
     assert green[:, 600:].sum() > 2000

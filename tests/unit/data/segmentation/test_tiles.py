@@ -170,7 +170,7 @@ def test_memory_is_bounded_by_a_tile_and_empty_tiles_are_skipped(tmp_path, caplo
     assert np.max(read) == 256
     assert len(read) == 4 * 5
     assert len(seen) == 4
-    assert "tile 20 of 20: 1 nuclei so far" in caplog.text
+    assert "progress 100.00 %: 20 of 20 tiles" in caplog.text
 
 
 @settings(max_examples=50, deadline=None)

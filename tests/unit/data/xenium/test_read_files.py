@@ -33,7 +33,8 @@ def make(folder, *names):
 
 
 @pytest.mark.parametrize("bundle", ["mine/outs", "/absolute"])
-def test_those_that_are_there_and_read_are_listed(tmp_path, bundle):
+def test_those_that_are_there_and_read_are_listed(tmp_path, monkeypatch, bundle):
+    monkeypatch.chdir(tmp_path)
     make(
         tmp_path,
         "cells.parquet",
@@ -45,7 +46,7 @@ def test_those_that_are_there_and_read_are_listed(tmp_path, bundle):
     make(tmp_path, "transcripts.csv.gz", "transcripts.parquet", "nucleus_boundaries.csv", "metrics_summary.csv", "experiment.xenium")
     make(tmp_path, "morphology.ome.tif", "morphology_focus/morphology_focus_0000.ome.tif", "morphology_focus/morphology_focus_0001.ome.tif")
     bundle = str(tmp_path / "mine/outs") if bundle.startswith("/") else bundle
-    found = Slide(kind="xenium", **SLIDE | {"bundle": bundle}).bundle_files(tmp_path)
+    found = Slide(kind="xenium", **SLIDE | {"bundle": bundle}).bundle_files
     assert found == [
         f"{bundle}/{name}"
         for name in (
@@ -60,12 +61,13 @@ def test_those_that_are_there_and_read_are_listed(tmp_path, bundle):
     ]
 
 
-def test_a_matrix_of_a_folder_or_a_zarr_is_listed(tmp_path):
+def test_a_matrix_of_a_folder_or_a_zarr_is_listed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     make(tmp_path, "cells.zarr.zip", "cell_feature_matrix.zarr.zip")
     slide = Slide(kind="xenium", **SLIDE)
-    assert slide.bundle_files(tmp_path) == ["mine/outs/cells.zarr.zip", "mine/outs/cell_feature_matrix.zarr.zip"]
+    assert slide.bundle_files == ["mine/outs/cells.zarr.zip", "mine/outs/cell_feature_matrix.zarr.zip"]
     make(tmp_path, *(f"cell_feature_matrix/{name}.gz" for name in ("matrix.mtx", "features.tsv", "barcodes.tsv")))
-    assert [Path(name).name for name in slide.bundle_files(tmp_path)] == [
+    assert [Path(name).name for name in slide.bundle_files] == [
         "cells.zarr.zip",
         "barcodes.tsv.gz",
         "features.tsv.gz",
@@ -87,9 +89,10 @@ def test_a_matrix_of_a_folder_or_a_zarr_is_listed(tmp_path):
         },
     ],
 )
-def test_a_bundle_that_a_rule_makes_lists_none(tmp_path, made):
+def test_a_bundle_that_a_rule_makes_lists_none(tmp_path, monkeypatch, made):
+    monkeypatch.chdir(tmp_path)
     slide = Slide(**SLIDE | made)
     folder = tmp_path / slide.bundle
     folder.mkdir(parents=True)
     (folder / "cells.parquet").touch()
-    assert slide.bundle_files(tmp_path) == []
+    assert slide.bundle_files == []

@@ -1,6 +1,7 @@
 """Opening of an H&E: the image in the file that is the slide, and what it must be before a pixel is decoded."""
 
 import logging
+import math
 import shlex
 import stat
 import struct
@@ -91,6 +92,17 @@ class Source:
     mpp_problem: str
     notes: tuple[str, ...]
     close: Callable[[], None]
+
+    @property
+    def aspect(self) -> float:
+        """Height of a pixel over its width, as claimed; 1 without a claim."""
+        return self.sides[1] / self.sides[0] if self.sides else 1.0
+
+    @property
+    def mpp(self) -> float | None:
+        """Pixel size that the file claims, µm: the root of the area of a pixel."""
+        # Not the root where they are equal, because its last digit may differ.
+        return self.sides and (self.sides[0] if self.aspect == 1 else math.sqrt(prod(self.sides)))
 
 
 def open_slide(path: Path | str, white: int) -> Source:

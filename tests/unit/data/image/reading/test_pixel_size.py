@@ -12,10 +12,11 @@ from nuclass_pipeline.io import read_json
 PIXELS = np.random.default_rng(0).integers(60, 250, (40, 50, 3), dtype=np.uint8)
 
 
-def write_ome(path, size, unit=None, size_y=None):
+def write_ome(path, size, unit=None, size_y=None, resolution=None):
     claims = {"axes": "YXS", "PhysicalSizeX": size, "PhysicalSizeY": size if size_y is None else size_y}
     claims |= {"PhysicalSizeXUnit": unit, "PhysicalSizeYUnit": unit} if unit else {}
-    tifffile.imwrite(path, PIXELS, photometric="rgb", ome=True, metadata=claims)
+    tags = {"resolution": resolution, "resolutionunit": "CENTIMETER"} if resolution else {}
+    tifffile.imwrite(path, PIXELS, photometric="rgb", ome=True, metadata=claims, **tags)
     return path
 
 
@@ -58,7 +59,9 @@ def test_the_resolution_of_a_screen_or_printer_is_no_claim(tmp_path, dpi):
 
 
 PROBLEMS = {
-    "x and y differ": (lambda path: write_ome(path, 0.25, size_y=0.5), "contradict each other: 0.25, 0.5 µm"),
+    "x and y differ beyond reason": (lambda path: write_ome(path, 0.25, size_y=250), "is 0.25 × 250 µm, too oblong for a slide"),
+    "two places differ": (lambda path: write_ome(path, 0.25, resolution=(20_000, 20_000)), "contradict each other: 0.25, 0.5 µm"),
+    "they differ in y": (lambda path: write_ome(path, 0.25, resolution=(40_000, 20_000)), "contradict each other: 0.25, 0.5 µm"),
     "not a number": (lambda path: write_ome(path, "NaN"), "is nan, not a positive number"),
     "zero": (lambda path: write_ome(path, 0.0), "is 0.0, not a positive number"),
     "text": (lambda path: write_ome(path, "0,25"), "cannot be read"),
@@ -76,3 +79,36 @@ def test_a_wrong_claim_stops_only_where_it_is_needed(tmp_path, case, caplog):
     assert problem in caplog.text
     with HeImage(tmp_path / "he.ome.tif") as he:
         assert problem in he.notes[0]
+
+
+OBLONG = {
+    "OME": lambda path: write_ome(path, 0.25, size_y=0.5),
+    "OME in nm": lambda path: write_ome(path, 250, "nm", size_y=500),
+    "tags": lambda path: tifffile.imwrite(path, PIXELS, photometric="rgb", resolution=(40_000, 20_000), resolutionunit="CENTIMETER"),
+    "both": lambda path: write_ome(path, 0.25, size_y=0.5, resolution=(40_000, 20_000)),
+}
+
+
+@pytest.mark.parametrize("place", OBLONG)
+def test_pixels_that_are_not_square_have_two_sides(tmp_path, place):
+    OBLONG[place](tmp_path / "he.ome.tif")
+    with HeImage(tmp_path / "he.ome.tif") as he:
+        assert he.embedded_aspect == pytest.approx(2)
+        assert he.embedded_mpp == pytest.approx(np.sqrt(0.125))
+        use = "taken as square ones, because the given size or alignment is used"
+        assert he.notes == [f"its pixels are 0.25 × 0.5 µm by the file, and are {use}"]
+        assert he.squared(2.0).notes == ["its pixels are 0.25 × 0.5 µm by the file, and are resampled to square ones"]
+    measure_image(image=tmp_path / "he.ome.tif", registration=tmp_path / "registration.json")
+    assert read_json(tmp_path / "registration.json")["sides_um"] == pytest.approx([0.25, 0.5])
+
+
+@pytest.mark.parametrize("size_y", [0.25, 0.2501, 0.2524, 0.2476])
+def test_sides_that_differ_by_less_than_1_percent_are_equal(tmp_path, size_y):
+    measure_image(image=write_ome(tmp_path / "he.ome.tif", 0.25, size_y=size_y), registration=tmp_path / "registration.json")
+    record = read_json(tmp_path / "registration.json")
+    assert (record["matrix"], record["xenium_mpp"], record["sides_um"]) == (np.eye(3).tolist(), 0.25, [0.25, 0.25])
+
+
+def test_the_size_of_the_sheet_holds_for_both_sides(tmp_path):
+    measure_image(image=write_ome(tmp_path / "he.ome.tif", 0.25, size_y=0.5), mpp=0.3, registration=tmp_path / "registration.json")
+    assert read_json(tmp_path / "registration.json")["sides_um"] == [0.3, 0.3]
