@@ -1,6 +1,7 @@
 """Predictions: the classes of all cells, the temperatures that calibrate them, and where the paths look for a few of them.
 
 INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, patches_224x224.h5, patches_1024x1024.h5, features/cells.seed-{seed}.h5}
+         predictions/gate/seed-{seed}/{slide}.parquet
          models/{{local,global,gate}/seed-{seed}/best.ckpt, temperatures.parquet}
 OUTPUTS  predictions/{local,global,gate}/seed-{seed}/{slide}.parquet, metrics/attribution/seed-{seed}/{slide}.parquet
          models/temperatures.parquet
@@ -70,6 +71,7 @@ rule explain_cells:
         split=files.split,
         local=for_model(files.checkpoint, "local"),
         global_=for_model(files.checkpoint, "global"),
+        gate=for_model(files.predictions, "gate"),
     output:
         attribution=files.attribution_metrics,
     log:

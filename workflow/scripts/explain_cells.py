@@ -10,7 +10,6 @@ with job(snakemake.log[0], snakemake.threads):
         **paths(snakemake.output),
         organ=snakemake.params.organ,
         slide=snakemake.wildcards.slide,
-        seed=int(snakemake.wildcards.seed),
         config=AttributionConfig(**snakemake.params.config),
         device=pick_device(snakemake.resources.gpu),
     )

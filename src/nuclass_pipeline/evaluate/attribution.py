@@ -1,6 +1,7 @@
 """Maps of the image regions behind a prediction, for a few cells per slide.
 
-Gradient-weighted class activation (Grad-CAM, Selvaraju et al. 2017, arXiv 1610.02391) on each encoder's last spatial map.
+Gradient-weighted class activation (Grad-CAM, Selvaraju et al. 2017, arXiv 1610.02391) on each encoder's last spatial map. Glass
+holds no evidence: the map there is 0.
 """
 
 import io
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, gaussian_filter
 
+from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5, write_table
-from nuclass_pipeline.schemas import ATTRIBUTION
+from nuclass_pipeline.io import open_h5, read_table, write_table
+from nuclass_pipeline.schemas import ATTRIBUTION, PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 if TYPE_CHECKING:
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 
 # Without `train` and `gate`, because a map should show what the models do on cells that no weight was fitted to.
 EXPLAINED_SUBSETS = ("val", "heldout")
+# By colour and not by the brightest pixels, because a window at the edge of the image is padded with white, and glass is darker.
+DARKEST_GLASS = 200
+"""Smallest value of glass in any color, 0–255. Lumens and empty cracks count as glass."""
+MAX_TINT = 15
+"""Largest difference between the colors of glass; eosin, even if pale, has more."""
 
 
 def explain_cells(
@@ -40,12 +48,12 @@ def explain_cells(
     slide: str,
     local: Path,
     global_: Path,
+    gate: Path,
     config: AttributionConfig,
-    seed: int,
     device: str,
     attribution: Path,
 ) -> None:
-    """Write maps of both paths for some validation or held-out cells of a slide, spread evenly over its labels.
+    """Write maps of both paths for some validation or held-out cells of a slide, chosen by `choose_cells`.
 
     Parameters
     ----------
@@ -53,19 +61,19 @@ def explain_cells(
         Patch files, tables, organ and name of the slide; `contexts` holds windows even if the context encoder is frozen.
     local, global_
         Checkpoints of the local and the global path.
+    gate
+        The gate's predictions of the slide, which decide the choice.
     config
         Number of cells.
-    seed
-        Seed of their choice.
     device
         `cpu` or `cuda`.
     attribution
-        Table with two rows per cell, one for each path: predicted class, image (PNG) and map.
+        Table with two rows per cell, one for each path: predicted class, image (PNG), its tissue (PNG) and map.
 
     Raises
     ------
     UserError
-        If a file is missing or broken, or the weights of a frozen context encoder are missing.
+        If a file is missing or broken, the weights of a frozen context encoder are missing, or the gate has no prediction of a cell.
     """
     from nuclass_pipeline.train.dataset import SlideFiles
     from nuclass_pipeline.train.features import open_cells, restore_classifiers
@@ -76,22 +84,60 @@ def explain_cells(
     dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EXPLAINED_SUBSETS)
     explainer = Explainer(local_model.to(device), global_model.to(device), meta.classes, device)
     sides_um = [field_px(path) * meta.mpp for path in (patches, contexts)]
-    ids, names = (dataset.cells[column].tolist() for column in ("cell_id", "label"))
+    cells = _with_gate(dataset.cells[["cell_id", "label"]], gate)
     rows = [
-        {"slide": slide, "cell_id": ids[cell], "label": names[cell], "field_um": side_um, **found}
-        for cell in choose_cells(dataset.cells["label"], config.cells, seed)
+        {"slide": slide, "field_um": side_um, **cells.iloc[cell].to_dict(), **found}
+        for cell in choose_cells(cells, config.cells)
         for side_um, found in zip(sides_um, explainer.explain(dataset[cell]), strict=True)
     ]
-    write_table(pd.DataFrame(rows)[[column.name for column in ATTRIBUTION.columns]], attribution, ATTRIBUTION)
+    columns = [column.name for column in ATTRIBUTION.columns]
+    write_table(pd.DataFrame(rows, columns=columns), attribution, ATTRIBUTION)
 
 
-def choose_cells(labels: "pd.Series[str]", count: int, seed: int) -> list[int]:
-    """Return up to `count` positions in `labels`, spread evenly over all labels but Unresolved, and random within each."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    shuffled = labels.iloc[order]
-    turn = shuffled.groupby(shuffled).cumcount()
-    ranked = pd.DataFrame({"position": order, "turn": turn.to_numpy(), "label": shuffled.to_numpy()})
-    return ranked[ranked["label"] != UNRESOLVED].sort_values(["turn", "label"])["position"].head(count).tolist()
+def _with_gate(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Add the class that the gate predicts, and its probability, to cells with `cell_id` and `label`."""
+    table = read_table(path, PREDICTIONS)
+    found = table[["cell_id"]].assign(gate_predicted=table["predicted"], gate_probability=table.filter(regex="^p_").max(axis=1))
+    joined = cells.reset_index(drop=True).merge(found, on="cell_id", how="left", validate="one_to_one")
+    if joined["gate_predicted"].isna().any():
+        missing = joined.loc[joined["gate_predicted"].isna(), "cell_id"].iloc[0]
+        raise UserError(path, "cell_id", f"{missing!r} has no prediction", "Remove the file and run again.")
+    return joined
+
+
+def choose_cells(cells: pd.DataFrame, count: int) -> list[int]:
+    """Return the positions of up to `count` cells: typical ones of the commonest classes, and of those with most errors of the gate.
+
+    Parameters
+    ----------
+    cells
+        Columns label, gate_predicted and gate_probability. Unresolved cells are never chosen.
+    count
+        Number of cells. Half of them, rounded up, are errors of the gate, if there are as many.
+
+    Returns
+    -------
+    list of int
+        First the cells that the gate has right, one of each class in turn from the commonest class, then the errors, from the class
+        with most errors. Of a class, the cell whose probability is the median comes first. No chance is involved.
+    """
+    labelled = cells.assign(position=np.arange(len(cells)))[cells["label"] != UNRESOLVED]
+    is_right = labelled["label"] == labelled["gate_predicted"]
+    right, wrong = _in_turn(labelled[is_right], labelled["label"]), _in_turn(labelled[~is_right], labelled.loc[~is_right, "label"])
+    shown = right[: max(count - len(wrong), count // 2)]
+    return [*shown, *wrong[: count - len(shown)]]
+
+
+def _in_turn(cells: pd.DataFrame, counted: "pd.Series[str]") -> list[int]:
+    """Return the positions of cells, one of each class in turn; `counted` are labels, whose commonest comes first."""
+    ranked = cells.sort_values(["gate_probability", "position"])
+    groups = ranked.groupby("label")["position"]
+    # From the median outwards, because a typical cell is shown, and not the best or the worst.
+    distance = (groups.cumcount() - (groups.transform("size") - 1) // 2).abs()
+    size = ranked["label"].map(counted.value_counts())
+    typical = ranked.assign(distance=distance, fewer=-size).sort_values(["distance", "position"])
+    ordered = typical.assign(turn=typical.groupby("label").cumcount()).sort_values(["turn", "fewer", "label"])
+    return [int(position) for position in ordered["position"]]
 
 
 class Explainer:
@@ -113,17 +159,16 @@ class Explainer:
     def explain(self, batch: "CellBatch") -> list[dict[str, Any]]:
         """Return two rows for a batch of one cell: the local path on the crop, the global path on the context.
 
-        Each holds `model`, `image` (PNG), `predicted` and `heat`, the map row by row.
+        Each holds `model`, `image` and `tissue` (PNG), `predicted` with its `probability`, and `heat`, the map row by row.
         """
         from nuclass_pipeline.train.cell_task import as_float
 
         if batch.context is None:
             raise ValueError("the global path needs a context")
         image, context, organ = as_float(batch.image).to(self.device), as_float(batch.context).to(self.device), batch.organ.to(self.device)
-        local, global_ = self._local(image, organ), self._global(image, context, organ)
+        found = {"local": self._local(image, organ), "global": self._global(image, context, organ)}
         return [
-            {"model": "local", "image": to_png(batch.image[0]), **local},
-            {"model": "global", "image": to_png(batch.context[0]), **global_},
+            _on_tissue(model, to_pixels(pixels[0]), found[model]) for model, pixels in (("local", batch.image), ("global", batch.context))
         ]
 
     def _local(self, image: "Tensor", organ: "Tensor") -> dict[str, Any]:
@@ -139,7 +184,8 @@ class Explainer:
 
     def _explained(self, logits: "Tensor", grid: "Tensor") -> dict[str, Any]:
         top = int(logits.argmax())
-        return {"predicted": self.classes[top], "heat": grad_cam(logits[0, top], grid).ravel().tolist()}
+        probability = float(logits[0].detach().float().softmax(-1)[top])
+        return {"predicted": self.classes[top], "probability": probability, "heat": grad_cam(logits[0, top], grid)}
 
 
 def grad_cam(score: "Tensor", grid: "Tensor") -> NDArray[np.float32]:
@@ -151,6 +197,32 @@ def grad_cam(score: "Tensor", grid: "Tensor") -> NDArray[np.float32]:
     span = heat.max() - heat.min()
     scaled: NDArray[np.float32] = ((heat - heat.min()) / span if span > 0 else torch.zeros_like(heat)).cpu().numpy()
     return scaled
+
+
+def find_stained(pixels: NDArray[np.uint8]) -> Booleans:
+    """Return where a window (H, W, 3) shows tissue, (H, W): what is dark or colored."""
+    # Smoothed, because the noise of a camera must not become specks of tissue; and up to the very edge of the tissue.
+    glass = _is_glass(gaussian_filter(pixels.astype(np.float64), (1, 1, 0)))
+    return np.asarray(~(glass | (_is_glass(pixels) & binary_dilation(glass, iterations=3))))
+
+
+def _is_glass(pixels: NDArray[Any]) -> Booleans:
+    darkest = pixels.min(axis=2)
+    return np.asarray((darkest >= DARKEST_GLASS) & (pixels.max(axis=2) - darkest <= MAX_TINT))
+
+
+def mask_heat(heat: NDArray[np.floating], tissue: Booleans) -> NDArray[np.floating]:
+    """Return a map (h, w), each field times its share of tissue by a mask (H, W), with the largest scaled to 1."""
+    rows, columns = (np.linspace(0, size, parts + 1).astype(int) for size, parts in zip(tissue.shape, heat.shape, strict=True))
+    sums = np.add.reduceat(np.add.reduceat(tissue.astype(np.float64), rows[:-1], axis=0), columns[:-1], axis=1)
+    kept = heat * sums / np.outer(np.diff(rows), np.diff(columns))
+    return np.asarray(kept / kept.max() if kept.max() > 0 else kept)
+
+
+def _on_tissue(model: str, pixels: NDArray[np.uint8], found: dict[str, Any]) -> dict[str, Any]:
+    tissue = find_stained(pixels)
+    heat = mask_heat(found["heat"], tissue).ravel().tolist()
+    return {**found, "model": model, "image": to_png(pixels), "tissue": to_png(tissue), "heat": heat}
 
 
 def frozen_encoder(config: BackboneConfig) -> "Encoder":
@@ -174,10 +246,15 @@ def field_px(path: Path) -> int:
         return int(file["images"].shape[1])
 
 
-def to_png(image: "Tensor") -> bytes:
-    """Return an image (3, S, S) uint8 as PNG."""
+def to_pixels(image: "Tensor") -> NDArray[np.uint8]:
+    """Return an image (3, S, S) uint8 as (S, S, 3)."""
+    return np.asarray(image.permute(1, 2, 0).cpu().numpy())
+
+
+def to_png(pixels: NDArray[np.uint8] | Booleans) -> bytes:
+    """Return pixels, (S, S, 3) uint8 or (S, S) of a mask, as PNG."""
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(stream, "PNG")
+    Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()

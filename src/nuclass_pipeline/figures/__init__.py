@@ -34,6 +34,15 @@ def list_figures(run: "Run") -> dict[str, Figure]:
     UserError
         If the run file numbers a figure that is not in the list.
     """
+    figures = _figures_of_models(run) if run.heldout_slides else {}
+    for number, name in run.config.figures.items():
+        if name not in figures:
+            remedy = f"Use one of {', '.join(figures)}." if figures else "Remove the key; labels are drawn in the label reports."
+            raise run.error(f"figures.{number}", f"there is no figure {name!r}{similar(name, figures)}", remedy)
+    return figures
+
+
+def _figures_of_models(run: "Run") -> dict[str, Figure]:
     heldout, unscored = run.heldout_slides, run.unscored_slides
     predictions = {name: run.first_seed_predictions(name.strip("_"), heldout) for name in ("local", "global_", "gate")}
     figures = {
@@ -42,14 +51,10 @@ def list_figures(run: "Run") -> dict[str, Figure]:
         "confusion": Figure({**predictions}),
         "reliability": Figure({"reliability": files.reliability_metrics, "heldout": files.heldout_metrics}),
         "complementarity": Figure({"complementarity": files.complementarity_metrics}),
-        "gate_map": Figure({**predictions}, {"slides": heldout}),
+        "gate_map": Figure({**predictions, "overviews": files.overview_metrics}, {"slides": heldout}),
         "attribution": Figure({"attribution": [files.attribution_metrics.format(seed=run.seeds[0], slide=slide) for slide in heldout]}),
     }
     if unscored:
-        figures["cell_map"] = Figure({"gate": run.first_seed_predictions("gate", unscored)}, {"slides": unscored})
-    for number, name in run.config.figures.items():
-        if name not in figures:
-            raise run.error(
-                f"figures.{number}", f"there is no figure {name!r}{similar(name, figures)}", f"Use one of {', '.join(figures)}."
-            )
+        inputs = {"gate": run.first_seed_predictions("gate", unscored), "overviews": files.overview_metrics}
+        figures["cell_map"] = Figure(inputs, {"slides": unscored})
     return figures

@@ -2,30 +2,39 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from PIL import Image
 
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures.style import WIDTH_IN, as_paths, hide_frame, new_figure, short_name
-from nuclass_pipeline.figures.tiles import decode, scale_bar
+from nuclass_pipeline.figures.style import FAINT, INK, SMALL_PT, WIDTH_IN, as_paths, hide_frame, new_figure, short_name
+from nuclass_pipeline.figures.tiles import decode, mark_cell, mark_crop, open_picture, scale_bar
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import ATTRIBUTION
 
 # Without the gate, because it weighs the two paths and reads no image.
 _PATHS = tuple(model for model in MODELS if model != "gate")
-_MARGIN_IN = 0.3
+_MARGIN_IN = 0.35
 # Below 1, because the tissue must stay visible where the evidence is strongest.
 _MAX_OPACITY = 0.75
+_PALEST_GREY = 0.8
+_DPI = 300
+RIGHT, WRONG = "#1b7837", "#b2182b"
 
 
 def draw(*, attribution: Path | Sequence[Path], columns: int = 6) -> Figure:
-    """Draw, per slide and path, a row of crops and a row of the same crops with their heat maps.
+    """Draw, per slide and path, a row of crops and a row of the same crops in grey with their heat maps.
 
     Parameters
     ----------
@@ -43,20 +52,17 @@ def draw(*, attribution: Path | Sequence[Path], columns: int = 6) -> Figure:
     table = pd.concat([read_table(path, ATTRIBUTION) for path in files], ignore_index=True)
     pages = {slide: _cells(table[table["slide"] == slide], columns) for slide in table["slide"].drop_duplicates()}
     if not pages:
-        raise UserError(files[0], "cell_id", "there is no cell to show", "Set evaluation.explained_cells above 0.")
-    shown = max(len(cells) for cells in pages.values())
+        raise UserError(files[0], "cell_id", "there is no cell to show", "Set attribution.cells above 0.")
     # At least four columns, because few crops would be drawn too large otherwise.
-    tile = (WIDTH_IN - _MARGIN_IN) / max(shown, 4)
-    figure = new_figure(len(pages) * (4 * tile + 0.6))
-    for part, (slide, cells) in zip(figure.subfigures(len(pages), 1, squeeze=False).ravel(), pages.items(), strict=True):
-        part.suptitle(slide, x=0.01, ha="left", fontsize=8, fontweight="bold")
-        grid = part.subplots(4, max(shown, 4), squeeze=False)
-        for axes in grid.ravel():
-            hide_frame(axes)
-        for column, cell in enumerate(cells):
-            _column(grid[:, column], table[(table["slide"] == slide) & (table["cell_id"] == cell)])
-        for row, name in zip(grid[::2, 0], _PATHS, strict=True):
-            row.set_ylabel(name, fontsize=7)
+    shown = max(4, *(len(cells) for cells in pages.values()))
+    tile = (WIDTH_IN - _MARGIN_IN) / shown
+    heights = [4 * tile + 0.95] * len(pages) + [0.55]
+    figure = new_figure(sum(heights))
+    *parts, foot = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
+    for part, (slide, cells) in zip(parts, pages.items(), strict=True):
+        rows = table[table["slide"] == slide]
+        _page(part, slide, [rows[rows["cell_id"] == cell] for cell in cells], shown, round(tile * _DPI))
+    _keys(foot)
     return figure
 
 
@@ -64,19 +70,55 @@ def _cells(rows: pd.DataFrame, most: int) -> list[str]:
     return list(rows["cell_id"].drop_duplicates())[:most]
 
 
-def _column(axes: NDArray[np.object_], rows: pd.DataFrame) -> None:
-    axes[0].annotate(short_name(rows["label"].iloc[0]), (0.5, 1), (0, 11), "axes fraction", "offset points", ha="center", fontsize=6)
+def _page(part: SubFigure, slide: str, cells: Sequence[pd.DataFrame], columns: int, most_px: int) -> None:
+    part.suptitle(slide, x=0.01, ha="left", fontsize=8, fontweight="bold")
+    grid = part.subplots(4, columns, squeeze=False)
+    for axes in grid.ravel():
+        hide_frame(axes)
+    for column, rows in zip(grid.T, cells, strict=False):
+        _column(column, rows, most_px)
+    for row, model in zip(grid[::2, 0], _PATHS, strict=True):
+        row.set_ylabel(f"{model} path", fontsize=7)
+    style: dict[str, Any] = {"ha": "right", "va": "baseline", "fontsize": SMALL_PT, "annotation_clip": False}
+    for line, name in ((1, "gate"), (2, "label")):
+        grid[0, 0].annotate(name, (-0.03, 1), (0, 4 + 9 * line), "axes fraction", "offset points", **style)
+
+
+def _column(axes: NDArray[np.object_], rows: pd.DataFrame, most_px: int) -> None:
+    first = rows.iloc[0]
+    _line(axes[0], 2, short_name(first["label"]), INK, weight="bold")
+    _line(axes[0], 1, *_verdict(first["gate_predicted"], first["gate_probability"], first["label"]))
+    fields_um = rows.set_index("model")["field_um"]
     for (plain, heated), model in zip(axes.reshape(-1, 2), _PATHS, strict=True):
         for _, row in rows[rows["model"] == model].iterrows():
-            for panel in (plain, heated):
-                panel.imshow(decode(row["image"]), extent=_extent(row["field_um"]), interpolation="antialiased")
-            _overlay(heated, square(row["heat"]), row["field_um"])
-            _title(plain, row["predicted"], row["predicted"] == row["label"])
+            field_um = row["field_um"]
+            pixels = decode(row["image"], most_px)
+            for panel, shown in ((plain, pixels), (heated, overlay(pixels, square(row["heat"]), row["tissue"]))):
+                panel.imshow(shown, extent=(0, field_um, field_um, 0), interpolation="antialiased")
+                panel.spines[:].set(visible=True, color=FAINT)
+                mark_cell(panel, field_um)
+                if field_um > fields_um.min():
+                    mark_crop(panel, field_um, fields_um.min())
+            scale_bar(plain, field_um)
+            _line(plain, 0, *_verdict(row["predicted"], row["probability"], row["label"]))
 
 
-def _title(axes: Axes, predicted: str, right: bool) -> None:
-    text = f"{short_name(predicted)} {'✓' if right else '✗'}"
-    axes.set_title(text, fontsize=6, color="#1b7837" if right else "#b2182b", pad=2, fontweight="normal")
+def _verdict(predicted: str, probability: float, label: str) -> tuple[str, str]:
+    is_right = predicted == label
+    return f"{short_name(predicted)} {probability:.2f} {'✓' if is_right else '✗'}", RIGHT if is_right else WRONG
+
+
+def _line(axes: Axes, line: int, text: str, color: str, weight: str = "normal") -> None:
+    """Write a line above an image; line 0 is next to it."""
+    style: dict[str, Any] = {
+        "ha": "center",
+        "va": "baseline",
+        "fontsize": SMALL_PT,
+        "color": color,
+        "fontweight": weight,
+        "annotation_clip": False,
+    }
+    axes.annotate(text, (0.5, 1), (0, 4 + 9 * line), "axes fraction", "offset points", **style)
 
 
 def square(heat: Floats) -> Floats:
@@ -85,12 +127,34 @@ def square(heat: Floats) -> Floats:
     return np.asarray(heat, float).reshape(side, side)
 
 
-def _extent(field_um: float) -> tuple[float, float, float, float]:
-    return (0, field_um, field_um, 0)
+def overlay(pixels: NDArray[np.uint8], heat: Floats, tissue: bytes) -> Floats:
+    """Return a crop (H, W, 3) in grey with its heat map (S, S) in color, 0 to 1; the weaker the heat, the more transparent.
+
+    What is not tissue, by a mask as PNG, is white.
+    """
+    size = pixels.shape[1::-1]
+    smooth = np.asarray(Image.fromarray(np.clip(heat, 0, 1).astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+    grey = 0.3 + (_PALEST_GREY - 0.3) * pixels @ np.array([0.299, 0.587, 0.114]) / 255
+    shown = _blend(np.repeat(grey[..., None], 3, axis=2), smooth)
+    mask = np.asarray(open_picture(tissue).convert("L").resize(size, Image.Resampling.NEAREST)) > 0
+    return np.where(mask[..., None], shown, 1.0)
 
 
-def _overlay(axes: Axes, heat: Floats, field_um: float) -> None:
-    """Draw the heat map over the crop; the weaker the heat, the more transparent."""
-    opacity = _MAX_OPACITY * np.clip(heat, 0, 1)
-    axes.imshow(heat, extent=_extent(field_um), cmap="plasma", vmin=0, vmax=1, alpha=opacity, interpolation="bilinear")
-    scale_bar(axes, 10 if field_um < 100 else 50, field_um)
+def _blend(base: Floats, heat: Floats) -> Floats:
+    opacity = _MAX_OPACITY * heat[..., None]
+    blended: Floats = (1 - opacity) * base + opacity * colormaps["plasma"](heat)[..., :3]
+    return blended
+
+
+def _keys(part: SubFigure) -> None:
+    steps = np.linspace(0, 1, 64)
+    # As over pale tissue, because the key must show the colors of the maps.
+    key = ListedColormap(_blend(np.full((64, 3), _PALEST_GREY), steps))
+    axes = part.add_axes((0.06, 0.62, 0.3, 0.13))
+    bar = part.colorbar(ScalarMappable(Normalize(0, 1), key), cax=axes, orientation="horizontal")
+    bar.set_label("evidence for the class that the path predicts", fontsize=SMALL_PT)
+    bar.outline.set_visible(False)
+    cell = Line2D([], [], linestyle="none", marker="o", markersize=6, markerfacecolor="none", color=INK, label="the cell")
+    crop = Line2D([], [], linestyle="none", marker="s", markersize=7, markerfacecolor="none", color=INK, label="crop of the local path")
+    glass = Line2D([], [], linestyle="none", marker="s", markersize=7, markerfacecolor="white", color=FAINT, label="no tissue: no evidence")
+    part.legend(handles=[cell, crop, glass], loc="center right", bbox_to_anchor=(1, 0.6), ncols=3)

@@ -16,6 +16,7 @@ from nuclass_pipeline.figures.style import (
     MODEL_COLORS,
     OUTCOME_COLORS,
     OUTCOME_NAMES,
+    SMALL_PT,
     in_order,
     is_dark,
     new_figure,
@@ -79,7 +80,7 @@ def _stack(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> Non
                     f"{100 * share:.0f}",
                     ha="center",
                     va="center",
-                    fontsize=5.5,
+                    fontsize=SMALL_PT,
                     color=ink,
                 )
     axes.tick_params(axis="y", length=0)

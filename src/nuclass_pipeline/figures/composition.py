@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -10,63 +11,72 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 
 from nuclass_pipeline.arrays import Floats
-from nuclass_pipeline.figures.style import COLORS, FAINT, INK, hide_frame, in_order, new_figure, short_name
+from nuclass_pipeline.figures.style import COLORS, FAINT, INK, SMALL_PT, WIDTH_IN, hide_frame, new_figure, percent, short_name
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import COHORT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
-# Square roots and this minimum, because the paper's figure has both: rare classes stay visible.
-MIN_WEDGE_DEG = 2.0
-"""Smallest angle of a class."""
+OTHER = "other"
+SMALLEST_SHARE = 0.01
+"""Smallest share of all cells of a ring that has a wedge of its own; smaller ones of an organ are drawn as one."""
+MAX_WEDGES = 24
+"""Most wedges of one ring besides those named `other`, so that the labels do not overlap."""
+_OTHER_COLOR = "#8c8c8c"
 _TITLES = {"train": "Training", "heldout": "Held out"}
-_INNER, _MIDDLE, _OUTER, _TEXT = 0.56, 0.93, 1.24, 1.36
-# The names of narrower wedges are written across the ring, because they do not fit along it.
-_ALONG_DEG = 30
-# Height of a line of text at the radius of the labels, degrees. Less, and neighbouring labels overlap.
-_LINE_DEG = 4.6
+# In inches, as all lengths in the panel of a ring.
+_INNER, _MIDDLE, _OUTER, _BEND, _TEXT = 0.5, 0.95, 1.25, 1.42, 1.6
+_HALF_IN, _LINE_IN = 1.7, 0.125
+# The names of narrower organs are written behind their classes, because they do not fit into the ring.
+_NARROWEST_DEG = 24
+_LETTERS = 150
 
 
 def draw(*, cohort: Path) -> Figure:
-    """Draw the rings; angles grow with the square root of a share, and the true percentages are printed.
+    """Draw the rings; an angle is the share of all labelled cells, and so is the percentage next to it.
 
     Parameters
     ----------
     cohort
         Cohort table.
     """
-    cells = read_table(cohort, COHORT)
-    cells = cells[(cells["subset"] == "all") & (cells["label"] != UNRESOLVED)]
-    figure = new_figure(3.75)
-    for axes, (role, title) in zip(figure.subplots(1, 2), _TITLES.items(), strict=True):
-        _rings(axes, cells[cells["role"] == role], title)
+    table = read_table(cohort, COHORT)
+    table = table[table["subset"] == "all"]
+    parts = {role: table[table["role"] == role] for role in _TITLES}
+    notes = {role: _notes(_counts(part)) for role, part in parts.items()}
+    heights = [2 * _HALF_IN + 0.3 + _LINE_IN * len(lines) for lines in notes.values()]
+    figure = new_figure(sum(heights))
+    for axes, height, (role, part) in zip(figure.subplots(2, 1, height_ratios=heights), heights, parts.items(), strict=True):
+        _rings(axes, part, _TITLES[role])
+        axes.set_ylim(_HALF_IN + 0.3 - height, _HALF_IN)
+        axes.text(-WIDTH_IN / 2, -_HALF_IN, "\n".join(notes[role]), va="top", fontsize=SMALL_PT, linespacing=1.35)
     return figure
 
 
-def compress(shares: Floats, whole: float, smallest: Floats) -> Floats:
-    """Divide an angle in proportion to the square roots of shares, with a minimum for each part.
+def pool_small(counts: "pd.Series[int]", total: int) -> tuple["pd.Series[int]", "pd.Series[int]"]:
+    """Divide counts by (organ, class) into wedges and what is pooled.
 
     Parameters
     ----------
-    shares
-        (N,) positive numbers.
-    whole
-        Degrees to divide; at least the sum of `smallest`.
-    smallest
-        (N,) minimum of each part, degrees.
+    counts
+        Cells by organ and class.
+    total
+        All cells of the rings.
 
     Returns
     -------
-    NDArray
-        (N,) degrees that add up to `whole`.
+    wedges
+        The largest counts, and of each organ the sum of the others as class `other`. A single small class stays as it is.
+    pooled
+        The counts in those sums.
     """
-    roots, fixed = np.sqrt(shares), np.zeros(len(shares), bool)
-    while True:
-        free = (whole - smallest[fixed].sum()) * roots / roots[~fixed].sum() if not fixed.all() else smallest
-        angles = np.where(fixed, smallest, free)
-        below = angles < smallest - 1e-9
-        if not below.any():
-            return angles
-        fixed |= below
+    ranked = counts.sort_values(ascending=False, kind="stable")
+    small = (ranked < SMALLEST_SHARE * total) | (np.arange(len(ranked)) >= MAX_WEDGES)
+    # One class alone stays, because `other` would hide its name and save no room.
+    alone = small & (small.groupby(level="organ").transform("sum") == 1) & (np.arange(len(ranked)) < MAX_WEDGES)
+    pooled = ranked[small & ~alone]
+    sums = pooled.groupby(level="organ").sum()
+    sums.index = pd.MultiIndex.from_product([sums.index, [OTHER]], names=counts.index.names)
+    return pd.concat([ranked[~small | alone], sums]), pooled
 
 
 def spread(angles: Floats, gap: float) -> Floats:
@@ -91,84 +101,82 @@ def spread(angles: Floats, gap: float) -> Floats:
     return moved
 
 
-def spread_circle(angles: Floats, gap: float) -> Floats:
-    """Move angles like `spread`, but on a circle: the widest space between neighbours is cut open first."""
-    room = np.diff(angles, append=angles[0] + 360)
-    cut = int(room.argmax()) + 1
-    opened = np.concatenate([angles[cut:], angles[:cut] + 360])
-    return np.roll(spread(opened, gap), cut)
+def _counts(cells: pd.DataFrame) -> "pd.Series[int]":
+    """Count labelled cells by organ, from the largest, and class, from the largest."""
+    counts = cells[cells["label"] != UNRESOLVED].groupby(["organ", "label"])["cells"].sum()
+    counts = counts[counts > 0]
+    order = np.lexsort((-counts, -counts.groupby(level="organ").transform("sum")))
+    return counts.iloc[order]
 
 
 def _rings(axes: Axes, cells: pd.DataFrame, title: str) -> None:
     hide_frame(axes)
-    axes.set(xlim=(-2.16, 2.16), ylim=(-2.2, 2.2), aspect="equal")
-    total = int(cells["cells"].sum())
-    slides = cells["slide"].nunique()
-    axes.text(0, 0, f"{title}\n{total:,} cells\n{slides} slide{'s' * (slides != 1)}", ha="center", va="center", fontsize=7, linespacing=1.4)
+    axes.set(xlim=(-WIDTH_IN / 2, WIDTH_IN / 2), aspect="equal", anchor="N")
+    counts = _counts(cells)
+    total, slides = int(counts.sum()), cells["slide"].nunique()
+    without = int(cells["cells"].sum()) - total
+    axes.set_title(f"{title}: {slides} slide{'s' * (slides != 1)}", loc="left")
+    axes.set_title(f"without label, left out: {without:,} cells", loc="right", fontsize=SMALL_PT, fontweight="normal")
+    axes.text(0, 0, f"{total:,}\nlabelled\ncells", ha="center", va="center", fontsize=7, linespacing=1.3)
     if not total:
         return
-    organs = cells.groupby("organ")["cells"].sum().sort_values(ascending=False)
-    tables = {organ: _classes(cells[cells["organ"] == organ]) for organ in organs.index}
-    least = np.array([MIN_WEDGE_DEG * len(tables[organ]) for organ in organs.index])
+    wedges, _ = pool_small(counts, total)
     start, labels = 90.0, []
-    for organ, width in zip(organs.index, compress(organs.to_numpy().astype(np.float64), 360.0, least), strict=True):
+    for organ, n in counts.groupby(level="organ", sort=False).sum().items():
+        width = 360 * n / total
         axes.add_patch(_wedge(start, width, (_INNER, _MIDDLE), FAINT, f"organ:{organ}"))
-        _inside(axes, start - width / 2, width, f"{organ}\n{100 * organs[organ] / total:.1f} %")
-        labels += _outer_ring(axes, tables[organ], start, width)
+        fits = width >= _NARROWEST_DEG
+        if fits:
+            place = _point(start - width / 2, (_INNER + _MIDDLE) / 2)
+            axes.text(*place, f"{organ}\n{percent(n, total)}", ha="center", va="center", fontsize=SMALL_PT)
+        labels += _outer_ring(axes, wedges.xs(organ, level="organ"), start, total, "" if fits else f" ({organ})")
         start -= width
     _write_labels(axes, labels)
 
 
-def _classes(cells: pd.DataFrame) -> "pd.Series[int]":
-    counts = cells.groupby("label")["cells"].sum()
-    return counts.reindex(in_order(counts.index)).sort_values(ascending=False, kind="stable")
-
-
-def _outer_ring(axes: Axes, counts: "pd.Series[int]", start: float, whole: float) -> list[tuple[float, str]]:
+def _outer_ring(axes: Axes, counts: "pd.Series[int]", start: float, total: int, behind: str) -> list[tuple[float, str]]:
     labels = []
-    angles = compress(counts.to_numpy().astype(np.float64), whole, np.full(len(counts), MIN_WEDGE_DEG))
-    for label, width in zip(counts.index, angles, strict=True):
-        axes.add_patch(_wedge(start, width, (_MIDDLE, _OUTER), COLORS[label], f"class:{label}"))
-        labels.append((start - width / 2, f"{short_name(label)} {100 * counts[label] / counts.sum():.1f}"))
+    for label, n in counts.items():
+        width, name = 360 * n / total, str(label)
+        axes.add_patch(_wedge(start, width, (_MIDDLE, _OUTER), COLORS.get(name, _OTHER_COLOR), f"class:{name}"))
+        labels.append((start - width / 2, f"{name if name == OTHER else short_name(name)}{behind} {percent(n, total)}"))
         start -= width
     return labels
 
 
+def _notes(counts: "pd.Series[int]") -> list[str]:
+    """Return lines on the classes that `other` pools."""
+    total = int(counts.sum())
+    _, pooled = pool_small(counts, total)
+    lines = []
+    for organ in dict.fromkeys(pooled.index.get_level_values("organ")):
+        known = pooled[organ]
+        tiny = [short_name(str(label)) for label in known.index if percent(known[label], total).startswith("<")]
+        # With no-break spaces, because a line must not end within a number.
+        names = [f"{short_name(str(label))} {percent(n, total)}".replace(" %", "\xa0%") for label, n in known.items()]
+        rest = [f"and with less than 0.1\xa0% each {', '.join(tiny)}"] if tiny else []
+        lines += wrap(f"Other, {organ}: {', '.join([*names[: len(names) - len(tiny)], *rest])}.", _LETTERS)
+    return lines
+
+
 def _wedge(start: float, width: float, radii: tuple[float, float], color: str, gid: str) -> Wedge:
-    wedge = Wedge((0, 0), radii[1], start - width, start, width=radii[1] - radii[0], facecolor=color, edgecolor="white", linewidth=0.5)
+    wedge = Wedge((0, 0), radii[1], start - width, start, width=radii[1] - radii[0], facecolor=color, edgecolor="white", linewidth=0.3)
     wedge.set_gid(gid)
     return wedge
 
 
-def _inside(axes: Axes, angle: float, width: float, text: str) -> None:
-    """Write a name along the ring, or across it where the wedge is narrow."""
-    x, y = _point(angle, (_INNER + _MIDDLE) / 2)
-    turn = _upright(angle if width < _ALONG_DEG else angle - 90)
-    size = float(np.clip(width / 3.5, 4, 5.5))
-    axes.text(x, y, text, rotation=turn, ha="center", va="center", fontsize=size, linespacing=1.0)
-
-
 def _write_labels(axes: Axes, labels: Sequence[tuple[float, str]]) -> None:
-    clockwise = spread_circle(-np.array([angle for angle, _ in labels]), min(_LINE_DEG, 360 / len(labels)))
-    for (angle, text), place in zip(labels, -clockwise, strict=True):
-        bend, end = _point(place, _TEXT - 0.02), _point(angle, _OUTER)
-        axes.plot(*zip(end, bend, strict=True), color=INK, linewidth=0.35, solid_capstyle="round")
-        left = np.cos(np.radians(place)) < 0
-        axes.text(
-            *_point(place, _TEXT),
-            text,
-            rotation=_upright(place),
-            rotation_mode="anchor",
-            ha="right" if left else "left",
-            va="center",
-            fontsize=5.5,
-        )
+    """Write the names of wedges at both sides, each on a line of its own, and join them to their wedges."""
+    for side in (1, -1):
+        shown = [(*_point(angle, _OUTER), *_point(angle, _BEND), text) for angle, text in labels if side * _point(angle, 1)[0] >= 0]
+        shown.sort(key=lambda label: label[3])
+        heights = spread(np.array([label[3] for label in shown]), min(_LINE_IN, 2 * _HALF_IN / max(len(shown), 1)))
+        # Moved into the panel, because many small wedges next to each other would push their names over its edge.
+        heights += max(0, -_HALF_IN + 0.07 - heights.min(initial=0)) - max(0, heights.max(initial=0) - _HALF_IN + 0.07)
+        for (x, y, bend_x, bend_y, text), height in zip(shown, heights, strict=True):
+            axes.plot([x, bend_x, side * (_TEXT - 0.04)], [y, bend_y, height], color=INK, linewidth=0.35, solid_capstyle="round")
+            axes.text(side * _TEXT, height, text, ha="left" if side > 0 else "right", va="center", fontsize=SMALL_PT)
 
 
 def _point(angle: float, radius: float) -> tuple[float, float]:
     return float(radius * np.cos(np.radians(angle))), float(radius * np.sin(np.radians(angle)))
-
-
-def _upright(angle: float) -> float:
-    turned = (angle + 180) % 360 - 180
-    return turned + 180 if turned < -90 else turned - 180 if turned > 90 else turned

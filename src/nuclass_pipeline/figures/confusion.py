@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,20 +11,36 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
 
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.models import MODELS
-from nuclass_pipeline.figures.style import PredictionFiles, as_paths, hide_frame, in_order, is_dark, new_figure, short_name
+from nuclass_pipeline.figures.style import (
+    SMALL_PT,
+    WIDTH_IN,
+    PredictionFiles,
+    as_paths,
+    hide_frame,
+    in_order,
+    is_dark,
+    new_figure,
+    short_name,
+)
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 # Not below, because zeros and ones in most fields would hide the confusions that matter.
 _MIN_PRINTED = 0.01
+_FIELD_IN = 0.113
+"""Smallest width of a field: that of two digits at the smallest size of text."""
+_ROW_IN, _NAMES_IN, _KEY_IN = 0.14, 1.4, 0.5
 
 
 def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles) -> Figure:
-    """Draw three matrices side by side (open label set); labels without cells are left out, and those that the models lack are not.
+    """Draw three matrices (open label set); labels without cells are left out, and those that the models lack are not.
+
+    They stand side by side as far as percentages can be read, and else in two rows.
 
     Parameters
     ----------
@@ -33,12 +50,17 @@ def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFi
     counts = {name: count(as_paths(paths)) for name, paths in zip(MODELS, (local, global_, gate), strict=True)}
     rows = in_order({name for table in counts.values() for name in table.index})
     columns = in_order({*rows, *(name for table in counts.values() for name in table.columns[table.sum() > 0])})
-    figure = new_figure(1.35 + 2.0 * len(rows) / len(columns))
-    grid = figure.subplots(1, 3, sharey=True)
-    for axes, (name, table) in zip(grid, counts.items(), strict=True):
+    across = int(np.clip((WIDTH_IN - _NAMES_IN - _KEY_IN) // (_FIELD_IN * len(columns)), 2, len(counts)))
+    down = -(-len(counts) // across)
+    figure = new_figure(down * (1.35 + _ROW_IN * max(len(rows), 3)))
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes in grid.ravel()[len(counts) :]:
+        axes.set_visible(False)
+    for axes, (name, table) in zip(grid.ravel(), counts.items(), strict=False):
         image = _matrix(axes, table.reindex(index=rows, columns=columns, fill_value=0), name)
-    grid[0].set_ylabel("label")
-    bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=list(grid), shrink=0.7, aspect=30, pad=0.01)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("label (cells)")
+    bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=list(grid.ravel()), shrink=0.7, aspect=30, pad=0.01)
     bar.set_label("share of the label's cells")
     bar.outline.set_visible(False)
     return figure
@@ -61,7 +83,8 @@ def _matrix(axes: Axes, table: pd.DataFrame, name: str) -> AxesImage:
     axes.set_title(f"{name}   accuracy {right / max(counts.sum(), 1):.3f}", loc="left")
     hide_frame(axes)
     axes.set_xticks(range(len(table.columns)), [short_name(label) for label in table.columns], rotation=90)
-    axes.set_yticks(range(len(table.index)), [short_name(label) for label in table.index])
+    names = [f"{short_name(str(label))} ({n:,})" for label, n in table.sum(axis=1).items()]
+    axes.set_yticks(range(len(table.index)), names)
     axes.tick_params(length=0)
     axes.set_xlabel("predicted")
     axes.set_xticks(np.arange(len(table.columns) + 1) - 0.5, minor=True)
@@ -73,9 +96,11 @@ def _matrix(axes: Axes, table: pd.DataFrame, name: str) -> AxesImage:
 
 
 def _write_shares(axes: Axes, shares: Floats, image: AxesImage) -> None:
-    size = min(6.0, 74 / shares.shape[1])
     colors = image.to_rgba(shares)
     for (row, column), share in np.ndenumerate(shares):
         if share >= _MIN_PRINTED:
             color = "white" if is_dark(colors[row, column]) else "black"
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=size, color=color)
+            # In a halo of the field's color, because three digits may be wider than a field.
+            halo = [withStroke(linewidth=1.2, foreground=colors[row, column])]
+            style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL_PT, "color": color, "path_effects": halo}
+            axes.text(column, row, f"{100 * share:.0f}", **style)

@@ -13,8 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures.style import OUTCOME_COLORS, OUTCOME_NAMES, WIDTH_IN, PredictionFiles, as_paths, hide_frame, new_figure
-from nuclass_pipeline.figures.tissue import marker_area, span, tissue_frame
+from nuclass_pipeline.figures.style import (
+    OUTCOME_COLORS,
+    OUTCOME_NAMES,
+    WIDTH_IN,
+    PredictionFiles,
+    as_paths,
+    fit_name,
+    hide_frame,
+    new_figure,
+)
+from nuclass_pipeline.figures.tissue import COVER, draw_tissue, marker_area, read_overviews, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
@@ -24,36 +33,44 @@ _PANEL_IN = 0.46 * WIDTH_IN
 _LAYERS = ("both", "neither", "local_only", "global_only")
 
 
-def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles, slides: Sequence[str]) -> Figure:
-    """Draw two maps per slide: the weight g of the global path, and which path is right.
+def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles, overviews: Path, slides: Sequence[str]) -> Figure:
+    """Draw two maps per slide on its H&E: the weight g of the global path, and which path is right.
 
     Parameters
     ----------
     local, global_, gate
         Prediction tables of one seed, in the order of `slides`.
+    overviews
+        Small pictures of the H&E.
     slides
         Held-out slides.
     """
     files = list(zip(as_paths(local), as_paths(global_), as_paths(gate), strict=True))
-    cells = {slide: read_outcomes(*paths) for slide, paths in zip(slides, files, strict=True)}
-    heights = [_PANEL_IN * min(1.2, max(0.35, span(frame["y_um"]) / span(frame["x_um"]))) for frame in cells.values()]
-    figure = new_figure(sum(heights) + 0.2 * len(heights) + 0.5)
+    cells, pictures = {slide: read_outcomes(*paths) for slide, paths in zip(slides, files, strict=True)}, read_overviews(overviews)
+    heights = [0.45 + _PANEL_IN * min(1.2, max(0.35, span(frame["y_um"]) / span(frame["x_um"]))) for frame in cells.values()]
+    figure = new_figure(sum(heights) + 0.6)
     grid = figure.subplots(len(cells), 2, squeeze=False, height_ratios=heights)
     for (left, right), (slide, frame) in zip(grid, cells.items(), strict=True):
+        for axes in (left, right):
+            draw_tissue(axes, pictures, slide)
         points = _map_g(left, frame)
         _map_outcomes(right, frame)
-        left.set_title(slide, loc="left")
-        right.set_title("the path that is right", loc="left", fontweight="normal")
+        left.set_title(f"{fit_name(slide, 26)}: {len(frame):,} cells", loc="left")
+        right.set_title(f"which path is right: {frame['outcome'].count():,} labelled cells", loc="left", fontweight="normal")
         for axes in (left, right):
             hide_frame(axes)
             tissue_frame(axes, frame)
-    bar = figure.colorbar(points, ax=list(grid[:, 0]), location="bottom", shrink=0.6, aspect=30, pad=0.02)
-    bar.set_label("g, weight of the global path")
+    _keys(figure, grid[:, 0].tolist(), grid[:, 1].tolist(), points)
+    return figure
+
+
+def _keys(figure: Figure, left: list[Axes], right: list[Axes], points: PathCollection) -> None:
+    bar = figure.colorbar(points, ax=left, location="bottom", shrink=0.6, aspect=30, pad=0.02)
+    bar.set_label("g: weight of the global path (0 = local path, 1 = global path)")
     bar.outline.set_visible(False)
     style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4}
     handles = [Line2D([], [], color=OUTCOME_COLORS[name], label=OUTCOME_NAMES[name], **style) for name in OUTCOME_COLORS]
-    grid[-1, 1].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, handletextpad=0.1, columnspacing=1)
-    return figure
+    right[-1].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, handletextpad=0.1, columnspacing=1)
 
 
 def read_outcomes(local: Path, global_: Path, gate: Path) -> pd.DataFrame:
@@ -87,7 +104,7 @@ def read_outcomes(local: Path, global_: Path, gate: Path) -> pd.DataFrame:
 
 
 def _size(cells: pd.DataFrame) -> float:
-    return marker_area(span(cells["x_um"]), span(cells["y_um"]), len(cells), _PANEL_IN)
+    return marker_area(span(cells["x_um"]), span(cells["y_um"]), len(cells), _PANEL_IN, COVER)
 
 
 def _map_g(axes: Axes, cells: pd.DataFrame) -> PathCollection:

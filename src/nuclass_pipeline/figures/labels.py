@@ -14,16 +14,16 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures.style import COLORS, FAINT, INK, hide_frame, in_order, new_figure, short_name
+from nuclass_pipeline.figures.style import COLORS, FAINT, INK, SMALL_PT, hide_frame, in_order, new_figure, percent, short_name
 from nuclass_pipeline.figures.tissue import drawing_order, marker_area, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, LABELS, MARKERS
 from nuclass_pipeline.vocabulary import UNRESOLVED, natural_key
 
 NO_REASON = "no reason given"
-_MAP_IN = 2.15
-# Not more, because the names of the genes would be smaller than 5 points.
-_MAX_GENES, _MAX_PER_CLUSTER = 60, 4
+_MAP_IN = 2.0
+# Not more, because the names of the genes would be smaller than 6 points.
+_MAX_GENES, _MAX_PER_CLUSTER = 50, 4
 _DOTS_IN, _LARGEST_DOT_PT = 5.0, 6.5
 
 
@@ -51,11 +51,11 @@ def draw(*, cells: Path, clusters: Path, markers: Path, labels: Path, slide: str
     figure.suptitle(_headline(slide, table["label"]), x=0.01, ha="left", fontsize=9, fontweight="bold")
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[2 * _MAP_IN + 1.2, dots_in], hspace=0.02)
     upper, lower = parts.ravel()
-    grid = upper.subplots(2, 3, width_ratios=[1, 1, 0.72])
+    grid = upper.subplots(2, 3, width_ratios=[1, 1, 1])
     _maps(upper, grid, table)
     _bars(grid[0, 2], *_composition(table["label"]))
     _bars(grid[1, 2], *_abstentions(table))
-    _dots(lower, ranked, rows)
+    _dots(lower, ranked, rows, table["cluster"].nunique())
     return figure
 
 
@@ -129,17 +129,21 @@ def _bars(axes: Axes, title: str, counts: dict[str, int], colors: Sequence[str],
     most = max(counts.values())
     axes.barh(range(len(counts)), list(counts.values()), height=0.75, color=list(colors))
     for row, n in enumerate(counts.values()):
-        axes.annotate(f"{n:,} ({100 * n / cells:.1f} %)", (n, row), (2, 0), textcoords="offset points", va="center", fontsize=5.5)
+        axes.annotate(f"{n:,} ({percent(n, cells)})", (n, row), (2, 0), textcoords="offset points", va="center", fontsize=SMALL_PT)
     # Room at the right for the numbers, and for at least ten rows, because few bars would be thick otherwise.
-    axes.set(xlim=(0, 1.9 * most), ylim=(max(len(counts), 10) - 0.4, -0.6), xticks=[])
+    axes.set(xlim=(0, 2.4 * most), ylim=(max(len(counts), 10) - 0.4, -0.6), xticks=[])
     axes.set_yticks(range(len(counts)), list(counts))
-    axes.tick_params(axis="y", length=0, labelsize=6)
+    axes.tick_params(axis="y", length=0, labelsize=SMALL_PT)
     axes.spines[:].set_visible(False)
 
 
 def _clusters(table: pd.DataFrame) -> dict[str, str]:
-    """Return cluster → name of its row, ordered by its most frequent label; Unresolved counts only if all its cells are."""
-    named = table.dropna(subset=["cluster"])
+    """Return cluster → name of its row, ordered by its most frequent label; Unresolved counts only if all its cells are.
+
+    Of more clusters than the genes have room for, the largest are returned.
+    """
+    largest = table["cluster"].value_counts().index[:_MAX_GENES]
+    named = table[table["cluster"].isin(largest)]
     found = []
     for cluster, labels in named["label"].groupby(named["cluster"]):
         counts = labels[labels != UNRESOLVED].value_counts() if (labels != UNRESOLVED).any() else labels.value_counts()
@@ -165,10 +169,11 @@ def top_genes(markers: pd.DataFrame, clusters: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(gene for cluster in clusters for gene in best.loc[best["cluster"] == cluster, "gene"]))
 
 
-def _dots(part: SubFigure, markers: pd.DataFrame, rows: dict[str, str]) -> None:
+def _dots(part: SubFigure, markers: pd.DataFrame, rows: dict[str, str], clusters: int) -> None:
     """Draw a dot where a gene is a marker of a cluster; for all other pairs the table has no values."""
     axes = part.subplots()
-    axes.set_title("Markers of each cluster, named by its most frequent label", loc="left")
+    title = "Markers of each cluster, named by its most frequent label"
+    axes.set_title(title if len(rows) == clusters else f"{title}: the {len(rows)} largest of {clusters}", loc="left")
     genes = top_genes(markers, list(rows))
     if not genes:
         hide_frame(axes)
@@ -181,13 +186,13 @@ def _dots(part: SubFigure, markers: pd.DataFrame, rows: dict[str, str]) -> None:
     norm = Normalize(0, np.ceil(shown["log2fc"].max()))
     style: dict[str, Any] = {"cmap": "viridis_r", "norm": norm, "linewidths": 0.3, "edgecolors": INK, "zorder": 3}
     points = axes.scatter(x, y, s=full_pt2 * shown["fraction_in"], c=shown["log2fc"], **style)
-    _dot_axes(axes, genes, list(rows.values()), min(6.0, pitch_pt / 1.2))
+    _dot_axes(axes, genes, list(rows.values()), SMALL_PT)
     _dot_keys(part, axes, points, full_pt2)
 
 
 def _dot_axes(axes: Axes, genes: Sequence[str], names: Sequence[str], size: float) -> None:
     axes.set_xticks(range(len(genes)), list(genes), rotation=90, fontsize=size)
-    axes.set_yticks(range(len(names)), list(names), fontsize=6)
+    axes.set_yticks(range(len(names)), list(names), fontsize=SMALL_PT)
     axes.set(xlim=(-0.8, len(genes) - 0.2), ylim=(len(names) - 0.3, -0.7))
     axes.grid(color=FAINT, linewidth=0.3, zorder=0)
     axes.tick_params(length=0)

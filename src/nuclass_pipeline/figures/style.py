@@ -14,6 +14,8 @@ from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 
 WIDTH_IN = 7.0
 """Width of a figure over two columns of a page, inches."""
+SMALL_PT = 6.0
+"""Smallest text, so that it can be read in print at two columns (178 mm)."""
 INK = "#222222"
 FAINT = "#d9d9d9"
 
@@ -71,7 +73,7 @@ COLORS: dict[str, str] = {
     UNRESOLVED: "#b5b5b5",
 }
 MODEL_COLORS = {"local": "#e08214", "global": "#2166ac", "gate": "#1a1a1a"}
-OUTCOME_COLORS = {"both": "#c9ccd1", "local_only": MODEL_COLORS["local"], "global_only": MODEL_COLORS["global"], "neither": "#5b3a5e"}
+OUTCOME_COLORS = {"both": "#b3b8bf", "local_only": MODEL_COLORS["local"], "global_only": MODEL_COLORS["global"], "neither": "#5b3a5e"}
 OUTCOME_NAMES = {"both": "both right", "local_only": "local only", "global_only": "global only", "neither": "neither"}
 
 _SHORT = {
@@ -89,10 +91,22 @@ def short_name(label: str) -> str:
     return _SHORT.get(label) or " ".join([first, *(word.lower() for word in rest)])
 
 
+def fit_name(name: str, letters: int) -> str:
+    """Return a name of at most `letters`; of a longer one the middle is left out, because slides often differ at the end."""
+    half = (letters - 1) // 2
+    return name if len(name) <= letters else f"{name[: letters - 1 - half]}…{name[-half:]}"
+
+
 def in_order(labels: Iterable[str]) -> list[str]:
     """Sort class names in the order of the vocabulary."""
     found = set(labels)
     return [name for name in (*CLASSES, UNRESOLVED) if name in found]
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share as it is printed: `12.3 %`; a share that would be rounded to nothing is `<0.1 %`."""
+    share = 100 * part / whole
+    return "<0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"
 
 
 PredictionFiles = Path | Sequence[Path]

@@ -1,12 +1,25 @@
-"""Maps of the tissue: the frame, the size of the points and the order of drawing."""
+"""Maps of the tissue: the H&E below the cells, the frame, the size of the points and the order of drawing."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from nuclass_pipeline.arrays import Integers
-from nuclass_pipeline.figures.style import INK
+from nuclass_pipeline.figures.style import INK, SMALL_PT
+from nuclass_pipeline.figures.tiles import decode
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.schemas import OVERVIEWS
+from nuclass_pipeline.units import round_length
 from nuclass_pipeline.vocabulary import UNRESOLVED
+
+# Paler than the slide, because the colors of the cells must be seen on it.
+_TISSUE_OPACITY = 0.5
+NO_IMAGE = "no H&E of the whole slide"
+COVER = 0.45
+"""Share of the tissue that cells on an H&E cover at most, so that it is visible between them."""
 
 
 def drawing_order(labels: "pd.Series[str]") -> Integers:
@@ -17,8 +30,8 @@ def drawing_order(labels: "pd.Series[str]") -> Integers:
     return np.concatenate([shuffled[lies_below], shuffled[~lies_below]])
 
 
-def marker_area(width: float, height: float, cells: int, panel_in: float) -> float:
-    """Return the area of a marker, pt², with which evenly spread cells just touch.
+def marker_area(width: float, height: float, cells: int, panel_in: float, cover: float = 0.8) -> float:
+    """Return the area of a marker, pt², with which evenly spread cells cover a share of the tissue; at 0.8 they just touch.
 
     Parameters
     ----------
@@ -28,14 +41,34 @@ def marker_area(width: float, height: float, cells: int, panel_in: float) -> flo
         Number of cells.
     panel_in
         Width of the panel, inches.
+    cover
+        Share of the tissue.
     """
     pt_per_unit = 72 * panel_in / max(width, height, 1e-9)
-    return float(np.clip(0.8 * width * height * pt_per_unit**2 / max(cells, 1), 0.08, 6))
+    return float(np.clip(cover * width * height * pt_per_unit**2 / max(cells, 1), 0.08, 6))
 
 
 def span(values: "pd.Series[float]") -> float:
     """Return the range of values, at least 1; 1 if there are none."""
     return float(max(values.max() - values.min(), 1)) if len(values) else 1.0
+
+
+def read_overviews(path: Path) -> pd.DataFrame:
+    """Return the overviews of a run by slide."""
+    return read_table(path, OVERVIEWS).set_index("slide")
+
+
+def draw_tissue(axes: Axes, overviews: pd.DataFrame, slide: str) -> None:
+    """Draw the H&E of a slide below its cells; where a run has none, the panel says so."""
+    if slide not in overviews.index:
+        axes.text(0.99, 0.005, NO_IMAGE, transform=axes.transAxes, ha="right", va="bottom", fontsize=SMALL_PT)
+        return
+    row: Any = overviews.loc[slide]
+    # In steps of 8, because a PDF of smooth colors would be many times larger.
+    pixels = (255 - _TISSUE_OPACITY * (255.0 - decode(row["image"]))).astype(np.uint8) // 8 * 8 + 7
+    height_um, width_um = row["mpp"] * np.array(pixels.shape[:2])
+    extent = (row["x_um"], row["x_um"] + width_um, row["y_um"] + height_um, row["y_um"])
+    axes.imshow(pixels, extent=extent, interpolation="nearest", zorder=0)
 
 
 def tissue_frame(axes: Axes, cells: pd.DataFrame) -> None:
@@ -46,11 +79,6 @@ def tissue_frame(axes: Axes, cells: pd.DataFrame) -> None:
     bar_y = top + height + 3 * gap
     axes.set(xlim=(left - gap, left + width + gap), ylim=(bar_y + 2 * gap, top - gap))
     length = round_length(width / 3)
-    axes.plot([left, left + length], [bar_y, bar_y], color=INK, linewidth=1.5, solid_capstyle="butt")
-    axes.annotate(f"{length:,g} µm", (left + length, bar_y), (3, 0), textcoords="offset points", va="center", fontsize=6)
-
-
-def round_length(longest: float) -> float:
-    """Return the largest number not above `longest` that is 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** np.floor(np.log10(longest))
-    return float(power * max(step for step in (1, 2, 5) if step * power <= longest))
+    (bar,) = axes.plot([left, left + length], [bar_y, bar_y], color=INK, linewidth=1.5, solid_capstyle="butt")
+    bar.set_gid("scale bar")
+    axes.annotate(f"{length:,g} µm", (left + length, bar_y), (3, 0), textcoords="offset points", va="center", fontsize=SMALL_PT)

@@ -20,7 +20,7 @@ WINDOW_PX = 512
 """Side of a picture."""
 # Half the resolution, because nuclei are still seen and a picture then covers four times the area.
 LEVEL = "level_1"
-DOT_PX = 3
+DOT_PX = 5
 """Radius of the circle on a cell."""
 
 
@@ -46,6 +46,7 @@ def summarize_registration(
 def _row(slide: str, organ: str, registration: Path, image: Path, cells: Path) -> dict[str, Any]:
     alignment, record = read_registration(registration)
     centroids = Micron(read_table(cells, CELLS)[["x_um", "y_um"]].to_numpy())
+    picture, mpp = _picture(image, partial(alignment.to_image, centroids))
     return {
         "slide": slide,
         "organ": organ,
@@ -55,21 +56,23 @@ def _row(slide: str, organ: str, registration: Path, image: Path, cells: Path) -
         "correlation": record["correlation"],
         "correlation_best": record["correlation_best"],
         "verdict": record["verdict"],
-        "thumbnail": _picture(image, partial(alignment.to_image, centroids)),
+        "thumbnail": picture,
+        "field_um": WINDOW_PX * mpp,
     }
 
 
-def _picture(image: Path, place: Callable[[float], ImagePixel]) -> bytes:
-    """Return a PNG of the square of a grid that holds most cells, with a circle on every cell."""
+def _picture(image: Path, place: Callable[[float], ImagePixel]) -> tuple[bytes, float]:
+    """Return a PNG of the square of a grid that holds most cells, with a circle on every cell, and its pixel size, µm."""
     with open_image(image) as file:
         level = file[LEVEL if LEVEL in file else "level_0"]
-        xy_px = place(float(level.attrs["mpp"]))
+        mpp = float(level.attrs["mpp"])
+        xy_px = place(mpp)
         corner = fullest_squares(xy_px, WINDOW_PX, 1)[0]
         x, y = corner + WINDOW_PX / 2
         pixels, _ = cut_window(level, float(x), float(y), WINDOW_PX, int(file.attrs["fill"]))
     picture = Image.fromarray(pixels)
     # A pixel more than the radius, because Pillow rounds coordinates towards zero, and so into the picture.
-    mark(picture, xy_px - corner, DOT_PX, margin_px=DOT_PX + 1)
+    mark(picture, xy_px - corner, DOT_PX, margin_px=DOT_PX + 1, width=2)
     stream = io.BytesIO()
     picture.save(stream, "PNG")
-    return stream.getvalue()
+    return stream.getvalue(), mpp

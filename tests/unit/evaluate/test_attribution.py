@@ -1,4 +1,4 @@
-"""Maps follow the equation of Grad-CAM and are drawn for validation and held-out cells."""
+"""Maps follow the equation of Grad-CAM, are 0 on glass, and are drawn for validation and held-out cells by a fixed rule."""
 
 import io
 from pathlib import Path
@@ -14,13 +14,13 @@ from PIL import Image
 from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.config.models import BackboneConfig, GlobalConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, field_px, grad_cam
-from nuclass_pipeline.io import read_table
+from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, field_px, find_stained, grad_cam, mask_heat
+from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.global_ import GlobalClassifier
 from nuclass_pipeline.models.local import LocalClassifier
-from nuclass_pipeline.schemas import ATTRIBUTION
+from nuclass_pipeline.schemas import ATTRIBUTION, PREDICTIONS
 from tests.unit.train.toys import BREAKS, break_file
 
 CLASSES = ("Acinar", "T_Cell")
@@ -39,20 +39,89 @@ def test_a_map_without_evidence_is_empty() -> None:
     assert (grad_cam(-grid.sum(), grid) == 0).all()
 
 
-def test_cells_are_spread_over_the_labels() -> None:
-    labels = pd.Series(["T_Cell"] * 50 + ["Acinar"] * 3 + ["Unresolved"] * 20)
-    chosen = choose_cells(labels, 4, seed=0)
-    assert sorted(labels.iloc[chosen]) == ["Acinar", "Acinar", "T_Cell", "T_Cell"]
-    assert choose_cells(labels, 4, seed=0) == chosen
-    assert choose_cells(labels, 4, seed=1) != chosen
-    assert len(choose_cells(labels, 500, seed=0)) == 53
+def _planted(*groups: tuple[str, str, int]) -> pd.DataFrame:
+    """Return cells of groups (label, class that the gate predicts, number); the probabilities of a group rise evenly."""
+    rows = [(label, predicted, (i + 1) / (n + 1)) for label, predicted, n in groups for i in range(n)]
+    return pd.DataFrame(rows, columns=["label", "gate_predicted", "gate_probability"])
+
+
+CELLS = _planted(
+    ("Acinar", "Acinar", 41),
+    ("T_Cell", "T_Cell", 31),
+    ("B_Cell", "B_Cell", 21),
+    ("Ductal", "Ductal", 11),
+    ("Acinar", "Ductal", 1),
+    ("T_Cell", "B_Cell", 5),
+    ("Ductal", "Acinar", 9),
+    ("Monocyte", "T_Cell", 7),
+    ("Unresolved", "Acinar", 500),
+)
+
+
+def test_half_of_the_cells_are_errors_of_the_classes_with_most_and_the_others_are_of_the_commonest_classes() -> None:
+    chosen = CELLS.iloc[choose_cells(CELLS, 6)]
+    assert chosen["label"].tolist() == ["Acinar", "T_Cell", "B_Cell", "Ductal", "Monocyte", "T_Cell"]
+    assert (chosen["label"] == chosen["gate_predicted"]).tolist() == [True] * 3 + [False] * 3
+    # Of every group the median is shown, and the probability of the median of all groups is a half.
+    assert chosen["gate_probability"].tolist() == pytest.approx([0.5] * 6)
+    assert choose_cells(CELLS, 6) == choose_cells(CELLS, 6)
+
+
+def test_one_cell_is_an_error_and_without_errors_all_are_right() -> None:
+    assert CELLS.iloc[choose_cells(CELLS, 1)]["label"].tolist() == ["Ductal"]
+    right = CELLS[CELLS["label"] == CELLS["gate_predicted"]]
+    assert right.iloc[choose_cells(right, 6)]["label"].tolist() == ["Acinar", "T_Cell", "B_Cell", "Ductal", "Acinar", "T_Cell"]
+    wrong = CELLS[CELLS["label"] != CELLS["gate_predicted"]]
+    assert wrong.iloc[choose_cells(wrong, 5)]["label"].tolist() == ["Ductal", "Monocyte", "T_Cell", "Acinar", "Ductal"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 20, 125, 126, 1000])
+def test_no_cell_is_chosen_twice_nor_without_label(count: int) -> None:
+    chosen = choose_cells(CELLS, count)
+    assert len(set(chosen)) == len(chosen) == min(count, 126)
+    assert not (CELLS.iloc[chosen]["label"] == "Unresolved").any()
+
+
+@pytest.mark.parametrize("glass", [255, 244, 230, 210, (240, 240, 230)])
+def test_glass_is_no_tissue_and_tissue_is(glass: Any) -> None:
+    pixels = np.full((64, 64, 3), (235, 215, 228), np.uint8)
+    pixels[:, :20] = glass
+    # Padding at the edge of the image, which is whiter than glass.
+    pixels[:, :8] = 255
+    pixels[40:50, 40:50] = (110, 80, 150)
+    noisy = np.clip(pixels + np.random.default_rng(0).integers(-4, 5, pixels.shape), 0, 255).astype(np.uint8)
+    for image, least in ((pixels, 1.0), (noisy, 0.995)):
+        tissue = find_stained(image)
+        assert (~tissue[:, :20]).mean() >= least
+        # Smoothed, so the edge of the tissue may be lost.
+        assert tissue[:, 24:].mean() >= least
+
+
+def test_a_map_is_multiplied_with_the_share_of_tissue_and_scaled_to_one() -> None:
+    tissue = np.ones((8, 8), bool)
+    tissue[:, :4] = False
+    tissue[:4, 4:6] = False
+    np.testing.assert_allclose(mask_heat(np.array([[1.0, 0.6], [0.9, 0.4]]), tissue), [[0, 0.75], [0, 1]])
+    assert (mask_heat(np.ones((2, 2)), np.zeros((8, 8), bool)) == 0).all()
+    # Sides that the fields do not divide evenly, and more fields than pixels in none of them.
+    assert mask_heat(np.ones((7, 7)), np.ones((112, 65), bool)).tolist() == [[1.0] * 7] * 7
 
 
 def write_patches(path: Path, side: int) -> Path:
     with h5py.File(path, "w") as file:
-        file["images"] = np.random.default_rng(side).integers(0, 255, size=(N, side, side, 3), dtype=np.uint8)
+        images = np.random.default_rng(side).integers(0, 220, size=(N, side, side, 3), dtype=np.uint8)
+        # Glass at the left, a little wider than a quarter.
+        images[:, :, : side * 9 // 32] = 244
+        file["images"] = images
         file.create_dataset("keys", data=[f"c{n}" for n in range(N)], dtype=h5py.string_dtype())
     return path
+
+
+def write_gate(path: Path, predicted: list[str]) -> None:
+    """Write the gate's predictions of all cells; every probability is 0.75."""
+    names = {"cell_id": [f"c{n}" for n in range(N)], "label": ["Acinar", "T_Cell", "Unresolved"] * 4, "subset": "val", "block": "0"}
+    places = {"x_um": 0.0, "y_um": 0.0, "padded": False, "predicted": predicted, "gate_weight": 0.5}
+    write_table(pd.DataFrame(names | places | {"p_Acinar": 0.75, "p_T_Cell": 0.25}), path, PREDICTIONS)
 
 
 @pytest.fixture(params=["tiny-resnet", "tiny-vit"])
@@ -82,6 +151,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     )
     subsets = ["val", "train", "val", "val"] * 3
     pd.DataFrame({"cell_id": [f"c{n}" for n in range(N)], "subset": subsets, "block": "0"}).to_parquet(tmp_path / "split.parquet")
+    write_gate(tmp_path / "gate.parquet", ["Acinar", "Acinar", "Acinar"] * 4)
     return {
         "patches": write_patches(tmp_path / "narrow.h5", 64),
         "contexts": write_patches(tmp_path / "wide.h5", 128),
@@ -92,7 +162,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         "attribution": tmp_path / "attribution.parquet",
         "organ": "lung",
         "slide": "s",
-        "seed": 0,
+        "gate": tmp_path / "gate.parquet",
         "device": "cpu",
     }
 
@@ -114,7 +184,25 @@ def test_both_paths_are_explained(files: dict[str, Any]) -> None:
         assert heat.min() == 0
         assert heat.max() in (0, pytest.approx(1))
         assert Image.open(io.BytesIO(row.image)).size == (64, 64)
+        tissue = np.asarray(Image.open(io.BytesIO(row.tissue)))
+        assert tissue.shape == (64, 64)
+        assert not tissue[:, :16].any()
+        assert tissue[:, 20:].mean() > 0.8
+        assert (heat.reshape(4, 4)[:, 0] == 0).all(), "no evidence on glass"
+        assert 0.5 <= row.probability <= 1
+    # The gate predicts Acinar for all, so that the T cells are its errors: two of three cells.
+    assert table["label"][::2].tolist() == ["Acinar", "T_Cell", "T_Cell"]
+    assert set(table["gate_predicted"]) == {"Acinar"}
+    assert set(table["gate_probability"]) == {0.75}
     assert (table["heat"].map(max) > 0).any()
+
+
+@pytest.mark.parametrize("files", ["tiny-resnet"], indirect=True)
+def test_a_cell_that_the_gate_has_not_seen_is_an_error(files: dict[str, Any]) -> None:
+    table = pd.read_parquet(files["gate"])
+    table[table["cell_id"] != "c6"].to_parquet(files["gate"])
+    with pytest.raises(UserError, match=r"gate\.parquet: cell_id: 'c6' has no prediction\. Remove the file and run again\."):
+        explain_cells(**files, config=AttributionConfig(cells=3))
 
 
 def test_features_cannot_be_explained(files: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from nuclass_pipeline.io import write_table
-from nuclass_pipeline.schemas import ATTRIBUTION, COHORT, METRICS, PREDICTIONS, REGISTRATION, RELIABILITY
+from nuclass_pipeline.schemas import ATTRIBUTION, COHORT, METRICS, OVERVIEWS, PREDICTIONS, REGISTRATION, RELIABILITY
 from nuclass_pipeline.vocabulary import PAPER_CLASSES
 
 MAL, TAF, ENDO = "Epithelial_Malignant", "Tumor_Associated_Fibroblast", "Endothelial"
@@ -88,11 +88,21 @@ def write_registration(path: Path, slides: int = 5) -> Path:
             "correlation": 0.61 - 0.1 * i,
             "correlation_best": 0.63 - 0.05 * i,
             "verdict": ("good", "good", "shifted", "unclear", "good", "good", "good")[i],
-            "thumbnail": png(stained(rng, 220, 160, 5)),
+            "thumbnail": png(stained(rng, 220, 40, 5)),
+            "field_um": 280.0,
         }
         for i, name in enumerate(names)
     ]
     write_table(pd.DataFrame(rows), path, REGISTRATION)
+    return path
+
+
+def write_overviews(path: Path, slides: tuple[str, ...] = SLIDES) -> Path:
+    """Write pictures of 100 × 80 px of 40 µm; the upper left pixel is black."""
+    pixels = np.full((80, 100, 3), (236, 190, 214), np.uint8)
+    pixels[:2, :2] = 0
+    rows = [{"slide": slide, "x_um": -10.0, "y_um": -20.0, "mpp": 40.0, "image": png(pixels)} for slide in slides]
+    write_table(pd.DataFrame(rows), path, OVERVIEWS)
     return path
 
 
@@ -207,7 +217,9 @@ def write_attribution(path: Path, slides: tuple[str, ...] = SLIDES[:2], cells: i
                 heat = np.exp(-((x - rng.normal(scale=0.3)) ** 2 + (y - rng.normal(scale=0.3)) ** 2) / 0.15) + 0.05
                 predicted = label if rng.random() < 0.7 else "Macrophage"
                 names = {"slide": slide, "cell_id": f"c{cell}", "label": label, "predicted": predicted, "model": model, "field_um": field}
-                image = png(stained(rng, side, 8 if model == "local" else 120, radius))
-                rows.append(names | {"image": image, "heat": (heat / heat.max()).ravel().tolist()})
+                names |= {"gate_predicted": "Macrophage", "gate_probability": 0.625, "probability": 0.5}
+                pixels, tissue = stained(rng, side, 8 if model == "local" else 20, radius), np.ones((side, side), bool)
+                pixels[:, : side // 4], tissue[:, : side // 4] = 245, False
+                rows.append(names | {"image": png(pixels), "tissue": png(tissue), "heat": (heat / heat.max()).ravel().tolist()})
     write_table(pd.DataFrame(rows), path, ATTRIBUTION)
     return path

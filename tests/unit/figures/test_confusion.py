@@ -16,7 +16,11 @@ def test_confusion_rows_are_shares_of_the_label(tmp_path: Path) -> None:
     for axes in figure.axes[:3]:
         np.testing.assert_allclose(axes.images[0].get_array().sum(axis=1), 1)
     axes = figure.axes[2]
-    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    rows = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    labels = [row.split(" (")[0] for row in rows]
+    counts = frame["label"].value_counts()
+    assert f"Malignant ({counts['Epithelial_Malignant']:,})" in rows
+    assert sum(int(row.split("(")[1].rstrip(")").replace(",", "")) for row in rows) == len(frame) - counts[UNRESOLVED]
     columns = [tick.get_text() for tick in axes.get_xticklabels()]
     malignant = frame[frame["label"] == "Epithelial_Malignant"]
     share = (malignant["predicted"] == "Macrophage").mean()

@@ -1,24 +1,9 @@
-import itertools
 from pathlib import Path
 
 import pytest
 
-from nuclass_pipeline.figures import complementarity, registration, reliability
 from nuclass_pipeline.figures.draw import draw_figure
 from tests.unit.figures import fakes
-
-
-def test_no_two_texts_of_a_figure_overlap(tmp_path: Path) -> None:
-    figures = [
-        complementarity.draw(complementarity=fakes.write_complementarity(tmp_path / "c.parquet")),
-        registration.draw(registration=fakes.write_registration(tmp_path / "r.parquet")),
-        reliability.draw(reliability=fakes.write_reliability(tmp_path / "b.parquet"), heldout=fakes.write_ece(tmp_path / "h.parquet")),
-    ]
-    for figure in figures:
-        figure.draw_without_rendering()
-        texts = [text for axes in figure.axes for text in [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels()]]
-        boxes = [text.get_window_extent().padded(-1) for text in texts if text.get_text() and text.get_visible()]
-        assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
 
 def test_files_are_deterministic_and_text_stays_text(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_each_figure_reads_the_held_out_slides() -> None:
         "local": ["local/a", "local/b"],
         "global_": ["global/a", "global/b"],
         "gate": ["gate/a", "gate/b"],
+        "overviews": "<results>/metrics/overviews.parquet",
     }
     assert figures["gate_map"].options == {"slides": ("a", "b")}
     assert [path.split("/", 1)[1] for path in figures["attribution"].inputs["attribution"]] == [
@@ -37,7 +38,10 @@ def test_each_figure_reads_the_held_out_slides() -> None:
 
 def test_only_unscored_slides_have_a_cell_map() -> None:
     assert "cell_map" not in list_figures(_run({}))
-    assert list_figures(_run({}, ("c",)))["cell_map"].inputs == {"gate": ["gate/c"]}
+    assert list_figures(_run({}, ("c",)))["cell_map"].inputs == {
+        "gate": ["gate/c"],
+        "overviews": "<results>/metrics/overviews.parquet",
+    }
 
 
 def test_an_unknown_figure_is_a_user_error() -> None:

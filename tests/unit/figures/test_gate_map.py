@@ -13,10 +13,11 @@ from tests.unit.figures import fakes
 def test_gate_map_shows_every_cell_once(tmp_path: Path) -> None:
     slides = fakes.SLIDES[:2]
     paths = fakes.write_predictions(tmp_path, cells=500, slides=slides)
-    figure = gate_map.draw(local=paths["local"], global_=paths["global"], gate=paths["gate"], slides=slides)
+    overviews = fakes.write_overviews(tmp_path / "o.parquet")
+    figure = gate_map.draw(local=paths["local"], global_=paths["global"], gate=paths["gate"], overviews=overviews, slides=slides)
     frame = pd.read_parquet(paths["gate"][1])
     g, outcome = figure.axes[2], figure.axes[3]
-    assert g.get_title(loc="left") == "lung-2"
+    assert g.get_title(loc="left") == f"lung-2: {len(frame):,} cells"
     np.testing.assert_allclose(g.collections[0].get_array(), frame["gate_weight"])
     np.testing.assert_allclose(g.collections[0].get_offsets(), frame[["x_um", "y_um"]])
     drawn = {points.get_label(): len(points.get_offsets()) for points in outcome.collections}
@@ -31,4 +32,5 @@ def test_gate_map_shows_every_cell_once(tmp_path: Path) -> None:
 def test_gate_map_refuses_other_cells(tmp_path: Path) -> None:
     paths = fakes.write_predictions(tmp_path, cells=50, slides=fakes.SLIDES[:2])
     with pytest.raises(UserError, match="its cells differ from the gate's"):
-        gate_map.draw(local=paths["local"][::-1], global_=paths["global"], gate=paths["gate"], slides=fakes.SLIDES[:2])
+        inputs = {"local": paths["local"][::-1], "global_": paths["global"], "gate": paths["gate"]}
+        gate_map.draw(**inputs, overviews=fakes.write_overviews(tmp_path / "o.parquet"), slides=fakes.SLIDES[:2])

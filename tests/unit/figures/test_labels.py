@@ -135,7 +135,7 @@ def test_dots_are_the_markers_of_the_table(tmp_path: Path) -> None:
     assert dots.norm.vmax == np.ceil(shown["log2fc"].max())
 
 
-@pytest.mark.parametrize(("clusters", "each"), [(1, 4), (15, 4), (20, 3), (60, 1), (90, 1)])
+@pytest.mark.parametrize(("clusters", "each"), [(1, 4), (12, 4), (16, 3), (25, 2), (60, 1), (90, 1)])
 def test_many_clusters_show_fewer_genes_each(clusters: int, each: int) -> None:
     names = [str(number) for number in range(clusters)]
     markers = pd.DataFrame([(name, f"{name}-{rank}", rank) for name in names for rank in range(1, 9)], columns=["cluster", "gene", "rank"])

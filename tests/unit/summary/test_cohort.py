@@ -7,6 +7,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import COHORT, LABELS, SPLIT
 from nuclass_pipeline.summary.cohort import summarize_cohort
+from nuclass_pipeline.tables.cohort import build
 
 
 def _write(root: Path, slide: str, labels: list[str], parts: list[str]) -> tuple[Path, Path]:
@@ -43,6 +44,26 @@ def _summarize(root: Path, files: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
         cohort=root / "cohort.parquet",
     )
     return read_table(root / "cohort.parquet", COHORT)
+
+
+def test_a_slide_that_is_only_labelled_has_no_subset(tmp_path: Path) -> None:
+    first, (labels, _) = _write(tmp_path, "a", ["T_Cell"], ["train"]), _write(tmp_path, "b", ["B_Cell", "Unresolved"], [])
+    summarize_cohort(
+        labels=[first[0], labels],
+        splits=[first[1]],
+        slides=["a", "b"],
+        organs={"a": "lung", "b": "ovary"},
+        roles={"a": "train", "b": "label"},
+        run="r",
+        cohort=tmp_path / "cohort.parquet",
+    )
+    frame = read_table(tmp_path / "cohort.parquet", COHORT).set_index(["slide", "role", "subset", "label"])["cells"]
+    assert frame["b"].to_dict() == {("label", "all", "B_Cell"): 1, ("label", "all", "Unresolved"): 1}
+    summarize_cohort(
+        labels=[labels], splits=[], slides=["b"], organs={"b": "ovary"}, roles={"b": "label"}, run="r", cohort=tmp_path / "one.parquet"
+    )
+    row = build(cohort=tmp_path / "one.parquet").iloc[0].to_dict()
+    assert row == {"slide": "b", "organ": "ovary", "role": "label", "cells": 2, "labelled": 1, "coverage": 0.5, "classes": 1}
 
 
 def test_counts_by_slide_subset_and_class(tmp_path: Path) -> None:

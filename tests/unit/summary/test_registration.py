@@ -39,6 +39,7 @@ def test_each_slide_gets_its_numbers_and_a_picture_with_its_cells(tmp_path):
     assert picture.shape == (512, 512, 3)
     marked = (picture == (0, 230, 120)).all(axis=2)
     # The densest square of 512 px at 0.5 µm/px is the first, with two cells, at (200, 200) and (260, 180).
+    assert table["field_um"].tolist() == [256.0] * 2
     assert marked[195:206, 195:206].any()
     assert marked[175:186, 255:266].any()
     assert not marked[300:].any()
