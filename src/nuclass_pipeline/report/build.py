@@ -1,168 +1,202 @@
-"""One self-contained page: warnings, headline scores, figures, tables, and the provenance of the run."""
+"""One self-contained page: warnings, scores, quality of every slide, training, figures, tables, labels, cost, and the record of the run."""
 
-import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, read_table, require, whole_file
-from nuclass_pipeline.schemas import WARNINGS
+from nuclass_pipeline.report.curves import draw_curves, list_choices, read_histories
+from nuclass_pipeline.report.pictures import embed_picture, embed_svg
+from nuclass_pipeline.report.quality import preview, summarize_cost, tabulate_quality
+from nuclass_pipeline.report.scores import make_headlines, score_table
+from nuclass_pipeline.report.template import render
+from nuclass_pipeline.report.warnings import group_warnings
+from nuclass_pipeline.schemas import RUNTIME
 from nuclass_pipeline.tables import heldout as scores
-from nuclass_pipeline.tables.layout import lay_out, printed, title
-from nuclass_pipeline.tables.summary import places
+from nuclass_pipeline.tables.layout import lay_out, title
 
-UNFOLDED = 4
-"""Warnings on the first screen; further ones are folded."""
-_HEADLINES = ("macro_f1", "accuracy", "ece", "brier")
+UNFOLDED = 6
+"""Warnings on the first screen; the slides after those are folded."""
+# In the section of the scores, because it is the first thing a reader looks for.
+_SCORES = "heldout"
 
 
-def build_report(
-    *,
-    heading: str,
-    figures: Sequence[Path],
-    tables: Sequence[Path],
-    captions: Sequence[Path],
-    report: Path,
-    heldout: Path | None = None,
-    warnings: Path | None = None,
-    manifest: Path | None = None,
-    config: Path | None = None,
-    benchmarks: Sequence[Path] = (),
-    label_reports: Sequence[Path] = (),
-) -> None:
-    """Write the report, a page that needs no other file, no network and no scripts.
+@dataclass(frozen=True)
+class Material:
+    """What the page is made of. What is not given has no section.
 
-    Parameters
+    Attributes
     ----------
     heading
         Title of the page.
+    captions
+        Text files. The caption of `confusion.png` is `confusion.rst`, that of `cohort.tsv` is `cohort.rst`; `workflow.rst` is the method.
+    docs
+        Folder of the documentation as seen from the report, for links; without it they are plain text.
     figures, tables
         PNG figures and TSV tables in the order of the page.
-    captions
-        Text files. The caption of `confusion.png` is `confusion.rst`, that of `cohort.tsv` is `cohort.rst`; `workflow.rst` opens the page.
-    report
-        HTML file to write.
-    heldout
-        Metrics of the held-out slides, for the headline scores.
-    warnings
-        Table `WARNINGS`, for the first screen.
+    label_reports
+        PNG pages ``<slide>/label_report.png``, one per slide, with the caption `labels.rst`.
+    tissue
+        PNG pictures ``<slide>/tissue.png``.
+    histories
+        Validations of every training, ``<model>/seed-<seed>/history.parquet``.
+    heldout, cohort
+        Metrics of the held-out slides, and the cells by slide, subset and class; F1 per class needs both.
+    quality, runtime, warnings
+        Tables `QUALITY`, `RUNTIME` and `WARNINGS`.
     manifest
         JSON object with versions, commit, machine and hashes of the run.
     config
         Run file with all defaults.
-    benchmarks
-        Benchmark files of Snakemake, ``<rule>/<wildcards>.tsv``.
-    label_reports
-        PNG pages ``<slide>/label_report.png``, one per slide, with the caption `labels.rst`.
+    """
+
+    heading: str
+    captions: Sequence[Path]
+    docs: str = ""
+    figures: Sequence[Path] = ()
+    tables: Sequence[Path] = ()
+    label_reports: Sequence[Path] = ()
+    tissue: Sequence[Path] = ()
+    histories: Sequence[Path] = ()
+    heldout: Path | None = None
+    cohort: Path | None = None
+    quality: Path | None = None
+    runtime: Path | None = None
+    warnings: Path | None = None
+    manifest: Path | None = None
+    config: Path | None = None
+
+
+def build_report(*, report: Path, **material: Any) -> None:
+    """Write the report, a page that needs no other file and no network.
+
+    Parameters
+    ----------
+    report
+        HTML file to write.
+    **material
+        Fields of `Material`.
 
     Raises
     ------
     UserError
         If a figure or table has no caption, or a file is missing.
     """
-    texts = {Path(path).stem: " ".join(require(path).read_text(encoding="utf-8").split()) for path in captions}
-    page = _template().render(
-        heading=heading,
-        introduction=texts.get("workflow", ""),
-        warnings=_warnings(warnings) if warnings else None,
-        shown=UNFOLDED,
-        headlines=_headlines(heldout) if heldout else [],
-        figures=[{**_captioned(path, texts), "image": _data_uri(path)} for path in map(Path, figures)],
-        tables=[{**_captioned(path, texts), **_table(path)} for path in map(Path, tables)],
-        label_pages=[_label_page(path, texts) for path in map(Path, label_reports)],
-        manifest=_flat(read_json(manifest)) if manifest else {},
-        config=require(config).read_text(encoding="utf-8") if config else "",
-        benchmarks=_grid(summarize_benchmarks(benchmarks)) if benchmarks else None,
-    )
+    given = Material(**material)
+    values = _values(given)
+    page = render("page.html", heading=given.heading, docs=given.docs, contents=list_contents(values), **values)
     with whole_file(report) as partial:
         partial.write_text(page, encoding="utf-8")
 
 
-def _warnings(path: Path) -> list[dict[str, str]]:
-    table = read_table(path, WARNINGS)
-    return [{"about": about, "text": text} for about, text in zip(places(table), table["warning"], strict=True)]
+def _values(given: Material) -> dict[str, Any]:
+    """Return the variables of the page."""
+    texts = {Path(path).stem: " ".join(require(path).read_text(encoding="utf-8").split()) for path in given.captions}
+    slides = tabulate_quality(given.quality) if given.quality else []
+    tables = [path for path in map(Path, given.tables) if not given.heldout or path.stem != _SCORES]
+    return {
+        "introduction": texts.get("workflow", ""),
+        "warnings": group_warnings(given.warnings, [row["slide"] for row in slides]) if given.warnings else None,
+        "unfolded": UNFOLDED,
+        "slides": slides,
+        "tissue": preview(given.tissue),
+        "label_previews": preview(given.label_reports),
+        "classes": score_table(given.heldout, given.cohort) if given.heldout and given.cohort else None,
+        "figures": [{**_captioned("figure", path, texts), "image": embed_picture(path)} for path in map(Path, given.figures)],
+        "tables": [{**_captioned("table", path, texts), "grid": _read_grid(path)} for path in tables],
+        "label_pages": [_label_page(path) for path in map(Path, given.label_reports)],
+        "label_caption": texts.get("labels", ""),
+        "manifest": read_json(given.manifest) if given.manifest else {},
+        "config": require(given.config).read_text(encoding="utf-8") if given.config else "",
+        **_scores(given.heldout, texts),
+        **_training(given.histories),
+        **_cost(given.runtime),
+    }
 
 
-def summarize_benchmarks(benchmarks: Sequence[Path]) -> pd.DataFrame:
-    """Return the jobs, total time and peak memory of each rule.
-
-    Parameters
-    ----------
-    benchmarks
-        Benchmark files of Snakemake; the name of a file's folder is the rule.
-
-    Returns
-    -------
-    DataFrame
-        Columns rule, jobs, minutes and peak_gb, in the order in which the rules occur.
-    """
-    parts = [pd.read_csv(require(path), sep="\t", na_values="-").assign(rule=Path(path).parent.name) for path in benchmarks]
-    rows = pd.concat(parts, ignore_index=True)
-    sums = rows.groupby("rule", sort=False).agg(jobs=("s", "size"), minutes=("s", "sum"), peak_gb=("max_rss", "max")).reset_index()
-    return sums.assign(minutes=sums["minutes"] / 60, peak_gb=sums["peak_gb"] / 1024)
-
-
-def _template() -> Template:
-    loader = PackageLoader("nuclass_pipeline.report", ".")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("page.html")
+def list_contents(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the sections that a page with these values has, in its order."""
+    labels = [{"id": item["id"], "name": item["name"]} for item in values["label_pages"]]
+    sections: list[tuple[str, str, Any, Sequence[Mapping[str, Any]]]] = [
+        ("warnings", "Warnings", values["warnings"] is not None, ()),
+        ("scores", "Scores", values["headlines"], ()),
+        ("quality", "Quality of the slides", values["slides"], ()),
+        ("classes", "F1 per class", values["classes"], ()),
+        ("training", "Training", values["choices"], ()),
+        ("figures", "Figures", values["figures"], values["figures"]),
+        ("tables", "Tables", values["tables"], values["tables"]),
+        ("labels", "Label reports", labels, labels),
+        ("cost", "Time and memory", values["runtime"] is not None, ()),
+        ("run", "Run", values["manifest"] or values["config"], ()),
+        ("method", "Method and citation", True, ()),
+    ]
+    return [{"id": name, "name": text, "parts": parts} for name, text, holds, parts in sections if holds]
 
 
-def _captioned(path: Path, texts: Mapping[str, str]) -> dict[str, str]:
+def _scores(heldout: Path | None, texts: Mapping[str, str]) -> dict[str, Any]:
+    if not heldout:
+        return {"headlines": [], "scored": "", "scores": None, "scores_caption": ""}
+    table = scores.build(heldout=heldout)
+    # The scores before the counts, and the joined slides before the single ones, because a phone shows the first columns and rows.
+    joined = table["slide"].isin(["mean", "pooled"])
+    counts = ["cells", scores.UNSEEN]
+    ordered = pd.concat([table[joined], table[~joined]], ignore_index=True)
+    grid = make_grid(ordered[[*table.columns.drop(counts), *counts]], scores.BEST, scores.GROUPED_BY)
+    scored = f"{table.loc[table['slide'] == 'mean', 'cells'].max():,}"
+    return {"headlines": make_headlines(table), "scored": scored, "scores": grid, "scores_caption": texts.get(_SCORES, "")}
+
+
+def _training(histories: Sequence[Path]) -> dict[str, Any]:
+    if not histories:
+        return {"curves": [], "choices": []}
+    rows = read_histories(histories)
+    models = list(dict.fromkeys(rows["model"]))
+    drawings = embed_svg([draw_curves(rows[rows["model"] == model], model) for model in models])
+    return {"curves": [{"name": name, "image": image} for name, image in zip(models, drawings, strict=True)], "choices": list_choices(rows)}
+
+
+def _cost(runtime: Path | None) -> dict[str, Any]:
+    table = read_table(runtime, RUNTIME) if runtime else pd.DataFrame()
+    return {"runtime": table.to_dict("records") if runtime else None, "cost": summarize_cost(table)}
+
+
+def _captioned(kind: str, path: Path, texts: Mapping[str, str]) -> dict[str, str]:
     if path.stem not in texts:
         raise UserError(path, "caption", f"there is no {path.stem}.rst", "Add it to workflow/report.")
     name = title(path.stem)
-    return {"id": path.stem, "name": name[0].upper() + name[1:], "caption": texts[path.stem]}
+    return {"id": f"{kind}-{path.stem}", "name": name[0].upper() + name[1:], "caption": texts[path.stem]}
 
 
-def _label_page(path: Path, texts: Mapping[str, str]) -> dict[str, str]:
+def _label_page(path: Path) -> dict[str, str]:
     slide = path.parent.name
-    return {"id": f"labels-{slide}", "name": slide, "caption": _captioned(Path("labels.png"), texts)["caption"], "image": _data_uri(path)}
+    return {"id": f"labels-{slide}", "name": slide, "image": embed_picture(path)}
 
 
-def _data_uri(path: Path) -> str:
-    # In the page itself, because it must be readable when it is sent or moved alone.
-    return f"data:image/png;base64,{base64.b64encode(require(path).read_bytes()).decode('ascii')}"
+def _read_grid(path: Path) -> dict[str, Any]:
+    return make_grid(pd.read_csv(require(path), sep="\t"))
 
 
-def _headlines(heldout: Path) -> list[dict[str, str]]:
-    table = scores.build(heldout=heldout)
-    mean = table[table["slide"] == "mean"].set_index("model")
-    return [_headline(mean, metric) for metric in _HEADLINES]
+def make_grid(frame: pd.DataFrame, best: Any = None, group: str | None = None) -> dict[str, Any]:
+    """Return a table for the macro `grid`: the headings, each with whether its column holds numbers, and rows of value, interval, best.
 
-
-def _headline(mean: pd.DataFrame, metric: str) -> dict[str, str]:
-    values = {model: row.tolist() for model, row in mean[[metric, f"{metric}_low", f"{metric}_high"]].iterrows()}
-    value, _, interval = printed(*values["gate"]).partition(" ")
-    rivals = ", ".join(f"{model} {printed(numbers[0])}" for model, numbers in values.items() if model != "gate")
-    before = printed(mean.loc["gate", f"{metric}_raw"]) if f"{metric}_raw" in mean else ""
-    return {"name": title(metric), "value": value, "interval": interval.strip("()"), "rivals": rivals, "before": before}
-
-
-def _table(path: Path) -> dict[str, Any]:
-    frame = pd.read_csv(require(path), sep="\t")
-    grouped = scores.GROUPED_BY in frame and "model" in frame
-    return {"grid": _grid(frame, scores.BEST if grouped else {}, scores.GROUPED_BY if grouped else None)}
-
-
-def _grid(frame: pd.DataFrame, best: Any = None, group: str | None = None) -> dict[str, Any]:
-    """Return the headings, each with whether its column holds numbers, and the rows, each field with whether it is the best."""
+    Parameters
+    ----------
+    frame, best, group
+        As for `tables.layout.lay_out`; the best of a group is printed bold.
+    """
     # Marked with NUL, because no text of a table can contain it.
     text = lay_out(frame, lambda cell, lead: f"{cell}\0" if lead else cell, best or {}, group)
-    rows = [[(cell.rstrip("\0"), cell.endswith("\0")) for cell in row] for row in text.itertuples(index=False)]
     numbers = {title(str(name)) for name in frame.select_dtypes("number")}
-    return {"heads": [(name, name in numbers) for name in text], "rows": rows}
+    heads = [(name, name in numbers) for name in text]
+    rows = [[_field(cell, number) for cell, (_, number) in zip(row, heads, strict=True)] for row in text.itertuples(index=False)]
+    return {"heads": heads, "rows": rows}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Return nested objects as one, with dotted keys."""
-    if not isinstance(value, Mapping):
-        return {prefix: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
-    flat: dict[str, str] = {}
-    for name, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{name}" if prefix else str(name))
-    return flat
+def _field(cell: str, is_number: bool) -> tuple[str, str, bool]:
+    value, _, interval = cell.rstrip("\0").partition(" (") if is_number else (cell.rstrip("\0"), "", "")
+    return value, interval.rstrip(")"), cell.endswith("\0")

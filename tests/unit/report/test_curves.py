@@ -1,0 +1,35 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from nuclass_pipeline.report.curves import draw_curves, list_choices, read_histories
+from tests.unit.report.study import write_history
+
+
+def test_the_first_of_equal_scores_is_the_chosen_epoch(tmp_path):
+    rows = read_histories([write_history(tmp_path, "gate"), write_history(tmp_path, "gate", seed=1)])
+    choices = list_choices(rows)
+    assert [(row["model"], row["seed"], row["passed"], row["epochs"]) for row in choices] == [("gate", "0", 3, 6), ("gate", "1", 3, 6)]
+    assert choices[0]["val_macro_f1"] == 0.83125
+
+
+@pytest.mark.parametrize(("checks", "passed", "epochs"), [(2, 1.5, 3), (3, 1.0, 2)])
+def test_several_validations_share_an_epoch(tmp_path, checks, passed, epochs):
+    [choice] = list_choices(read_histories([write_history(tmp_path, "local", checks=checks)]))
+    assert (choice["passed"], choice["epochs"]) == (passed, epochs)
+
+
+def test_a_training_without_a_score_has_no_chosen_epoch(tmp_path):
+    path = write_history(tmp_path, "local")
+    pd.read_parquet(path).assign(val_macro_f1=np.nan).to_parquet(path)
+    rows = read_histories([path])
+    assert list_choices(rows) == []
+    assert draw_curves(rows, "local").startswith(b"<?xml")
+
+
+def test_equal_histories_give_equal_drawings(tmp_path):
+    rows = read_histories([write_history(tmp_path, "other")])
+    drawing = draw_curves(rows, "other")
+    assert drawing == draw_curves(rows, "other")
+    assert b"</svg>" in drawing
+    assert len(drawing) < 60_000

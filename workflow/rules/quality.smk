@@ -1,0 +1,65 @@
+"""Quality and cost: what each slide holds and how well its parts fit; time and memory of every rule.
+
+INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, counts.h5ad, registration.json, image.h5}, config/markers.tsv
+         figures/{figure}.png, tables/{table}.tsv, slides/{slide}/label_report.png, metrics/warnings.parquet, manifest.json
+OUTPUTS  metrics/{quality,runtime}.parquet
+"""
+
+
+rule summarize_quality:
+    input:
+        cells=expand(files.cells, slide=run.slides),
+        labels=expand(files.labels, slide=run.slides),
+        splits=expand(files.split, slide=run.classified_slides),
+        counts=expand(files.counts, slide=run.slides_with_xenium),
+        registrations=expand(files.registration, slide=run.slides_with_image),
+        images=expand(files.image, slide=run.slides_with_image),
+        knowledge=ancient(run.config.labeling.markers),
+    output:
+        quality=files.quality_metrics,
+    log:
+        "<logs>/summarize_quality.log",
+    benchmark:
+        "<benchmarks>/summarize_quality.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        slides={
+            name: {"organ": slide.organ, "role": run.role(name), "kind": slide.kind}
+            for name, slide in run.slides.items()
+        },
+        content=lambda w, input: content(input.knowledge),
+        code=code_version("summary.quality"),
+    message:
+        "Collecting the quality of all slides."
+    script:
+        "../scripts/summarize_quality.py"
+
+
+rule summarize_runtime:
+    input:
+        # Not read, but made before, because the table sums the times of the jobs that have ended.
+        figures=expand(files.figure_png, figure=FIGURES),
+        tables=expand(files.table, table=TABLES),
+        label_reports=expand(files.label_report_png, slide=run.slides_with_xenium),
+        warnings=files.warnings,
+        manifest=files.manifest,
+    output:
+        runtime=files.runtime_metrics,
+    log:
+        "<logs>/summarize_runtime.log",
+    benchmark:
+        "<benchmarks>/summarize_runtime.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        benchmarks=run.folders["benchmarks"],
+        code=code_version("summary.runtime"),
+    message:
+        "Summing time and memory of all jobs."
+    script:
+        "../scripts/summarize_runtime.py"
