@@ -1,6 +1,7 @@
 """The slide sheet: which slides exist and where their files are. The run file assigns their roles."""
 
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -152,21 +153,23 @@ class Slide(Section):
         found = {"bundle": self.first_file, "image": self.image, "alignment": self.alignment}
         return {} if self.fixed_paths else {name: path for name, path in found.items() if path}
 
-    def read_files(self, root: Path) -> list[str]:
-        """List all files of the slide that rules read, from the folder that relative paths start from."""
+    @property
+    def read_files(self) -> list[str]:
+        """All files of the slide that rules read."""
         if self.kind == "trio":
             return list(self.trio_files.values())
-        bundle = [] if self.kind == "image" else [self.manifest, *self.bundle_files(root)]
+        bundle = [] if self.kind == "image" else [self.manifest, *self.bundle_files]
         return [*bundle, *(path for path in (self.image, self.alignment) if path)]
 
-    def bundle_files(self, root: Path) -> list[str]:
-        """List the files of a bundle of one's own that are read beside its manifest, from the folder that relative paths start from.
+    @property
+    def bundle_files(self) -> list[str]:
+        """Files of a bundle of one's own that are read beside its manifest.
 
         A bundle that a rule makes has none, because the rule writes its manifest last.
         """
         if self.kind != "xenium" or self.archived or self.fixed_paths:
             return []
-        folder = Path(root, self.bundle)
+        folder = Path(self.bundle)
         present = {name: [path for path in sorted(folder.glob(name)) if path.is_file()] for names in READ_FILES for name in names}
         found = [next((present[name] for name in names if present[name]), []) for names in READ_FILES]
         return [f"{self.bundle}/{path.relative_to(folder)}" for paths in found for path in paths]
@@ -205,7 +208,7 @@ def _parse(path: Path, line: int, row: dict[str, str]) -> Slide:
         raise UserError(path, f"line {line}, {field}", problem, remedy) from error
 
 
-def place_slide(slide: Slide, folder: str, coming: set[str]) -> Slide:
-    """Return the slide with its relative paths starting from `folder`, except those in `coming`, which rules write where they run."""
-    own = {name: str(PurePosixPath(folder, path)) for name in _FIXED if (path := getattr(slide, name)) and path not in coming}
+def place_slide(slide: Slide, find: Callable[[str], str], coming: set[str]) -> Slide:
+    """Return the slide with its paths where `find` finds them, except those in `coming`, which rules write where they run."""
+    own = {name: find(path) for name in _FIXED if (path := getattr(slide, name)) and path not in coming}
     return slide.model_copy(update=own)

@@ -1,12 +1,17 @@
 """The study: which slides, in which role, and which classes."""
 
 from collections import Counter
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.errors import similar
 from nuclass_pipeline.vocabulary import CLASSES, PAPER_CLASSES
+
+
+def _classes(values: dict[str, Any]) -> tuple[str, ...]:
+    return CLASSES if values.get("label") and not values.get("train") else PAPER_CLASSES
 
 
 class Study(Section):
@@ -17,7 +22,9 @@ class Study(Section):
     predict: tuple[str, ...] = Field((), description="slides that are classified and not scored; an H&E without Xenium belongs here")
     label: tuple[str, ...] = Field((), description="slides that are labelled from their transcripts and nothing more; they need no H&E")
     classes: tuple[str, ...] = Field(
-        PAPER_CLASSES, description="classes to train on, at least two; those without a training cell are omitted"
+        default_factory=_classes,
+        description="classes to train on, at least two; those without a training cell are omitted. "
+        "If left out, those of the paper, and in a study that only labels slides all 22",
     )
 
     @field_validator("classes")

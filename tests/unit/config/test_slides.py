@@ -45,7 +45,7 @@ URLS = "https://h/b.zip\thttps://h/i.tif\thttps://h/m.csv"
         (HEADER + "nul\txenium\tlung\tx\ty\t\t\t\t\t\n", "line 2, slide: 'nul': the name is reserved by Windows"),
         (HEADER + f"{'a' * 65}\txenium\tlung\tx\ty\t\t\t\t\t\n", "it must have at most 64 characters"),
         (HEADER + "\txenium\tlung\tx\ty\t\t\t\t\t\n", "line 2, slide: the value is missing. Fill it in."),
-        (HEADER + "a\txenium\tlung\tx\t\t\t\t\t\t\n", "image is empty; a slide of kind xenium needs it"),
+        (HEADER + "a\txenium\tlung\tx\t\tm.csv\t\t\t\t\n", "image is empty, so the alignment would not be used. Fill in image, or leave"),
         (HEADER + "a\txenium\tlung\t\ty\t\t\t\t\t\n", "bundle is empty; a slide of kind xenium needs it"),
         (HEADER + "a\timage\tlung\t\t\t\t\t\t\t\n", "image is empty; a slide of kind image needs it"),
         (HEADER + "a\timage\tlung\t\ty\tz.csv\t\t\t\t\n", "alignment does not apply to a slide of kind image"),

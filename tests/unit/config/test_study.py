@@ -1,6 +1,8 @@
 import pytest
 
+from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.vocabulary import CLASSES, PAPER_CLASSES
+from tests import ROOT
 from tests.unit.config.test_run import load_paper
 
 
@@ -18,10 +20,18 @@ from tests.unit.config.test_run import load_paper
         ("study.classes", "T_Cell", "study.classes: 'T_Cell': not a list"),
         ("study.classes", [1, 2], "study.classes.0: 1: not text. Put it in quotes."),
         ("study.train", ["demo-lung-1", "demo-lung-1"], "demo-lung-1 is listed twice"),
-        ("study.train", [], "it must list at least 1"),
-        ("study.heldout", [], "it must list at least 1"),
-        ("study.train", ["demo-lung-1", "demo-lung-2"], "study: demo-lung-2 is listed under two of train, heldout and predict"),
-        ("study.predict", ["demo-lung-1"], "demo-lung-1 is listed under two of train, heldout and predict"),
+        ("study.train", [], "heldout lists slides and train none. List a slide under train, or list those of heldout under label."),
+        ("study.heldout", [], "train lists slides and heldout none. List a slide under heldout, or list those of train under label."),
+        ("study", {}, "study: it names no slide. List slides under train and heldout, or under label if they are only to be labelled."),
+        ("study", {"label": []}, "study: it names no slide."),
+        ("study", {"predict": ["demo-lung-he"]}, "study: predict lists slides and train none. List slides under train and heldout, or"),
+        ("study", {"predict": ["demo-lung-he"], "label": ["demo-lung-1"]}, "study: predict lists slides and train none."),
+        ("study", {"label": ["demo-lung-1", "demo-lung-1"]}, "study.label: ['demo-lung-1', 'demo-lung-1']: demo-lung-1 is listed twice."),
+        ("study", {"label": "demo-lung-1"}, "study.label: 'demo-lung-1': not a list."),
+        ("study.label", ["demo-lung-1"], "study: demo-lung-1 is listed under two of train, heldout, predict and label. List it under one."),
+        ("study.label", ["demo-lung-9"], "study.label: slide 'demo-lung-9' is not in config/slides.tsv, did you mean 'demo-lung-"),
+        ("study.train", ["demo-lung-1", "demo-lung-2"], "study: demo-lung-2 is listed under two of train, heldout, predict and label"),
+        ("study.predict", ["demo-lung-1"], "demo-lung-1 is listed under two of train, heldout, predict and label"),
         ("study.heldout", ["demo-lung-2", "demo-lung-he"], "demo-lung-he is listed under two"),
         ("study.train", ["demo-lung-9"], "study.train: slide 'demo-lung-9' is not in config/slides.tsv, did you mean 'demo-lung-"),
         ("study.heldout", ["Demo-Lung-2"], "study.heldout: slide 'Demo-Lung-2' is not in config/slides.tsv, did you mean 'demo-lung-2'?"),
@@ -31,6 +41,23 @@ from tests.unit.config.test_run import load_paper
 )
 def test_names_that_are_none_are_refused_with_the_nearest(refused, path, value, message):
     assert message in refused(path, value)
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        {"label": ["demo-lung-1"]},
+        {"train": [], "heldout": [], "predict": [], "label": ["demo-lung-1"]},
+        {"train": ["demo-lung-1"], "heldout": ["demo-lung-2"], "label": ["demo-pancreas-1"]},
+    ],
+)
+def test_a_study_may_label_slides_and_nothing_more(demo, study):
+    run = load_run(demo | {"study": study, "figures": {}, "tables": {}}, root=ROOT)
+    assert run.labeled_only == study["label"]
+    assert run.role(study["label"][0]) == "label"
+    assert run.slides_with_xenium == [*study.get("train", []), *study.get("heldout", []), *study["label"]]
+    assert run.registered_slides == run.slides_with_image == run.classified_slides == run.slides_with_xenium[:-1]
+    assert not [path for path in run.all_predictions if study["label"][0] in path]
 
 
 def test_paper_classes_are_sixteen_in_column_order():

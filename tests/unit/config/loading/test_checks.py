@@ -5,6 +5,8 @@ import pytest
 
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.figures import list_figures
+from nuclass_pipeline.tables import list_tables
 from tests import ROOT
 from tests.unit.config.conftest import edited
 
@@ -138,6 +140,45 @@ def test_a_link_to_a_slide_that_a_rule_made_is_that_slide(own, tmp_path):
 def demo_paths():
     start = "resources/synthetic/demo-lung-1"
     return [f"{start}/outs", f"{start}/demo-lung-1_he_image.ome.tif", f"{start}/demo-lung-1_he_imagealignment.csv"]
+
+
+@pytest.mark.parametrize("role", ["train", "heldout", "predict"])
+def test_only_a_slide_that_is_labelled_and_nothing_more_has_no_image(own, role):
+    own.rows["c"] = ["xenium", "lung", "a/outs", "", ""]
+    own.raw["study"] = {"train": ["a"], "heldout": ["b"]} | {role: ["c"]}
+    message = f"config/slides.tsv: c, image: it is empty, and study.{role} needs the H&E of the slide."
+    assert f"{message} Fill in image, or list the slide under study.label." in own.refused()
+    own.raw["study"] = {"label": ["c"]}
+    run = own.load()
+    assert (run.slides["c"].image, run.slides["c"].own_files) == ("", {"bundle": f"{own.folder}/a/outs/experiment.xenium"})
+    own.raw["study"] = {"train": ["a"], "heldout": ["b"], "label": ["c"]}
+    assert own.load().labeled_only == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (["image", "lung", "", "a/he.tif", ""], "slide c is an H&E without Xenium, so it has no labels. List it under study.predict."),
+        (["trio", "lung", "t", "", ""], "slide c is of kind trio: it has labels, and no transcripts to label it from. List it under"),
+    ],
+)
+def test_a_slide_without_transcripts_cannot_be_labelled(own, row, message):
+    own.write("t/annotations.json", "{}")
+    own.rows["c"] = row
+    own.raw["study"] = {"train": ["a"], "heldout": ["b"], "label": ["c"]}
+    assert f"study.label: {message}" in own.refused()
+    own.raw["study"] = {"train": ["a"], "heldout": ["b"], "predict": ["c"]}
+    assert own.load()
+
+
+def test_the_figures_of_models_are_refused_where_there_is_none(own):
+    own.raw |= {"study": {"label": ["a"]}, "figures": {1: "confusion"}}
+    with pytest.raises(UserError, match=r"figures\.1: there is no figure 'confusion'\. Remove the key; labels are drawn in the label"):
+        list_figures(own.load())
+    own.raw |= {"figures": {}, "tables": {1: "cohort", 2: "heldout"}}
+    assert list_figures(own.load()) == {}
+    with pytest.raises(UserError, match=r"tables\.2: there is no table 'heldout'\. Use one of cohort\."):
+        list_tables(own.load())
 
 
 def test_two_slides_may_be_regions_of_one_image(own):

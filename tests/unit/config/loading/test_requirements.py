@@ -1,10 +1,12 @@
 """Weights, models and GPU are missed when the run file is read, with a remedy that is a command of this machine."""
 
 import copy
+import tomllib
 
 import pytest
 import yaml
 
+from nuclass_pipeline.config.image import CELLPOSE_PACKAGE_REMEDY
 from nuclass_pipeline.config.loading import requirements
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
@@ -57,7 +59,8 @@ CASES = {
 
 @pytest.fixture
 def bare(monkeypatch):
-    """A machine without GPU and cluster."""
+    """A machine with all packages, without GPU and cluster."""
+    monkeypatch.setattr(requirements, "find_spec", lambda name: object())
     monkeypatch.setattr(requirements, "_GPUS", ())
     monkeypatch.setattr(requirements, "_SCHEDULERS", ())
     for name in requirements._JOBS:
@@ -88,6 +91,42 @@ def test_what_is_there_is_an_input(demo, bare, monkeypatch, tmp_path):
     )
     run = load(raw, monkeypatch, tmp_path)
     assert require(run) == ["w/model.safetensors", "w/config.json", "cp"]
+
+
+PACKAGES = {
+    "cellpose": (
+        {"segmentation": {"method": "cellpose", "weights": "config/demo.yaml"}},
+        "segmenter_weights",
+        r"segmentation.method: the package cellpose is not installed. pip install -e '.\[cellpose\]' in the folder of the project, or set",
+    ),
+    "rapids_singlecell": (
+        {"clustering": {"backend": "rapids"}},
+        "clustering_needs",
+        r"clustering.backend: the package rapids-singlecell is not installed. Install rapids-singlecell on a machine with an NVIDIA GPU",
+    ),
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_missing_package_is_one_line_where_a_job_of_the_plan_needs_it(demo, bare, monkeypatch, tmp_path, package):
+    """The run loads, because other jobs do not need it; the others of the registry need no package."""
+    changes, rule_input, message = PACKAGES[package]
+    asked = []
+    monkeypatch.setattr(requirements, "find_spec", lambda name: asked.append(name))
+    assert getattr(load(demo, monkeypatch, tmp_path), rule_input) == []
+    run = load(edited(demo, **changes), monkeypatch, tmp_path)
+    assert asked == []
+    with pytest.raises(UserError, match=f"^config/demo.yaml: {message}"):
+        getattr(run, rule_input)
+    assert asked == [package]
+    monkeypatch.setattr(requirements, "find_spec", lambda name: object())
+    assert getattr(run, rule_input) == run.config.segmentation.method.count("cellpose") * ["config/demo.yaml"]
+
+
+def test_the_remedy_names_an_extra_of_the_project():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["cellpose"][0].startswith("cellpose")
+    assert "pip install -e '.[cellpose]'" in CELLPOSE_PACKAGE_REMEDY
 
 
 @pytest.mark.parametrize("sign", ["GPU", "scheduler", "job"])

@@ -1,0 +1,132 @@
+"""`nuclass label`: one bundle to labels, and what it refuses."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nuclass_pipeline.cli.label import label
+from nuclass_pipeline.cli.label_steps import STEPS, Task, read
+from nuclass_pipeline.config.synthetic import SyntheticConfig
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_table
+from nuclass_pipeline.phantom import make_slide
+from nuclass_pipeline.schemas import LABELS, TRUTH
+from nuclass_pipeline.vocabulary import UNRESOLVED
+
+FILES = [
+    *("cells.parquet", "clustering.json", "clusters.parquet", "counts.h5ad", "domain_scores.parquet", "domains.parquet"),
+    *("gene_scores.parquet", "label.json", "label.log", "label_report.pdf", "label_report.png", "labels.csv", "labels.h5ad"),
+    *("labels.parquet", "markers.parquet", "proposals.tsv"),
+]
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    """The folder of a phantom of 300 cells; its bundle is `outs`."""
+    folder = tmp_path_factory.mktemp("slide")
+    config, names = SyntheticConfig(cells=300), {"image": "he.ome.tif", "alignment": "m.csv", "truth": "truth.parquet"}
+    paths = {name: folder / file for name, file in names.items()}
+    make_slide(organ="lung", seed=5, config=config, manifest=folder / "outs/experiment.xenium", **paths)
+    return folder
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    """Calls do not change the threads of this process, nor hold their folder until it ends."""
+    monkeypatch.setattr("nuclass_pipeline.runtime.limit_threads", lambda threads: None)
+    monkeypatch.setattr("nuclass_pipeline.runtime.claim", lambda out: out.mkdir(parents=True, exist_ok=True))
+
+
+@pytest.mark.long
+def test_a_bundle_is_labelled_and_a_person_corrects_it(slide, tmp_path, capsys, one_process):
+    out = tmp_path / "new/mine"
+    label(slide / "outs", organ="lung", out=out)
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    found = read_table(out / "labels.parquet", LABELS)
+    truth = read_table(slide / "truth.parquet", TRUTH)["label"]
+    labelled = found["label"] != UNRESOLVED
+    assert labelled.mean() >= 0.9
+    assert (found["label"] == truth)[labelled].mean() >= 0.95
+    screen = capsys.readouterr().out
+    assert all(text in screen for text, _ in STEPS)
+    assert f"300 cells, {found['cluster'].nunique()} clusters" in screen
+    assert re.search(rf"^ T_Cell +{(found['label'] == 'T_Cell').sum()} ", screen, re.MULTILINE)
+    assert screen.splitlines()[-3:-1] == ["No warnings.", f"files: {out}: label_report.png, labels.csv, labels.h5ad, proposals.tsv, …"]
+    assert "confidence calibrated on" in (out / "label.log").read_text()
+
+    before = (out / "clusters.parquet").read_bytes()
+    proposed = pd.read_csv(out / "proposals.tsv", sep="\t", dtype=str).iloc[[0]]
+    edits = proposed[["cluster", "digest"]].assign(label="NK_Cell", note="a test")
+    edits.to_csv(tmp_path / "edits.tsv", sep="\t", index=False)
+    label(slide / "outs", organ="lung", out=out, annotation=tmp_path / "edits.tsv")
+    edited = read_table(out / "labels.parquet", LABELS)
+    # NK_Cell is none of the paper's classes; a study that trains nothing has them all.
+    assert set(edited.loc[edited["cluster"] == proposed["cluster"].iloc[0], "label"]) == {"NK_Cell"}
+    assert (out / "clusters.parquet").read_bytes() == before
+    assert json.loads((out / "label.json").read_text())["annotation"] == str(tmp_path / "edits.tsv")
+
+
+def test_an_archive_is_read_as_its_folder(slide, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "mine"), "gztar", slide, "outs")
+    for name, bundle in (("folder", slide / "outs"), ("archive", archive)):
+        (tmp_path / name).mkdir()
+        files = {"cells": tmp_path / name / "cells.parquet", "counts": tmp_path / name / "counts.h5ad"}
+        read(Task(Path(bundle), "mine", "lung", Path("config/markers.tsv"), None, 0, files))
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["cells.parquet", "counts.h5ad"]
+    assert all((tmp_path / "folder" / path.name).read_bytes() == path.read_bytes() for path in (tmp_path / "archive").iterdir())
+
+
+def test_a_mouse_panel_labels_nothing_and_leaves_nothing_behind(real_data, tmp_path, one_process):
+    (tmp_path / "empty").mkdir()
+    for out in (tmp_path / "new", tmp_path / "empty"):
+        with pytest.raises(UserError) as caught:
+            label(real_data / "xoa3.0_mouse_ileum_tiny", organ="colon", out=out)
+        assert (
+            "xoa3.0_mouse_ileum_tiny: panel: 1 of 17 cell types of the colon have a marker on the panel; the gene names look like those of "
+            "a mouse; the marker table has human symbols. Name a table with the genes of the panel: --markers FILE."
+        ) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_an_error_keeps_the_results_of_an_earlier_call(real_data, tmp_path, one_process):
+    bundle, out = real_data / "xoa3.0_mouse_ileum_tiny", tmp_path / "out"
+    out.mkdir()
+    (out / "label.json").write_text(json.dumps({"bundle": str(bundle.resolve())}))
+    (out / "labels.csv").write_text("earlier")
+    with pytest.raises(UserError, match="look like those of a mouse"):
+        label(bundle, organ="colon", out=out)
+    assert (out / "labels.csv").read_text() == "earlier"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"organ": "toe"}, "nuclass: --organ: 'toe' is not a known organ. Use one of breast,"),
+        ({"bundle": "gone"}, "gone: bundle: does not exist. Name the folder that holds experiment.xenium, or an archive of it."),
+        ({"bundle": "full"}, "full: bundle: holds no experiment.xenium. Name the folder that holds experiment.xenium, or"),
+        ({"bundle": "full/note.txt"}, "note.txt: bundle: is a file, and not an archive (.zip, .tar,"),
+        ({"markers": "gone.tsv"}, "gone.tsv: file: it does not exist."),
+        ({"annotation": "gone.csv"}, "gone.csv: file: it does not exist."),
+        ({"annotation": "full/note.txt"}, "note.txt: name: it ends with neither .tsv nor .csv. Save edits of clusters as .tsv,"),
+        ({"out": "full"}, "full: --out: it is not empty, and not from an earlier call of `nuclass label`. Name another folder."),
+        ({"out": "full/note.txt"}, "note.txt: --out: it is a file. Name a folder."),
+        ({"out": "other"}, "other: --out: it holds the labels of another bundle, elsewhere. Name another folder."),
+    ],
+)
+def test_a_mistake_is_found_before_anything_is_read(tmp_path, monkeypatch, changes, message):
+    for name, text in (("outs/experiment.xenium", "{}"), ("full/note.txt", "x"), ("other/label.json", '{"bundle": "elsewhere"}')):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    given = {"bundle": "outs", "out": "out"} | changes
+    paths = {name: tmp_path / given.pop(name) for name in ("bundle", "out", "markers", "annotation") if name in given}
+    with pytest.raises(UserError) as caught:
+        label(**paths, **({"organ": "lung"} | given))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
