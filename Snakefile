@@ -6,6 +6,7 @@ from nuclass_pipeline.config.compute import by_attempt
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run import load_workflow
 from nuclass_pipeline.figures import list_figures
+from nuclass_pipeline.labeling.hand_made import check_hand_made
 from nuclass_pipeline.layout import SYNTHETIC_TRUTH, UNPACKED_MANIFEST, files, for_model
 from nuclass_pipeline.provenance import code_version, content
 from nuclass_pipeline.records import restore_records
@@ -15,8 +16,7 @@ from nuclass_pipeline.tables import list_tables
 min_version("9.27")
 
 
-# Used only with `--sdm apptainer`; envs/Dockerfile makes it.
-container: "docker://nuclass-pipeline:0.1.0"
+container: "docker://nuclass-pipeline:0.1.0"  # only with `--sdm apptainer`; envs/Dockerfile makes it
 
 
 if not workflow.configfiles:
@@ -29,9 +29,9 @@ workdir: workflow.basedir
 
 
 with one_line():
-    run = load_workflow(workflow, config)
+    run = load_workflow(workflow, config, check_hand_made)
     FIGURES, TABLES = list_figures(run), list_tables(run)
-    restore_records(run.folders["results"])
+    restore_records(run.folders["results"], run.folders["slides"])
 
 
 pathvars:
@@ -44,7 +44,7 @@ wildcard_constraints:
 
 for name in (
     "bundles slides images patches expression labels models features"
-    " predictions evaluation warnings summaries figures targets"
+    " predictions evaluation warnings summaries quality exports figures report targets"
 ).split():
 
     include: f"workflow/rules/{name}.smk"
@@ -53,7 +53,7 @@ for name in (
 rule all:
     default_target: True
     input:
-        rules.slides.input,
+        rules.labels.input,
         rules.classification.input,
         rules.figures.input,
         rules.tables.input,

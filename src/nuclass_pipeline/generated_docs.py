@@ -91,7 +91,8 @@ def _files() -> Iterator[str]:
         "```",
         "",
     )
-    yield from ("All files lie below `results/<run>/`.", "", "| name | file | what it holds |", "|---|---|---|")
+    shared = "With `slides_from`, the files directly in `slides/{slide}/` lie below the folder of the run named there."
+    yield from (f"All files lie below `results/<run>/`. {shared}", "", "| name | file | what it holds |", "|---|---|---|")
     yield from (f"| `{name}` | `{file.path}` | {file.meaning} |" for name, file in RESULTS.items())
 
 

@@ -1,6 +1,7 @@
 """Where every file of a run lies: rules, stages and docs/outputs.md take the paths from here."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 
 LOCAL_PX, CONTEXT_PX = 224, 1024
@@ -13,6 +14,16 @@ class ResultFile:
 
     path: str
     meaning: str
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether runs can share it: a file directly in the folder of a slide, which no encoder or model has a part in."""
+        return PurePosixPath(self.path).parent == PurePosixPath("slides/{slide}")
+
+    @property
+    def in_rules(self) -> str:
+        """Its path as rules write it."""
+        return f"<slides>{self.path.removeprefix('slides')}" if self.is_shared else f"<results>/{self.path}"
 
 
 RESULTS: dict[str, ResultFile] = {
@@ -31,6 +42,10 @@ RESULTS: dict[str, ResultFile] = {
     "domain_scores": ResultFile("slides/{slide}/domain_scores.parquet", "how distinct the domains are"),
     "programs": ResultFile("slides/{slide}/programs.parquet", "gene programs of each cluster, if the run file names a library"),
     "labels": ResultFile("slides/{slide}/labels.parquet", "label or Unresolved per cell, with its evidence"),
+    "labels_csv": ResultFile(
+        "slides/{slide}/labels.csv", "label, place, cluster and domain per cell for spreadsheets; columns of label_export"
+    ),
+    "labels_h5ad": ResultFile("slides/{slide}/labels.h5ad", "the same for scanpy: AnnData with raw counts, centroids in µm and the map"),
     "proposals": ResultFile("slides/{slide}/proposals.tsv", "a proposed label per cluster with its evidence, for review"),
     "ablation": ResultFile("slides/{slide}/ablation.parquet", "proposals with less evidence and by other annotators; target `ablation`"),
     "label_report": ResultFile("slides/{slide}/label_report.pdf", "maps, markers, composition and abstentions of the labels"),
@@ -56,6 +71,7 @@ RESULTS: dict[str, ResultFile] = {
     "registration_metrics": ResultFile("metrics/registration.parquet", "fit of each H&E, with a thumbnail"),
     "quality_metrics": ResultFile("metrics/quality.parquet", "cells, transcripts, labels, panel, tissue and registration of each slide"),
     "runtime_metrics": ResultFile("metrics/runtime.parquet", "time and memory of each rule"),
+    "overview_metrics": ResultFile("metrics/overviews.parquet", "the H&E of each slide, small, in the frame of its cells"),
     "label_metrics": ResultFile("metrics/labels.parquet", "accuracy of the labels of synthetic slides"),
     "attribution_metrics": ResultFile("metrics/attribution/seed-{seed}/{slide}.parquet", "where the paths look, for a few cells"),
     "figure": ResultFile("figures/{figure}.pdf", "figures"),
@@ -68,6 +84,7 @@ RESULTS: dict[str, ResultFile] = {
 TARGETS: dict[str, str] = {
     "all": "everything; what plain `snakemake` makes",
     "slides": "labels, proposals, domains and label reports of all slides with Xenium; no model",
+    "labels": "the same, and the labels as CSV and AnnData",
     "classification": "predictions for the slides under `study.predict`",
     "figures": "all figures",
     "figure_<name>": "one figure",
@@ -80,8 +97,8 @@ TARGETS: dict[str, str] = {
 }
 """Target → what it makes."""
 
-files = SimpleNamespace(**{name: f"<results>/{file.path}" for name, file in RESULTS.items()})
-"""The paths as rules write them: `files.cells` is `<results>/slides/{slide}/cells.parquet`."""
+files = SimpleNamespace(**{name: file.in_rules for name, file in RESULTS.items()})
+"""The paths as rules write them: `files.cells` is `<slides>/{slide}/cells.parquet`, `files.report` is `<results>/report.html`."""
 
 
 def for_model(path: str, model: str) -> str:

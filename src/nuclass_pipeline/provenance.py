@@ -9,6 +9,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -138,6 +139,7 @@ def record_run(
     inputs = [*tables, *annotations, *sources, *_named_files(config)]
     record = {
         "run": config["run"],
+        "recorded": datetime.now(UTC).isoformat(timespec="minutes"),
         "nuclass_pipeline": __version__,
         "commit": commit,
         "dirty": dirty,
@@ -161,14 +163,26 @@ def _named_files(section: Mapping[str, Any]) -> Iterator[Path]:
             yield from sorted(path for path in (Path(value), *Path(value).rglob("*")) if path.is_file())
 
 
+def describe_version() -> str:
+    """Return the version of the package, and where git holds its code the commit, and whether the code differs from it."""
+    commit, dirty = _commit()
+    return f"{__version__}{f', commit {commit[:12]}' if commit else ''}{', with changes that no commit holds' if dirty else ''}"
+
+
 def _commit() -> tuple[str | None, bool]:
     """Return the commit of the code, and whether the code differs from it; the configuration does not count, since it is hashed itself."""
+    # Not of any repository around it, because an installed package may lie in an environment within another project.
+    if not _git("ls-files"):
+        return None, False
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", ":/src", ":/workflow", ":/Snakefile")
     return commit or None, bool(changes)
 
 
 def _git(*words: str) -> str:
-    git = subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=False)
+    try:
+        git = subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # A machine without git.
+        return ""
     return git.stdout.strip()
 
 

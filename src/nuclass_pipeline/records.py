@@ -3,11 +3,13 @@
 Snakemake keeps for each file the inputs, parameters and code that made it, in `.snakemake` of the folder where it ran.
 A run leaves copies of them in `.jobs.json` of its results and of each folder in them, with what identifies each file.
 Loading the workflow restores the copies that are about the files on disk.
+A run that starts also leaves its run file as checked, with which runs that use its slides are compared.
 """
 
 import atexit
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, TypeAdapter
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_json, write_json
+from nuclass_pipeline.io import read_json, read_yaml, write_json
+from nuclass_pipeline.layout import RESULTS
 from nuclass_pipeline.provenance import content
 from nuclass_pipeline.runtime import claim
 
@@ -26,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 RECORDS = ".jobs.json"
 """Name of the copies."""
+STARTED = ".run.json"
+"""Name of the run file of the latest start."""
 MAX_HASHED_BYTES = 10**6
 """Larger files are compared by their sizes and times alone."""
 
@@ -39,32 +44,61 @@ class _Copy(BaseModel):
     record: dict[str, Any]
 
 
-def begin(results: str, logs: str, benchmarks: str) -> None:
+def begin(*, results: str, slides: str, logs: str, benchmarks: str, outputs: Iterable[str], run_file: dict[str, Any]) -> None:
     """Start a run: reserve its folders, and when the process ends leave copies of Snakemake's records in its results.
+
+    Parameters
+    ----------
+    results, logs, benchmarks
+        Folders of the run.
+    slides
+        Folder of its slides, which may be that of another run. Runs that only read it may work at the same time.
+    outputs
+        Files that the run is about to make.
+    run_file
+        Its run file as checked.
 
     Raises
     ------
     UserError
-        If another process works on the run, or a folder cannot be written.
+        If another process works on the run or on its slides, or a folder cannot be written.
     """
     claim(results, logs, benchmarks)
+    makes_slides = any(Path(slides) in Path(path).parents for path in outputs)
+    claim(slides, shared=not makes_slides)
+    changed = _homes(results, slides) if makes_slides else [Path(results)]
     # Removed first, because a run that is killed would leave them out of date.
-    for folder in _folders(Path(results)):
+    for folder in (folder for home in changed for folder in _folders(home)):
         (folder / RECORDS).unlink(missing_ok=True)
-    atexit.register(_keep_records, Path.cwd(), results)
+    write_json(run_file, Path(results, STARTED))
+    atexit.register(_keep_records, Path.cwd(), changed)
 
 
-def _keep_records(workdir: Path, results: str) -> None:
+def read_started(results: Path) -> dict[str, Any] | None:
+    """Return the run file, as checked, with which a run was started or finished; None where there is none."""
+    if (path := results / STARTED).is_file():
+        found = read_json(path)
+    else:
+        found = read_yaml(path) if (path := results / RESULTS["run_file"].path).is_file() else None
+    return found if isinstance(found, dict) else None
+
+
+def _keep_records(workdir: Path, changed: Iterable[Path]) -> None:
     from snakemake.persistence.file import FilePersistence
 
     with suppress(UserError, OSError):  # Without the copies, results that move are compared by their times.
         records = FilePersistence(path=workdir / ".snakemake")
-        names = sorted(str(path.relative_to(workdir / results)) for path in (workdir / results).rglob("*") if path.is_file())
-        known = {name: record for name in names if (record := records._read_record(f"{results}/{name}"))}
-        copies = {name: _copy(workdir / results / name, record) for name, record in known.items()}
-        # All of them in every folder, because a job of which a folder holds the input and not the output is compared too.
-        for folder in _folders(workdir / results):
-            write_json(copies, folder / RECORDS)
+        for results in changed:
+            _keep(records, workdir, results)
+
+
+def _keep(records: Any, workdir: Path, results: Path) -> None:
+    names = sorted(str(path.relative_to(workdir / results)) for path in (workdir / results).rglob("*") if path.is_file())
+    known = {name: record for name in names if (record := records._read_record(f"{results}/{name}"))}
+    copies = {name: _copy(workdir / results / name, record) for name, record in known.items()}
+    # All of them in every folder, because a job of which a folder holds the input and not the output is compared too.
+    for folder in _folders(workdir / results):
+        write_json(copies, folder / RECORDS)
 
 
 def _copy(path: Path, record: "MetadataRecord") -> dict[str, Any]:
@@ -73,13 +107,30 @@ def _copy(path: Path, record: "MetadataRecord") -> dict[str, Any]:
     return _Copy(size=found.st_size, mtime_ns=found.st_mtime_ns, content=hashed, record=record.model_dump()).model_dump()
 
 
-def restore_records(results: Path | str) -> None:
-    """Restore the records of results that came from elsewhere, also of those that lie over the results of another run."""
+def restore_records(results: str, slides: str) -> None:
+    """Restore the records of results that came from elsewhere, also of those that lie over the results of another run.
+
+    Parameters
+    ----------
+    results
+        Folder of the run.
+    slides
+        Folder of its slides; if it is that of another run, the records of that run are restored too.
+    """
+    for folder in _homes(results, slides):
+        _restore(folder)
+
+
+def _homes(results: str, slides: str) -> list[Path]:
+    return list(dict.fromkeys((Path(results), Path(slides).parent)))
+
+
+def _restore(results: Path) -> None:
     from snakemake.persistence import MetadataRecord
     from snakemake.persistence.file import FilePersistence
 
     copies: dict[str, list[_Copy]] = defaultdict(list)
-    for folder in _folders(Path(results)):
+    for folder in _folders(results):
         for name, copy in _read_copies(folder / RECORDS).items():
             if copy not in copies[name]:
                 copies[name].append(copy)

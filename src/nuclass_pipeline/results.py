@@ -1,6 +1,7 @@
 """A finished run, read from Python: its tables and its models."""
 
 from contextlib import AbstractContextManager
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from string import Formatter
@@ -11,6 +12,7 @@ import pandas as pd
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import open_patches, read_table, require
 from nuclass_pipeline.layout import LOCAL_PX, RESULTS
+from nuclass_pipeline.records import read_started
 from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, WARNINGS
 
 if TYPE_CHECKING:
@@ -66,7 +68,15 @@ class Results:
             problem = f"{name} needs {', '.join(needed) or 'nothing else'}; found {', '.join(wildcards) or 'nothing'}"
             call = ", ".join([f'"{name}"', *(f"{field}=…" for field in needed)])
             raise UserError(self.folder, "name", problem, f"Use path({call}).")
-        return require(self.folder / RESULTS[name].path.format(**wildcards), self._remedy(needed))
+        folder = self._slides_home if RESULTS[name].is_shared else self.folder
+        remedy = self._remedy(needed) if folder.is_dir() else f"Put the results of run {folder.name} beside it, which hold its slides."
+        return require(folder / RESULTS[name].path.format(**wildcards), remedy)
+
+    @cached_property
+    def _slides_home(self) -> Path:
+        """Folder of the run in which the slides lie: beside this one if its run file has `slides_from`."""
+        other = (read_started(self.folder) or {}).get("slides_from")
+        return self.folder.absolute().parent / str(other) if other else self.folder
 
     def _remedy(self, wildcards: list[str]) -> str:
         if "slide" in wildcards and self.slides:

@@ -12,15 +12,18 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from nuclass_pipeline.errors import UserError, explain_machine, explain_memory, first_line
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
+PROGRESS_S = 10.0
+"""Least time between two lines about the progress of a job."""
 UNEXPECTED = "unexpected"
 """First word of the line about an error that is a mistake of the program."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
@@ -95,8 +98,10 @@ def one_line() -> Iterator[None]:
         raise SystemExit(f"error: {error}") from None
 
 
-def claim(results: Path | str, *folders: Path | str) -> None:
-    """Reserve the folder of a run until this process ends, and test that it and `folders` can be written.
+def claim(results: Path | str, *folders: Path | str, shared: bool = False) -> None:
+    """Reserve a folder of a run until this process ends, and test that it and `folders` can be written.
+
+    Several processes may hold a folder that each of them reserves as `shared`, to read what is in it.
 
     Raises
     ------
@@ -111,9 +116,9 @@ def claim(results: Path | str, *folders: Path | str) -> None:
                 pass
         # Never closed, because the system takes the lock away when this process ends, however it ends.
         held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         os.ftruncate(held, 0)
-        os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        os.write(held, b"" if shared else f"process {os.getpid()} on {socket.gethostname()}".encode())
     except BlockingIOError:
         raise UserError(results, "run", f"{lock.read_text() or 'another process'} works on it", "Wait until it ends, or stop it.") from None
     except OSError as error:
@@ -130,6 +135,33 @@ def limit_threads(threads: int) -> None:
     for library in ("torch", "numba"):
         if library in sys.modules:
             sys.modules[library].set_num_threads(threads)
+
+
+def log_progress(share: float, text: str) -> None:
+    """Log how far a stage is, from 0 to 1, in the form that the screen of a run shows: `progress 44.6 %: 4,096 of 9,188 rows`."""
+    logger.info("progress %.2f %%: %s", 100 * share, text)
+
+
+def track(items: Iterable[Item], total: int, unit: str, each: int = 1) -> Iterator[Item]:
+    """Yield the items, and log the progress through them, at most one line in ten seconds.
+
+    Parameters
+    ----------
+    items
+        What a stage works through, one after the other.
+    total, unit
+        How much there is of what, such as 9,188 rows.
+    each
+        How much of it an item is.
+    """
+    shown = time.monotonic()
+    log_progress(0, f"0 of {total:,} {unit}")
+    for number, item in enumerate(items, start=1):
+        yield item
+        done = min(number * each, total)
+        if done == total or time.monotonic() >= shown + PROGRESS_S:
+            shown = time.monotonic()
+            log_progress(done / total, f"{done:,} of {total:,} {unit}")
 
 
 def paths(files: Any) -> dict[str, Any]:

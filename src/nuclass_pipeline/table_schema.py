@@ -36,6 +36,10 @@ class Table:
     def __post_init__(self) -> None:
         self._by_name.update({column.name: column for column in self.columns})
 
+    def pick(self, *names: str) -> tuple[Column, ...]:
+        """Return some of the columns, for another table that has them too."""
+        return tuple(self._by_name[name] for name in names)
+
     def check(self, frame: pd.DataFrame, path: Path | str, only: list[str] | None = None) -> None:
         """Raise `UserError` at the first column that is missing, of the wrong kind, empty or not unique."""
         wanted = [self._by_name[name] for name in only if name in self._by_name] if only else self.columns

@@ -1,12 +1,13 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 
-from nuclass_pipeline import provenance
+from nuclass_pipeline import __version__, provenance
 from nuclass_pipeline.provenance import content
 
 
@@ -131,3 +132,17 @@ def test_code_without_a_commit_is_a_warning_and_configuration_is_not(record, tmp
     dirty = record()
     assert (dirty["dirty"], dirty["commit"]) == (True, clean["commit"])
     assert dirty["warnings"] == [provenance.UNCOMMITTED]
+
+
+def test_the_version_names_the_commit_and_its_changes(record, tmp_path, monkeypatch):
+    clean = provenance.describe_version()
+    assert re.fullmatch(rf"{re.escape(__version__)}, commit [0-9a-f]{{12}}", clean)
+    (tmp_path / "src/nuclass_pipeline/stage.py").write_text("changed = 1")
+    assert provenance.describe_version() == f"{clean}, with changes that no commit holds"
+    # An environment within another project, which ignores it.
+    (tmp_path / ".gitignore").write_text("env/")
+    (tmp_path / "env/nuclass_pipeline").mkdir(parents=True)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "env/nuclass_pipeline")
+    assert provenance.describe_version() == __version__
+    monkeypatch.setenv("PATH", "")
+    assert provenance.describe_version() == __version__

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
 from nuclass_pipeline import records
-from nuclass_pipeline.records import MAX_HASHED_BYTES, RECORDS, restore_records
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.records import MAX_HASHED_BYTES, RECORDS, STARTED, read_started, restore_records
+from nuclass_pipeline.runtime import claim
 
 RUN = "results/demo"
 FILES = {"config.yaml": "a: 1", "metrics/labels.tsv": "label", "images/slide.h5": "x" * (MAX_HASHED_BYTES + 1)}
@@ -22,9 +25,16 @@ def ended(tmp_path, monkeypatch):
     """What a run does when it ends; no run is started, so no folder is reserved."""
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "claim", lambda *folders: calls.append(folders))
+    monkeypatch.setattr(records, "claim", lambda *folders, shared=False: calls.append((*folders, shared)))
     monkeypatch.setattr(records.atexit, "register", lambda *call: calls.append(call))
     return calls
+
+
+def start(run="demo", slides_of="demo", outputs=("results/demo/slides/a/cells.parquet",)):
+    """Start a run that is about to make `outputs`, with its own slides or those of another run."""
+    folders = {name: f"{name}/{run}" for name in ("results", "logs", "benchmarks")}
+    Path(folders["results"]).mkdir(parents=True, exist_ok=True)
+    records.begin(**folders, slides=f"results/{slides_of}/slides", outputs=outputs, run_file={"run": run, "slides_from": None})
 
 
 def run(calls, made, code):
@@ -34,7 +44,7 @@ def run(calls, made, code):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         FilePersistence()._write_record(str(path), MetadataRecord(rule=name, params=["1", "'x'"], code=code))
-    records.begin(results=RUN, logs="logs/demo", benchmarks="benchmarks/demo")
+    start()
     call, *arguments = calls[-1]
     call(*arguments)
 
@@ -51,7 +61,7 @@ def two_runs(ended):
     run(ended, FILES, "A")
     shutil.copytree("results", "away")
     run(ended, {name: text.upper() for name, text in FILES.items()}, "B")
-    restore_records(RUN)
+    restore_records(RUN, f"{RUN}/slides")
     assert found() == ["B", "B", "B"]
 
 
@@ -59,12 +69,12 @@ def lay_over(name="demo", times=True):
     copy = shutil.copy2 if times else shutil.copyfile
     for path in [path for path in Path("away", name).rglob("*") if path.is_file()]:
         copy(path, Path("results", path.relative_to("away")))
-    restore_records(RUN)
+    restore_records(RUN, f"{RUN}/slides")
 
 
 def test_a_run_reserves_its_folders_and_leaves_copies_in_each_folder_of_its_results(ended):
     run(ended, FILES, "A")
-    assert ended[0] == (RUN, "logs/demo", "benchmarks/demo")
+    assert ended[:2] == [(RUN, "logs/demo", "benchmarks/demo", False), (f"{RUN}/slides", False)]
     copies = [json.loads(Path(RUN, folder, RECORDS).read_text()) for folder in ("", "metrics", "images")]
     assert copies[0] == copies[1] == copies[2]
     assert sorted(copies[0]) == sorted(FILES)
@@ -74,7 +84,7 @@ def test_a_run_reserves_its_folders_and_leaves_copies_in_each_folder_of_its_resu
 
 def test_copies_of_a_run_that_is_killed_are_gone(ended):
     run(ended, FILES, "A")
-    records.begin(results=RUN, logs="logs/demo", benchmarks="benchmarks/demo")
+    start()
     assert not list(Path(RUN).rglob(RECORDS))
 
 
@@ -85,7 +95,7 @@ def test_moved_results_get_their_records_back(ended, times):
     if not times:
         for name in FILES:
             os.utime(Path(RUN, name), (1, 1))
-    restore_records(RUN)
+    restore_records(RUN, f"{RUN}/slides")
     assert found() == ["A", "A", "A"]
 
 
@@ -93,7 +103,7 @@ def test_a_file_that_did_not_move_along_has_its_record_too(ended):
     run(ended, FILES, "A")
     shutil.rmtree(".snakemake")
     Path(RUN, "config.yaml").unlink()
-    restore_records(RUN)
+    restore_records(RUN, f"{RUN}/slides")
     assert found() == ["A", "A", "A"]
 
 
@@ -113,7 +123,7 @@ def test_records_laid_over_other_files_are_not_used(two_runs):
     for name in FILES:
         Path(RUN, name).write_text("another size")
     shutil.copy2(f"away/demo/{RECORDS}", f"{RUN}/{RECORDS}")
-    restore_records(RUN)
+    restore_records(RUN, f"{RUN}/slides")
     assert found() == ["B", "B", "B"]
 
 
@@ -129,7 +139,7 @@ def test_a_damaged_file_is_named_with_its_remedy_and_not_used(ended, caplog, tex
         copy.write_text(text)
     shutil.rmtree(".snakemake")
     with caplog.at_level(logging.WARNING):
-        restore_records(RUN)
+        restore_records(RUN, f"{RUN}/slides")
     line = "file: it holds no records that can be read, so times decide which jobs run. Remove it."
     assert sorted(caplog.messages) == [f"{copy}: {line}" for copy in copies]
     assert found() == [None, None, None]
@@ -139,8 +149,62 @@ def test_one_damaged_file_leaves_the_others_and_its_remedy_works(ended, caplog):
     run(ended, FILES, "A")
     Path(RUN, RECORDS).write_bytes(b"\xff\xfe")
     shutil.rmtree(".snakemake")
-    restore_records(RUN)
+    restore_records(RUN, f"{RUN}/slides")
     assert (found(), len(caplog.messages)) == (["A", "A", "A"], 1)
     Path(RUN, RECORDS).unlink()
-    restore_records(RUN)
+    restore_records(RUN, f"{RUN}/slides")
     assert len(caplog.messages) == 1
+
+
+def test_a_run_leaves_its_run_file_and_that_of_a_finished_run_serves_without_it(ended):
+    start()
+    assert read_started(Path(RUN)) == {"run": "demo", "slides_from": None}
+    Path(RUN, STARTED).unlink()
+    assert read_started(Path(RUN)) is None
+    Path(RUN, "config.yaml").write_text("run: older")
+    assert read_started(Path(RUN)) == {"run": "older"}
+
+
+@pytest.mark.parametrize(("outputs", "kept"), [(["results/demo/slides/a/cells.parquet"], False), (["results/other/report.html"], True)])
+def test_a_run_that_makes_slides_of_another_leaves_the_records_of_both(ended, outputs, kept):
+    run(ended, FILES, "A")
+    before = Path(RUN, RECORDS).stat().st_mtime_ns
+    start("other", "demo", outputs)
+    assert ended[-2] == (f"{RUN}/slides", kept)
+    assert Path(RUN, RECORDS).is_file() == kept
+    FilePersistence()._write_record(f"{RUN}/config.yaml", MetadataRecord(rule="config.yaml", code="B"))
+    Path("results/other/report.html").write_text("page")
+    FilePersistence()._write_record("results/other/report.html", MetadataRecord(rule="build_report", code="B"))
+    call, *arguments = ended[-1]
+    call(*arguments)
+    assert set(json.loads(Path("results/other", RECORDS).read_text())) == {"report.html"}
+    copies = json.loads(Path(RUN, RECORDS).read_text())
+    assert (copies["config.yaml"]["record"]["code"], sorted(copies)) == ("A" if kept else "B", sorted(FILES))
+    assert (Path(RUN, RECORDS).stat().st_mtime_ns == before) == kept
+
+
+def test_the_records_of_the_slides_of_another_run_are_restored(ended):
+    run(ended, FILES, "A")
+    shutil.rmtree(".snakemake")
+    restore_records("results/other", "results/other/slides")
+    assert found() == [None, None, None]
+    restore_records("results/other", f"{RUN}/slides")
+    assert found() == ["A", "A", "A"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        ("slides/a/cells.parquet", "report.html", True),
+        ("report.html", "slides/a/cells.parquet", True),
+        ("report.html", "report.html", False),
+    ],
+)
+def test_two_runs_work_at_once_unless_one_makes_the_slides(ended, monkeypatch, first, second, refused):
+    monkeypatch.setattr(records, "claim", claim)
+    start("demo", "demo", [f"results/demo/{first}"])
+    makes = f"results/demo/{second}" if "slides" in second else f"results/other/{second}"
+    line = r"^results/demo/slides: run: .* works on it\. Wait until it ends, or stop it\.$"
+    with pytest.raises(UserError, match=line) if refused else nullcontext():
+        start("other", "demo", [makes])
+    assert Path("results/other", STARTED).exists() == (not refused)

@@ -45,6 +45,24 @@ def test_a_result_is_found_by_its_name(run: Results) -> None:
     assert run.path("heldout_metrics") == run.folder / "metrics/heldout.parquet"
 
 
+def test_slides_of_another_run_are_found_beside_it(tmp_path: Path) -> None:
+    for name in ("second/predictions/gate/seed-0/a.parquet", "second/slides/a/features/cells.seed-0.h5", "demo/slides/a/labels.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "second/.run.json").write_text('{"run": "second", "slides_from": "demo"}')
+    run = open_run(tmp_path / "second")
+    assert run.slides == ["a"]
+    assert run.path("labels", slide="a") == tmp_path / "demo/slides/a/labels.parquet"
+    assert run.path("cell_features", slide="a", seed=0) == tmp_path / "second/slides/a/features/cells.seed-0.h5"
+    (tmp_path / "demo").rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        UserError, match=r"labels\.parquet: file: it does not exist. Put the results of run demo beside it, which hold its slides"
+    ):
+        run.path("labels", slide="a")
+    (tmp_path / "elsewhere").rename(tmp_path / "demo")
+    assert run.path("labels", slide="a").is_file()
+
+
 def test_patches_without_their_image_are_refused(run: Results) -> None:
     with h5py.File(run.folder / "slides/a/patches_224x224.h5", "w", libver="v110") as file:
         layout = h5py.VirtualLayout((1, 224, 224, 3), np.uint8)

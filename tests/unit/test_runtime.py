@@ -1,4 +1,5 @@
 import errno
+import logging
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from nuclass_pipeline import runtime
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.runtime import claim, job, paths, pick_device
+from snakemake_logger_plugin_nuclass.tails import Tail
 
 
 class Files(list):
@@ -145,3 +147,37 @@ def test_a_gpu_that_is_not_there_is_said(monkeypatch):
     assert pick_device(0) == "cpu"
     with pytest.raises(UserError, match=r"compute\.gpu: is 1, but torch finds no GPU"):
         pick_device(1)
+
+
+def test_a_folder_that_is_read_is_shared_and_one_that_is_written_is_not(tmp_path):
+    claim(tmp_path / "slides", shared=True)
+    claim(tmp_path / "slides", shared=True)
+    with pytest.raises(UserError, match=r"slides: run: another process works on it\. Wait until it ends, or stop it\."):
+        claim(tmp_path / "slides")
+    claim(tmp_path / "others")
+    with pytest.raises(UserError, match=r"others: run: process \d+ on \S+ works on it\. Wait until it ends, or stop it\."):
+        claim(tmp_path / "others", shared=True)
+
+
+def test_progress_is_logged_at_the_start_at_the_end_and_every_ten_seconds(monkeypatch, caplog):
+    clock = iter([0, 4, 9, 12, 12, 15, 21, 23, 23, 24])
+    monkeypatch.setattr(runtime.time, "monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO):
+        assert list(runtime.track("abcdefg", 1300, "cells", 200)) == list("abcdefg")
+    assert caplog.messages == [
+        "progress 0.00 %: 0 of 1,300 cells",
+        "progress 46.15 %: 600 of 1,300 cells",
+        "progress 92.31 %: 1,200 of 1,300 cells",
+        "progress 100.00 %: 1,300 of 1,300 cells",
+    ]
+
+
+def test_nothing_to_track_is_no_error(caplog):
+    assert list(runtime.track([], 0, "cells")) == []
+
+
+def test_what_is_logged_is_what_the_screen_reads(tmp_path):
+    tail = Tail(tmp_path / "a/log")
+    run_job(tmp_path, "from nuclass_pipeline.runtime import log_progress; log_progress(0.446, '4,096 of 9,188 µm')")
+    assert tail.look(0)
+    assert (tail.last.share, tail.last.text) == (0.446, "4,096 of 9,188 µm")

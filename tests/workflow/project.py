@@ -51,5 +51,10 @@ class Project:
         """Return rule → number of jobs of a dry run."""
         done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stderr[-2000:]
-        table = done.stdout.split("Job stats:\n")[1].split("\n\n")[0].splitlines()[2:]
-        return {name: int(count) for name, count in (row.split() for row in table)}
+        return self.jobs_in(done.stdout)
+
+    @staticmethod
+    def jobs_in(screen: str) -> dict[str, int]:
+        """Return rule → number of jobs, from what a dry run prints."""
+        table = screen.split("Job stats:\n")[1].split("\n\n")[0].splitlines()[2:]
+        return {name: int(count) for name, count, *_ in (row.split() for row in table)}

@@ -94,4 +94,4 @@ def test_a_run_from_another_folder_finds_the_inputs_of_the_project(project, tmp_
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^label_cells +1$", done.stdout, re.MULTILINE)
+    assert re.search(r"^label_cells +1 +demo-lung-1 +new$", done.stdout, re.MULTILINE)

@@ -1,5 +1,7 @@
 """The plan of a run, without running it."""
 
+import subprocess
+
 import pytest
 
 OF_XENIUM = (
@@ -11,6 +13,7 @@ OF_XENIUM = (
     "find_domains",
     "propose_labels",
     "figure_labels",
+    "export_labels",
 )
 OF_ALL = ("build_image", "split_cells", "extract_patches")
 
@@ -36,6 +39,36 @@ def test_the_paper_fetches_eleven_slides_and_caches_the_frozen_encoder(project):
     assert not {"measure_image", "segment_nuclei", "figure_cell_map"} & set(jobs)
     assert jobs["explain_cells"] == 3
     assert "make_slide" not in jobs
+
+
+LABELS_ONLY = tuple(rule for rule in OF_XENIUM if rule != "register_image")
+OF_THE_RUN = (
+    *("summarize_cohort", "table_cohort", "collect_warnings", "record_run", "summarize_quality", "summarize_runtime"),
+    *("build_report", "all"),
+)
+
+
+@pytest.fixture
+def study(tmp_path_factory):
+    """A folder outside the project with a run file, a slide sheet and the manifest of a bundle without H&E, to be labelled only."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "outs").mkdir()
+    (folder / "outs/experiment.xenium").write_text("{}")
+    (folder / "slides.tsv").write_text("slide\tkind\torgan\tbundle\nmine\txenium\tlung\touts\n")
+    (folder / "run.yaml").write_text("run: mine\nslides: slides.tsv\nstudy: {label: [mine]}\n")
+    return folder
+
+
+def test_a_bundle_without_an_image_is_labelled_from_a_run_file_outside_the_project(project, study):
+    jobs = project.planned("--configfile", f"{study}/run.yaml")
+    assert jobs == dict.fromkeys((*LABELS_ONLY, *OF_THE_RUN), 1) | {"total": 16}
+
+
+def test_a_study_outside_the_project_keeps_its_results(project, study):
+    command = project.command("-n", "labels", "-s", f"{project.folder}/Snakefile", "--configfile", "run.yaml", "--directory", str(study))
+    done = subprocess.run(command, cwd=study, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert project.jobs_in(done.stdout) == dict.fromkeys((*LABELS_ONLY, "labels"), 1) | {"total": 9}
 
 
 @pytest.mark.parametrize("target", ["figure_confusion", "fig3", "tab2", "figures", "tables", "slides"])

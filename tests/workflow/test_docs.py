@@ -63,6 +63,8 @@ def test_snakemake_commands_have_real_options_and_targets(page, words, targets):
 def test_nuclass_commands_have_real_options(page, words):
     group = typer.main.get_command(app)
     name, *arguments = words
+    if name == "--version":
+        return
     assert name in group.commands, f"{page}: there is no command {name}"
     if "--help" in arguments:
         return

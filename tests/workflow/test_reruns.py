@@ -103,3 +103,38 @@ def test_a_table_in_place_of_another_reruns_what_reads_it_although_it_is_older(m
     jobs = project.planned()
     assert (jobs["label_cells"], jobs["propose_labels"]) == (4, 4)
     assert not {"read_cells", "cluster_cells", "build_image"} & set(jobs)
+
+
+SECOND = ("--configfile", "config/second.yaml")
+
+
+def with_second(made, folder):
+    """Return a copy of the project with a second run, which has other encoders and uses the slides of the first."""
+    project = move(made, folder, "results", "resources", ".snakemake")
+    shutil.copyfile(folder / "config/demo.yaml", folder / "config/second.yaml")
+    project.edit(lambda raw: raw.update(run="second", slides_from="demo"), "second")
+    project.edit(lambda raw: raw["local"].update(backbone={"name": "tiny-vit", "image_px": 112}), "second")
+    project.edit(lambda raw: raw["global"]["context"].update(image_px=96), "second")
+    return project
+
+
+def test_a_run_with_other_encoders_makes_no_slide_of_the_first_again(made, tmp_path):
+    jobs = with_second(made, tmp_path).planned(*SECOND)
+    of_slides = {"read_cells", "register_image", "build_image", "segment_nuclei", "cluster_cells", "rank_markers", "find_domains"}
+    of_slides |= {"label_cells", "propose_labels", "figure_labels", "extract_patches", "split_cells"}
+    assert of_slides <= {path.stem for path in (ROOT / "workflow/scripts").iterdir()} | {"figure_labels"}
+    assert not of_slides & set(jobs)
+    assert [jobs[rule] for rule in ("train_local", "embed_cells", "predict_slide", "summarize_cohort", "build_report")] == [1, 5, 5, 1, 1]
+
+
+@pytest.mark.slow
+def test_neither_of_two_runs_that_share_slides_reruns_the_other(made, tmp_path):
+    project = with_second(made, tmp_path)
+    for name in (line.split("\t")[0] for line in project.snakemake("--summary", *SECOND).stdout.splitlines()[1:]):
+        path = project.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.exists() or path.write_text(name)
+    assert project.snakemake("--touch", *SECOND).returncode == 0
+    assert not (project.folder / "results/second/slides/demo-lung-1/labels.parquet").exists()
+    for run in ((), SECOND):
+        assert "Nothing to be done" in project.snakemake("-n", *run).stdout

@@ -13,7 +13,7 @@ from tests.workflow.loading import described, files_of, load_rules
 from tests.workflow.project import Project
 
 RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
-TARGETS = {"slides", "ablation", "classification", "figures", "tables", "all"}
+TARGETS = {"slides", "labels", "ablation", "classification", "figures", "tables", "all"}
 
 
 def expand(path: str) -> list[str]:
@@ -46,8 +46,8 @@ def pattern(path: str) -> re.Pattern[str]:
 
 
 def short(path: str) -> str:
-    # Snakemake fills in `<results>` after it has called a function of the wildcards.
-    return path.removeprefix("results/demo/").removeprefix("<results>/")
+    # Snakemake fills in `<results>` and `<slides>` after it has called a function of the wildcards.
+    return path.removeprefix("results/demo/").removeprefix("<results>/").replace("<slides>", "slides")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ OUTPUTS  slides/{slide}/{clusters.parquet, clustering.json, markers.parquet, gen
 
 rule cluster_cells:
     input:
+        lambda w: run.clustering_needs,
         counts=files.counts,
     output:
         clusters=files.clusters,
@@ -73,7 +74,7 @@ rule find_domains:
         mem_mb=by_attempt(6000),
         runtime=60,
     params:
-        run=run.config.run,
+        run=run.config.slides_run,
         organ=lambda w: run.slides[w.slide].organ,
         config=run.section("domains"),
         code=code_version("expression.domains.stage"),

@@ -1,7 +1,8 @@
 """Images: the H&E resampled once; of an H&E without Xenium, its pixel size, and its nuclei in place of cells.
 
-INPUTS   config/slides.tsv: an H&E; slides/{slide}/registration.json
+INPUTS   config/slides.tsv: an H&E; slides/{slide}/{registration.json, cells.parquet}
 OUTPUTS  slides/{slide}/{image.h5, tissue.png, registration.json, cells.parquet, labels.parquet, nuclei.parquet, nuclei.png}
+         metrics/overviews.parquet
 """
 
 
@@ -82,3 +83,27 @@ rule segment_nuclei:
         "Finding the nuclei of {wildcards.slide}."
     script:
         "../scripts/segment_nuclei.py"
+
+
+rule summarize_overviews:
+    input:
+        images=expand(files.image, slide=run.slides_with_image),
+        registrations=expand(files.registration, slide=run.slides_with_image),
+        cells=expand(files.cells, slide=run.slides_with_image),
+    output:
+        overviews=files.overview_metrics,
+    log:
+        "<logs>/summarize_overviews.log",
+    benchmark:
+        "<benchmarks>/summarize_overviews.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        slides=run.slides_with_image,
+        code=code_version("summary.overviews"),
+    message:
+        "Collecting overviews of all slides."
+    script:
+        "../scripts/summarize_overviews.py"

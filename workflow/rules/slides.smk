@@ -8,7 +8,7 @@ OUTPUTS  slides/{slide}/{cells.parquet, counts.h5ad, registration.json}
 rule read_cells:
     input:
         manifest=lambda w: run.slides[w.slide].manifest,
-        bundle=lambda w: run.bundle_files(w.slide),
+        bundle=lambda w: run.slides[w.slide].bundle_files,
     output:
         cells=files.cells,
         counts=files.counts,
@@ -44,7 +44,8 @@ rule register_image:
     benchmark:
         "<benchmarks>/register_image/{slide}.tsv"
     wildcard_constraints:
-        slide=run.pattern("xenium", "synthetic"),
+        slide="|".join(s for s in run.slides_with_xenium if run.slides[s].image)
+        or "(?!)",
     threads: 1
     resources:
         gpu=run.segmentation_gpu,

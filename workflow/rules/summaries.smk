@@ -25,10 +25,7 @@ rule summarize_cohort:
         names={
             "slides": run.cohort_slides + run.labeled_only,
             "organs": run.organs,
-            "roles": {
-                slide: run.role(slide)
-                for slide in run.cohort_slides + run.labeled_only
-            },
+            "roles": {s: run.role(s) for s in run.cohort_slides + run.labeled_only},
             "run": run.config.run,
         },
         code=code_version("summary.cohort"),
@@ -112,7 +109,7 @@ rule record_run:
         mem_mb=500,
         runtime=60,
     params:
-        config=run.config.model_dump(mode="json", by_alias=True),
+        config=run.checked,
         content=lambda w, input: content(input.tables, input.annotations),
         code=code_version("provenance"),
     message:

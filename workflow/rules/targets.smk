@@ -1,22 +1,23 @@
-"""Targets: all slides, the comparison of annotators, classification, all figures, all tables, their numbers in the paper, and the report.
+"""Targets: all slides, the comparison of annotators, classification, all figures, all tables, and their numbers in the paper.
 
 INPUTS   slides/{slide}/{proposals.tsv, ablation.parquet, domains.parquet, programs.parquet, label_report.pdf, label_report.png}
-         predictions/gate/seed-{seed}/{slide}.parquet, metrics/{heldout,labels,warnings}.parquet, config.yaml, manifest.json
+         slides/{slide}/{labels.csv, labels.h5ad}
+         predictions/gate/seed-{seed}/{slide}.parquet, metrics/labels.parquet
          figures/{figure}.{pdf,png}, tables/{table}.{tsv,tex}
-OUTPUTS  report.html
+OUTPUTS  none
 """
 
-from os.path import relpath
-
 from nuclass_pipeline.records import begin
-from snakemake_logger_plugin_nuclass import name_targets
+from snakemake_logger_plugin_nuclass import watch
 
-name_targets(["all", *(rule.name for rule in workflow.rules)])
+watch(workflow, run)
 
 
 onstart:
     with one_line():
-        begin(**run.folders)
+        jobs = workflow.dag.needrun_jobs()
+        made = [file for job in jobs for file in job.output]
+        begin(**run.folders, outputs=made, run_file=run.checked)
 
 
 rule slides:
@@ -27,6 +28,12 @@ rule slides:
         expand(files.domains, slide=run.slides_with_xenium),
         expand(files.programs, slide=run.slides_with_programs),
         files.label_metrics if run.slides_with_truth else [],
+
+
+rule labels:
+    input:
+        rules.slides.input,
+        expand([files.labels_csv, files.labels_h5ad], slide=run.slides_with_xenium),
 
 
 rule ablation:
@@ -70,39 +77,3 @@ for number, name in run.config.tables.items():
             f"tab{number}"
         input:
             files.table.format(table=name),
-
-
-rule build_report:
-    input:
-        figures=expand(files.figure_png, figure=FIGURES),
-        tables=expand(files.table, table=TABLES),
-        label_reports=expand(files.label_report_png, slide=run.slides_with_xenium),
-        captions=ancient(
-            expand(
-                "{folder}/{name}.rst",
-                folder=relpath(f"{workflow.basedir}/workflow/report"),
-                name=["workflow", *FIGURES, "labels", *TABLES],
-            )
-        ),
-        heldout=files.heldout_metrics,
-        warnings=files.warnings,
-        manifest=files.manifest,
-        config=files.run_file,
-    output:
-        report=files.report,
-    log:
-        "<logs>/build_report.log",
-    benchmark:
-        "<benchmarks>/build_report.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=15,
-    params:
-        heading=f"NuClass, run {run.config.run}",
-        content=lambda w, input: content(input.captions),
-        code=code_version("report.build"),
-    message:
-        "Building the report."
-    script:
-        "../scripts/build_report.py"

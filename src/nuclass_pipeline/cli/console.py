@@ -1,4 +1,6 @@
-"""What the commands share: the screen, and the check of an organ's name."""
+"""What the commands share: the screen, the tables of the project, and the check of an organ's name."""
+
+from pathlib import Path
 
 from rich.console import Console
 
@@ -6,6 +8,12 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.vocabulary import ORGANS
 
 console = Console()
+
+
+def shipped_table(name: str) -> Path:
+    """Return a table of the folder `config`: of the folder where the command runs, else of the project that holds this code."""
+    path = Path("config", name)
+    return path if path.is_file() else Path(__file__).parents[3] / path
 
 
 def known_organ(organ: str) -> str:

@@ -10,12 +10,18 @@ from nuclass_pipeline.cli.console import console
 
 
 def summary(results: Annotated[Path, typer.Argument(help="results folder of a run, such as results/demo")]) -> None:
-    """Print the held-out scores of a run, its warnings, and the path of its report."""
+    """Print the held-out scores of a run, or the labels where it only labels, its warnings, and the path of its report."""
+    from nuclass_pipeline.io import read_yaml
+    from nuclass_pipeline.layout import RESULTS
     from nuclass_pipeline.results import open_run
-    from nuclass_pipeline.tables.summary import summary_lines, warning_lines
+    from nuclass_pipeline.tables.summary import label_lines, summary_lines, warning_lines
 
-    run = open_run(results)
-    console.print(summary_lines(run.path("heldout_metrics")))
+    run, run_file = open_run(results), results / RESULTS["run_file"].path
+    if run_file.is_file() and not read_yaml(run_file)["study"]["heldout"]:
+        for slide in run.slides:
+            console.print(slide, label_lines(run.path("labels", slide=slide)), "")
+    else:
+        console.print(summary_lines(run.path("heldout_metrics")))
     for line in warning_lines(run.warnings()):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {results / 'report.html'}")

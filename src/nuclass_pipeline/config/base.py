@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
 
@@ -77,13 +78,13 @@ OptionalPath = Annotated[str | None, AfterValidator(tidy_path)]
 S = TypeVar("S", bound=Section)
 
 
-def place(section: S, folder: str) -> S:
-    """Return the section with its relative paths starting from `folder`, in all its sections."""
+def place(section: S, locate: Callable[[str, str], str], within: str = "") -> S:
+    """Return the section with its paths, in all its sections, where `locate` finds them: key, joined by points, and path → path."""
     changed: dict[str, Any] = {}
     for name, info in type(section).model_fields.items():
-        value = getattr(section, name)
+        value, key = getattr(section, name), f"{within}{info.alias or name}"
         if isinstance(value, Section):
-            changed[name] = place(value, folder)
+            changed[name] = place(value, locate, f"{key}.")
         elif value and any(getattr(part, "func", None) is tidy_path for part in info.metadata):
-            changed[name] = str(PurePosixPath(folder, value))
+            changed[name] = locate(key, value)
     return section.model_copy(update=changed)

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from nuclass_pipeline.config.base import OptionalPath, Section, Seed
 
+RAPIDS_REMEDY = "Install rapids-singlecell on a machine with an NVIDIA GPU, or set clustering.backend to scanpy."
+
 
 class ClusteringConfig(Section):
     """Expression clusters."""

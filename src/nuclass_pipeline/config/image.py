@@ -38,6 +38,8 @@ CELLPOSE_REMEDY = (
     "(BSD-3-Clause; trained on data under CC-BY-NC), then set segmentation.weights to the file."
 )
 
+CELLPOSE_PACKAGE_REMEDY = "pip install -e '.[cellpose]' in the folder of the project, or set segmentation.method to watershed."
+
 SEGMENTERS = {
     "watershed": SegmenterSpec("data.segmentation.watershed:watershed_segmenter"),
     "cellpose": SegmenterSpec("data.segmentation.cellpose:cellpose_segmenter", uses_gpu=True),

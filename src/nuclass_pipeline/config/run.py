@@ -1,6 +1,6 @@
 """The run file, read once and checked: rules see a section of it, and the slides by what is done with them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,8 +10,9 @@ from nuclass_pipeline.config.base import place
 from nuclass_pipeline.config.errors import explain_validation
 from nuclass_pipeline.config.image import SEGMENTERS
 from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
+from nuclass_pipeline.config.loading import requirements
 from nuclass_pipeline.config.loading.checks import ALWAYS, FILES
-from nuclass_pipeline.config.loading.requirements import encoder_weights, segmenter_weights
+from nuclass_pipeline.config.loading.places import locate, locate_key
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run_file import Config
@@ -33,18 +34,22 @@ class Run:
         Slide id → row of the slide sheet.
     sources
         The run files that it was merged from.
+    folder
+        Where relative paths of inputs start from, if not where jobs run.
     slides
         Rows of the slides of the study, with paths as jobs use them.
     """
 
     def __init__(self, config: Config, catalogue: Mapping[str, Slide], sources: Sources, folder: str = "") -> None:
-        self.config, self.catalogue, self.sources = config, catalogue, sources
+        self.config, self.catalogue, self.sources, self.folder = config, catalogue, sources, folder
         if unknown := [name for name in config.study.slides if name not in catalogue]:
             problem = f"slide {unknown[0]!r} is not in {self.config.slides}{similar(unknown[0], catalogue)}"
             raise self.error(f"study.{self.role(unknown[0])}", problem, "Correct the name, or add a row for it.")
         self.slides = {name: catalogue[name] for name in config.study.slides}
-        if folder:
-            self.slides = {name: place_slide(slide, folder, self.coming) for name, slide in self.slides.items()}
+        coming = self.coming
+        self.slides = {
+            name: place_slide(slide, lambda path: locate(path, config.slides, folder), coming) for name, slide in self.slides.items()
+        }
 
     @property
     def coming(self) -> set[str]:
@@ -131,7 +136,13 @@ class Run:
     @property
     def folders(self) -> dict[str, str]:
         """Name of a folder in the paths of `files` → the folder."""
-        return {name: f"{name}/{self.config.run}" for name in ("results", "logs", "benchmarks")}
+        own = {name: f"{name}/{self.config.run}" for name in ("results", "logs", "benchmarks")}
+        return own | {"slides": f"results/{self.config.slides_run}/slides"}
+
+    @property
+    def checked(self) -> dict[str, Any]:
+        """The run file with its defaults, as plain values."""
+        return self.config.model_dump(mode="json", by_alias=True)
 
     @property
     def slides_with_programs(self) -> list[str]:
@@ -154,14 +165,10 @@ class Run:
         context = self.config.global_.context
         return str(files.context_features.replace("{encoder}", context.name) if context.freeze else files.context_patches)
 
-    def encoder_weights(self, field: Literal["local.backbone", "global.context"]) -> list[str]:
-        """Return the files of an encoder's weights; a `UserError` if they, or the GPU, are missing."""
-        return encoder_weights(self, field)
-
-    @property
-    def segmenter_weights(self) -> list[str]:
-        """Files of the segmenter's weights; a `UserError` if they are missing."""
-        return segmenter_weights(self)
+    # Rules list them as inputs, because only the jobs of the plan must find what they need.
+    encoder_weights = requirements.encoder_weights
+    segmenter_weights = property(requirements.segmenter_weights)
+    clustering_needs = property(requirements.clustering_needs)
 
     @property
     def segmentation_gpu(self) -> int:
@@ -199,14 +206,10 @@ class Run:
         named = [(model, seed, slide) for model in slides for seed in self.seeds for slide in slides[model]]
         return [files.predictions.format(model=model, seed=seed, slide=slide) for model, seed, slide in named]
 
-    def bundle_files(self, slide: str) -> list[str]:
-        """Return the files of the bundle of `slide` that are read beside its manifest."""
-        return self.slides[slide].bundle_files(Path())
-
     @property
     def source_files(self) -> list[str]:
         """Files of all slides that rules read."""
-        return [path for slide in self.slides.values() for path in slide.read_files(Path())]
+        return [path for slide in self.slides.values() for path in slide.read_files]
 
     @property
     def annotations(self) -> list[str]:
@@ -248,6 +251,7 @@ def load_run(
     file: str = "run file",
     sources: Sources | None = None,
     is_job: bool = False,
+    checks: Sequence[Callable[[Run], None]] = (),
 ) -> Run:
     """Check a run file and find its slides.
 
@@ -256,13 +260,15 @@ def load_run(
     raw
         The run file as read from YAML.
     root
-        Folder that relative paths of inputs start from. If it is not the working directory, the run has whole paths.
+        Folder of the project, which relative paths start from unless `locate` finds them beside a file that lies elsewhere.
     file
         Name of the run file, for messages.
     sources
         The run files that `raw` was merged from, for messages.
     is_job
         Whether a job of a run reads it again; then the files have been checked.
+    checks
+        Further checks, which only the first reader makes.
 
     Raises
     ------
@@ -275,15 +281,15 @@ def load_run(
     except ValidationError as error:
         raise explain_validation(error, Config, lambda field: source_of(field, sources) or file) from None
     folder = "" if Path(root).resolve() == Path.cwd() else str(root)
-    config = place(config, folder) if folder else config
+    config = place(config, lambda key, path: locate_key(key, path, sources, folder))
     run = Run(config, read_slides(Path(config.slides)), sources, folder)
     scored = Path("results", config.run, "metrics").is_dir()
-    for check in (*ALWAYS, *(() if scored or is_job else FILES)):
+    for check in (*ALWAYS, *(() if scored or is_job else FILES), *(() if is_job else checks)):
         check(run)
     return run
 
 
-def load_workflow(workflow: Any, raw: Mapping[str, Any]) -> Run:
+def load_workflow(workflow: Any, raw: Mapping[str, Any], *checks: Callable[[Run], None]) -> Run:
     """Check the run files of a Snakemake workflow, which it has merged to `raw`; paths start from the folder of its Snakefile."""
     sources = read_run_files(workflow.configfiles, workflow.config_settings.config)
-    return load_run(raw, root=workflow.basedir, sources=sources, is_job=not workflow.is_main_process)
+    return load_run(raw, root=workflow.basedir, sources=sources, is_job=not workflow.is_main_process, checks=checks)

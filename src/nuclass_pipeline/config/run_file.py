@@ -19,6 +19,7 @@ class Config(Section):
     run: Name = Field(description="name of the run: results go to results/<run>")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, max_length=100, description="one set of models per seed")
     slides: InputPath = Field("config/slides.tsv", description="slide sheet")
+    slides_from: Name | None = Field(None, description="another run whose slide products this run uses; empty for its own")
     labels: InputPath = Field("config/labels.tsv", description="raw label → class")
     compute: Compute = Compute()
     study: Study
@@ -39,6 +40,11 @@ class Config(Section):
     attribution: AttributionConfig = AttributionConfig()
     figures: dict[PositiveInt, str] = Field(default_factory=dict, description="number in the paper → figure, for the targets fig1, fig2, …")
     tables: dict[PositiveInt, str] = Field(default_factory=dict, description="number in the paper → table, for the targets tab1, tab2, …")
+
+    @property
+    def slides_run(self) -> str:
+        """The run in whose results the slides lie: this one, or the one under `slides_from`."""
+        return self.slides_from or self.run
 
     @field_validator("seeds")
     @classmethod

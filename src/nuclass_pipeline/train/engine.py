@@ -8,12 +8,11 @@ import shutil
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
@@ -24,11 +23,10 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from nuclass_pipeline.config.models import OptimConfig
 from nuclass_pipeline.io import whole_file
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
+from nuclass_pipeline.train.history import MONITOR, FitResult, History
 from nuclass_pipeline.train.optim import ParamGroup, make_optimizer
 
 logger = logging.getLogger(__name__)
-
-MONITOR = "val_macro_f1"
 
 
 class TrainingTask(L.LightningModule):
@@ -117,25 +115,6 @@ class TrainingTask(L.LightningModule):
             metric.reset()
 
 
-@dataclass
-class FitResult:
-    """Result of a training.
-
-    Attributes
-    ----------
-    epoch
-        Epoch of the best weights.
-    score
-        Their macro-F1 on the validation cells.
-    history
-        One row per validation: epoch, optimiser step, losses, scores and the highest learning rate.
-    """
-
-    epoch: int
-    score: float
-    history: pd.DataFrame
-
-
 @dataclass(frozen=True)
 class FitSettings:
     """Settings of a training.
@@ -162,40 +141,6 @@ class FitSettings:
     resume: Path
     fingerprint: str
     patient_from: int = 0
-
-
-@dataclass
-class History(Callback):
-    """One row per validation, kept across interruptions."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add a row; Lightning calls this."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        # The highest, because the rates of an encoder's blocks differ by layer.
-        lr = max(group["lr"] for group in trainer.optimizers[0].param_groups)
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "lr": lr}
-        self.rows.append(row)
-        logger.info(
-            "epoch %d, step %d: train loss %.4f, val loss %.4f, val macro-F1 %.4f, val accuracy %.4f",
-            *(row[name] for name in ("epoch", "step", "train_loss", "val_loss", MONITOR, "val_accuracy")),
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the rows for a checkpoint."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the rows of a checkpoint."""
-        self.rows = state_dict["rows"]
-
-    def best(self) -> FitResult:
-        """Return the first validation with the highest macro-F1."""
-        frame = pd.DataFrame(self.rows)
-        top = frame.iloc[int(frame[MONITOR].to_numpy().argmax())]
-        columns = ["epoch", "step", "train_loss", "val_loss", MONITOR, "val_accuracy", "lr"]
-        return FitResult(int(top["epoch"]), float(top[MONITOR]), frame[columns])
 
 
 class Patience(EarlyStopping):

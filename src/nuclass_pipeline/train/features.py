@@ -1,7 +1,6 @@
 """Features and probabilities of frozen networks, computed once per slide."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,11 @@ from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.global_ import GlobalClassifier, restore_global
 from nuclass_pipeline.models.local import LocalClassifier, restore_local
+from nuclass_pipeline.runtime import track
 from nuclass_pipeline.train.cell_task import as_float, feature_dim
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, read_ids
 from nuclass_pipeline.train.loaders import make_loader
 from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
-
-logger = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
 
@@ -114,7 +112,7 @@ def embed_context(*, patches: Path, config: BackboneConfig, compute: Compute, de
         write_ids(file, ids)
         file.attrs.update(encoder=config.name, image_px=config.image_px)
         writer = RowsWriter(file, len(ids))
-        for images in progress(make_loader(windows, FEATURE_BATCH, compute.workers), features.name):
+        for images in track(make_loader(windows, FEATURE_BATCH, compute.workers), len(windows), "cells", FEATURE_BATCH):
             writer.append(feature=_half(encoder(as_float(images.to(device)))))
 
 
@@ -159,7 +157,7 @@ def embed_cells(
         file.attrs.update(classes=list(meta.classes), meta=meta.model_dump_json())
         writer = RowsWriter(file, len(dataset))
         run = run_classifiers(local_model.to(device), global_model.to(device), device)
-        for batch in progress(make_loader(dataset, FEATURE_BATCH, compute.workers), features.name):
+        for batch in track(make_loader(dataset, FEATURE_BATCH, compute.workers), len(dataset), "cells", FEATURE_BATCH):
             writer.append(**run(batch))
 
 
@@ -214,15 +212,6 @@ def running(device: str, compute: Compute) -> Iterator[None]:
     kind = torch.device(device).type
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=compute.precision == "bf16-mixed"):
         yield
-
-
-def progress(batches: Any, name: str) -> Iterable[Any]:
-    """Yield batches, and log the progress in steps of 10 %."""
-    total = len(batches)
-    for number, batch in enumerate(batches, start=1):
-        yield batch
-        if number * 10 // total > (number - 1) * 10 // total:
-            logger.info("%s: %d %%", name, 100 * number // total)
 
 
 def write_ids(file: h5py.File, ids: NDArray[np.object_]) -> None:

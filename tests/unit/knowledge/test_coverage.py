@@ -1,6 +1,7 @@
+import pandas as pd
 import pytest
 
-from nuclass_pipeline.knowledge.coverage import coverage_warnings
+from nuclass_pipeline.knowledge.coverage import coverage_warnings, panel_problem
 from nuclass_pipeline.knowledge.markers import admissible, read_markers, restrict_to_panel
 from nuclass_pipeline.vocabulary import GENE_NAME_STYLES
 
@@ -29,3 +30,16 @@ def test_mouse_and_ensembl_names_are_named(markers_tsv, symbols):
 def test_a_panel_for_another_tissue_is_named(markers_tsv):
     n = len(admissible("lung"))
     assert warnings(markers_tsv, ["CD3D", "XYZ1", "XYZ2"]) == [f"1 of {n} cell types of the lung have a marker on the panel"]
+
+
+def test_a_panel_that_shares_names_by_chance_cannot_label_cells(markers_tsv, symbols, tmp_path):
+    mouse = [name.capitalize() for name in symbols]
+    assert panel_problem(markers_tsv, "lung", symbols) == ""
+    assert panel_problem(markers_tsv, "lung", ["CD3D", "XYZ1", "XYZ2"]) == ""
+    n = len(admissible("lung"))
+    assert panel_problem(markers_tsv, "lung", ["XYZ1"]) == f"0 of {n} cell types of the lung have a marker on the panel"
+    assert GENE_NAME_STYLES["mouse"] in panel_problem(markers_tsv, "lung", mouse)
+    # What the remedy says: a table with the names of the panel.
+    rows = pd.read_csv(markers_tsv, sep="\t", dtype=str, keep_default_na=False)
+    rows.assign(gene=rows["gene"].str.capitalize()).drop_duplicates(["class", "gene"]).to_csv(tmp_path / "mouse.tsv", sep="\t", index=False)
+    assert panel_problem(tmp_path / "mouse.tsv", "lung", mouse) == ""

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +223,28 @@ def test_interrupted_training_ends_like_the_uninterrupted(
     with caplog.at_level(logging.INFO):
         resumed = run_local(few, tmp_path / "cut", config=config)
     assert "resuming from" in caplog.text
+    # What the screen of a run shows: it goes on from where it was, with the best score so far.
+    assert re.search(r"progress 50\.00 %: epoch 3 of 4: begins, val macro-F1 0\.\d{3}, best 0\.\d{3}\n", caplog.text)
+    assert re.search(
+        r"progress 100\.00 %: epoch 4 of 4: train loss \d\.\d{3}, val macro-F1 0\.\d{3}, best 0\.\d{3}, val loss \d\.\d{3}\n", caplog.text
+    )
     assert_same_weights(whole, resumed)
     one, other = (pd.read_parquet(path.with_name("history.parquet")) for path in (whole, resumed))
     assert other["epoch"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_progress_in_the_log_changes_no_result(
+    few: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = local_config(optim=local_optim(max_epochs=2, checks_per_epoch=2, patience=8))
+    silent = run_local(few, tmp_path / "silent", config=config)
+    monkeypatch.setattr("nuclass_pipeline.train.history.PROGRESS_S", 0)
+    with caplog.at_level(logging.INFO):
+        loud = run_local(few, tmp_path / "loud", config=config)
+    assert re.search(r"epoch 1 of 2: train loss \d\.\d{3} \(batch 1 of \d+\)", caplog.text)
+    assert_same_weights(silent, loud)
+    one, other = (pd.read_parquet(path.with_name("history.parquet")) for path in (silent, loud))
     pd.testing.assert_frame_equal(one, other)
 
 

@@ -9,6 +9,7 @@ from nuclass_pipeline.config.expression import GO_DOWNLOADS
 from nuclass_pipeline.config.loading.requirements import check_language_model
 from nuclass_pipeline.config.loading.run_files import is_set
 from nuclass_pipeline.config.loading.same_files import cells_apart, same_bundle, same_file
+from nuclass_pipeline.config.loading.sharing import check_slides_from
 from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.layout import CONTEXT_PX
 from nuclass_pipeline.vocabulary import read_label_map
@@ -165,6 +166,7 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_accepted,
     check_annotation,
     check_shared_files,
+    check_slides_from,
 )
 FILES: tuple[Callable[["Run"], None], ...] = (
     check_slide_files,

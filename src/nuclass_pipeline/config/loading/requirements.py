@@ -1,11 +1,13 @@
-"""What a run needs beside its slides: weights, models and a GPU. Checked before the first job, because that may download 30 GB."""
+"""What a run needs beside its slides: weights, models, packages and a GPU. Checked before the first job, which may download 30 GB."""
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuclass_pipeline.config.image import CELLPOSE_REMEDY
+from nuclass_pipeline.config.expression import RAPIDS_REMEDY
+from nuclass_pipeline.config.image import CELLPOSE_PACKAGE_REMEDY, CELLPOSE_REMEDY
 from nuclass_pipeline.config.labeling import LANGUAGE_MODEL_REMEDY
 from nuclass_pipeline.config.models import WEIGHT_FILES
 
@@ -64,9 +66,24 @@ def segmenter_weights(run: "Run") -> list[str]:
     if segmentation.method != "cellpose":
         return []
     check_gpu(run)
+    check_package(run, "segmentation.method", "cellpose", CELLPOSE_PACKAGE_REMEDY)
     if not Path(segmentation.weights).is_file():
         raise run.error("segmentation.weights", f"{segmentation.weights} does not exist", CELLPOSE_REMEDY)
     return [segmentation.weights]
+
+
+def clustering_needs(run: "Run") -> list[str]:
+    """Return no file, for the input of the rule that clusters cells; its job must find the package and the GPU of `clustering.backend`."""
+    if run.config.clustering.backend == "rapids":
+        check_gpu(run)
+        check_package(run, "clustering.backend", "rapids_singlecell", RAPIDS_REMEDY)
+    return []
+
+
+def check_package(run: "Run", field: str, name: str, remedy: str) -> None:
+    """Check that an optional package is installed, without loading it."""
+    if find_spec(name) is None:
+        raise run.error(field, f"the package {name.replace('_', '-')} is not installed", remedy)
 
 
 def check_gpu(run: "Run") -> None:

@@ -41,7 +41,8 @@ def write_overlay(he: HeImage, mapping: Alignment, centroids: Micron, bundle: Pa
     xy_px = mapping.to_he(centroids)
     square = densest_square(xy_px, CHECK_DETAIL_UM, mapping.mpp_he, he.shape)
     detail = draw_detail(he, xy_px, nuclei_of_bundle(bundle, mapping, *square), *square)
-    whole = with_key(draw_overview(he, xy_px, *square), mapping.mpp_he * max(he.shape) / PANEL_PX, "green dots: cells; square: panel on the right")
+    whole_mpp = mapping.mpp_he * max(he.shape) / PANEL_PX
+    whole = with_key(draw_overview(he, xy_px, *square), whole_mpp, "green dots: cells; square: panel on the right")
     write_pair(whole, with_key(detail, mapping.mpp_he * square[1] / PANEL_PX, KEY), path)
 
 
