@@ -113,6 +113,7 @@ def test_a_rule_file_keeps_its_contract(path):
     assert len(text.splitlines()) <= 120
     assert re.match(r'""".*INPUTS .*OUTPUTS ', text, re.DOTALL), "the header names inputs and outputs"
     assert not re.search(r"^\s+run:", text, re.MULTILINE)
+    assert not re.search(r"lambda \w+, (input|output)", text), "Snakemake does not record such params, so nothing reruns by them"
     assert not re.search(r"\{config\[|directory\(|touch\(", text)
     assert not re.search(r"^[A-Z_]+ =", text, re.MULTILINE), "constants of the workflow are properties of the run"
 

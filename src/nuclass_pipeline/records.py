@@ -9,7 +9,7 @@ A run that starts also leaves its run file as checked, with which runs that use 
 import atexit
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,11 +75,17 @@ def begin(*, results: str, slides: str, logs: str, benchmarks: str, outputs: Ite
 
 
 def read_started(results: Path) -> dict[str, Any] | None:
-    """Return the run file, as checked, with which a run was started or finished; None where there is none."""
-    if (path := results / STARTED).is_file():
-        found = read_json(path)
-    else:
-        found = read_yaml(path) if (path := results / RESULTS["run_file"].path).is_file() else None
+    """Return the run file of the latest start, as checked, or without it the one recorded with the predictions; None without either."""
+    return _read_first((results / STARTED, read_json), (results / RESULTS["run_file"].path, read_yaml))
+
+
+def read_recorded(results: Path) -> dict[str, Any] | None:
+    """Return the run file recorded with the predictions, or without it the one of the latest start; None without either."""
+    return _read_first((results / RESULTS["run_file"].path, read_yaml), (results / STARTED, read_json))
+
+
+def _read_first(*files: tuple[Path, Callable[[Path], Any]]) -> dict[str, Any] | None:
+    found = next((read(path) for path, read in files if path.is_file()), None)
     return found if isinstance(found, dict) else None
 
 
@@ -170,7 +176,7 @@ def _choose(path: Path, copies: list[_Copy], present: "MetadataRecord | None") -
 
 
 def _agreement(path: Path, copy: _Copy) -> int:
-    """Return 2 where the file is the one that the copy is about, 1 where only its size is known to agree, and 0 where it is another."""
+    """Return how surely the copy is about the file: 2 where it is, 1 where only the size is known to agree, 0 where it is not."""
     found = path.stat()
     if found.st_size != copy.size:
         return 0

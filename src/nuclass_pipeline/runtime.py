@@ -27,6 +27,7 @@ PROGRESS_S = 10.0
 UNEXPECTED = "unexpected"
 """First word of the line about an error that is a mistake of the program."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
@@ -96,12 +97,14 @@ def one_line() -> Iterator[None]:
         yield
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("stopped") from None
 
 
 def claim(results: Path | str, *folders: Path | str, shared: bool = False) -> None:
     """Reserve a folder of a run until this process ends, and test that it and `folders` can be written.
 
-    Several processes may hold a folder that each of them reserves as `shared`, to read what is in it.
+    Several processes may hold a folder that each of them reserves as `shared`, to read what is in it. It may be read-only.
 
     Raises
     ------
@@ -112,19 +115,25 @@ def claim(results: Path | str, *folders: Path | str, shared: bool = False) -> No
     try:
         for folder in (results, *folders):
             Path(folder).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            if not shared:
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
         # Never closed, because the system takes the lock away when this process ends, however it ends.
-        held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        held = os.open(lock, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         fcntl.flock(held, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        os.ftruncate(held, 0)
-        os.write(held, b"" if shared else f"process {os.getpid()} on {socket.gethostname()}".encode())
+        # Emptied, because a process that wrote its name and ended is not the one that holds the lock.
+        os.truncate(lock, 0)
+        if not shared:
+            os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
     except BlockingIOError:
         raise UserError(results, "run", f"{lock.read_text() or 'another process'} works on it", "Wait until it ends, or stop it.") from None
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno in _NO_LOCKS:
+            logger.warning("%s: this disk offers no locks, so do not start two runs of one study at once", results)
+        elif not shared or error.errno not in _READ_ONLY:
             raise explain_machine(error, results) or error from None
-        logger.warning("%s: this disk offers no locks, so do not start two runs of one study at once", results)
+        elif not lock.exists():
+            logger.warning("%s: it is read-only and holds no .lock, so another run could change it while this one reads it", results)
 
 
 def limit_threads(threads: int) -> None:
@@ -138,11 +147,14 @@ def limit_threads(threads: int) -> None:
 
 
 def log_progress(share: float, text: str) -> None:
-    """Log how far a stage is, from 0 to 1, in the form that the screen of a run shows: `progress 44.6 %: 4,096 of 9,188 rows`."""
+    """Log how far a stage is, from 0 to 1, as the screen of a run shows it.
+
+    The line is `progress 44.60 %: 4,096 of 9,188 rows`.
+    """
     logger.info("progress %.2f %%: %s", 100 * share, text)
 
 
-def track(items: Iterable[Item], total: int, unit: str, each: int = 1) -> Iterator[Item]:
+def track(items: Iterable[Item], total: int, unit: str, each: int = 1, part: tuple[float, float] = (0, 1)) -> Iterator[Item]:
     """Yield the items, and log the progress through them, at most one line in ten seconds.
 
     Parameters
@@ -153,15 +165,17 @@ def track(items: Iterable[Item], total: int, unit: str, each: int = 1) -> Iterat
         How much there is of what, such as 9,188 rows.
     each
         How much of it an item is.
+    part
+        Shares of the job at which the items begin and end.
     """
-    shown = time.monotonic()
-    log_progress(0, f"0 of {total:,} {unit}")
+    shown, (begin, end) = time.monotonic(), part
+    log_progress(begin, f"0 of {total:,} {unit}")
     for number, item in enumerate(items, start=1):
         yield item
         done = min(number * each, total)
         if done == total or time.monotonic() >= shown + PROGRESS_S:
             shown = time.monotonic()
-            log_progress(done / total, f"{done:,} of {total:,} {unit}")
+            log_progress(begin + (end - begin) * done / total, f"{done:,} of {total:,} {unit}")
 
 
 def paths(files: Any) -> dict[str, Any]:

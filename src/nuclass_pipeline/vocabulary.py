@@ -79,7 +79,10 @@ def natural_key(name: str) -> tuple[bool, int, str]:
 MIN_SEEN_SHARE = 0.5
 """Share of an organ's cell types with a marker on the panel, below which the panel is for another species or tissue."""
 
-GENE_NAME_STYLES = {"mouse": "those of a mouse; the marker table has human symbols", "ensembl": "Ensembl ids without symbols in the bundle"}
+GENE_NAME_STYLES = {
+    "mouse": "those of a mouse; the shipped markers are human symbols",
+    "ensembl": "Ensembl ids without symbols in the bundle",
+}
 """Style of gene names → words for a warning."""
 
 

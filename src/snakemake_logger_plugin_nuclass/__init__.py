@@ -31,7 +31,7 @@ HIDDEN = re.compile(
     r"Building DAG|Assuming unrestricted|Using (shell|workflow specific|profile)|Singularity containers|Conda environments|Group jobs"
     r"|Select jobs|Complete log|Elapsed time|Reasons:|The code used|At least one job|Removing output files|Shutting down|Exiting because"
     r"|The order of jobs|This was a dry-run|Terminating processes|Provided |Rules claiming|SLURM run ID|Job \d+ has been submitted"
-    r"|\d+ jobs have (missing|outdated) provenance|Rules with (missing|outdated|provenance)|Some jobs were triggered"
+    r"|\d+ jobs have (missing|outdated) provenance|Rules with (missing|outdated|provenance)|Some jobs were triggered|Trying to restart job"
 )
 """Messages of Snakemake that its log keeps and the screen leaves out."""
 HIDDEN_EVENTS = {
@@ -48,10 +48,13 @@ class Watched:
     ----------
     workflow, run
         Snakemake's workflow, and its run file.
+    warned
+        Whether a warning has said that there is no plan.
     """
 
     workflow: Any = None
     run: Any = None
+    warned: bool = False
 
     @classmethod
     def targets(cls) -> list[str]:
@@ -75,9 +78,20 @@ def _add_plan(record: LogRecord) -> bool:
     if getattr(record, "event", None) == LogEvent.RUN_INFO and not hasattr(record, "plan"):
         try:
             record.plan = make_plan(Watched.workflow, Watched.run.config.model_dump(mode="json"))
-        except Exception:  # Snakemake's own table is shown instead; the run itself does not depend on the screen.
+        except Exception as error:  # Snakemake's own table is shown instead; the run itself does not depend on the screen.
             logging.getLogger(__name__).debug("no plan", exc_info=True)
+            _warn(error)
     return True
+
+
+def _warn(error: Exception) -> None:
+    """Log that there is no plan, once, because a dry run gives the number of jobs twice."""
+    from nuclass_pipeline.errors import first_line
+
+    if not Watched.warned:
+        what = f"{type(error).__name__}: {first_line(error)}"
+        logger.warning(f"The plan cannot be shown ({what}), so the screen is Snakemake's own. Please report it. The run is the same.")
+    Watched.warned = True
 
 
 class LogHandler(LogHandlerBase):
@@ -162,10 +176,9 @@ class LogHandler(LogHandlerBase):
 
     def _fail(self, record: LogRecord, job: int) -> None:
         self.failed[job] = explain_job(record, self.jobs.get(job))
-        if self.board:
-            self.board.fail(job)
+        again = self.board is not None and self.board.fail(job)
         if not self.stopped:
-            self._show(_at(f"failed: {self.failed[job]}"), "red")
+            self._show(_at(f"failed{' (it is tried again)' if again else ''}: {self.failed[job]}"), "yellow" if again else "red")
 
     def _keep(self, record: LogRecord) -> None:
         text = record.getMessage()
@@ -220,6 +233,8 @@ class LogHandler(LogHandlerBase):
         done = len(self.board.rest.finished) if self.board else 0
         if failed:
             return self._kept(done) if self.board else []
+        if self.board and not done and not self.nothing:  # It ended before its first job.
+            return []
         made = f"Done: {done} job{'s' if done != 1 else ''} in {duration(time.monotonic() - self.begun)}." if done else ""
         return summarize(requested_files(Watched.workflow.dag), Path(Watched.run.folders["results"]), made)
 

@@ -1,5 +1,6 @@
 """Which jobs of a run have begun, run and ended, and the line about each."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,9 +55,10 @@ class Board:
 
     def __init__(self, plan: Plan, begun: float) -> None:
         self.jobs, self.begun = plan.jobs, begun
-        self.rest = Rest(plan.jobs, plan.cores)
+        self.rest = Rest(plan.jobs, plan.cores, plan.gpus)
         self.running: dict[int, Running] = {}
         self.places: dict[int, int] = {}
+        self.failures: Counter[int] = Counter()
 
     def start(self, record: Any, now: float) -> str:
         """Return the line about a job that begins."""
@@ -76,9 +78,11 @@ class Board:
         left = self.time_left(now)
         return f"{self._place(job.place)} Done in {duration(now - job.begun)}: {job.message}{f' ({left})' if left else ''}"
 
-    def fail(self, number: int) -> None:
-        """Note that a job has failed."""
+    def fail(self, number: int) -> bool:
+        """Note that a job has failed, and return whether it is tried again."""
         self.running.pop(number, None)
+        self.failures[number] += 1
+        return number in self.jobs and self.failures[number] < self.jobs[number].attempts
 
     def look(self, now: float) -> None:
         """Read how far the running jobs are."""

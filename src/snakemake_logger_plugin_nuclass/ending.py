@@ -63,8 +63,12 @@ def _next(results: Path, report: Path) -> str:
 
 
 def _beside(program: str) -> str:
-    """Return a program as it is typed: by its name if it is found so, else in the folder of the running one."""
-    return program if shutil.which(program) else str(Path(sys.argv[0]).with_name(program))
+    """Return a program as it is typed: by its name if it is found so, else in the folder of this Python."""
+    if shutil.which(program):
+        return program
+    # Not resolved, because the Python of an environment is a link to another one.
+    path, here = Path(sys.executable).absolute().with_name(program), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def same_command(words: Sequence[str]) -> str:

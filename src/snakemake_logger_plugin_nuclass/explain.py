@@ -47,7 +47,7 @@ def _killed(record: Any, begun: Any, logs: Sequence[Path]) -> str:
     if record.rule_msg:  # On a cluster, how the job ended.
         return " ".join(str(record.rule_msg).split())
     begins = not logs or logs[0].is_file()
-    what = "killed, probably out of memory" if begins else "ended before its log began (see above), probably out of memory"
+    what = "killed, probably out of memory" if begins else "ended before its log began, probably out of memory"
     requested = getattr(begun.resources, "mem_mb", None) if begun else None
     requested_text = f"requested {requested} MB, " if requested else ""
     return f"{what}: {requested_text}limit {memory_limit_mb()} MB. {MORE_MEMORY}"

@@ -26,16 +26,17 @@ class Plan:
     ----------
     jobs
         By their numbers, each after those that it needs.
-    cores
-        Cores of the run, if it is limited by them.
+    cores, gpus
+        Cores and GPUs of the run, if it is limited by them.
     """
 
     jobs: Mapping[int, PlannedJob]
     cores: int | None = None
+    gpus: int | None = None
 
     def time_left(self) -> str:
         """Return the time that earlier runs took for these jobs, in words; empty where it is not known."""
-        found = Rest(self.jobs, self.cores).estimate({}, {})
+        found = Rest(self.jobs, self.cores, self.gpus).estimate({}, {})
         return about(found[1]).removesuffix(" left") if found else ""
 
     def table(self) -> list[str]:
@@ -98,8 +99,10 @@ def make_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
     levels = dag.toposorted(set(dag.needrun_jobs()))
     jobs = [job for level in levels for job in sorted(level, key=lambda job: (job.rule.name, wildcards(job.wildcards_dict)))]
     planned = {dag.jobid(job) for job in jobs}
-    cores = workflow.resource_settings.cores if workflow.local_exec else None
-    return Plan({dag.jobid(job): _planned(dag, job, planned, config) for job in jobs}, cores)
+    # Limits of this machine only, because a cluster has its own scheduler.
+    limits = workflow.global_resources if workflow.local_exec else {}
+    cores, gpus = (limits[name].value if name in limits else None for name in ("_cores", "gpu"))
+    return Plan({dag.jobid(job): _planned(dag, job, planned, config) for job in jobs}, cores, gpus)
 
 
 def _planned(dag: Any, job: Any, planned: set[int], config: Mapping[str, Any]) -> PlannedJob:
@@ -119,6 +122,8 @@ def _planned(dag: Any, job: Any, planned: set[int], config: Mapping[str, Any]) -
             forced=bool(settings.forceall or settings.forcerun or settings.forcetargets),
         ),
         threads=int(job.threads),
+        gpus=int(job.resources.get("gpu", 0)),
+        attempts=int(job.restart_times) + 1,
         after=tuple(number for before in dag.dependencies[job] if (number := dag.jobid(before)) in planned),
         seconds=seconds,
         rule_seconds=rule_seconds,

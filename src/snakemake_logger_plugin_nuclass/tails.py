@@ -43,7 +43,7 @@ class Tail:
         self._old = self._state()
 
     def look(self, now: float) -> bool:
-        """Read what is new at a time `now`, seconds; return whether the job has told how far it is."""
+        """Read what is new at a time `now`, seconds; return whether the job has reported progress."""
         fresh = list(self._steps())
         if fresh:
             # Restarted where it goes back, because the log may be that of a second attempt.

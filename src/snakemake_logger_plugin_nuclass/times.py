@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 FEW = 1 / 3
@@ -21,14 +22,16 @@ class PlannedJob:
         Snakemake's number of the job.
     rule, about, why
         Its rule, its wildcards, and why it runs.
-    threads
-        Cores that it takes.
+    threads, gpus
+        Cores and GPUs that it takes.
     after
         Numbers of the planned jobs that must end before it.
     seconds
         How long the same job took in an earlier run, if that is known.
     rule_seconds
         How long jobs of its rule took in earlier runs, if that is known.
+    attempts
+        How often it is tried.
     """
 
     number: int
@@ -36,6 +39,8 @@ class PlannedJob:
     about: str = ""
     why: str = ""
     threads: int = 1
+    gpus: int = 0
+    attempts: int = 1
     after: tuple[int, ...] = ()
     seconds: float | None = None
     rule_seconds: float | None = None
@@ -47,8 +52,12 @@ def read_times(benchmark: str | None, rule: str) -> tuple[float | None, float | 
         return None, None
     path = Path(benchmark)
     runs = path.parents[2] if path.parent.name == rule else path.parents[1]
-    same = [*runs.glob(f"*/{rule}/*.tsv"), *runs.glob(f"*/{rule}.tsv")]
-    return _mean([path]), _mean(same)
+    return _mean([path]), _rule_mean(runs, rule)
+
+
+@cache  # Because a plan asks for every job, and a rule may have thousands.
+def _rule_mean(runs: Path, rule: str) -> float | None:
+    return _mean([*runs.glob(f"*/{rule}/*.tsv"), *runs.glob(f"*/{rule}.tsv")])
 
 
 def _mean(paths: Iterable[Path]) -> float | None:
@@ -68,14 +77,15 @@ class Rest:
     ----------
     jobs
         All planned jobs by their numbers, in an order in which each comes after those that it needs.
-    cores
-        Cores of the run, if it is limited by them.
+    cores, gpus
+        Cores and GPUs of the run, if it is limited by them.
     finished
         Number → seconds of each finished job.
     """
 
     jobs: Mapping[int, PlannedJob]
     cores: int | None
+    gpus: int | None = None
     finished: dict[int, float] = field(default_factory=dict)
 
     def estimate(self, elapsed: Mapping[int, float], left: Mapping[int, float]) -> tuple[float, float] | None:
@@ -98,11 +108,11 @@ class Rest:
             expected = _expected(job, means)
             if (expected := mean if expected is None else expected) is None:
                 return None
-            rest[number] = left.get(number, max(expected - elapsed.get(number, 0), 0))
-        done = self._work({**elapsed, **self.finished})
-        work = self._work(rest)
-        seconds = max(self._longest_chain(rest), work / self.cores if self.cores else 0)
-        return done / (done + work or 1), seconds
+            rest[number] = _left(job, expected - elapsed.get(number, 0), left.get(number))
+        done, work = self._work({**elapsed, **self.finished}), self._work(rest)
+        on_gpus = sum(seconds * self.jobs[number].gpus for number, seconds in rest.items())
+        shared = [work / self.cores if self.cores else 0, on_gpus / self.gpus if self.gpus else 0]
+        return done / (done + work or 1), max(self._longest_chain(rest), *shared)
 
     def _work(self, seconds: Mapping[int, float]) -> float:
         cores = self.cores or max(job.threads for job in self.jobs.values())
@@ -118,6 +128,14 @@ class Rest:
 def _expected(job: PlannedJob, means: Mapping[str, float]) -> float | None:
     """Return how long a job takes: as the same job did, or as its rule did in this run, or in earlier ones."""
     return next((seconds for seconds in (job.seconds, means.get(job.rule), job.rule_seconds) if seconds is not None), None)
+
+
+def _left(job: PlannedJob, by_time: float, by_log: float | None) -> float:
+    """Return the seconds that a job still takes, from its expected time and from its log."""
+    if by_log is None:
+        return max(by_time, 0)
+    # The smaller, because a training may stop before the last epoch, to which its log counts, as it did in the earlier run.
+    return min(by_log, by_time) if job.seconds is not None and by_time > 0 else by_log
 
 
 def _rule_means(jobs: Mapping[int, PlannedJob], finished: Mapping[int, float]) -> dict[str, float]:

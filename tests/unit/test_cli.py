@@ -31,7 +31,7 @@ def files(tmp_path):
 
 
 def test_score_labels_prints_and_writes(files, tmp_path):
-    done = nuclass("score-labels", *files, "--organ=breast", f"--json={tmp_path / 'out.json'}")
+    done = nuclass("score-labels", *files, "--organ=breast", f"--json={tmp_path / 'out.json'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "out.json").read_text())
     assert scores["n_cells"] == 40
@@ -50,7 +50,7 @@ def test_a_mistake_is_one_line(files, tmp_path):
 
 def test_build_markers_adds_a_panel(tmp_path):
     (tmp_path / "panel.csv").write_text("Genes,Annotation\nNEWGENE,T cells\n")
-    done = nuclass("build-markers", "--organ=breast", f"--output={tmp_path / 'out.tsv'}", f"--panel={tmp_path / 'panel.csv'}")
+    done = nuclass("build-markers", "--organ=breast", f"--output={tmp_path / 'out.tsv'}", f"--panel={tmp_path / 'panel.csv'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     own, joined = (pd.read_csv(path, sep="\t", keep_default_na=False) for path in (ROOT / "config/markers.tsv", tmp_path / "out.tsv"))
     new = joined[joined["gene"] == "NEWGENE"]
@@ -63,6 +63,8 @@ def test_build_markers_adds_a_panel(tmp_path):
     [
         (("build-markers", "--organ=nope", "--output=out.tsv"), "error: nuclass: --organ: 'nope' is not a known organ. Use one of breast,"),
         (("check", "outs", "--organ=nope"), "error: nuclass: --organ: 'nope' is not a known organ. Use one of breast,"),
+        # Not about the marker table, which is found from any folder.
+        (("check", "outs", "--organ=lung"), "error: outs/experiment.xenium: file: it does not exist."),
         (("check", "outs", "--organ="), "error: nuclass: --organ: '' is not a known organ."),
         (("docs", "--root=nope"), "error: nope/config: file: it does not exist. Name the folder of the project, which holds"),
         (("summary", "nope"), "error: nope: folder: it holds no run. Name the folder of a run, such as results/demo."),

@@ -13,7 +13,7 @@ from snakemake.persistence.file import FilePersistence
 
 from nuclass_pipeline import records
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.records import MAX_HASHED_BYTES, RECORDS, STARTED, read_started, restore_records
+from nuclass_pipeline.records import MAX_HASHED_BYTES, RECORDS, STARTED, read_recorded, read_started, restore_records
 from nuclass_pipeline.runtime import claim
 
 RUN = "results/demo"
@@ -160,9 +160,16 @@ def test_a_run_leaves_its_run_file_and_that_of_a_finished_run_serves_without_it(
     start()
     assert read_started(Path(RUN)) == {"run": "demo", "slides_from": None}
     Path(RUN, STARTED).unlink()
-    assert read_started(Path(RUN)) is None
+    assert read_started(Path(RUN)) is read_recorded(Path(RUN)) is None
     Path(RUN, "config.yaml").write_text("run: older")
     assert read_started(Path(RUN)) == {"run": "older"}
+
+
+def test_the_run_file_of_the_predictions_is_another_than_that_of_a_later_start():
+    start()
+    assert read_recorded(Path(RUN)) == {"run": "demo", "slides_from": None}
+    Path(RUN, "config.yaml").write_text("run: older")
+    assert (read_started(Path(RUN))["run"], read_recorded(Path(RUN))["run"]) == ("demo", "older")
 
 
 @pytest.mark.parametrize(("outputs", "kept"), [(["results/demo/slides/a/cells.parquet"], False), (["results/other/report.html"], True)])

@@ -1,8 +1,10 @@
 import errno
 import logging
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -159,6 +161,52 @@ def test_a_folder_that_is_read_is_shared_and_one_that_is_written_is_not(tmp_path
         claim(tmp_path / "others", shared=True)
 
 
+@pytest.fixture
+def read_only(monkeypatch):
+    """Refuse to write files, as a folder of another user does; by hand, because a test may run as a user who may write anywhere."""
+    real = os.open
+
+    def refuse(path, flags, *mode, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR) or not Path(path).exists():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags, *mode, **options)
+
+    def start():
+        monkeypatch.setattr(runtime.os, "open", refuse)
+        monkeypatch.setattr(runtime.os, "truncate", lambda path, _: refuse(path, os.O_WRONLY))
+
+    return start
+
+
+def test_a_read_only_folder_is_shared_and_its_lock_holds(tmp_path, read_only, monkeypatch, caplog):
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides/.lock").touch()
+    read_only()
+    claim(tmp_path / "slides", shared=True)
+    with pytest.raises(UserError, match=r"Permission denied\. Give yourself the right"):
+        claim(tmp_path / "slides")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"slides: run: another process works on it\."):
+        claim(tmp_path / "slides")
+    assert caplog.messages == []
+
+
+def test_a_read_only_folder_without_a_lock_is_shared_with_a_warning(tmp_path, read_only, caplog):
+    read_only()
+    (tmp_path / "slides").mkdir()
+    claim(tmp_path / "slides", shared=True)
+    line = "slides: it is read-only and holds no .lock, so another run could change it while this one reads it"
+    assert caplog.messages == [f"{tmp_path}/{line}"]
+    assert list((tmp_path / "slides").iterdir()) == []
+
+
+def test_a_read_only_folder_on_which_its_run_works_is_not_shared(tmp_path, read_only):
+    claim(tmp_path / "slides")
+    read_only()
+    with pytest.raises(UserError, match=r"slides: run: process \d+ on \S+ works on it\."):
+        claim(tmp_path / "slides", shared=True)
+
+
 def test_progress_is_logged_at_the_start_at_the_end_and_every_ten_seconds(monkeypatch, caplog):
     clock = iter([0, 4, 9, 12, 12, 15, 21, 23, 23, 24])
     monkeypatch.setattr(runtime.time, "monotonic", lambda: next(clock))
@@ -170,6 +218,12 @@ def test_progress_is_logged_at_the_start_at_the_end_and_every_ten_seconds(monkey
         "progress 92.31 %: 1,200 of 1,300 cells",
         "progress 100.00 %: 1,300 of 1,300 cells",
     ]
+
+
+def test_a_part_of_a_job_is_tracked_from_its_begin_to_its_end(caplog):
+    with caplog.at_level(logging.INFO):
+        assert list(runtime.track("ab", 2, "cells", part=(0.5, 0.75))) == ["a", "b"]
+    assert caplog.messages == ["progress 50.00 %: 0 of 2 cells", "progress 75.00 %: 2 of 2 cells"]
 
 
 def test_nothing_to_track_is_no_error(caplog):

@@ -3,6 +3,9 @@
 import subprocess
 
 import pytest
+from snakemake.cli import parse_args
+
+from tests import ROOT
 
 OF_XENIUM = (
     "read_cells",
@@ -69,6 +72,23 @@ def test_a_study_outside_the_project_keeps_its_results(project, study):
     done = subprocess.run(command, cwd=study, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert project.jobs_in(done.stdout) == dict.fromkeys((*LABELS_ONLY, "labels"), 1) | {"total": 9}
+
+
+def test_the_table_of_times_waits_for_all_jobs_but_those_of_the_report(project):
+    project.edit(lambda raw: raw.update(programs={"library": "resources/sets.gmt"}))
+    (project.folder / "resources").mkdir(exist_ok=True)
+    (project.folder / "resources/sets.gmt").touch()
+    whole, before = project.planned(), project.planned("results/demo/metrics/runtime.parquet")
+    assert whole["find_programs"] == whole["export_labels"] == 4
+    assert {rule for rule in whole if whole[rule] != before.get(rule)} == {"build_report", "all", "total"}
+
+
+def test_jobs_on_a_cluster_share_no_limit_of_gpus(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    _, of_cluster = parse_args(["--profile", "profiles/slurm"])
+    assert (of_cluster.resources["gpu"].value, of_cluster.set_resource_scopes) == (1, {"gpu": "local"})
+    _, of_machine = parse_args([])
+    assert of_machine.set_resource_scopes == {}
 
 
 @pytest.mark.parametrize("target", ["figure_confusion", "fig3", "tab2", "figures", "tables", "slides"])

@@ -73,7 +73,7 @@ def test_results_laid_over_others_take_their_records_along(made, tmp_path, copy)
     stage.write_text(stage.read_text() + "\n\nCHANGED = 1\n")
     assert project.snakemake("--touch", "--forceall").returncode == 0
     subprocess.run(["cp", copy, made.folder / "results/demo", project.folder / "results"], check=True)
-    assert set(project.planned()) == {"compare_paths", "figure_complementarity", "build_report", "all", "total"}
+    assert set(project.planned()) == {"compare_paths", "figure_complementarity", "summarize_runtime", "build_report", "all", "total"}
 
 
 def test_damaged_records_are_a_warning_and_times_decide(made, tmp_path):
@@ -91,12 +91,11 @@ def test_a_changed_line_reruns_its_stage_and_what_follows(made, tmp_path):
     shutil.copytree(made.folder / "src", project.folder / "src")
     stage = project.folder / "src/nuclass_pipeline/evaluate/comparison.py"
     stage.write_text(stage.read_text() + "\n\nCHANGED = 1\n")
-    assert set(project.planned()) == {"compare_paths", "figure_complementarity", "build_report", "all", "total"}
+    assert set(project.planned()) == {"compare_paths", "figure_complementarity", "summarize_runtime", "build_report", "all", "total"}
 
 
-@pytest.mark.slow
 def test_a_table_in_place_of_another_reruns_what_reads_it_although_it_is_older(made, tmp_path):
-    project = move(made, tmp_path, "results")
+    project = move(made, tmp_path, "results", "resources")
     markers = project.folder / "config/markers.tsv"
     markers.write_text("".join(markers.read_text().splitlines(keepends=True)[:-1]))
     os.utime(markers, (0, 0))

@@ -24,6 +24,7 @@ rule read:
     log: "logs/small/read/{slide}.log"
     benchmark: "benchmarks/small/read/{slide}.tsv"
     message: "Reading the cells of {wildcards.slide}."
+    resources: gpu=1
     shell: "printf '2026-01-01 00:00:00,000 INFO a: progress 50.00 %%: 5 of 10 rows\\n' > {log}; sleep {config[seconds]}; touch {output}"
 
 rule label:
@@ -112,6 +113,16 @@ def test_a_run_its_plan_and_its_reasons(small):
 
     code, printed = small.run("results/small/a.txt")
     assert printed[-1] == "Made: results/small/a.txt"
+
+
+@pytest.mark.parametrize(("limit", "time"), [(["--resources", "gpu=1"], "about 60 min"), ([], "about 20 min")])
+def test_the_time_of_a_plan_counts_the_gpus(small, limit, time):
+    times = [small.folder / f"benchmarks/small/read/{slide}.tsv" for slide in "abc"]
+    times[0].parent.mkdir(parents=True)
+    for path in times:
+        path.write_text("s\n1200\n")
+    _, printed = small.run("-n", "--cores", "32", *(f"results/small/{slide}.cells" for slide in "abc"), *limit)
+    assert [line.split(maxsplit=2) for line in printed if line.startswith("total")] == [["total", "3", time]]
 
 
 @pytest.mark.long

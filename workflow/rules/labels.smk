@@ -32,8 +32,11 @@ rule label_cells:
         organ=lambda w: run.slides[w.slide].organ,
         classes=list(run.config.study.classes),
         config=run.section("labeling"),
-        content=lambda w, input: content(
-            input.knowledge, input.edits, input.provided, input.label_map
+        content=lambda w: content(
+            run.config.labeling.markers,
+            run.annotation(w.slide, "tsv"),
+            run.annotation(w.slide, "csv"),
+            run.config.labels if run.annotation(w.slide, "csv") else [],
         ),
         code=code_version("labeling.stage", run.annotator_module),
     message:
@@ -65,7 +68,7 @@ rule propose_labels:
     params:
         organ=lambda w: run.slides[w.slide].organ,
         config=run.section("proposals"),
-        content=lambda w, input: content(input.knowledge),
+        content=content(run.config.labeling.markers),
         code=code_version("proposals.propose"),
     message:
         "Proposing labels of {wildcards.slide}'s clusters."
@@ -92,7 +95,7 @@ rule compare_annotators:
     params:
         organ=lambda w: run.slides[w.slide].organ,
         config=run.section("proposals"),
-        content=lambda w, input: content(input.knowledge),
+        content=content(run.config.labeling.markers),
         code=code_version("proposals.ablation"),
     message:
         "Comparing annotators and evidence on {wildcards.slide}'s clusters."

@@ -58,7 +58,7 @@ rule import_trio:
         runtime=60,
     params:
         config=run.section("image"),
-        content=lambda w, input: content(input.label_map),
+        content=content(run.config.labels),
         code=code_version("data.image.trio"),
     message:
         "Importing the patches of {wildcards.slide}."

@@ -1,7 +1,9 @@
 """Quality and cost: what each slide holds and how well its parts fit; time and memory of every rule.
 
 INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, counts.h5ad, registration.json, image.h5}, config/markers.tsv
-         figures/{figure}.png, tables/{table}.tsv, slides/{slide}/label_report.png, metrics/warnings.parquet, manifest.json
+         slides/{slide}/{proposals.tsv, domains.parquet, programs.parquet, label_report.pdf, label_report.png, labels.csv, labels.h5ad}
+         predictions/gate/seed-{seed}/{slide}.parquet, figures/{figure}.{pdf,png}, tables/{table}.{tsv,tex}
+         metrics/{labels,warnings}.parquet, manifest.json
 OUTPUTS  metrics/{quality,runtime}.parquet
 """
 
@@ -30,7 +32,7 @@ rule summarize_quality:
             name: {"organ": slide.organ, "role": run.role(name), "kind": slide.kind}
             for name, slide in run.slides.items()
         },
-        content=lambda w, input: content(input.knowledge),
+        content=content(run.config.labeling.markers),
         code=code_version("summary.quality"),
     message:
         "Collecting the quality of all slides."
@@ -40,10 +42,12 @@ rule summarize_quality:
 
 rule summarize_runtime:
     input:
-        # Not read, but made before, because the table sums the times of the jobs that have ended.
-        figures=expand(files.figure_png, figure=FIGURES),
-        tables=expand(files.table, table=TABLES),
-        label_reports=expand(files.label_report_png, slide=run.slides_with_xenium),
+        # All but the report. Not read, but made before, because the table sums the times of the jobs that have ended.
+        labels=lambda w: rules.labels.input,
+        classification=lambda w: rules.classification.input,
+        figures=lambda w: rules.figures.input,
+        tables=lambda w: rules.tables.input,
+        quality=files.quality_metrics,
         warnings=files.warnings,
         manifest=files.manifest,
     output:

@@ -7,6 +7,12 @@ OUTPUTS  report.html
 
 from os.path import relpath
 
+captions = expand(
+    "{folder}/{name}.rst",
+    folder=relpath(f"{workflow.basedir}/workflow/report"),
+    name=["workflow", *FIGURES, "labels", *TABLES],
+)
+
 
 rule build_report:
     input:
@@ -19,13 +25,7 @@ rule build_report:
             if run.training_slides
             else []
         ),
-        captions=ancient(
-            expand(
-                "{folder}/{name}.rst",
-                folder=relpath(f"{workflow.basedir}/workflow/report"),
-                name=["workflow", *FIGURES, "labels", *TABLES],
-            )
-        ),
+        captions=ancient(captions),
         heldout=files.heldout_metrics if run.heldout_slides else [],
         cohort=files.cohort_metrics if run.heldout_slides else [],
         quality=files.quality_metrics,
@@ -47,7 +47,7 @@ rule build_report:
         heading=f"NuClass, run {run.config.run}",
         # Where the workflow runs in its own folder; elsewhere, a link would show where that is.
         docs="../../docs" if relpath(workflow.basedir) == "." else "",
-        content=lambda w, input: content(input.captions),
+        content=content(captions),
         code=code_version("report.build"),
     message:
         "Building the report."

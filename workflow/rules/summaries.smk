@@ -110,7 +110,12 @@ rule record_run:
         runtime=60,
     params:
         config=run.checked,
-        content=lambda w, input: content(input.tables, input.annotations),
+        content=content(
+            run.config.slides,
+            run.config.labels,
+            run.config.labeling.markers,
+            run.annotations,
+        ),
         code=code_version("provenance"),
     message:
         "Recording the run."

@@ -41,5 +41,5 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"error: {error}", soft_wrap=True, highlight=False)
+        Console(stderr=True, markup=False).print(f"error: {error}", soft_wrap=True, highlight=False)
         raise SystemExit(1) from None

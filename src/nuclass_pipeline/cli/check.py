@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from nuclass_pipeline.cli.console import console, known_organ
+from nuclass_pipeline.cli.common import console, known_organ, shipped_table
 
 VERDICT_STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
@@ -18,14 +18,14 @@ def check(
     alignment: Annotated[Path | None, typer.Option(help="*_he_imagealignment.csv; without it the H&E is in Xenium pixels")] = None,
     organ: Annotated[str | None, typer.Option(help="organ of the tissue, to count its markers on the panel")] = None,
     overlay: Annotated[Path | None, typer.Option(help="PNG of the cells on the H&E to write")] = None,
-    markers: Annotated[Path, typer.Option(help="marker table")] = Path("config/markers.tsv"),
+    markers: Annotated[Path | None, typer.Option(help="marker table, if not that of the pipeline")] = None,
 ) -> None:
     """Check a Xenium bundle and its H&E; exit code 1 if there is a problem."""
     from nuclass_pipeline.config.expression import ClusteringConfig
     from nuclass_pipeline.config.image import RegistrationConfig
     from nuclass_pipeline.data.check import check_bundle
 
-    known = None if organ is None else _genes_for_types(known_organ(organ), markers)
+    known = None if organ is None else _genes_for_types(known_organ(organ), markers or shipped_table("markers.tsv"))
     findings = check_bundle(
         bundle=bundle,
         image=image,
@@ -46,5 +46,5 @@ def check(
 def _genes_for_types(organ: str, path: Path) -> dict[str, set[str]]:
     from nuclass_pipeline.knowledge.markers import admissible, read_markers
 
-    speaking = [marker for marker in read_markers(path) if marker.weight > 0 and organ in marker.organs]
-    return {name: {marker.gene for marker in speaking if marker.type == name} for name in admissible(organ)}
+    weighted = [marker for marker in read_markers(path) if marker.weight > 0 and organ in marker.organs]
+    return {name: {marker.gene for marker in weighted if marker.type == name} for name in admissible(organ)}

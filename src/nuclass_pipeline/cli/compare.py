@@ -8,7 +8,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from nuclass_pipeline.cli.console import console
+from nuclass_pipeline.cli.common import console
 from nuclass_pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def compare(
 ) -> None:
     """Compare the held-out scores of two runs, cell by cell, and their run files."""
     from nuclass_pipeline.evaluate.two_runs import compare_runs, read_scores
-    from nuclass_pipeline.records import read_started
+    from nuclass_pipeline.records import read_recorded
     from nuclass_pipeline.report.compare import build_comparison
     from nuclass_pipeline.results import open_run
 
@@ -37,11 +37,14 @@ def compare(
     folders = (first, second)
     names = [folder.name if first.name != second.name else str(folder) for folder in folders]
     for folder in folders:
-        open_run(folder).path("heldout_metrics")
+        run = open_run(folder)
+        if not ((read_recorded(folder) or {}).get("study") or {"heldout": True}).get("heldout"):
+            raise UserError(folder, "run", "it has no held-out slides, so it has no scores", "Compare runs with held-out slides.")
+        run.path("heldout_metrics")
     runs = [read_scores(folder, name) for folder, name in zip(folders, names, strict=True)]
     found = compare_runs(runs[0], runs[1], _bootstrap(first))
-    settings = [row for read in (read_started, _made_by) for row in _differing(*map(read, folders))]
-    found.notes.extend(f"{run.name} keeps no run file, so the run files are not compared." for run in runs if not read_started(run.folder))
+    settings = [row for read in (read_recorded, _made_by) for row in _differing(*map(read, folders))]
+    found.notes.extend(f"{run.name} keeps no run file, so the run files are not compared." for run in runs if not read_recorded(run.folder))
     warnings = [_warnings(folder, run.slides) for folder, run in zip(folders, runs, strict=True)]
     build_comparison(names=(names[0], names[1]), settings=settings, warnings=warnings, page=out, **vars(found))
     console.print(_table(names, found.scores))
@@ -57,21 +60,21 @@ def _bootstrap(folder: Path) -> Any:
     from pydantic import ValidationError
 
     from nuclass_pipeline.config.evaluation import EvaluationConfig
-    from nuclass_pipeline.records import read_started
+    from nuclass_pipeline.records import read_recorded
 
     try:
-        return EvaluationConfig.model_validate((read_started(folder) or {}).get("evaluation", {}))
+        return EvaluationConfig.model_validate((read_recorded(folder) or {}).get("evaluation", {}))
     except ValidationError:
         raise UserError(folder, "evaluation", "the section of its run file cannot be read", "Start the run again.") from None
 
 
 def _differing(first: Mapping[str, Any] | None, second: Mapping[str, Any] | None) -> list[dict[str, str]]:
     """Return the keys of nested objects whose values differ; none where one of the two is missing."""
-    from nuclass_pipeline.config.loading.sharing import flat
+    from nuclass_pipeline.config.base import flatten
 
     if first is None or second is None:
         return []
-    one, other = ({key: _text(value) for key, value in flat(section)} for section in (first, second))
+    one, other = ({key: _text(value) for key, value in flatten(section)} for section in (first, second))
     keys = [key for key in dict.fromkeys((*one, *other)) if key != "run" and one.get(key) != other.get(key)]
     return [{"key": key, "first": one.get(key, _ABSENT), "second": other.get(key, _ABSENT)} for key in keys]
 
@@ -84,6 +87,8 @@ def _made_by(folder: Path) -> dict[str, Any] | None:
     if not (path := folder / RESULTS["manifest"].path).is_file():
         return None
     manifest = read_json(path)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("inputs", {}), dict):
+        raise UserError(path, "file", "it is not the record of a run", "Start the run again, which writes it.")
     kept = {key: manifest[key] for key in ("nuclass_pipeline", "commit", "python", "platform", "libraries") if key in manifest}
     return kept | {f"content of {name}": str(digest)[:_SHOWN_HASH] for name, digest in manifest.get("inputs", {}).items()}
 
@@ -101,11 +106,12 @@ def _warnings(folder: Path, slides: Sequence[str]) -> list[dict[str, Any]] | Non
 
 
 def _table(names: Sequence[str], scores: "pd.DataFrame") -> Table:
-    from nuclass_pipeline.report.compare import differs, signed
+    from nuclass_pipeline.report.compare import count_differing, differs, signed
     from nuclass_pipeline.tables.layout import printed
 
     title = f"{names[1]} minus {names[0]} on the cells of both"
-    table = Table(title=title, caption="* its 95 % interval leaves out zero", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    caption = f"* its 95 % interval leaves out zero. {count_differing(scores)}"
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("slide", "model", f"macro-F1 {names[0]}", names[1], "difference", "of accuracy", "of ECE"):
         table.add_column(column, justify="left" if column in ("slide", "model") else "right", no_wrap=column == "slide")
     for (slide, model), part in scores.groupby(["slide", "model"], sort=False):

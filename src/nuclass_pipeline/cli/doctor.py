@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nuclass_pipeline.cli.check import VERDICT_STYLES
-from nuclass_pipeline.cli.console import console
+from nuclass_pipeline.cli.common import console
 from nuclass_pipeline.cli.machine import Machine, assess, last_line, obstacles
 from nuclass_pipeline.errors import first_line, memory_limit_mb
 

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from nuclass_pipeline.cli.console import known_organ, shipped_table
+from nuclass_pipeline.cli.common import known_organ, shipped_table
 from nuclass_pipeline.errors import UserError
 
-SETTINGS, LOG, LOCK = "label.json", "label.log", ".lock"
-"""Files in the folder of a call: its arguments, what the stages log, and what `claim` leaves."""
+SETTINGS, LOG, LOCK, UNFINISHED = "label.json", "label.log", ".lock", ".unfinished"
+"""In the folder of a call: its arguments, what the stages log, what `claim` leaves, and the folder of results until all are made."""
 MADE = (
     *("cells", "counts", "clusters", "clustering", "markers", "gene_scores", "domains", "domain_scores", "labels", "proposals"),
     *("label_report", "label_report_png", "labels_csv", "labels_h5ad"),
@@ -34,6 +34,7 @@ def label(
 ) -> None:
     """Label the cells of a Xenium bundle from their transcripts; no H&E is needed and no model is trained."""
     from nuclass_pipeline.io import require_file
+    from nuclass_pipeline.labeling.hand_made import read_edit_rows, read_label_rows
 
     known_organ(organ)
     _check_bundle(bundle)
@@ -42,12 +43,18 @@ def label(
         raise UserError(
             annotation, "name", "it ends with neither .tsv nor .csv", "Save edits of clusters as .tsv, labels of cells as .csv."
         )
+    if annotation is not None:
+        (read_edit_rows if annotation.suffix == ".tsv" else read_label_rows)(annotation)
     arguments = {"bundle": bundle, "organ": organ, "markers": table, "annotation": annotation, "seed": seed}
     # Of this stdout, because that of the stages goes to the log.
-    screen = Console(file=sys.stdout, highlight=False)
-    with _own_folder(out, bundle, arguments), _log(out / LOG):
-        files = _run(screen, out, arguments)
-    _report(screen, files)
+    screen = Console(file=sys.stdout, highlight=False, markup=False)
+    try:
+        with _own_folder(out, bundle, arguments) as unfinished, _log(unfinished / LOG):
+            _run(screen, out.resolve().name, _results(unfinished), arguments)
+    except KeyboardInterrupt:
+        screen.print("stopped; what an earlier call has made is kept, and the same command begins again")
+        raise typer.Exit(130) from None
+    _report(screen, _results(out))
 
 
 def _check_bundle(bundle: Path) -> None:
@@ -64,35 +71,70 @@ def _check_bundle(bundle: Path) -> None:
 
 
 @contextmanager
-def _own_folder(out: Path, bundle: Path, arguments: dict[str, Any]) -> Iterator[None]:
-    """Reserve the folder of the results; an error leaves nothing in it, unless an earlier call has filled it."""
-    from nuclass_pipeline.io import read_json, write_json
+def _own_folder(out: Path, bundle: Path, arguments: dict[str, Any]) -> Iterator[Path]:
+    """Reserve the folder of the results, and yield one inside it.
+
+    Its files replace those of an earlier call when the block succeeds; otherwise the folder is as before.
+    """
+    from nuclass_pipeline.io import write_json
     from nuclass_pipeline.runtime import claim
 
-    existed, mark, source = out.exists(), out / SETTINGS, str(bundle.resolve())
-    if existed and not out.is_dir():
-        raise UserError(out, "--out", "it is a file", "Name a folder.")
-    again = mark.is_file()
-    if again and (earlier := read_json(mark).get("bundle")) != source:
-        raise UserError(out, "--out", f"it holds the labels of another bundle, {earlier}", "Name another folder.")
-    if existed and not again and any(path.name != LOCK for path in out.iterdir()):
-        raise UserError(out, "--out", "it is not empty, and not from an earlier call of `nuclass label`", "Name another folder.")
+    existed, source, unfinished = out.exists(), str(bundle.resolve()), out / UNFINISHED
+    _check_folder(out, source)
     claim(out)
-    kept = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
-    write_json(kept | {"bundle": source}, mark)
+    if (unfinished / SETTINGS).is_file():
+        _move(unfinished, out)
+    _remove(unfinished)
+    unfinished.mkdir()
     try:
-        yield
-    except UserError:
-        if not again:
-            _empty(out)
-            if not existed:
+        yield unfinished
+        kept = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
+        write_json(kept | {"bundle": source}, unfinished / SETTINGS)
+    except BaseException:  # Not Exception, because Ctrl-C is none.
+        _remove(unfinished)
+        if not (out / SETTINGS).exists():
+            (out / LOCK).unlink(missing_ok=True)
+            if not existed and not any(out.iterdir()):
                 out.rmdir()
         raise
+    _move(unfinished, out)
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink() if path.is_file() else shutil.rmtree(path)
+def _bundle_of(settings: Path) -> str:
+    """Return the bundle of the call that wrote a folder."""
+    from nuclass_pipeline.io import read_json
+
+    try:
+        return str(read_json(settings)["bundle"])
+    except (UserError, KeyError, TypeError):
+        raise UserError(
+            settings, "file", "it does not name the bundle of an earlier call", "Name another folder, or empty this one."
+        ) from None
+
+
+def _check_folder(out: Path, source: str) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(out, "--out", "it is a file", "Name a folder.")
+    marks = [mark for mark in (out / SETTINGS, out / UNFINISHED / SETTINGS) if mark.is_file()]
+    if marks and (earlier := _bundle_of(marks[0])) != source:
+        raise UserError(out, "--out", f"it holds the labels of another bundle, {earlier}", "Name another folder.")
+    if out.exists() and not marks and any(path.name not in {LOCK, UNFINISHED} for path in out.iterdir()):
+        raise UserError(out, "--out", "it is not empty, and not from an earlier call of `nuclass label`", "Name another folder.")
+
+
+def _move(unfinished: Path, out: Path) -> None:
+    """Move the results of a whole call to their place; the next call goes on where this is interrupted."""
+    # The settings last, because they mark a folder whose files are all of one call.
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == SETTINGS):
+        path.replace(out / path.name)
+    unfinished.rmdir()
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 @contextmanager
@@ -110,10 +152,13 @@ def _log(path: Path) -> Iterator[None]:
             root.removeHandler(handler)
 
 
-def _run(screen: Console, out: Path, arguments: dict[str, Any]) -> dict[str, Path]:
+def _results(folder: Path) -> dict[str, Path]:
     from nuclass_pipeline.layout import RESULTS
 
-    files = {name: out / PurePosixPath(RESULTS[name].path).name for name in MADE}
+    return {name: folder / PurePosixPath(RESULTS[name].path).name for name in MADE}
+
+
+def _run(screen: Console, slide: str, files: dict[str, Path], arguments: dict[str, Any]) -> None:
     begun = time.monotonic()
     with _step(screen, "loading the libraries"):
         from nuclass_pipeline.cli.label_steps import STEPS, Task
@@ -121,12 +166,11 @@ def _run(screen: Console, out: Path, arguments: dict[str, Any]) -> dict[str, Pat
 
         # One thread, as the rules have, because sums over several differ in their last digits.
         limit_threads(1)
-    task = Task(slide=out.resolve().name, files=files, **arguments)
+    task = Task(slide=slide, files=files, **arguments)
     for text, step in STEPS:
         with _step(screen, text):
             step(task)
     screen.print(f"{'in all':<32} {time.monotonic() - begun:6.1f} s")
-    return files
 
 
 @contextmanager
@@ -144,7 +188,7 @@ def _report(screen: Console, files: dict[str, Path]) -> None:
     screen.print("", label_lines(files["labels"]))
     warnings = [f"warning: {name}: {text}" for name in ("cells", "labels") for text in read_warnings(files[name])]
     for line in warnings or ["No warnings."]:
-        screen.print(line, soft_wrap=True, markup=False)
+        screen.print(line, soft_wrap=True)
     shown = ", ".join(files[name].name for name in ("label_report_png", "labels_csv", "labels_h5ad", "proposals"))
     screen.print(f"files: {files['labels'].parent}: {shown}, …", soft_wrap=True)
     screen.print("next: look at label_report.png; docs/labels.md has what the columns mean, and how to correct labels", soft_wrap=True)

@@ -5,22 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nuclass_pipeline.cli.console import shipped_table
+from nuclass_pipeline.cli.common import shipped_table
 from nuclass_pipeline.config.expression import ClusteringConfig, DomainsConfig
 from nuclass_pipeline.config.labeling import LabelingConfig, ProposalsConfig
-from nuclass_pipeline.config.study import Study
 from nuclass_pipeline.data.xenium.archives import unpack_bundle
 from nuclass_pipeline.data.xenium.read import read_cells
-from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.export.labels import export_labels
 from nuclass_pipeline.expression.clustering import cluster_cells
 from nuclass_pipeline.expression.counts import read_counts
 from nuclass_pipeline.expression.domains.stage import find_domains
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.figures.draw import draw_figure
-from nuclass_pipeline.knowledge.coverage import panel_problem
+from nuclass_pipeline.knowledge.coverage import check_panel
+from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.stage import label_cells
 from nuclass_pipeline.proposals.propose import propose_labels
+from nuclass_pipeline.vocabulary import CLASSES
 
 RUN = "label"
 """Name of the run in tables that have one."""
@@ -59,6 +59,11 @@ class Task:
         return {name: self.files[name] for name in names}
 
     @property
+    def provided(self) -> Path | None:
+        """A person's labels of cells, or None."""
+        return self.annotation if self.annotation and self.annotation.suffix == ".csv" else None
+
+    @property
     def clustering(self) -> ClusteringConfig:
         """Settings of clusters and their markers."""
         return ClusteringConfig(seed=self.seed)
@@ -72,8 +77,10 @@ def read(task: Task) -> None:
         if task.bundle.is_file():
             unpack_bundle(archive=task.bundle, manifest=folder / "experiment.xenium")
         read_cells(manifest=folder / "experiment.xenium", **task.take("cells", "counts"))
-    if problem := panel_problem(task.markers, task.organ, list(read_counts(task.files["counts"]).var_names)):
-        raise UserError(task.bundle, "panel", problem, "Name a table with the genes of the panel: --markers FILE.")
+    # Here too, because `label_cells` comes after the clustering, which takes longest.
+    if not task.provided:
+        genes = list(read_counts(task.files["counts"]).var_names)
+        check_panel(restrict_to_panel(read_markers(task.markers), task.organ, genes), task.organ, genes, task.bundle)
 
 
 def cluster(task: Task) -> None:
@@ -100,15 +107,14 @@ def find(task: Task) -> None:
 
 def label_each(task: Task) -> None:
     """Label each cell."""
-    given = task.annotation.suffix if task.annotation else ""
     label_cells(
         **task.take("counts", "clusters", "labels"),
         knowledge=task.markers,
-        edits=task.annotation if given == ".tsv" else None,
-        provided=task.annotation if given == ".csv" else None,
-        label_map=shipped_table("labels.tsv") if given == ".csv" else None,
+        edits=None if task.provided else task.annotation,
+        provided=task.provided,
+        label_map=shipped_table("labels.tsv") if task.provided else None,
         organ=task.organ,
-        classes=Study(label=(task.slide,)).classes,
+        classes=CLASSES,
         config=LabelingConfig(seed=task.seed),
     )
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nuclass_pipeline.cli.console import console
+from nuclass_pipeline.cli.common import console
 
 
 def backbones() -> None:
@@ -13,7 +13,7 @@ def backbones() -> None:
     from nuclass_pipeline.config.models import describe_backbones
 
     for row in describe_backbones():
-        console.print(f"[bold]{row.pop('name')}[/bold]")
+        console.print(row.pop("name"), style="bold")
         for key, value in row.items():
             console.print(f"  {key:9} {value}", soft_wrap=True, highlight=False)
 

@@ -33,7 +33,9 @@ class Machine:
     disk
         Free space in the working directory.
     torch, cuda
-        Version of torch, or why it cannot be imported, and the CUDA that it was built for; empty for a build without.
+        Version of torch, empty where it cannot be imported, and the CUDA that it was built for, empty for a build without.
+    torch_error
+        Why torch cannot be imported; empty where it can.
     gpu, gpu_memory, gpu_free
         Name of the GPU that torch finds, and its memory.
     gpu_kernels

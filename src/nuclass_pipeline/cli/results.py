@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nuclass_pipeline.cli.console import console
+from nuclass_pipeline.cli.common import console
 
 
 def summary(results: Annotated[Path, typer.Argument(help="results folder of a run, such as results/demo")]) -> None:

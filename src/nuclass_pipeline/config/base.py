@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
 
@@ -88,3 +88,12 @@ def place(section: S, locate: Callable[[str, str], str], within: str = "") -> S:
         elif value and any(getattr(part, "func", None) is tidy_path for part in info.metadata):
             changed[name] = locate(key, value)
     return section.model_copy(update=changed)
+
+
+def flatten(section: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys of nested sections, joined by points, with their values."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}", value

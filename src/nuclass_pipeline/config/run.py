@@ -208,8 +208,10 @@ class Run:
 
     @property
     def source_files(self) -> list[str]:
-        """Files of all slides that rules read."""
-        return [path for slide in self.slides.values() for path in slide.read_files]
+        """Files of all slides that rules read; of a slide that is only labelled, not its H&E and alignment."""
+        unread = {"image": "", "alignment": ""}
+        read = [slide.model_copy(update=unread if name in self.labeled_only else {}) for name, slide in self.slides.items()]
+        return [path for slide in read for path in slide.read_files]
 
     @property
     def annotations(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Maps of the image regions behind a prediction, for a few cells per slide.
 
-Gradient-weighted class activation (Grad-CAM, Selvaraju et al. 2017, arXiv 1610.02391) on each encoder's last spatial map. Glass
-holds no evidence: the map there is 0.
+Gradient-weighted class activation (Grad-CAM, Selvaraju et al. 2017, arXiv 1610.02391) on each encoder's last spatial map. Glass and
+lumens are masked, and `masked_share` is how much of the map lay there.
 """
 
 import io
@@ -68,7 +68,7 @@ def explain_cells(
     device
         `cpu` or `cuda`.
     attribution
-        Table with two rows per cell, one for each path: predicted class, image (PNG), its tissue (PNG) and map.
+        Table with two rows per cell, one for each path: predicted class, image (PNG), its tissue (PNG), map and its masked share.
 
     Raises
     ------
@@ -159,7 +159,7 @@ class Explainer:
     def explain(self, batch: "CellBatch") -> list[dict[str, Any]]:
         """Return two rows for a batch of one cell: the local path on the crop, the global path on the context.
 
-        Each holds `model`, `image` and `tissue` (PNG), `predicted` with its `probability`, and `heat`, the map row by row.
+        Each holds `model`, `image` and `tissue` (PNG), `predicted` with its `probability`, `heat`, the map row by row, and `masked_share`.
         """
         from nuclass_pipeline.train.cell_task import as_float
 
@@ -211,18 +211,24 @@ def _is_glass(pixels: NDArray[Any]) -> Booleans:
     return np.asarray((darkest >= DARKEST_GLASS) & (pixels.max(axis=2) - darkest <= MAX_TINT))
 
 
-def mask_heat(heat: NDArray[np.floating], tissue: Booleans) -> NDArray[np.floating]:
-    """Return a map (h, w), each field times its share of tissue by a mask (H, W), with the largest scaled to 1."""
+def mask_heat(heat: NDArray[np.floating], tissue: Booleans) -> tuple[NDArray[np.floating], float]:
+    """Return a map (h, w), each field times its share of tissue by a mask (H, W), with the largest scaled to 1, and the share removed.
+
+    The share is that of the sum of the map, NaN if this is 0.
+    """
     rows, columns = (np.linspace(0, size, parts + 1).astype(int) for size, parts in zip(tissue.shape, heat.shape, strict=True))
     sums = np.add.reduceat(np.add.reduceat(tissue.astype(np.float64), rows[:-1], axis=0), columns[:-1], axis=1)
     kept = heat * sums / np.outer(np.diff(rows), np.diff(columns))
-    return np.asarray(kept / kept.max() if kept.max() > 0 else kept)
+    # At least 0, because rounding can leave a little more than the whole.
+    share = max(0.0, 1 - float(kept.sum()) / float(heat.sum())) if heat.sum() > 0 else float("nan")
+    return np.asarray(kept / kept.max() if kept.max() > 0 else kept), share
 
 
 def _on_tissue(model: str, pixels: NDArray[np.uint8], found: dict[str, Any]) -> dict[str, Any]:
     tissue = find_stained(pixels)
-    heat = mask_heat(found["heat"], tissue).ravel().tolist()
-    return {**found, "model": model, "image": to_png(pixels), "tissue": to_png(tissue), "heat": heat}
+    heat, share = mask_heat(found["heat"], tissue)
+    drawn = {"image": to_png(pixels), "tissue": to_png(tissue), "heat": heat.ravel().tolist(), "masked_share": share}
+    return {**found, "model": model, **drawn}
 
 
 def frozen_encoder(config: BackboneConfig) -> "Encoder":

@@ -12,10 +12,10 @@ from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights
 from nuclass_pipeline.evaluate.metrics import OVERALL, pool, tally_blocks
-from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
+from nuclass_pipeline.evaluate.metrics_table import tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY, ScoredCells, adjust, by_model, read_scored
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import METRICS
+from nuclass_pipeline.schemas import ALL, METRICS, POOLED
 
 # Bounded, because predictions that are all right, or all wrong, would drive T to 0 or to infinity.
 _MAX_TEMPERATURE = 20.0

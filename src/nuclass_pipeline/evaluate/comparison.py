@@ -15,10 +15,10 @@ from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights, sum_blocks, two_sided_p
 from nuclass_pipeline.evaluate.metrics import accuracy, macro_f1
-from nuclass_pipeline.evaluate.metrics_table import ALL, POOLED, tidy, write_metrics
+from nuclass_pipeline.evaluate.metrics_table import tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import HELDOUT, ScoredCells, by_model, read_scored, with_labels
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import PREDICTIONS
+from nuclass_pipeline.schemas import ALL, POOLED, PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 OUTCOMES = ("neither", "local_only", "global_only", "both")

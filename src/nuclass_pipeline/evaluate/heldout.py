@@ -11,13 +11,13 @@ import pandas as pd
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights
+from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights, interval
 from nuclass_pipeline.evaluate.calibration import temperature_of, variants
 from nuclass_pipeline.evaluate.metrics import OVERALL, PER_CLASS, Tally, calibration_error, pool, score_classes, score_overall, tally_blocks
-from nuclass_pipeline.evaluate.metrics_table import ALL, MEAN, POOLED, tidy, write_metrics
+from nuclass_pipeline.evaluate.metrics_table import tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import HELDOUT, ScoredCells, adjust, align_labels, by_model, read_scored
 from nuclass_pipeline.io import write_table
-from nuclass_pipeline.schemas import RELIABILITY
+from nuclass_pipeline.schemas import ALL, MEAN, POOLED, RELIABILITY
 
 LABEL_SETS = ("open", "closed")
 MIN_CLASSES = 2
@@ -82,7 +82,7 @@ def score_predictions(
     heldout
         Metrics table. Its warnings are about classes that the model lacks, slides with one class, and calibration that raised an ECE.
     reliability
-        Table of accuracy and confidence by bin of confidence.
+        Table of accuracy and confidence by bin of confidence, with intervals from the resamples of the scores.
 
     Raises
     ------
@@ -234,9 +234,11 @@ def _count_unseen(cells: ScoredCells, slide: str) -> pd.DataFrame:
 
 
 def _bins(tally: Tally, bins: int) -> pd.DataFrame:
-    # Row 0 alone, because the reliability diagram shows the data and no resamples.
     cells, confidence, hits = tally.bins[0]
     filled = np.where(cells > 0, cells, np.nan)
+    low, high = interval(divide(tally.bins[:, 2], tally.bins[:, 0]))
+    # Where all resamples agree, as in a bin of one block, the spread is unknown and not 0.
+    differ = low < high
     edges = np.linspace(0, 1, bins + 1)
     return pd.DataFrame(
         {
@@ -245,6 +247,8 @@ def _bins(tally: Tally, bins: int) -> pd.DataFrame:
             "bin_high": edges[1:],
             "confidence": confidence / filled,
             "accuracy": hits / filled,
+            "accuracy_low": np.where(differ, low, np.nan),
+            "accuracy_high": np.where(differ, high, np.nan),
             "n_cells": cells.astype(np.int64),
         }
     )

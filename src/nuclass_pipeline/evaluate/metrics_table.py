@@ -11,10 +11,6 @@ from nuclass_pipeline.evaluate.bootstrap import interval
 from nuclass_pipeline.io import write_table
 from nuclass_pipeline.schemas import METRICS
 
-ALL = "all"
-MEAN = "mean"
-POOLED = "pooled"
-
 
 def tidy(values: Floats, labels: Sequence[str], metrics: Sequence[str], n: Sequence[int] | Floats, **names: str | int) -> pd.DataFrame:
     """Return one row of the metrics table per column of `values`, except where the estimate is NaN.

@@ -14,11 +14,10 @@ from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights, interval
 from nuclass_pipeline.evaluate.metrics import OVERALL, score_classes, tally_blocks
-from nuclass_pipeline.evaluate.metrics_table import ALL, MEAN, POOLED
 from nuclass_pipeline.evaluate.predictions import HELDOUT, PREFIX, to_scored
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.layout import RESULTS
-from nuclass_pipeline.schemas import METRICS, PREDICTIONS
+from nuclass_pipeline.schemas import ALL, JOINED, MEAN, METRICS, PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 SIDES = ("first", "second")
@@ -50,7 +49,7 @@ class ScoredRun:
     @property
     def slides(self) -> list[str]:
         """Held-out slides."""
-        return [name for name in dict.fromkeys(self.metrics["slide"]) if name not in (MEAN, POOLED)]
+        return [name for name in dict.fromkeys(self.metrics["slide"]) if name not in JOINED]
 
     @property
     def models(self) -> list[str]:
@@ -127,8 +126,9 @@ def compare_runs(first: ScoredRun, second: ScoredRun, config: EvaluationConfig) 
     names = [{"slide": slide, "model": model} for slide, model in scored]
     classes = [_compare_classes(pair, matched[slide][0]["label"]) for (slide, _), pair in scored.items()]
     agreement = [_agree([run.predictions(slide, model)[0] for run in (first, second)], matched[slide][0]) for slide, model in scored]
+    compared = list(cells.loc[cells["common"] > 0, "slide"])
     return Comparison(
-        _with_own(_compare_scores(scored, cells), first, second, slides),
+        _with_own(_compare_scores(scored, cells), first, second, compared),
         pd.concat([frame.assign(**name) for frame, name in zip(classes, names, strict=True)], ignore_index=True),
         pd.DataFrame([name | row for row, name in zip(agreement, names, strict=True)]),
         cells,
@@ -270,6 +270,9 @@ def _notes(first: ScoredRun, second: ScoredRun, cells: pd.DataFrame) -> Iterator
     if first.seeds != second.seeds or len(first.seeds) > 1:
         seeds = " and ".join(f"{', '.join(map(str, run.seeds))} of {run.name}" for run in (first, second))
         yield f"Scores are means over the seeds {seeds}; the agreement is that of the first seed of each."
+        yield "Intervals are over spatial blocks only; seeds are not resampled."
+    for slide in cells.loc[cells["common"] == 0, "slide"]:
+        yield f"{slide}: no labelled cell is in both runs, so the slide is not compared, and a mean over slides leaves it out."
     for slide, relabelled, moved in zip(cells["slide"], cells["other_label"], cells["other_place"], strict=True):
         if relabelled:
             yield f"{slide}: {relabelled:,} cells have another label in {second.name} than in {first.name}, and are not compared."

@@ -86,29 +86,31 @@ def _page(part: SubFigure, slide: str, cells: Sequence[pd.DataFrame], columns: i
 
 def _column(axes: NDArray[np.object_], rows: pd.DataFrame, most_px: int) -> None:
     first = rows.iloc[0]
-    _line(axes[0], 2, short_name(first["label"]), INK, weight="bold")
-    _line(axes[0], 1, *_verdict(first["gate_predicted"], first["gate_probability"], first["label"]))
+    _write_above(axes[0], 2, short_name(first["label"]), INK, weight="bold")
+    _write_above(axes[0], 1, *_describe_prediction(first["gate_predicted"], first["gate_probability"], first["label"]))
     fields_um = rows.set_index("model")["field_um"]
     for (plain, heated), model in zip(axes.reshape(-1, 2), _PATHS, strict=True):
         for _, row in rows[rows["model"] == model].iterrows():
             field_um = row["field_um"]
             pixels = decode(row["image"], most_px)
-            for panel, shown in ((plain, pixels), (heated, overlay(pixels, square(row["heat"]), row["tissue"]))):
+            for panel, shown in ((plain, pixels), (heated, paint_heat(pixels, reshape_map(row["heat"]), row["tissue"]))):
                 panel.imshow(shown, extent=(0, field_um, field_um, 0), interpolation="antialiased")
                 panel.spines[:].set(visible=True, color=FAINT)
                 mark_cell(panel, field_um)
                 if field_um > fields_um.min():
                     mark_crop(panel, field_um, fields_um.min())
             scale_bar(plain, field_um)
-            _line(plain, 0, *_verdict(row["predicted"], row["probability"], row["label"]))
+            share = row["masked_share"]
+            _write_above(heated, 0, "no evidence" if np.isnan(share) else f"masked {100 * share:.0f} %", INK)
+            _write_above(plain, 0, *_describe_prediction(row["predicted"], row["probability"], row["label"]))
 
 
-def _verdict(predicted: str, probability: float, label: str) -> tuple[str, str]:
+def _describe_prediction(predicted: str, probability: float, label: str) -> tuple[str, str]:
     is_right = predicted == label
     return f"{short_name(predicted)} {probability:.2f} {'✓' if is_right else '✗'}", RIGHT if is_right else WRONG
 
 
-def _line(axes: Axes, line: int, text: str, color: str, weight: str = "normal") -> None:
+def _write_above(axes: Axes, line: int, text: str, color: str, weight: str = "normal") -> None:
     """Write a line above an image; line 0 is next to it."""
     style: dict[str, Any] = {
         "ha": "center",
@@ -121,26 +123,26 @@ def _line(axes: Axes, line: int, text: str, color: str, weight: str = "normal") 
     axes.annotate(text, (0.5, 1), (0, 4 + 9 * line), "axes fraction", "offset points", **style)
 
 
-def square(heat: Floats) -> Floats:
+def reshape_map(heat: Floats) -> Floats:
     """Reshape a row-major map, (S²,), to (S, S)."""
     side = round(len(heat) ** 0.5)
     return np.asarray(heat, float).reshape(side, side)
 
 
-def overlay(pixels: NDArray[np.uint8], heat: Floats, tissue: bytes) -> Floats:
+def paint_heat(pixels: NDArray[np.uint8], heat: Floats, tissue: bytes) -> Floats:
     """Return a crop (H, W, 3) in grey with its heat map (S, S) in color, 0 to 1; the weaker the heat, the more transparent.
 
-    What is not tissue, by a mask as PNG, is white.
+    What is masked, by a PNG that is white on tissue, is white.
     """
     size = pixels.shape[1::-1]
     smooth = np.asarray(Image.fromarray(np.clip(heat, 0, 1).astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
     grey = 0.3 + (_PALEST_GREY - 0.3) * pixels @ np.array([0.299, 0.587, 0.114]) / 255
-    shown = _blend(np.repeat(grey[..., None], 3, axis=2), smooth)
+    shown = _tint_by_heat(np.repeat(grey[..., None], 3, axis=2), smooth)
     mask = np.asarray(open_picture(tissue).convert("L").resize(size, Image.Resampling.NEAREST)) > 0
     return np.where(mask[..., None], shown, 1.0)
 
 
-def _blend(base: Floats, heat: Floats) -> Floats:
+def _tint_by_heat(base: Floats, heat: Floats) -> Floats:
     opacity = _MAX_OPACITY * heat[..., None]
     blended: Floats = (1 - opacity) * base + opacity * colormaps["plasma"](heat)[..., :3]
     return blended
@@ -149,12 +151,13 @@ def _blend(base: Floats, heat: Floats) -> Floats:
 def _keys(part: SubFigure) -> None:
     steps = np.linspace(0, 1, 64)
     # As over pale tissue, because the key must show the colors of the maps.
-    key = ListedColormap(_blend(np.full((64, 3), _PALEST_GREY), steps))
+    key = ListedColormap(_tint_by_heat(np.full((64, 3), _PALEST_GREY), steps))
     axes = part.add_axes((0.06, 0.62, 0.3, 0.13))
     bar = part.colorbar(ScalarMappable(Normalize(0, 1), key), cax=axes, orientation="horizontal")
     bar.set_label("evidence for the class that the path predicts", fontsize=SMALL_PT)
     bar.outline.set_visible(False)
     cell = Line2D([], [], linestyle="none", marker="o", markersize=6, markerfacecolor="none", color=INK, label="the cell")
     crop = Line2D([], [], linestyle="none", marker="s", markersize=7, markerfacecolor="none", color=INK, label="crop of the local path")
-    glass = Line2D([], [], linestyle="none", marker="s", markersize=7, markerfacecolor="white", color=FAINT, label="no tissue: no evidence")
-    part.legend(handles=[cell, crop, glass], loc="center right", bbox_to_anchor=(1, 0.6), ncols=3)
+    text = "masked: glass and lumens"
+    masked = Line2D([], [], linestyle="none", marker="s", markersize=7, markerfacecolor="white", color=FAINT, label=text)
+    part.legend(handles=[cell, crop, masked], loc="center right", bbox_to_anchor=(1, 0.6), ncols=3)

@@ -23,14 +23,14 @@ from nuclass_pipeline.figures.style import (
     short_name,
 )
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import METRICS
+from nuclass_pipeline.schemas import ALL, METRICS, POOLED
 
 # Not below, because the number would not fit into the bar.
 _MIN_PRINTED = 0.06
 _HEIGHT = 0.7
 
 
-def draw(*, complementarity: Path, slide: str = "pooled") -> Figure:
+def draw(*, complementarity: Path, slide: str = POOLED) -> Figure:
     """Draw, for each class, the shares of cells that both paths, one or neither get right, with the gate and the oracle.
 
     Parameters
@@ -42,7 +42,7 @@ def draw(*, complementarity: Path, slide: str = "pooled") -> Figure:
     """
     rows = read_table(complementarity, METRICS)
     values = rows[rows["slide"] == slide].groupby(["model", "label", "metric"])["value"].mean()
-    labels = ["all", *in_order(values["oracle"].index.get_level_values("label"))]
+    labels = [ALL, *in_order(values["oracle"].index.get_level_values("label"))]
     figure = new_figure(0.9 + 0.25 * len(labels))
     bars, weight = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
     _stack(bars, values, labels)
@@ -50,7 +50,7 @@ def draw(*, complementarity: Path, slide: str = "pooled") -> Figure:
     _weights(weight, values, labels)
     places = _places(labels)
     cells = [int(sum(values["oracle", label, name] for name in OUTCOME_COLORS)) for label in labels]
-    names = ["All cells" if label == "all" else short_name(label) for label in labels]
+    names = ["All cells" if label == ALL else short_name(label) for label in labels]
     bars.set_yticks(places, [f"{name}  ({n:,})" for name, n in zip(names, cells, strict=True)])
     bars.set(ylim=(places[-1] + 0.6, -0.6), xlim=(0, 1), xlabel="share of the label's cells")
     marks, stacks = bars.get_lines(), bars.containers

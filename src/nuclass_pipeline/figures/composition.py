@@ -13,7 +13,7 @@ from matplotlib.patches import Wedge
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.figures.style import COLORS, FAINT, INK, SMALL_PT, WIDTH_IN, hide_frame, new_figure, percent, short_name
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import COHORT
+from nuclass_pipeline.schemas import ALL, COHORT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 OTHER = "other"
@@ -40,7 +40,7 @@ def draw(*, cohort: Path) -> Figure:
         Cohort table.
     """
     table = read_table(cohort, COHORT)
-    table = table[table["subset"] == "all"]
+    table = table[table["subset"] == ALL]
     parts = {role: table[table["role"] == role] for role in _TITLES}
     notes = {role: _notes(_counts(part)) for role, part in parts.items()}
     heights = [2 * _HALF_IN + 0.3 + _LINE_IN * len(lines) for lines in notes.values()]

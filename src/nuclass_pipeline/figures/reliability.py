@@ -9,14 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.figures.style import FAINT, MODEL_COLORS, SMALL_PT, new_figure
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import METRICS, RELIABILITY
+from nuclass_pipeline.schemas import ALL, METRICS, POOLED, RELIABILITY
 
-Z = 1.959964
-"""Quantile of the normal distribution for intervals of 95 %."""
+_SHARES = ["confidence", "accuracy", "accuracy_low", "accuracy_high"]
 # Above, the numbers of cells do not fit over the bars.
 _MAX_PRINTED = 18
 _MARKS: dict[str, dict[str, Any]] = {
@@ -39,7 +37,7 @@ def draw(*, reliability: Path, heldout: Path, models: Sequence[str] = MODELS) ->
     """
     bins = _pooled(read_table(reliability, RELIABILITY))
     scores = _pooled(read_table(heldout, METRICS))
-    ece = scores[(scores["metric"] == "ece") & (scores["label"] == "all")].groupby(["model", "variant"])["value"].mean()
+    ece = scores[(scores["metric"] == "ece") & (scores["label"] == ALL)].groupby(["model", "variant"])["value"].mean()
     figure = new_figure(4.6)
     grid = figure.subplots(3, len(models), sharex=True, sharey="row", height_ratios=[3, 1, 1], squeeze=False)
     for (upper, *lower), model in zip(grid.T, models, strict=True):
@@ -55,25 +53,25 @@ def draw(*, reliability: Path, heldout: Path, models: Sequence[str] = MODELS) ->
 
 
 def _pooled(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[(frame["slide"] == "pooled") & (frame["label_set"] == "open")]
+    return frame[(frame["slide"] == POOLED) & (frame["label_set"] == "open")]
 
 
 def average_seeds(bins: pd.DataFrame) -> pd.DataFrame:
-    """Join the bins of several seeds: the means of confidence and accuracy, weighted by cells, and the mean number of cells."""
-    sums = bins.assign(confidence=bins["confidence"] * bins["n_cells"], accuracy=bins["accuracy"] * bins["n_cells"])
-    joined = sums.groupby(["bin", "bin_low", "bin_high"], as_index=False)[["confidence", "accuracy", "n_cells"]].sum()
-    # An empty bin becomes NaN (0 / 0), because its point must not be drawn.
-    means = joined.assign(confidence=joined["confidence"] / joined["n_cells"], accuracy=joined["accuracy"] / joined["n_cells"])
-    # The mean and not the sum, because the seeds predict the same cells, and counting them twice would make intervals too narrow.
+    """Join the bins of several seeds: the means of accuracy, its bounds and confidence, weighted by cells, and the mean number of cells.
+
+    A bin without cells is NaN, and so are the bounds of a bin that has none in one seed.
+    """
+    sums = bins.assign(**bins[_SHARES].where(bins["n_cells"] > 0, 0).mul(bins["n_cells"], axis=0))
+    # Without skipping NaN, because bounds of some seeds would be drawn beside the accuracy of all.
+    joined = sums.groupby(["bin", "bin_low", "bin_high"])[[*_SHARES, "n_cells"]].agg(_sum_all).reset_index()
+    means = joined.assign(**joined[_SHARES].div(joined["n_cells"], axis=0))
+    # The mean and not the sum, because the seeds predict the same cells.
     return means.assign(n_cells=joined["n_cells"] / max(bins["seed"].nunique(), 1))
 
 
-def wilson(share: "pd.Series[float] | Floats", n: "pd.Series[float] | Floats") -> tuple[Floats, Floats]:
-    """Return the 95 % interval of a share of `n` cells (Wilson 1927, doi 10.1080/01621459.1927.10502953): low and high."""
-    share, n = np.asarray(share, float), np.asarray(n, float)
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return middle - half, middle + half
+def _sum_all(values: "pd.Series[float]") -> float:
+    """Return the sum, NaN if a value is."""
+    return float(values.sum(skipna=False))
 
 
 def _diagram(axes: Axes, part: dict[str, pd.DataFrame], model: str, ece: "pd.Series[float]") -> None:
@@ -83,10 +81,11 @@ def _diagram(axes: Axes, part: dict[str, pd.DataFrame], model: str, ece: "pd.Ser
     # Once, where the temperature is 1, because one of two equal curves would be hidden by the other.
     is_same = np.allclose(part["raw"].fillna(-1), part["calibrated"].fillna(-1))
     for variant in ["calibrated"] if is_same else list(_MARKS):
-        joined, mark = part[variant].dropna(), _MARKS[variant]
+        joined, mark = part[variant].dropna(subset="accuracy"), _MARKS[variant]
         label = f"{'both' if is_same else variant}, ECE {ece[model, variant]:.3f}"
         axes.plot(joined["confidence"], joined["accuracy"], color=color, markersize=3, label=label, clip_on=False, zorder=3, **mark)
-        axes.vlines(joined["confidence"], *wilson(joined["accuracy"], joined["n_cells"]), color=color, linewidth=0.7, zorder=1)
+        sure = joined.dropna()
+        axes.vlines(sure["confidence"], sure["accuracy_low"], sure["accuracy_high"], color=color, linewidth=0.7, zorder=1)
     # Above the axes, because it would hide points within them.
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), handlelength=2.2, borderaxespad=0)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))

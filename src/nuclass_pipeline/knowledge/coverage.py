@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from nuclass_pipeline.knowledge.markers import Panel, admissible, read_markers, restrict_to_panel
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.knowledge.markers import Panel, admissible
 from nuclass_pipeline.vocabulary import GENE_NAME_STYLES, MIN_SEEN_SHARE, looks_like
 
 logger = logging.getLogger(__name__)
@@ -26,30 +27,37 @@ def coverage_warnings(panel: Panel, organ: str, genes: Sequence[str]) -> list[st
     -------
     No warning or one; the types without a marker are logged in any case.
     """
-    types = admissible(organ)
-    missing = [name for name in types if name not in panel.types]
-    coverage = f"{len(panel.types)} of {len(types)} cell types of the {organ} have a marker on the panel"
-    logger.info("%s%s", coverage, f"; without one: {', '.join(missing)}" if missing else "")
-    kind = looks_like(genes)
-    if not kind and len(panel.types) >= MIN_SEEN_SHARE * len(types):
-        return []
-    return [f"{coverage}; the gene names look like {GENE_NAME_STYLES[kind]}" if kind else coverage]
+    missing = [name for name in admissible(organ) if name not in panel.types]
+    logger.info("%s%s", _coverage(panel, organ), f"; without one: {', '.join(missing)}" if missing else "")
+    return [_describe(panel, organ, genes)] if _is_poor(panel, organ) else []
 
 
-def panel_problem(markers: Path, organ: str, genes: Sequence[str]) -> str:
-    """Return why a marker table cannot label the cells of a panel; empty if it can.
+def check_panel(panel: Panel, organ: str, genes: Sequence[str], source: Path) -> None:
+    """Check that the marker table can label the cells of a panel.
 
-    It cannot if no type of the organ has a marker on the panel. Nor can it if few have one and the gene names are not human symbols,
-    because those few share a name by chance.
+    It cannot if few types of the organ have a marker on the panel and the gene names are not human symbols, because those few share a
+    name by chance.
 
     Parameters
     ----------
-    markers
-        Marker table, such as `config/markers.tsv`.
-    organ, genes
+    panel, organ, genes
         As for `coverage_warnings`.
+    source
+        What the genes are of, for the message.
     """
-    panel = restrict_to_panel(read_markers(markers), organ, list(genes))
-    found = coverage_warnings(panel, organ, genes)
-    by_chance = bool(looks_like(genes)) and len(panel.types) < MIN_SEEN_SHARE * len(admissible(organ))
-    return found[0] if by_chance or not panel.types else ""
+    if looks_like(genes) and _is_poor(panel, organ):
+        remedy = "Name a marker table with the genes of the panel: --markers FILE, or labeling.markers in the run file."
+        raise UserError(source, "panel", _describe(panel, organ, genes), remedy)
+
+
+def _is_poor(panel: Panel, organ: str) -> bool:
+    return len(panel.types) < MIN_SEEN_SHARE * len(admissible(organ))
+
+
+def _describe(panel: Panel, organ: str, genes: Sequence[str]) -> str:
+    style = looks_like(genes)
+    return _coverage(panel, organ) + (f"; the gene names look like {GENE_NAME_STYLES[style]}" if style else "")
+
+
+def _coverage(panel: Panel, organ: str) -> str:
+    return f"{len(panel.types)} of {len(admissible(organ))} cell types of the {organ} have a marker on the panel"

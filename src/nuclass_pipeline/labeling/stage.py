@@ -13,7 +13,7 @@ from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts, totals
 from nuclass_pipeline.io import read_parquet, write_table
-from nuclass_pipeline.knowledge.coverage import coverage_warnings
+from nuclass_pipeline.knowledge.coverage import check_panel, coverage_warnings
 from nuclass_pipeline.knowledge.markers import TYPES, Panel, read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, abstention_reasons
@@ -69,21 +69,20 @@ def label_cells(
     Raises
     ------
     UserError
-        If an input is missing or broken, a cell has no row in `clusters`, or the organ is unknown.
+        If an input is broken, a cell has no row in `clusters`, or the organ is unknown; without `provided`, also by `check_panel`.
     """
     cells, table = read_counts(counts), read_parquet(clusters)
     CLUSTERS.check(table, clusters)
     table = match_cells(table, cells.obs_names, clusters)
-    panel = restrict_to_panel(read_markers(knowledge), organ, list(cells.var_names))
-    frame = _label_by_evidence(cells, table, panel, config)
-    if edits:
-        frame = apply_edits(frame, edits)
-    if provided and label_map:
-        frame = apply_provided(frame, provided, label_map)
+    genes = list(cells.var_names)
+    panel = restrict_to_panel(read_markers(knowledge), organ, genes)
+    if not provided:
+        check_panel(panel, organ, genes, counts)
+    frame = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, provided, label_map)
     # Last, because edits and provided labels may also name a class that the study leaves out.
     frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
     _log_counts(frame)
-    warnings = [*coverage_warnings(panel, organ, list(cells.var_names)), *dropped_labels(frame)]
+    warnings = [*coverage_warnings(panel, organ, genes), *dropped_labels(frame)]
     write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS, warnings)
 
 
@@ -97,6 +96,14 @@ def _label_by_evidence(cells: ad.AnnData, table: pd.DataFrame, panel: Panel, con
         frame.loc[passed, assigned.columns] = assigned.to_numpy(object)
     # Back to numbers, because values that are assigned as objects make their columns objects.
     return frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
+
+
+def _label_by_person(frame: pd.DataFrame, edits: Path | None, provided: Path | None, label_map: Path | None) -> pd.DataFrame:
+    if edits:
+        frame = apply_edits(frame, edits)
+    if provided and label_map:
+        frame = apply_provided(frame, provided, label_map)
+    return frame
 
 
 def _without_evidence(table: pd.DataFrame, passed: Booleans) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from nuclass_pipeline.report.quality import preview, summarize_cost, tabulate_qu
 from nuclass_pipeline.report.scores import make_headlines, score_table
 from nuclass_pipeline.report.template import render
 from nuclass_pipeline.report.warnings import group_warnings
-from nuclass_pipeline.schemas import RUNTIME
+from nuclass_pipeline.schemas import JOINED, MEAN, RUNTIME
 from nuclass_pipeline.tables import heldout as scores
 from nuclass_pipeline.tables.layout import lay_out, title
 
@@ -99,6 +99,8 @@ def _values(given: Material) -> dict[str, Any]:
     texts = {Path(path).stem: " ".join(require(path).read_text(encoding="utf-8").split()) for path in given.captions}
     slides = tabulate_quality(given.quality) if given.quality else []
     tables = [path for path in map(Path, given.tables) if not given.heldout or path.stem != _SCORES]
+    training = _training(given.histories)
+    trained = list(dict.fromkeys(choice["model"] for choice in training["choices"]))
     return {
         "introduction": texts.get("workflow", ""),
         "warnings": group_warnings(given.warnings, [row["slide"] for row in slides]) if given.warnings else None,
@@ -114,8 +116,8 @@ def _values(given: Material) -> dict[str, Any]:
         "manifest": read_json(given.manifest) if given.manifest else {},
         "config": require(given.config).read_text(encoding="utf-8") if given.config else "",
         **_scores(given.heldout, texts),
-        **_training(given.histories),
-        **_cost(given.runtime),
+        **training,
+        **_cost(given.runtime, trained),
     }
 
 
@@ -143,11 +145,11 @@ def _scores(heldout: Path | None, texts: Mapping[str, str]) -> dict[str, Any]:
         return {"headlines": [], "scored": "", "scores": None, "scores_caption": ""}
     table = scores.build(heldout=heldout)
     # The scores before the counts, and the joined slides before the single ones, because a phone shows the first columns and rows.
-    joined = table["slide"].isin(["mean", "pooled"])
+    joined = table["slide"].isin(JOINED)
     counts = ["cells", scores.UNSEEN]
     ordered = pd.concat([table[joined], table[~joined]], ignore_index=True)
     grid = make_grid(ordered[[*table.columns.drop(counts), *counts]], scores.BEST, scores.GROUPED_BY)
-    scored = f"{table.loc[table['slide'] == 'mean', 'cells'].max():,}"
+    scored = f"{table.loc[table['slide'] == MEAN, 'cells'].max():,}"
     return {"headlines": make_headlines(table), "scored": scored, "scores": grid, "scores_caption": texts.get(_SCORES, "")}
 
 
@@ -160,9 +162,9 @@ def _training(histories: Sequence[Path]) -> dict[str, Any]:
     return {"curves": [{"name": name, "image": image} for name, image in zip(models, drawings, strict=True)], "choices": list_choices(rows)}
 
 
-def _cost(runtime: Path | None) -> dict[str, Any]:
+def _cost(runtime: Path | None, trained: Sequence[str]) -> dict[str, Any]:
     table = read_table(runtime, RUNTIME) if runtime else pd.DataFrame()
-    return {"runtime": table.to_dict("records") if runtime else None, "cost": summarize_cost(table)}
+    return {"runtime": table.to_dict("records") if runtime else None, "cost": summarize_cost(table, trained)}
 
 
 def _captioned(kind: str, path: Path, texts: Mapping[str, str]) -> dict[str, str]:

@@ -9,11 +9,13 @@ import pandas as pd
 
 from nuclass_pipeline.io import whole_file
 from nuclass_pipeline.report.template import render
+from nuclass_pipeline.schemas import MEAN
+from nuclass_pipeline.tables.heldout import BEST
 from nuclass_pipeline.tables.layout import printed, title
 
-LOWER_IS_BETTER = {"ece"}
-_JOINED = "mean"
 _MAIN = "gate"
+_MISSED = 0.05
+"""Share of 95 % intervals that leave out the true value."""
 _CONTENTS = (
     ("differences", "Differences"),
     ("scores", "Scores"),
@@ -56,9 +58,11 @@ def build_comparison(
     values = {
         "names": names,
         "notes": notes,
+        "mean": MEAN,
         "headlines": _headlines(scores),
-        "scores": [{"name": title(name), "lower": name in LOWER_IS_BETTER, "rows": _rows(part)} for name, part in _by(scores, "metric")],
+        "scores": [{"name": title(name), "lower": BEST[name] == "min", "rows": _rows(part)} for name, part in _by(scores, "metric")],
         "classes": [{"name": model, "rows": _class_rows(part)} for model, part in _by(classes, "model")],
+        "counted": {"scores": count_differing(scores), "classes": count_differing(classes)},
         "agreement": agreement.to_dict("records"),
         "cells": cells.to_dict("records"),
         "settings": settings,
@@ -84,6 +88,14 @@ def signed(value: float) -> str:
 def differs(row: Any) -> bool:
     """Return whether the interval of a difference leaves out zero; without an interval it does not."""
     return bool(row.difference_low > 0 or row.difference_high < 0)
+
+
+def count_differing(frame: pd.DataFrame) -> str:
+    """Return how many intervals leave out zero, and how many would by chance, because each is a test of its own."""
+    intervals = frame[["difference_low", "difference_high"]].dropna()
+    found = sum(map(differs, intervals.itertuples()))
+    chance = f"{_MISSED * len(intervals):.1f} would by chance if the runs did not differ"
+    return f"{found:,} of {len(intervals):,} intervals leave out zero; {chance}. No interval is corrected for their number."
 
 
 def _difference(row: Any) -> dict[str, Any]:
@@ -124,7 +136,7 @@ def _class_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _headlines(scores: pd.DataFrame) -> list[dict[str, Any]]:
     """Return each score of the gate over all slides, or on the only one."""
-    place = _JOINED if _JOINED in set(scores["slide"]) else scores["slide"].iloc[0]
+    place = MEAN if MEAN in set(scores["slide"]) else scores["slide"].iloc[0]
     model = _MAIN if _MAIN in set(scores["model"]) else scores["model"].iloc[0]
     rows = scores[(scores["slide"] == place) & (scores["model"] == model)]
     return [

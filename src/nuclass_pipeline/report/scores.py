@@ -6,12 +6,11 @@ from typing import Any
 import pandas as pd
 
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import COHORT, METRICS
+from nuclass_pipeline.schemas import ALL, COHORT, JOINED, MEAN, METRICS, POOLED
 from nuclass_pipeline.tables.layout import printed, title
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 
 HEADLINES = ("macro_f1", "accuracy", "ece", "brier")
-_POOLED = "pooled"
 
 
 def make_headlines(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -22,7 +21,7 @@ def make_headlines(table: pd.DataFrame) -> list[dict[str, str]]:
     table
         Result of `tables.heldout.build`.
     """
-    mean = table[table["slide"] == "mean"].set_index("model")
+    mean = table[table["slide"] == MEAN].set_index("model")
     return [_headline(mean, metric) for metric in HEADLINES]
 
 
@@ -46,17 +45,17 @@ def score_table(heldout: Path, cohort: Path) -> dict[str, Any]:
 
     Returns
     -------
-    The `models`, the `slides` with `pooled` before several, and `rows`. A row has its `label`, the `trained` cells (None where a model
-    lacks the class), and per slide the `cells` and the `scores` of the models, None where the slide has no cell of the class.
+    The `models`, the `slides` with `pooled` before several, and `rows`. A row has its `label`, and the `trained` cells, None where a
+    model lacks the class. Per slide it has the `cells` and the `scores` of the models, None where the slide has no cell of the class.
     """
     metrics = read_table(heldout, METRICS)
-    rows = metrics[(metrics["variant"] == "raw") & (metrics["label_set"] == "open") & (metrics["label"] != "all")]
+    rows = metrics[(metrics["variant"] == "raw") & (metrics["label_set"] == "open") & (metrics["label"] != ALL)]
     scores = rows[rows["metric"] == "f1"]
     values = scores.groupby(["label", "slide", "model"])["value"].mean()
     cells = scores.groupby(["label", "slide"])["n_cells"].first()
     models = list(dict.fromkeys(scores["model"]))
-    single = list(dict.fromkeys(scores.loc[~scores["slide"].isin([_POOLED, "mean"]), "slide"]))
-    slides = [_POOLED, *single] if len(single) > 1 else single
+    single = list(dict.fromkeys(scores.loc[~scores["slide"].isin(JOINED), "slide"]))
+    slides = [POOLED, *single] if len(single) > 1 else single
     trained, lacking = _training_cells(cohort), set(rows.loc[rows["metric"] == "unseen_cells", "label"])
     labels = set(scores["label"]) | set(trained)
     return {

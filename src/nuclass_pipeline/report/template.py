@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from nuclass_pipeline.schemas import JOINED
+
 
 def render(template: str, **values: Any) -> str:
     """Return a page.
@@ -22,6 +24,7 @@ def render(template: str, **values: Any) -> str:
     """
     loader = PackageLoader("nuclass_pipeline.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals["JOINED"] = JOINED
     style, script = (files("nuclass_pipeline.report").joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     # The browser runs this script and no other, because names of slides and cells come from elsewhere.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -2,6 +2,14 @@
 
 from nuclass_pipeline.table_schema import Column, Table
 
+ALL = "all"
+"""Value of `label`, `organ` or `subset` where they are joined."""
+MEAN = "mean"
+"""Value of `slide` for the mean of the slides' scores."""
+POOLED = "pooled"
+"""Value of `slide` for scores over the cells of all slides."""
+JOINED = (MEAN, POOLED)
+
 _CELL = Column("cell_id", "text", "cell, unique within its slide")
 _SLIDE = Column("slide", "text", "slide")
 _LABEL = Column("label", "text", "class, or Unresolved")
@@ -68,6 +76,10 @@ RELIABILITY = Table(
         Column("bin_high", "number", "upper edge, outside the bin save in the last"),
         Column("confidence", "number", "mean of the highest probability; empty for an empty bin", optional=True),
         Column("accuracy", "number", "share of cells that are right; empty for an empty bin", optional=True),
+        Column(
+            "accuracy_low", "number", "2.5 % bound, bootstrap over spatial blocks; empty where the resamples do not differ", optional=True
+        ),
+        Column("accuracy_high", "number", "97.5 % bound", optional=True),
         Column("n_cells", "integer", "cells"),
     ),
     unique=("model", "variant", "seed", "slide", "label_set", "bin"),
@@ -157,8 +169,9 @@ ATTRIBUTION = Table(
         Column("probability", "number", "its probability, not calibrated"),
         Column("model", "text", "local or global"),
         Column("image", "bytes", "PNG of the crop"),
-        Column("tissue", "bytes", "PNG of the same size: white where the crop shows tissue, black on glass"),
+        Column("tissue", "bytes", "PNG of the same size: white where the crop shows tissue, black on glass and in lumens"),
         Column("field_um", "number", "side of the crop, µm"),
-        Column("heat", "list", "row-major square map, 0 to 1; times the share of tissue, so that glass has 0"),
+        Column("heat", "list", "row-major square map, 0 to 1; times the share of tissue, so that glass and lumens are masked"),
+        Column("masked_share", "number", "share of the map that the mask removed, 0 to 1; empty where the map is 0", optional=True),
     ),
 )

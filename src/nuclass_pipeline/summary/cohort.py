@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.metrics_table import ALL
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.schemas import COHORT, LABELS, SPLIT
+from nuclass_pipeline.schemas import ALL, COHORT, LABELS, SPLIT
 
 
 def summarize_cohort(

@@ -29,7 +29,7 @@ def summarize_runtime(*, benchmarks: Path | str, runtime: Path) -> None:
 
 
 def _read_job(path: Path) -> pd.DataFrame:
-    """Return the rows of a benchmark file; a short job was sampled never, and has no memory."""
+    """Return the rows of a benchmark file; a short job was never sampled, and has no memory."""
     # A line at a time, because a job that is killed leaves a file without rows, or a part of a row.
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))

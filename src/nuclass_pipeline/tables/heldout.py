@@ -7,7 +7,7 @@ import pandas as pd
 from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import METRICS
+from nuclass_pipeline.schemas import ALL, JOINED, METRICS
 from nuclass_pipeline.tables.layout import Extreme
 
 SCORES = {
@@ -23,7 +23,6 @@ UNSEEN = "unseen_cells"
 BEST: dict[str, Extreme] = {"macro_f1": "max", "accuracy": "max", "weighted_f1": "max", "ece": "min", "brier": "min"}
 """Score → which value of a slide is best."""
 GROUPED_BY = "slide"
-_JOINED = ("mean", "pooled")
 
 
 def build(*, heldout: Path) -> pd.DataFrame:
@@ -42,7 +41,7 @@ def build(*, heldout: Path) -> pd.DataFrame:
         If the metrics have no score of the three models.
     """
     metrics = read_table(heldout, METRICS)
-    rows = metrics[(metrics["label"] == "all") & (metrics["label_set"] == "open") & metrics["model"].isin(MODELS)]
+    rows = metrics[(metrics["label"] == ALL) & (metrics["label_set"] == "open") & metrics["model"].isin(MODELS)]
     scores = rows.groupby(["metric", "variant", "slide", "model"])[["value", "ci_low", "ci_high"]].mean()
     if not set(SCORES.values()) <= set(zip(rows["metric"], rows["variant"], strict=True)):
         found = ", ".join(sorted(set(metrics["model"]))) or "none"
@@ -50,7 +49,7 @@ def build(*, heldout: Path) -> pd.DataFrame:
     # `mean` and `pooled` last, because they summarize the slides above them.
     whole = rows[rows["metric"] == "accuracy"].groupby(["slide", "model"])
     names = list(dict.fromkeys(rows["slide"]))
-    order = [*(name for name in names if name not in _JOINED), *(name for name in _JOINED if name in names)]
+    order = [*(name for name in names if name not in JOINED), *(name for name in JOINED if name in names)]
     keys = pd.MultiIndex.from_product([order, MODELS], names=["slide", "model"])
     table = pd.DataFrame({"cells": whole["n_cells"].first(), UNSEEN: _unseen(rows)}).reindex(keys).dropna(subset="cells")
     table = table.fillna(0).astype(int)
@@ -63,6 +62,6 @@ def _unseen(rows: pd.DataFrame) -> "pd.Series[float]":
     """Return the cells whose class the model lacks, by slide and model; where slides are joined, their sum."""
     counts = rows[rows["metric"] == UNSEEN].groupby(["slide", "model"])["value"].mean()
     sums = counts.groupby("model").sum()
-    joined = pd.concat(dict.fromkeys(_JOINED, sums), names=["slide"])
+    joined = pd.concat(dict.fromkeys(JOINED, sums), names=["slide"])
     both: pd.Series[float] = pd.concat([counts, joined])
     return both

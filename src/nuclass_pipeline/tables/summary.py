@@ -48,7 +48,7 @@ def label_lines(labels: Path) -> Table:
         Table `LABELS`.
     """
     rows = read_table(labels, LABELS, ["label", "reason", "cluster"])
-    shares = rows["label"].replace(UNRESOLVED, float("nan")).value_counts()
+    shares = rows["label"][rows["label"] != UNRESOLVED].value_counts()
     reasons = rows["reason"][rows["label"] == UNRESOLVED].fillna("no reason given").value_counts()
     table = Table(title=f"{len(rows):,} cells, {rows['cluster'].nunique()} clusters", title_justify="left", box=None)
     table.add_column("label")

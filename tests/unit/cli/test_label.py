@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -80,27 +82,107 @@ def test_an_archive_is_read_as_its_folder(slide, tmp_path):
     assert all((tmp_path / "folder" / path.name).read_bytes() == path.read_bytes() for path in (tmp_path / "archive").iterdir())
 
 
-def test_a_mouse_panel_labels_nothing_and_leaves_nothing_behind(real_data, tmp_path, one_process):
+REFUSED = "of {} cell types of the {} have a marker on the panel; the gene names look like those of a mouse; the shipped markers are human symbols. "
+REMEDY = "Name a marker table with the genes of the panel: --markers FILE, or labeling.markers in the run file."
+
+
+@pytest.fixture(scope="module")
+def mouse(slide, tmp_path_factory):
+    """The bundle of the phantom with names of genes as a mouse has them; some, such as C7, are the same."""
+    bundle = tmp_path_factory.mktemp("mouse") / "outs"
+    shutil.copytree(slide / "outs", bundle)
+    with h5py.File(bundle / "cell_feature_matrix.h5", "r+") as file:
+        features = file["matrix/features"]
+        genes = [name.decode() for name, kind in zip(features["name"], features["feature_type"], strict=True) if kind == b"Gene Expression"]
+        names = [name.decode().capitalize() if name.decode() in genes else name.decode() for name in features["name"]]
+        del features["name"]
+        features["name"] = np.array(names, "S")
+    transcripts = pd.read_parquet(bundle / "transcripts.parquet")
+    transcripts["feature_name"] = transcripts["feature_name"].map(lambda name: name.capitalize() if name in genes else name)
+    transcripts.to_parquet(bundle / "transcripts.parquet")
+    return bundle
+
+
+def contents(folder):
+    """Relative path → bytes of all files and folders below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+def earlier_results(folder, bundle):
+    folder.mkdir()
+    (folder / "label.json").write_text(json.dumps({"bundle": str(bundle.resolve()), "organ": "lung"}))
+    for name in ("labels.csv", "label.log", "my note.txt"):
+        (folder / name).write_text(f"earlier {name}")
+
+
+def test_a_mouse_panel_labels_nothing_and_leaves_nothing_behind(mouse, tmp_path, one_process):
     (tmp_path / "empty").mkdir()
     for out in (tmp_path / "new", tmp_path / "empty"):
         with pytest.raises(UserError) as caught:
-            label(real_data / "xoa3.0_mouse_ileum_tiny", organ="colon", out=out)
-        assert (
-            "xoa3.0_mouse_ileum_tiny: panel: 1 of 17 cell types of the colon have a marker on the panel; the gene names look like those of "
-            "a mouse; the marker table has human symbols. Name a table with the genes of the panel: --markers FILE."
-        ) in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
-    assert not list((tmp_path / "empty").iterdir())
+            label(mouse, organ="lung", out=out)
+        assert str(caught.value) == f"{mouse}: panel: 3 {REFUSED.format(18, 'lung')}{REMEDY}"
+    assert list(contents(tmp_path)) == ["empty"]
 
 
-def test_an_error_keeps_the_results_of_an_earlier_call(real_data, tmp_path, one_process):
-    bundle, out = real_data / "xoa3.0_mouse_ileum_tiny", tmp_path / "out"
-    out.mkdir()
-    (out / "label.json").write_text(json.dumps({"bundle": str(bundle.resolve())}))
-    (out / "labels.csv").write_text("earlier")
-    with pytest.raises(UserError, match="look like those of a mouse"):
-        label(bundle, organ="colon", out=out)
-    assert (out / "labels.csv").read_text() == "earlier"
+def test_a_real_mouse_panel_is_refused(real_data, tmp_path, one_process):
+    with pytest.raises(UserError) as caught:
+        label(real_data / "xoa3.0_mouse_ileum_tiny", organ="colon", out=tmp_path / "new")
+    assert str(caught.value).endswith(f"xoa3.0_mouse_ileum_tiny: panel: 1 {REFUSED.format(17, 'colon')}{REMEDY}")
+    assert not contents(tmp_path)
+
+
+def test_labels_of_a_person_need_no_markers(mouse, tmp_path):
+    files = {"cells": tmp_path / "cells.parquet", "counts": tmp_path / "counts.h5ad"}
+    read(Task(mouse, "mine", "lung", Path("config/markers.tsv"), tmp_path / "mine.csv", 0, files))
+    assert files["counts"].is_file()
+
+
+def fail_with(error):
+    """Steps that write a file and fail."""
+
+    def step(task):
+        task.files["labels_csv"].write_text("new")
+        raise error
+
+    return (("failing", step),)
+
+
+@pytest.mark.parametrize("error", [UserError("x", "y", "z", "Do it."), RuntimeError("a mistake"), KeyboardInterrupt()])
+def test_an_error_keeps_the_results_of_an_earlier_call(slide, tmp_path, monkeypatch, one_process, error):
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", fail_with(error))
+    earlier_results(tmp_path / "out", slide / "outs")
+    before = contents(tmp_path)
+    for out in (tmp_path / "out", tmp_path / "new"):
+        with pytest.raises(type(error)):
+            label(slide / "outs", organ="colon", out=out, seed=3)
+        assert contents(tmp_path) == before
+
+
+def test_what_a_killed_call_left_is_removed(slide, tmp_path, monkeypatch, one_process):
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", fail_with(UserError("x", "y", "z", "Do it.")))
+    for out in (tmp_path / "again", tmp_path / "first"):
+        if out.name == "again":
+            earlier_results(out, slide / "outs")
+        before = contents(tmp_path)
+        (out / ".unfinished/unpacked").mkdir(parents=True)
+        (out / ".unfinished/labels.csv").write_text("half")
+        with pytest.raises(UserError, match="x: y: z"):
+            label(slide / "outs", organ="lung", out=out)
+        assert contents(tmp_path) == before | ({"first": b""} if out.name == "first" else {})
+
+
+def test_a_call_that_was_killed_while_it_moved_its_results_is_completed(slide, tmp_path, monkeypatch, one_process):
+    out = tmp_path / "out"
+    earlier_results(out, slide / "outs")
+    (out / ".unfinished").mkdir()
+    made = {"label.json": json.dumps({"bundle": str((slide / "outs").resolve()), "organ": "breast"}), "labels.csv": "new"}
+    for name, text in made.items():
+        (out / ".unfinished" / name).write_text(text)
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", fail_with(UserError("x", "y", "z", "Do it.")))
+    with pytest.raises(UserError, match="x: y: z"):
+        label(slide / "outs", organ="lung", out=out)
+    kept = {name: f"earlier {name}" for name in ("label.log", "my note.txt")}
+    assert contents(out) == {name: text.encode() for name, text in sorted((made | kept).items())}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from nuclass_pipeline.config.base import tidy_path
+from nuclass_pipeline.config.base import flatten, tidy_path
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,8 @@ def test_a_path_that_a_job_would_read_otherwise_is_refused(path, meaning):
     with pytest.raises(ValueError) as caught:
         tidy_path(path)
     assert meaning in str(caught.value)
+
+
+def test_keys_of_nested_sections_are_joined_by_points():
+    nested = {"a": 1, "b": {"c": [2], "d": {"e": None}}, "f": {}}
+    assert list(flatten(nested)) == [("a", 1), ("b.c", [2]), ("b.d.e", None)]

@@ -1,4 +1,4 @@
-"""Maps follow the equation of Grad-CAM, are 0 on glass, and are drawn for validation and held-out cells by a fixed rule."""
+"""Maps follow the equation of Grad-CAM, are masked on glass and lumens, and drawn for validation and held-out cells by a fixed rule."""
 
 import io
 from pathlib import Path
@@ -97,14 +97,51 @@ def test_glass_is_no_tissue_and_tissue_is(glass: Any) -> None:
         assert tissue[:, 24:].mean() >= least
 
 
+def test_a_lumen_within_tissue_is_masked_as_glass_is() -> None:
+    pixels = np.full((64, 64, 3), (200, 120, 170), np.uint8)
+    rows, columns = np.mgrid[:64, :64]
+    distance_px = np.hypot(rows - 32, columns - 32)
+    pixels[distance_px < 12] = 244
+    tissue = find_stained(pixels)
+    assert not tissue[distance_px < 11].any()
+    assert tissue[distance_px > 13].all()
+
+
+@pytest.mark.parametrize(
+    ("color", "is_tissue"),
+    [
+        ((240, 228, 240), False),
+        ((240, 224, 240), True),
+        ((252, 240, 244), False),
+        ((252, 236, 244), True),
+        ((202, 202, 202), False),
+        ((198, 198, 198), True),
+    ],
+)
+def test_the_limits_of_glass_are_a_tint_of_15_and_a_grey_of_200(color: tuple[int, int, int], is_tissue: bool) -> None:
+    # A tint of 12 is glass and one of 16 is tissue, so that very pale eosin, paler than this, is masked.
+    assert (find_stained(np.full((32, 32, 3), color, np.uint8)) == is_tissue).all()
+
+
 def test_a_map_is_multiplied_with_the_share_of_tissue_and_scaled_to_one() -> None:
     tissue = np.ones((8, 8), bool)
     tissue[:, :4] = False
     tissue[:4, 4:6] = False
-    np.testing.assert_allclose(mask_heat(np.array([[1.0, 0.6], [0.9, 0.4]]), tissue), [[0, 0.75], [0, 1]])
-    assert (mask_heat(np.ones((2, 2)), np.zeros((8, 8), bool)) == 0).all()
+    heat, share = mask_heat(np.array([[1.0, 0.6], [0.9, 0.4]]), tissue)
+    np.testing.assert_allclose(heat, [[0, 0.75], [0, 1]])
+    # Of 2.9, half of 0.6 and all of 0.4 are left.
+    assert share == pytest.approx(2.2 / 2.9)
+    heat, share = mask_heat(np.ones((2, 2)), np.zeros((8, 8), bool))
+    assert (heat == 0).all()
+    assert share == 1
     # Sides that the fields do not divide evenly, and more fields than pixels in none of them.
-    assert mask_heat(np.ones((7, 7)), np.ones((112, 65), bool)).tolist() == [[1.0] * 7] * 7
+    heat, share = mask_heat(np.ones((7, 7)), np.ones((112, 65), bool))
+    assert heat.tolist() == [[1.0] * 7] * 7
+    assert share == 0
+
+
+def test_a_map_without_heat_has_no_masked_share() -> None:
+    assert np.isnan(mask_heat(np.zeros((2, 2)), np.ones((8, 8), bool))[1])
 
 
 def write_patches(path: Path, side: int) -> Path:
@@ -188,7 +225,8 @@ def test_both_paths_are_explained(files: dict[str, Any]) -> None:
         assert tissue.shape == (64, 64)
         assert not tissue[:, :16].any()
         assert tissue[:, 20:].mean() > 0.8
-        assert (heat.reshape(4, 4)[:, 0] == 0).all(), "no evidence on glass"
+        assert (heat.reshape(4, 4)[:, 0] == 0).all(), "glass is masked"
+        assert 0 <= row.masked_share <= 1 or not heat.any()
         assert 0.5 <= row.probability <= 1
     # The gate predicts Acinar for all, so that the T cells are its errors: two of three cells.
     assert table["label"][::2].tolist() == ["Acinar", "T_Cell", "T_Cell"]

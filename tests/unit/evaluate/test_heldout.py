@@ -254,6 +254,28 @@ def test_reliability_bins_reproduce_the_ece(tmp_path: Path) -> None:
         assert ece == pytest.approx(rows[slide, variant, label_set, "all", "ece"])
 
 
+def test_bounds_of_a_bin_are_those_of_resampled_blocks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(13)
+    # Confidences 0.8 in blocks 0 to 4, 0.65 in block 5 alone, and 0.95 always right; the last are in all blocks.
+    block = np.concatenate([rng.integers(0, 5, 300), np.full(20, 5), rng.integers(0, 6, 100)])
+    sure = np.repeat([0.8, 0.65, 0.95], [300, 20, 100])
+    proba = np.column_stack([sure, (1 - sure) / 2, (1 - sure) / 2])
+    right = np.concatenate([rng.random(320) < 0.7, np.ones(100, bool)])
+    labels = np.where(right, "Acinar", "Ductal")
+    file = write_predictions(tmp_path, proba, labels, block=[str(name) for name in block])
+    _score(tmp_path, [file], ["a"], bootstrap=200)
+    table = read_table(tmp_path / "reliability.parquet", RELIABILITY)
+    bins = table[(table["slide"] == "a") & (table["variant"] == "raw") & (table["label_set"] == "open")].set_index("bin")
+    weights = draw_weights(6, 200, [EvaluationConfig().seed, 0])[1:, :5]
+    hits, cells = (np.bincount(block[:300], values, minlength=5) for values in (right[:300], None))
+    drawn = weights @ hits / (weights @ cells)
+    assert bins.loc[8, ["accuracy_low", "accuracy_high"]].tolist() == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist())
+    assert bins.loc[8, "accuracy_low"] < bins.loc[8, "accuracy"] < bins.loc[8, "accuracy_high"]
+    # Unknown and not 0 in a bin of one block, in one whose cells are all right, and in an empty one.
+    assert bins.loc[[6, 9, 0], ["accuracy_low", "accuracy_high"]].isna().all(axis=None)
+    assert bins.loc[[6, 9], "accuracy"].notna().all()
+
+
 def test_scores_are_reproducible(tmp_path: Path) -> None:
     rng = np.random.default_rng(11)
     path = write_predictions(tmp_path, random_proba(rng, 90, 3), rng.choice(CLASSES, 90))

@@ -20,8 +20,11 @@ BLOCKS, CELLS = 20, 400
 CONFIG = EvaluationConfig(bootstrap=200, bins=5, seed=3)
 
 
-def predictions(path, wrong, classes=CLASSES, confidence=0.8, **columns):
-    """Write predictions of 400 cells in 20 blocks, of which the cells of `wrong` are predicted as the next class."""
+def predictions(path, wrong, model=CLASSES, classes=None, confidence=0.8, **columns):
+    """Write predictions of 400 cells in 20 blocks, of which the cells of `wrong` are predicted as the next class.
+
+    `model` names what is predicted for cells of the three classes, and `classes` orders the columns.
+    """
     truth = np.arange(CELLS) % 3
     predicted = np.where(np.isin(np.arange(CELLS), wrong), (truth + 1) % 3, truth)
     proba = np.full((CELLS, 3), (1 - confidence) / 2)
@@ -35,11 +38,12 @@ def predictions(path, wrong, classes=CLASSES, confidence=0.8, **columns):
             "x_um": np.arange(CELLS, dtype=float),
             "y_um": 0.0,
             "padded": False,
-            "predicted": np.array(CLASSES)[predicted],
+            "predicted": np.array(model)[predicted],
             "gate_weight": 0.5,
         }
     ).assign(**columns)
-    order = [CLASSES.index(name) for name in classes]
+    classes = classes or model
+    order = [model.index(name) for name in classes]
     for prefix in ("p_", "c_"):
         frame[[f"{prefix}{name}" for name in classes]] = proba[:, order]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +96,49 @@ def test_equal_runs_differ_by_nothing(tmp_path):
     assert (found.agreement["same"] == 1).all()
 
 
+def test_the_mean_over_slides_has_the_mean_difference_and_the_interval_of_means_of_resamples(tmp_path):
+    first, second = (a_run(tmp_path / name, range(40), slides=("s", "t")) for name in ("a", "b"))
+    predictions(tmp_path / "b/predictions/gate/seed-0/s.parquet", [])
+    predictions(tmp_path / "b/predictions/gate/seed-0/t.parquet", range(100, 120))
+    row = compare_runs(first, second, CONFIG).scores.set_index(["slide", "metric"]).loc[("mean", "accuracy")]
+    assert (row["first"], row["difference"], row["cells"]) == (pytest.approx(0.9), pytest.approx((0.1 + 0.05) / 2), 800)
+    gains = np.zeros((2, BLOCKS))
+    gains[:, [0, 1]], gains[1, 5] = 20, -20
+    resampled = np.mean([draw_weights(BLOCKS, 200, [3, slide]) @ gains[slide] / CELLS for slide in (0, 1)], axis=0)
+    low, high = interval(resampled[:, None])
+    assert row[["difference_low", "difference_high"]].tolist() == pytest.approx([low[0], high[0]])
+    assert low[0] < high[0]
+
+
+def test_a_slide_without_a_common_cell_is_left_out_of_all_rows_and_named(tmp_path):
+    first, second = a_run(tmp_path / "a", range(40), slides=("s", "t", "u")), a_run(tmp_path / "b", range(20), slides=("s", "t", "u"))
+    predictions(tmp_path / "b/predictions/gate/seed-0/t.parquet", range(20), cell_id=[f"d{number}" for number in range(CELLS)])
+    found = compare_runs(first, second, CONFIG)
+    assert found.cells.set_index("slide").loc["t", ["common", "only_first", "only_second"]].tolist() == [0, 400, 400]
+    for frame in (found.scores, found.classes, found.agreement):
+        assert [name for name in frame["slide"].unique() if name != "mean"] == ["s", "u"]
+    mean = found.scores.set_index(["slide", "metric"]).loc[("mean", "accuracy")]
+    assert (mean["difference"], mean["cells"]) == (pytest.approx(0.05), 800)
+    # Neither run has a score over these two slides alone.
+    assert mean[["first", "first_low", "first_high", "second", "second_low", "second_high"]].isna().all()
+    assert found.notes == ["t: no labelled cell is in both runs, so the slide is not compared, and a mean over slides leaves it out."]
+
+
+def test_cells_of_a_class_that_one_model_lacks_are_its_errors(tmp_path):
+    first, second = a_run(tmp_path / "a", []), a_run(tmp_path / "b", [], model=("B_Cell", "T_Cell", "Acinar"))
+    found = compare_runs(first, second, CONFIG)
+    classes = found.classes.set_index("label")
+    assert classes["cells"].to_dict() == {"B_Cell": 134, "T_Cell": 133, "Ductal": 133}
+    assert classes["second"].to_dict() == {"B_Cell": 1, "T_Cell": 1, "Ductal": 0}
+    assert classes.loc["Ductal", ["difference", "difference_low", "difference_high"]].tolist() == [-1, -1, -1]
+    scores = found.scores.set_index("metric")
+    assert scores.loc["accuracy", ["second", "difference"]].tolist() == pytest.approx([267 / 400, -133 / 400])
+    assert scores.loc["macro_f1", ["second", "difference"]].tolist() == pytest.approx([2 / 3, -1 / 3])
+    back = compare_runs(second, first, CONFIG)
+    assert back.classes.set_index("label").loc["Ductal", ["first", "second", "difference"]].tolist() == [0, 1, 1]
+    assert found.agreement.iloc[0][["same", "only_first", "neither"]].tolist() == [0.6675, 0.3325, 0]
+
+
 def test_f1_of_a_class_is_found_by_its_name_where_the_runs_order_their_classes_differently(tmp_path):
     wrong = [number for number in range(120) if number % 3 == 0]
     first, second = a_run(tmp_path / "a", []), a_run(tmp_path / "b", wrong, classes=CLASSES[::-1])
@@ -135,6 +182,7 @@ def test_scores_are_means_over_the_seeds_of_each_run_and_slides_of_one_are_named
         "Held out in a only, so not compared: t.",
         "Held out in b only, so not compared: u.",
         "Scores are means over the seeds 0, 1 of a and 5 of b; the agreement is that of the first seed of each.",
+        "Intervals are over spatial blocks only; seeds are not resampled.",
     ]
 
 

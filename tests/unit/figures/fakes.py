@@ -170,8 +170,11 @@ def write_reliability(path: Path) -> Path:
                 n = int(5000 * middle**2)
                 names = {"run": "fake", "model": model, "variant": variant, "seed": 0, "slide": "pooled", "label_set": "open"}
                 edges = {"bin": b, "bin_low": b / bins, "bin_high": (b + 1) / bins}
-                rows.append(names | edges | {"confidence": middle, "accuracy": factor * middle, "n_cells": n})
+                # The second bin lies in one block, so that its bounds are unknown.
+                bounds = {"accuracy_low": factor * middle - 0.02 if b > 1 else np.nan, "accuracy_high": factor * middle + 0.03}
+                rows.append(names | edges | {"confidence": middle, "accuracy": factor * middle, "n_cells": n} | bounds)
             rows.append(names | {"bin": 0, "bin_low": 0.0, "bin_high": 0.1, "confidence": np.nan, "accuracy": np.nan, "n_cells": 0})
+            rows[-1] |= {"accuracy_low": np.nan, "accuracy_high": np.nan}
     write_table(pd.DataFrame(rows), path, RELIABILITY)
     return path
 
@@ -221,5 +224,6 @@ def write_attribution(path: Path, slides: tuple[str, ...] = SLIDES[:2], cells: i
                 pixels, tissue = stained(rng, side, 8 if model == "local" else 20, radius), np.ones((side, side), bool)
                 pixels[:, : side // 4], tissue[:, : side // 4] = 245, False
                 rows.append(names | {"image": png(pixels), "tissue": png(tissue), "heat": (heat / heat.max()).ravel().tolist()})
+                rows[-1]["masked_share"] = 0.125 * cell if cell < 5 else np.nan
     write_table(pd.DataFrame(rows), path, ATTRIBUTION)
     return path

@@ -78,6 +78,7 @@ def write_reliability(path: Path) -> Path:
                     names = {"run": "hard", "model": model, "variant": variant, "seed": seed, "slide": "pooled", "label_set": "open"}
                     edges = {"bin": number, "bin_low": number / 10, "bin_high": (number + 1) / 10}
                     rows.append(names | edges | {"confidence": middle, "accuracy": right, "n_cells": n})
+                    rows[-1] |= {"accuracy_low": np.clip(right - 0.1, 0, 1), "accuracy_high": np.clip(right + 0.1, 0, 1)}
     write_table(pd.DataFrame(rows), path, RELIABILITY)
     return path
 

@@ -26,7 +26,7 @@ def _is_drawn(text: Text) -> bool:
     return True
 
 
-def faults(figure: Figure) -> list[str]:
+def problems(figure: Figure) -> list[str]:
     """Return texts that are too small, reach over the edge of the figure, or overlap."""
     figure.draw_without_rendering()
     texts = texts_of(figure)

@@ -50,12 +50,23 @@ def test_the_map_is_drawn_on_tissue_and_glass_is_white() -> None:
     tissue[:, :10] = False
     heat = np.zeros((4, 4))
     heat[:, :2] = 1
-    shown = attribution.overlay(pixels, heat, fakes.png(tissue))
-    assert (shown[:, :10] == 1).all(), "no attribution on glass"
+    shown = attribution.paint_heat(pixels, heat, fakes.png(tissue))
+    assert (shown[:, :10] == 1).all(), "glass is masked"
     hot, cold = shown[20, 12], shown[20, 35]
     grey = 0.3 + 0.5 * (0.299 * 230 + 0.587 * 170 + 0.114 * 200) / 255
     assert cold == pytest.approx([grey] * 3)
     assert hot == pytest.approx(0.25 * grey + 0.75 * np.array(colormaps["plasma"](1.0)[:3]))
+
+
+def test_the_masked_share_is_above_each_map_and_the_key_names_the_mask(tmp_path: Path) -> None:
+    path = fakes.write_attribution(tmp_path / "a.parquet", cells=6)
+    grid = _grid(path, columns=6)
+    for row in (1, 3):
+        texts = [text.get_text() for axes in grid[0, row] for text in axes.texts]
+        assert texts == ["masked 0 %", "masked 12 %", "masked 25 %", "masked 38 %", "masked 50 %", "no evidence"]
+    assert not any(text.get_text().startswith("masked") for axes in grid[0, ::2].ravel() for text in axes.texts)
+    key = [text.get_text() for legend in attribution.draw(attribution=path).subfigs[-1].legends for text in legend.get_texts()]
+    assert key[-1] == "masked: glass and lumens"
 
 
 def test_scale_bars_are_as_long_as_they_say(tmp_path: Path) -> None:

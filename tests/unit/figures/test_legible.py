@@ -20,7 +20,7 @@ from nuclass_pipeline.figures.draw import draw_figure
 from nuclass_pipeline.figures.style import fit_name, percent
 from nuclass_pipeline.vocabulary import CLASSES
 from tests.unit.figures import fakes, hard
-from tests.unit.figures.legible import faults
+from tests.unit.figures.legible import problems
 
 Make = Callable[[Path], Figure]
 
@@ -56,22 +56,22 @@ HARD: dict[str, Make] = {
 
 @pytest.mark.parametrize("make", EASY.values(), ids=EASY.keys())
 def test_a_figure_can_be_read(tmp_path: Path, make: Make) -> None:
-    assert not faults(make(tmp_path))
+    assert not problems(make(tmp_path))
 
 
 @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
 def test_the_hardest_figure_can_be_read(tmp_path: Path, make: Make) -> None:
-    assert not faults(make(tmp_path))
+    assert not problems(make(tmp_path))
 
 
 def test_the_check_finds_what_it_looks_for() -> None:
     figure = Figure((2, 2))
     figure.text(0.5, 0.5, "large", fontsize=8)
-    assert not faults(figure)
+    assert not problems(figure)
     figure.text(0.5, 0.1, "small", fontsize=5.5)
     figure.text(0.95, 0.9, "over the edge", fontsize=8)
     figure.text(0.52, 0.5, "on it", fontsize=8)
-    assert [text.split("'")[1] for text in faults(figure)] == ["small", "over the edge", "large"]
+    assert [text.split("'")[1] for text in problems(figure)] == ["small", "over the edge", "large"]
 
 
 def test_many_cells_make_small_files(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_many_cells_make_small_files(tmp_path: Path) -> None:
 
 
 def test_all_classes_fit_into_the_confusion(tmp_path: Path) -> None:
-    assert len(CLASSES) == 22
+    assert len(CLASSES) >= 22
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hard, "LONG", list(CLASSES[6:]))
         first = hard.write_predictions(tmp_path / "a", slides=("a",))
@@ -91,7 +91,7 @@ def test_all_classes_fit_into_the_confusion(tmp_path: Path) -> None:
         second = hard.write_predictions(tmp_path / "b", slides=("b",))
     figure = confusion.draw(**{name: [*first[name], *second[name]] for name in first})
     assert len(figure.axes[0].get_yticks()) >= 21
-    assert not faults(figure)
+    assert not problems(figure)
 
 
 def test_names_and_shares_are_shortened() -> None:

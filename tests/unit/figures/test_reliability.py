@@ -22,16 +22,13 @@ def test_reliability_points_and_ece(tmp_path: Path) -> None:
     assert [text.get_text() for text in figure.axes[3].texts] == [f"{int(5000 * ((b + 0.5) / 10) ** 2):,}" for b in range(1, 10)]
 
 
-def test_the_intervals_are_those_of_wilson(tmp_path: Path) -> None:
-    low, high = reliability.wilson(np.array([0.0, 0.5, 1.0]), np.array([10, 100, 1]))
-    # From the formula by hand, and scipy.stats.binomtest(k, n).proportion_ci(method="wilson").
-    assert low == pytest.approx([0, 0.403832, 0.206549], abs=1e-6)
-    assert high == pytest.approx([0.277533, 0.596168, 1], abs=1e-6)
+def test_the_intervals_are_those_of_the_table_and_absent_where_unknown(tmp_path: Path) -> None:
     figure = reliability.draw(reliability=fakes.write_reliability(tmp_path / "r.parquet"), heldout=fakes.write_ece(tmp_path / "h.parquet"))
     raw, _ = figure.axes[0].collections
-    drawn = np.array([segment[:, 1] for segment in raw.get_segments()])
-    middles = np.arange(1, 10) / 10 + 0.05
-    np.testing.assert_allclose(drawn.T, reliability.wilson(0.6 * middles, (5000 * middles**2).astype(int)))
+    middles = np.arange(2, 10) / 10 + 0.05
+    bars = np.array(raw.get_segments())
+    np.testing.assert_allclose(bars[:, :, 0].T, [middles, middles])
+    np.testing.assert_allclose(bars[:, :, 1].T, [0.6 * middles - 0.02, 0.6 * middles + 0.03])
 
 
 def test_equal_curves_are_drawn_once(tmp_path: Path) -> None:
@@ -42,15 +39,22 @@ def test_equal_curves_are_drawn_once(tmp_path: Path) -> None:
     assert "3,000,000" in {text.get_text() for text in figure.axes[3].texts}
 
 
+def _bin(number: int, seed: int, n: int, *values: float) -> dict[str, float]:
+    """Return a bin of one seed; the values are confidence, accuracy and its bounds."""
+    edges = {"bin": number, "seed": seed, "bin_low": number / 4, "bin_high": (number + 1) / 4, "n_cells": n}
+    return edges | dict(zip(("confidence", "accuracy", "accuracy_low", "accuracy_high"), values, strict=True))
+
+
 def test_bins_of_seeds_are_joined_by_their_cells() -> None:
-    edges = {"bin_low": 0.0, "bin_high": 0.5}
-    bins = pd.DataFrame(
-        [
-            {"bin": 0, "seed": 0, **edges, "confidence": 0.4, "accuracy": 0.2, "n_cells": 30},
-            {"bin": 0, "seed": 1, **edges, "confidence": 0.2, "accuracy": 0.6, "n_cells": 10},
-            {"bin": 1, "seed": 0, "bin_low": 0.5, "bin_high": 1.0, "confidence": np.nan, "accuracy": np.nan, "n_cells": 0},
-        ]
-    )
-    joined = reliability.average_seeds(bins)
-    assert joined.loc[0, ["confidence", "accuracy", "n_cells"]].tolist() == pytest.approx([0.35, 0.3, 20])
-    assert joined.loc[1, ["confidence", "accuracy"]].isna().all()
+    bins = [_bin(0, 0, 30, 0.4, 0.2, 0.1, 0.3), _bin(0, 1, 10, 0.2, 0.6, 0.5, 0.8)]
+    # Empty in both seeds; empty in one; and with unknown bounds in one.
+    bins += [_bin(1, seed, 0, np.nan, np.nan, np.nan, np.nan) for seed in (0, 1)]
+    bins += [_bin(2, 0, 8, 0.6, 0.5, 0.4, 0.7), _bin(2, 1, 0, np.nan, np.nan, np.nan, np.nan)]
+    bins += [_bin(3, 0, 6, 0.8, 0.5, 0.4, 0.7), _bin(3, 1, 2, 0.9, 1.0, np.nan, np.nan)]
+    joined = reliability.average_seeds(pd.DataFrame(bins))
+    values = joined[["confidence", "accuracy", "accuracy_low", "accuracy_high"]].to_numpy()
+    np.testing.assert_allclose(values[0], [0.35, 0.3, 0.2, 0.425])
+    assert np.isnan(values[1]).all()
+    np.testing.assert_allclose(values[2], [0.6, 0.5, 0.4, 0.7])
+    np.testing.assert_allclose(values[3], [0.825, 0.625, np.nan, np.nan])
+    assert joined["n_cells"].tolist() == [20, 0, 4, 4]

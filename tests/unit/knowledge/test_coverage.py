@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.knowledge.coverage import coverage_warnings, panel_problem
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.knowledge.coverage import check_panel, coverage_warnings
 from nuclass_pipeline.knowledge.markers import admissible, read_markers, restrict_to_panel
 from nuclass_pipeline.vocabulary import GENE_NAME_STYLES
 
@@ -32,14 +35,28 @@ def test_a_panel_for_another_tissue_is_named(markers_tsv):
     assert warnings(markers_tsv, ["CD3D", "XYZ1", "XYZ2"]) == [f"1 of {n} cell types of the lung have a marker on the panel"]
 
 
-def test_a_panel_that_shares_names_by_chance_cannot_label_cells(markers_tsv, symbols, tmp_path):
-    mouse = [name.capitalize() for name in symbols]
-    assert panel_problem(markers_tsv, "lung", symbols) == ""
-    assert panel_problem(markers_tsv, "lung", ["CD3D", "XYZ1", "XYZ2"]) == ""
-    n = len(admissible("lung"))
-    assert panel_problem(markers_tsv, "lung", ["XYZ1"]) == f"0 of {n} cell types of the lung have a marker on the panel"
-    assert GENE_NAME_STYLES["mouse"] in panel_problem(markers_tsv, "lung", mouse)
+def check(markers_tsv, genes):
+    check_panel(restrict_to_panel(read_markers(markers_tsv), "lung", genes), "lung", genes, Path("mine"))
+
+
+@pytest.mark.parametrize("genes", [["CD3D", "XYZ1", "XYZ2"], ["XYZ1"], []])
+def test_a_panel_for_another_tissue_is_not_refused(markers_tsv, symbols, genes):
+    check(markers_tsv, genes)
+    check(markers_tsv, symbols)
+
+
+def test_a_panel_of_a_mouse_or_of_ids_is_refused(markers_tsv, symbols, tmp_path):
+    n, mouse = len(admissible("lung")), [name.capitalize() for name in symbols]
+    for genes, style in ((mouse, "mouse"), ([*(f"ENSG{i:011d}" for i in range(9)), "CD3E"], "ensembl")):
+        with pytest.raises(UserError) as caught:
+            check(markers_tsv, genes)
+        seen = len(restrict_to_panel(read_markers(markers_tsv), "lung", genes).types)
+        assert str(caught.value) == (
+            f"mine: panel: {seen} of {n} cell types of the lung have a marker on the panel; the gene names look like "
+            f"{GENE_NAME_STYLES[style]}. Name a marker table with the genes of the panel: --markers FILE, or labeling.markers in the run "
+            "file."
+        )
     # What the remedy says: a table with the names of the panel.
     rows = pd.read_csv(markers_tsv, sep="\t", dtype=str, keep_default_na=False)
     rows.assign(gene=rows["gene"].str.capitalize()).drop_duplicates(["class", "gene"]).to_csv(tmp_path / "mouse.tsv", sep="\t", index=False)
-    assert panel_problem(tmp_path / "mouse.tsv", "lung", mouse) == ""
+    check(tmp_path / "mouse.tsv", mouse)

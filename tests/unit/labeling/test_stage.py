@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from nuclass_pipeline.config.labeling import LabelingConfig
-from nuclass_pipeline.io import write_table
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_warnings, write_table
 from nuclass_pipeline.labeling import calibration
 from nuclass_pipeline.labeling.accuracy import score_labels_table
 from nuclass_pipeline.schemas import CLUSTERS
@@ -82,6 +83,27 @@ def test_no_marker_on_the_panel_means_no_label(draw_cells, label, tmp_path):
     found = label(tmp_path, write_planted_clusters(tmp_path, cells))
     assert (found["label"] == UNRESOLVED).all()
     assert set(found["reason"]) == {"poor quality", "weak support"}
+    assert read_warnings(tmp_path / "labels.parquet") == ["0 of 18 cell types of the lung have a marker on the panel"]
+
+
+def test_a_mouse_panel_is_refused_unless_a_person_labels_the_cells(draw_cells, label, tmp_path):
+    cells = draw_cells()
+    cells.var_names = [name.capitalize() for name in cells.var_names]
+    folder = write_planted_clusters(tmp_path, cells)
+    with pytest.raises(UserError) as caught:
+        label(tmp_path, folder)
+    assert str(caught.value) == (
+        f"{tmp_path}/counts.h5ad: panel: 1 of 18 cell types of the lung have a marker on the panel; the gene names look like those of a "
+        "mouse; the marker table has human symbols. Name a marker table with the genes of the panel: --markers FILE, or labeling.markers "
+        "in the run file."
+    )
+    assert not (tmp_path / "labels.parquet").exists()
+    (tmp_path / "mine.csv").write_text("".join(["cell_id,label\n", *(f"{name},T_Cell\n" for name in cells.obs_names)]))
+    (tmp_path / "map.tsv").write_text("raw\tclass\treason\nT_Cell\tT_Cell\t\n")
+    found = label(tmp_path, folder, provided=tmp_path / "mine.csv", label_map=tmp_path / "map.tsv")
+    assert set(found["label"]) == {"T_Cell"}
+    (warning,) = read_warnings(tmp_path / "labels.parquet")
+    assert warning.startswith("1 of 18 cell types of the lung have a marker on the panel; the gene names look like those of a mouse")
 
 
 def test_a_type_outside_the_study_keeps_its_candidate(label, truth, tmp_path):

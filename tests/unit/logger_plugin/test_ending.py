@@ -1,6 +1,7 @@
 """The last lines of a run."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,7 +16,7 @@ from snakemake_logger_plugin_nuclass.ending import requested_files, same_command
 def results(tmp_path, monkeypatch):
     """A run with a report, five warnings and scores."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [".venv/bin/snakemake"])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
     monkeypatch.setattr("shutil.which", lambda name: None)
     folder = tmp_path / "results/demo"
     (folder / "metrics").mkdir(parents=True)
@@ -41,6 +42,19 @@ def test_a_whole_run_names_folder_report_warnings_and_the_next_command(results):
     assert all(len(line) <= 140 for line in lines)
     assert lines[-1] == ("Next: `.venv/bin/nuclass summary results/demo` prints the scores; open results/demo/report.html in a browser.")
     assert len(lines) <= 12
+
+
+@pytest.mark.parametrize("argv", [[".venv/bin/snakemake"], ["/lib/site-packages/snakemake/__main__.py"]])
+@pytest.mark.parametrize(
+    ("python", "program"), [("here/my env/bin/python", "'my env/bin/nuclass'"), ("env/bin/python3.11", "{}/env/bin/nuclass")]
+)
+def test_the_next_command_is_beside_the_python_that_runs(results, tmp_path, monkeypatch, argv, python, program):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / python))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    last = summarize(["../results/demo/report.html"], Path("../results/demo"), "")[-1]
+    assert last.startswith(f"Next: `{program.format(tmp_path)} summary ../results/demo` prints the scores")
 
 
 def test_without_scores_or_warnings_there_are_fewer_lines(results):

@@ -135,6 +135,20 @@ def test_a_job_that_fails_is_the_last_line_and_what_is_done_is_kept(screen, tmp_
     ]
 
 
+def test_a_job_that_is_tried_again_says_so_until_its_last_attempt(screen, monkeypatch):
+    monkeypatch.setitem(JOBS, 1, PlannedJob(1, "read_cells", attempts=3))
+    shown = screen()
+    shown.plan()
+    shown.lines()
+    starts = []
+    for _ in range(3):
+        shown.start(1, "Reading.", LOG)
+        shown.fail(1, LOG, "OUT_OF_MEMORY")
+        shown(msg="Trying to restart job 1.")
+        starts += [line.split(" read_cells")[0] for line in shown.lines() if "OUT_OF_MEMORY" in line or "restart" in line]
+    assert starts == ["failed (it is tried again):", "failed (it is tried again):", "failed:"]
+
+
 def test_ctrl_c_is_one_line(screen):
     shown = screen()
     shown.plan()
@@ -225,10 +239,19 @@ def test_a_record_that_cannot_be_shown_does_not_end_the_screen(screen):
     assert shown.lines() == ["Careful."]
 
 
-def test_a_broken_workflow_does_not_stop_a_run_for_its_plan(screen, caplog):
-    record = logging.makeLogRecord({"event": LogEvent.RUN_INFO, "msg": "x"})
-    assert plugin._add_plan(record)
-    assert not hasattr(record, "plan")
+def test_a_broken_workflow_does_not_stop_a_run_for_its_plan(screen, monkeypatch):
+    shown, warned = screen(), []
+    monkeypatch.setattr(plugin.Watched, "warned", False)
+    monkeypatch.setattr(plugin.Watched, "run", SimpleNamespace(config=SimpleNamespace(model_dump=lambda mode: {})))
+    monkeypatch.setattr(plugin, "logger", SimpleNamespace(warning=lambda line: warned.append(line)))
+    for _ in range(2):
+        record = logging.makeLogRecord({"event": LogEvent.RUN_INFO, "msg": "x"})
+        assert plugin._add_plan(record)
+        assert not hasattr(record, "plan")
+    why = "AttributeError: 'NoneType' object has no attribute 'dag'"
+    assert warned == [f"The plan cannot be shown ({why}), so the screen is Snakemake's own. Please report it. The run is the same."]
+    shown(msg=warned[0], level=logging.WARNING)
+    assert shown.lines() == warned
 
 
 def test_the_tick_ends_with_the_run(monkeypatch):

@@ -33,6 +33,17 @@ def test_the_last_line_counts_and_the_speed_is_that_since_the_first(log):
     assert not tail.look(60)
 
 
+def test_two_passes_of_one_job_are_one_progress(log):
+    tail = Tail(log)
+    log.write_text(progress(0, 0, "0 of 9 windows of 224 px") + progress(2, 50, "9 of 9 windows of 224 px"))
+    tail.look(0)
+    assert tail.seconds_left(0) == pytest.approx(120)
+    with log.open("a") as stream:
+        stream.write(progress(2, 50, "0 of 9 windows of 1024 px") + progress(3, 75, "5 of 9 windows of 1024 px"))
+    tail.look(60)
+    assert tail.seconds_left(60) == pytest.approx(60)
+
+
 def test_the_log_of_an_earlier_run_does_not_count(log):
     log.write_text(progress(0, 100, "old"))
     tail = Tail(log)

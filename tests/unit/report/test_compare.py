@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from nuclass_pipeline.cli.compare import compare
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import write_table
-from nuclass_pipeline.report.compare import signed
+from nuclass_pipeline.report.compare import count_differing, signed
 from nuclass_pipeline.schemas import WARNINGS
 from tests.unit.evaluate.test_two_runs import CELLS, a_run
 from tests.unit.report.reading import Page
@@ -73,6 +74,33 @@ def test_a_difference_has_a_sign_and_is_bold_where_its_interval_leaves_out_zero(
     assert "same keeps no run file, so the run files are not compared." in html
     assert "No key, library or input is known to differ." in html
     assert "Its results hold no list of warnings." in html
+
+
+def test_intervals_that_leave_out_zero_are_counted_beside_those_expected_by_chance(runs, tmp_path, capsys):
+    ends = {"difference_low": [0.1, -0.2, -0.1, 0.0, np.nan], "difference_high": [0.2, -0.1, 0.1, 0.1, np.nan]}
+    line = "2 of 4 intervals leave out zero; 0.2 would by chance if the runs did not differ. No interval is corrected for their number."
+    assert count_differing(pd.DataFrame(ends)) == line
+    compare(*runs, tmp_path / "compare.html")
+    html, printed = (tmp_path / "compare.html").read_text(), " ".join(capsys.readouterr().out.split())
+    # 2 slides and their mean, 2 models, 3 scores; 2 slides, 2 models, 3 classes.
+    number = printed.count(" *") - 1
+    assert 0 < number < 18
+    assert f"* its 95 % interval leaves out zero. {number} of 18 intervals leave out zero; 0.9 would by chance if" in printed
+    assert f"{number} of 18 intervals leave out zero; 0.9 would by chance" in html
+    assert "of 12 intervals leave out zero; 0.6 would by chance" in html
+
+
+def test_keys_are_those_recorded_with_the_predictions_and_not_those_of_a_later_start(runs, tmp_path, capsys):
+    recorded = json.loads((runs[0] / ".run.json").read_text())
+    (runs[0] / "config.yaml").write_text(yaml.safe_dump(recorded))
+    keep(runs[0], local={"backbone": {"name": "uni2-h"}}, evaluation={"bins": "many"})
+    compare(*runs, tmp_path / "compare.html")
+    html = (tmp_path / "compare.html").read_text()
+    assert Page(html).row("settings", "local.backbone.name") == ["local.backbone.name", "tiny-resnet", "<b>tiny</b>"]
+    assert "uni2-h" not in html
+    (runs[0] / ".run.json").unlink()
+    compare(*runs, tmp_path / "compare.html")
+    assert (tmp_path / "compare.html").read_text() == html
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(runs, tmp_path, capsys):

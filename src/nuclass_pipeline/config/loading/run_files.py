@@ -11,6 +11,9 @@ from nuclass_pipeline.layout import TARGETS
 
 COMMAND_LINE = "--config"
 
+MADE_BY_A_RUN = {".parquet", ".h5", ".h5ad", ".ckpt", ".pdf", ".png", ".html", ".tex", ".csv", ".tsv"}
+"""Endings of results and of tables, none of which is a run file."""
+
 Sources = dict[str, Mapping[str, Any]]
 """Name of a run file, or `COMMAND_LINE`, → its keys; later ones take precedence."""
 
@@ -26,6 +29,8 @@ def read_run_files(paths: Iterable[Path | str], command_line: Mapping[str, Any] 
     sources: Sources = {}
     for path in map(Path, paths):
         name = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+        if path.suffix in MADE_BY_A_RUN and path.is_file():
+            raise UserError(name, "file", "it was read as a run file", "Write a target before --configfile.")
         raw = read_yaml(name, missing=_where_else(path))
         _check_utf8(name)
         if not isinstance(raw, dict):

@@ -1,11 +1,11 @@
 """Whether a run may use the slides of another: both must agree in everything that the products of slides depend on."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from nuclass_pipeline.config.base import flatten
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.config.slides import read_slides
 from nuclass_pipeline.errors import UserError, similar
@@ -61,6 +61,9 @@ def _read_other(run: "Run") -> "Run":
     if config.slides_from:
         problem = f"{name} itself uses the slides of run {config.slides_from}"
         raise run.error("slides_from", problem, f"Name {config.slides_from}, or remove the key.")
+    if not Path(config.slides).is_file():
+        problem = f"run {name} was started with the slide sheet {config.slides}, which does not exist"
+        raise run.error("slides_from", problem, f"Put it back, start run {name} again with its sheet, {_AGREE}.")
     return type(run)(config, read_slides(Path(config.slides)), {f"run {name}": raw}, run.folder)
 
 
@@ -79,7 +82,7 @@ def _compare_slides(run: "Run", other: "Run") -> None:
 
 
 def _compare_keys(run: "Run", other: "Run") -> None:
-    here, there = (dict(flat(_settings(each, list(run.slides)))) for each in (run, other))
+    here, there = (dict(flatten(_settings(each, list(run.slides)))) for each in (run, other))
     for key in dict.fromkeys((*here, *there)):
         if here.get(key) != there.get(key):
             problem = f"{_shown(here.get(key))} here, and {_shown(there.get(key))} in run {other.config.run}, whose slides this run uses"
@@ -96,15 +99,6 @@ def _settings(run: "Run", slides: list[str]) -> dict[str, Any]:
         "synthetic": checked["synthetic"] | {"seeds": seeds},
         "registration": checked["registration"] | {"accept_unclear": accepted},
     }
-
-
-def flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the keys of nested sections, joined by points, with their values."""
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _shown(value: Any) -> str:

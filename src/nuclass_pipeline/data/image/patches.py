@@ -70,18 +70,22 @@ def extract_patches(
     classes = read_table(labels, LABELS).set_index("cell_id")["label"]
     with open_image(image, **CHUNK_CACHE) as source:
         reasons = find_reasons(source, xy_px, config.mpp)
+    # A copied window takes time by its pixels; one that is linked takes as much as any other.
+    local_share = LOCAL_PX**2 / (LOCAL_PX**2 + CONTEXT_PX**2) if config.materialize else 0.5
     with whole_files(local, context, annotations) as (local_partial, context_partial, annotations_partial):
-        write_patches(local_partial, image, ids, xy_px, LOCAL_PX, config)
+        write_patches(local_partial, image, ids, xy_px, LOCAL_PX, config, (0, local_share))
         with h5py.File(local_partial, "a", libver="v110") as file:
             write_reasons(file, reasons)
-        padded = write_patches(context_partial, image, ids, xy_px, CONTEXT_PX, config)
+        padded = write_patches(context_partial, image, ids, xy_px, CONTEXT_PX, config, (local_share, 1))
         records = _annotations(slide, organ, table, xy_px, classes, padded, config.mpp)
         for cell, reason in zip(ids, reasons, strict=True):
             records[cell] |= {"no_image": reason} if reason else {}
         write_json(records, annotations_partial)
 
 
-def write_patches(path: Path, image: Path, ids: Sequence[str], xy_px: ImagePixel, side_px: int, config: ImageConfig) -> Booleans:
+def write_patches(
+    path: Path, image: Path, ids: Sequence[str], xy_px: ImagePixel, side_px: int, config: ImageConfig, part: tuple[float, float] = (0, 1)
+) -> Booleans:
     """Write one patch file: `images` (N, side, side, 3) uint8, `keys` (N,) UTF-8 and `padded` (N,) bool.
 
     Parameters
@@ -90,6 +94,8 @@ def write_patches(path: Path, image: Path, ids: Sequence[str], xy_px: ImagePixel
         Patch file, and the resampled H&E in the same folder.
     ids, xy_px
         Cells (N,), and their centroids (N, 2) in px of `image`.
+    part
+        Shares of the job at which the file begins and ends, for its progress.
 
     Returns
     -------
@@ -100,9 +106,9 @@ def write_patches(path: Path, image: Path, ids: Sequence[str], xy_px: ImagePixel
     with open_image(image) as source, whole_file(path) as partial, h5py.File(partial, "w", libver="v110") as file:
         level = source["level_0"]
         if config.materialize:
-            padded = _copy_windows(file, level, xy_px, side_px, config.fill)
+            padded = _copy_windows(file, level, xy_px, side_px, config.fill, part)
         else:
-            padded = _link_windows(file, level, image.name, xy_px, side_px, config.fill)
+            padded = _link_windows(file, level, image.name, xy_px, side_px, config.fill, part)
         write_keys(file, ids)
         file["padded"] = padded
         file.attrs.update(mpp=config.mpp, fill=config.fill)
@@ -119,11 +125,13 @@ def write_reasons(file: h5py.File, reasons: NDArray[np.object_]) -> None:
     file.create_dataset("reason", data=reasons, dtype=h5py.string_dtype())
 
 
-def _link_windows(file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImagePixel, side_px: int, fill: int) -> Booleans:
+def _link_windows(
+    file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImagePixel, side_px: int, fill: int, part: tuple[float, float]
+) -> Booleans:
     layout = h5py.VirtualLayout((len(xy_px), side_px, side_px, 3), np.uint8)
     source = h5py.VirtualSource(name, "level_0", level.shape, np.uint8)
     padded = np.zeros(len(xy_px), dtype=bool)
-    for row, (x, y) in enumerate(track(xy_px, len(xy_px), f"windows of {side_px} px")):
+    for row, (x, y) in enumerate(track(xy_px, len(xy_px), f"windows of {side_px} px", part=part)):
         (rows, columns), (to_rows, to_columns) = overlap(x, y, side_px, *level.shape[:2])
         padded[row] = (rows.stop - rows.start, columns.stop - columns.start) != (side_px, side_px)
         if rows.stop > rows.start and columns.stop > columns.start:
@@ -133,11 +141,11 @@ def _link_windows(file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImageP
     return padded
 
 
-def _copy_windows(file: h5py.File, level: h5py.Dataset, xy_px: ImagePixel, side_px: int, fill: int) -> Booleans:
+def _copy_windows(file: h5py.File, level: h5py.Dataset, xy_px: ImagePixel, side_px: int, fill: int, part: tuple[float, float]) -> Booleans:
     shape = (len(xy_px), side_px, side_px, 3)
     images = file.create_dataset("images", shape, np.uint8, chunks=(1, *shape[1:]), compression="lzf")
     padded = np.zeros(len(xy_px), dtype=bool)
-    for row, (x, y) in enumerate(track(xy_px, len(xy_px), f"windows of {side_px} px")):
+    for row, (x, y) in enumerate(track(xy_px, len(xy_px), f"windows of {side_px} px", part=part)):
         images[row], padded[row] = cut_window(level, x, y, side_px, fill)
     return padded
 

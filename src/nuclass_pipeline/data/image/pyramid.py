@@ -19,13 +19,15 @@ from nuclass_pipeline.data.image.resample import resample, resampled_shape
 from nuclass_pipeline.data.image.slide import RGB, HeImage
 from nuclass_pipeline.data.image.tissue import write_tissue
 from nuclass_pipeline.io import whole_file
-from nuclass_pipeline.runtime import track
+from nuclass_pipeline.runtime import log_progress, track
 
 logger = logging.getLogger(__name__)
 
 CHUNK_PX = 256
 MIN_LEVEL_PX = 512
 """The pyramid ends with the first level that is no larger."""
+ROWS_SHARE = 0.8
+"""Share of the time that the pyramid takes; the mask of the tissue takes the rest."""
 HALVED_ROWS = 32
 """Rows that a thread halves in one call."""
 STORED_RAW = 1
@@ -62,10 +64,11 @@ def build_image(*, he: Path, registration: Path, config: ImageConfig, image: Pat
         height, width = resampled_shape(slide, scale)
         with h5py.File(partial_file, "w", libver="v110") as file:
             finest = create_level(file, 0, height, width, config.mpp, pool)
-            for band in track(resample(slide, scale, CHUNK_PX, threads), height, "rows of pixels", CHUNK_PX):
+            for band in track(resample(slide, scale, CHUNK_PX, threads), height, "rows of pixels", CHUNK_PX, (0, ROWS_SHARE)):
                 finest.add(band)
             finest.finish()
             file.attrs.update(mpp=config.mpp, fill=config.fill, mpp_he=alignment.mpp_he)
+        log_progress(ROWS_SHARE, "finding the tissue")
         # Opened again, because HDF5 reads a chunk that was written past its filter wrongly before.
         with h5py.File(partial_file, "r+", libver="v110") as file:
             for warning in write_tissue(file, slide.notes, picture):

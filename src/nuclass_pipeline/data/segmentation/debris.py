@@ -35,7 +35,7 @@ NUCLEI_PER_MM2 = (100, 15_000)
 MAX_DROPPED = 0.3
 """Share of dropped objects without a warning."""
 
-FLAWS: Mapping[str, Callable[[pd.DataFrame], "pd.Series[bool]"]] = {
+KINDS_OF_DEBRIS: Mapping[str, Callable[[pd.DataFrame], "pd.Series[bool]"]] = {
     "small": lambda found: (found["area_um2"] < MIN_AREA_UM2) | (found["width_um"] < MIN_WIDTH_UM),
     "faint": lambda found: found["density"] - found["density_around"] < MIN_NUCLEUS_OD,
     "ragged": lambda found: found["solidity"] < MIN_SOLIDITY,
@@ -59,7 +59,7 @@ def find_debris(pixels: RGB, labels: NDArray[np.int32], mpp: float) -> dict[int,
     """
     found = _measure(pixels, labels, mpp)
     reasons: dict[int, str] = {}
-    for name, test in reversed(list(FLAWS.items())):
+    for name, test in reversed(list(KINDS_OF_DEBRIS.items())):
         reasons |= dict.fromkeys(found.index[test(found)].tolist(), name)
     return reasons
 

@@ -18,7 +18,7 @@ from nuclass_pipeline.expression.domains.graphs import crowding, near, spatial_g
 from nuclass_pipeline.expression.domains.hsnmf import DomainFit, fit_domains, smooth
 from nuclass_pipeline.expression.domains.scores import adjacency, chaos, explained_variance, marker_scores, mean, morans_i, separation
 from nuclass_pipeline.io import read_table, whole_files, write_table
-from nuclass_pipeline.schemas import CELLS, DOMAINS, METRICS
+from nuclass_pipeline.schemas import ALL, CELLS, DOMAINS, METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -141,5 +141,5 @@ def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: Domains
 
 def _tidy(rows: DomainRows, **constant: str | int) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["variant", "metric", "value", "n_cells"]).astype({"value": float, "n_cells": int})
-    frame = frame.assign(model="domains", label="all", label_set="open", ci_low=np.nan, ci_high=np.nan, **constant)
+    frame = frame.assign(model="domains", label=ALL, label_set="open", ci_low=np.nan, ci_high=np.nan, **constant)
     return frame[[column.name for column in METRICS.columns]]

@@ -155,6 +155,21 @@ def test_only_a_slide_that_is_labelled_and_nothing_more_has_no_image(own, role):
     assert own.load().labeled_only == ["c"]
 
 
+def test_the_image_of_a_slide_that_is_only_labelled_is_not_read(own):
+    start, rest = f"{own.folder}/c/", ["a/outs/experiment.xenium", "a/outs/cell_feature_matrix.h5", "a/he.tif", "a/m.csv"]
+    for name in ("experiment.xenium", "cell_feature_matrix.h5"):
+        own.write(f"c/outs/{name}", name)
+    own.write("c/he.tif", "image")
+    own.rows["c"] = ["xenium", "lung", "c/outs", "c/he.tif", "a/m.csv"]
+    own.raw["study"] = {"train": ["a"], "heldout": ["b"], "label": ["c"]}
+    found = own.load().source_files
+    assert [path for path in found if path.startswith(start)] == [f"{start}outs/experiment.xenium", f"{start}outs/cell_feature_matrix.h5"]
+    assert [path for path in found if path.startswith(f"{own.folder}/a/")] == [f"{own.folder}/{name}" for name in rest]
+    own.rows["c"][3] = "c/gone.tif"
+    assert "c, image: " in own.refused()
+    assert "c/gone.tif does not exist" in own.refused()
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -1,13 +1,14 @@
 """Virtual and real windows around cells, and the annotations beside them."""
 
 import json
+import logging
 
 import h5py
 import numpy as np
 import pytest
 
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.data.image.patches import write_patches
+from nuclass_pipeline.data.image.patches import extract_patches, write_patches
 from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import open_patches
@@ -39,6 +40,25 @@ def test_materialized_patches_have_the_same_pixels(patched_slide, tmp_path):
     with h5py.File(tmp_path / "real.h5") as real, h5py.File(folder / "patches_224x224.h5") as virtual:
         assert not real["images"].is_virtual
         assert (real["images"][...] == virtual["images"][:20]).all()
+
+
+@pytest.mark.parametrize(("copied", "half"), [(False, "50.00"), (True, "4.57")])
+def test_the_progress_of_both_files_is_one(patched_slide, tmp_path, monkeypatch, caplog, copied, half):
+    folder, *_ = patched_slide
+    # Without the windows themselves, because copies of all take a minute.
+    monkeypatch.setattr("nuclass_pipeline.data.image.patches.cut_window", lambda level, x, y, side_px, fill: (0, False))
+    inputs = {"image": folder / "image.h5", **{name: folder / f"{name}.parquet" for name in ("cells", "labels")}}
+    outputs = {name: tmp_path / name for name in ("local", "context", "annotations")}
+    shared = {"slide": "s", "organ": "lung", "registration": folder / "registration.json", "config": ImageConfig(materialize=copied)}
+    with caplog.at_level(logging.INFO):
+        extract_patches(**inputs, **outputs, **shared)
+    lines = [line for line in caplog.messages if line.startswith("progress")]
+    assert lines[0] == "progress 0.00 %: 0 of 400 windows of 224 px"
+    assert f"progress {half} %: 400 of 400 windows of 224 px" in lines
+    assert f"progress {half} %: 0 of 400 windows of 1024 px" in lines
+    assert lines[-1] == "progress 100.00 %: 400 of 400 windows of 1024 px"
+    shares = [float(line.split()[1]) for line in lines]
+    assert shares == sorted(shares)
 
 
 def test_annotations_follow_the_reference_schema(patched_slide):

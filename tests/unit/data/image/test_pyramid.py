@@ -1,5 +1,7 @@
 """`image.h5`: its pixel size, its levels and its chunks."""
 
+import logging
+
 import numpy as np
 import pytest
 import tifffile
@@ -66,6 +68,18 @@ def test_every_level_holds_the_means_of_the_finer_one(tmp_path, height, width):
             total = finer[np.ix_(rows, columns)].reshape(level.shape[0], 2, level.shape[1], 2, 3).sum(axis=(1, 3))
             assert (level == (total + 2) // 4).all()
             assert file[f"level_{number}"].attrs["mpp"] == 0.25 * 2**number
+
+
+def test_rows_are_not_all_of_the_progress_because_the_tissue_follows(tmp_path, caplog):
+    path = write_tiff(tmp_path / "he.tif", smooth_noise(600, 300))
+    registration = write_registration(tmp_path / "registration.json", 0.25)
+    with caplog.at_level(logging.INFO):
+        build_image(he=path, registration=registration, config=ImageConfig(), image=tmp_path / "image.h5")
+    assert [line for line in caplog.messages if line.startswith("progress")] == [
+        "progress 0.00 %: 0 of 600 rows of pixels",
+        "progress 80.00 %: 600 of 600 rows of pixels",
+        "progress 80.00 %: finding the tissue",
+    ]
 
 
 def test_chunks_that_do_not_shrink_are_stored_as_they_are(tmp_path):

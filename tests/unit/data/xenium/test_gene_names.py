@@ -68,7 +68,7 @@ def test_ids_without_symbols_stay_and_are_a_warning(tmp_path, panel):
 
 def test_names_of_a_mouse_are_a_warning(tmp_path):
     _, (warning,) = name_genes(matrix_of(tmp_path, ["Cd3e", "Ms4a1", "H2-Aa", "2010300C02Rik"], IDS), tmp_path)
-    assert warning == "the gene names look like those of a mouse; the marker table has human symbols, such as Cd3e"
+    assert warning == "the gene names look like those of a mouse; the shipped markers are human symbols, such as Cd3e"
 
 
 def test_dates_are_a_warning(tmp_path):

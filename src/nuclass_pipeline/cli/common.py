@@ -7,7 +7,8 @@ from rich.console import Console
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.vocabulary import ORGANS
 
-console = Console()
+# Without markup, because names may hold brackets.
+console = Console(markup=False)
 
 
 def shipped_table(name: str) -> Path:
@@ -17,7 +18,7 @@ def shipped_table(name: str) -> Path:
 
 
 def known_organ(organ: str) -> str:
-    """Return the organ; a `UserError` if there is no such one."""
+    """Return the organ; a `UserError` if it is unknown."""
     if organ not in ORGANS:
         raise UserError("nuclass", "--organ", f"{organ!r} is not a known organ", f"Use one of {', '.join(ORGANS)}.")
     return organ
