@@ -88,9 +88,7 @@ rule score_labels:
 
 rule record_run:
     input:
-        tables=ancient(
-            [run.config.slides, run.config.labels, run.config.labeling.markers]
-        ),
+        tables=ancient(run.config.table_files),
         annotations=ancient(run.annotations),
         sources=run.source_files,
         predictions=[
@@ -110,12 +108,7 @@ rule record_run:
         runtime=60,
     params:
         config=run.checked,
-        content=content(
-            run.config.slides,
-            run.config.labels,
-            run.config.labeling.markers,
-            run.annotations,
-        ),
+        content=content(run.config.table_files, run.annotations),
         code=code_version("provenance"),
     message:
         "Recording the run."

@@ -38,7 +38,7 @@ def compare(
     names = [folder.name if first.name != second.name else str(folder) for folder in folders]
     for folder in folders:
         run = open_run(folder)
-        if not ((read_recorded(folder) or {}).get("study") or {"heldout": True}).get("heldout"):
+        if not ((read_recorded(folder) or {}).get("study") or {}).get("heldout", True):
             raise UserError(folder, "run", "it has no held-out slides, so it has no scores", "Compare runs with held-out slides.")
         run.path("heldout_metrics")
     runs = [read_scores(folder, name) for folder, name in zip(folders, names, strict=True)]

@@ -46,6 +46,11 @@ class Config(Section):
         """The run in whose results the slides lie: this one, or the one under `slides_from`."""
         return self.slides_from or self.run
 
+    @property
+    def table_files(self) -> list[str]:
+        """Tables made by hand that the run reads: slide sheet, labels, markers."""
+        return [self.slides, self.labels, self.labeling.markers]
+
     @field_validator("seeds")
     @classmethod
     def _seeds_occur_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
