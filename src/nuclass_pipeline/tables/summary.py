@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.table import Table
+from rich.text import Text
 
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import LABELS
@@ -76,5 +77,5 @@ def summary_lines(heldout: Path) -> Table:
         table.add_column(str(name), justify="left" if name in ("slide", "model") else "right")
     last = frame["slide"] != frame["slide"].shift(-1)
     for row, ends in zip(text.itertuples(index=False), last, strict=True):
-        table.add_row(*map(str, row), end_section=bool(ends))
+        table.add_row(*(Text.from_markup(str(cell)) for cell in row), end_section=bool(ends))
     return table

@@ -12,12 +12,13 @@ from tests.unit.tables import fakes
 
 
 def test_summary_shows_every_model_on_every_slide(tmp_path: Path) -> None:
-    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"), markup=False)
     console.print(summary_lines(fakes.write_heldout(tmp_path / "h.parquet")))
     text = console.export_text()
     assert text.count("gate") == 4
     assert "0.700 (0.600–0.800)" in text
     assert "Brier" not in text
+    assert "[bold]" not in text
 
 
 def test_labels_are_listed_by_share_and_the_others_by_reason(tmp_path: Path) -> None:
