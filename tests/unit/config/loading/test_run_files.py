@@ -18,6 +18,7 @@ from nuclass_pipeline.errors import UserError
         ("utf-16.txt", "run: demo\n", "utf-16.txt: file: it is not in UTF-8, and Snakemake reads nothing else. Save it in UTF-8."),
         ("latin-1.txt", "run: demo # Müller\n", "latin-1.txt: file: it is not in UTF-8"),
         ("table.xlsx", "PK\x03\x04", "table.xlsx: file: it is a workbook"),
+        ("labels.parquet", "PAR1", "labels.parquet: file: it was read as a run file. Write a target before --configfile."),
     ],
 )
 def test_a_run_file_that_is_none_is_one_line(tmp_path, monkeypatch, name, text, message):
