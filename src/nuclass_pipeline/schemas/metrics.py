@@ -1,5 +1,6 @@
 """Columns of predictions, and of the tables of a whole run."""
 
+from nuclass_pipeline.schemas.cells import TRUTH
 from nuclass_pipeline.table_schema import Column, Table
 
 ALL = "all"
@@ -10,9 +11,8 @@ POOLED = "pooled"
 """Value of `slide` for scores over the cells of all slides."""
 JOINED = (MEAN, POOLED)
 
-_CELL = Column("cell_id", "text", "cell, unique within its slide")
+_CELL, _LABEL = TRUTH.pick("cell_id", "label")
 _SLIDE = Column("slide", "text", "slide")
-_LABEL = Column("label", "text", "class, or Unresolved")
 
 PREDICTIONS = Table(
     "predictions",

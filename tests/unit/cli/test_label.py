@@ -160,6 +160,18 @@ def test_an_error_keeps_the_results_of_an_earlier_call(slide, tmp_path, monkeypa
         assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_damaged_record_of_an_earlier_call_is_one_line(slide, tmp_path, one_process, text):
+    earlier_results(tmp_path / "out", slide / "outs")
+    (tmp_path / "out/label.json").write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(
+        UserError, match=r"label\.json: file: it does not name the bundle of an earlier call\. Name another folder, or empty"
+    ):
+        label(slide / "outs", organ="lung", out=tmp_path / "out")
+    assert contents(tmp_path) == before
+
+
 def test_what_a_killed_call_left_is_removed(slide, tmp_path, monkeypatch, one_process):
     monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", fail_with(UserError("x", "y", "z", "Do it.")))
     for out in (tmp_path / "again", tmp_path / "first"):

@@ -135,6 +135,15 @@ def test_a_job_that_fails_is_the_last_line_and_what_is_done_is_kept(screen, tmp_
     ]
 
 
+def test_a_run_that_is_refused_before_its_first_job_names_no_results(screen):
+    shown = screen()
+    plugin.Watched.run, plugin.Watched.workflow = SimpleNamespace(folders={"results": "results/demo"}), SimpleNamespace(dag=1, rules=[])
+    shown.plan()
+    shown.lines()
+    shown.handler.close()
+    assert shown.lines() == []
+
+
 def test_a_job_that_is_tried_again_says_so_until_its_last_attempt(screen, monkeypatch):
     monkeypatch.setitem(JOBS, 1, PlannedJob(1, "read_cells", attempts=3))
     shown = screen()

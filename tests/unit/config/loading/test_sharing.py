@@ -187,6 +187,13 @@ def test_a_record_of_another_version_is_refused(demo):
     assert message in refused(second(demo))
 
 
+def test_a_lost_slide_sheet_is_that_of_the_other_run(demo):
+    record = Path("results/demo", STARTED)
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"slides": "moved/slides.tsv"}))
+    message = "slides_from: run demo was started with the slide sheet moved/slides.tsv, which does not exist. Put it back, start run demo"
+    assert message in refused(second(demo))
+
+
 def test_figures_of_an_archive_need_no_slides(demo):
     shutil.rmtree("results/demo")
     Path("results/second/metrics").mkdir(parents=True)
