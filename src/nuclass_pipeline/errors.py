@@ -24,7 +24,11 @@ _REMEDIES = {
     errno.ESTALE: "The network disk was mounted again while the file was open; run again.",
     errno.ENOLCK: "The network disk offers no locks: `export HDF5_USE_FILE_LOCKING=FALSE`; then run again.",
 }
-_NO_MEMORY = re.compile(r"(can't|cannot|unable to|failed to) allocate|out of memory|bad_?alloc|failed to map segment", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    r"(can't|cannot|could not|unable to|failed to) allocate|out of (shared )?memory|bad_?alloc|failed to map segment|insufficient memory"
+    r"|memory allocation (still )?failed|malloc of size|MemoryError|can't start new thread|killed by signal: Killed",
+    re.IGNORECASE,
+)
 MORE_MEMORY = "Run fewer jobs at once (a smaller `--cores`), or give the job more memory (docs/troubleshooting.md)."
 # All that torch says of a file that it cannot write to its end.
 _TORCH_WRITER = re.compile(r"PytorchStreamWriter|basic_ios|unexpected pos \d+ vs")
@@ -51,6 +55,10 @@ class UserError(Exception):
         self.file, self.field, self.problem, self.remedy = str(file), field, problem, remedy
         stop = "" if problem.endswith(("?", ".")) else "."
         super().__init__(" ".join(f"{file}: {field}: {problem}{stop} {remedy}".split()))
+
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, str, str, str]]:
+        """Return how it is made again in another process."""
+        return type(self), (self.file, self.field, self.problem, self.remedy)
 
 
 def similar(name: str, names: Iterable[object]) -> str:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -46,7 +46,8 @@ def job(path: Path | str, threads: int) -> Iterator[None]:
         try:
             limit_threads(threads)
             begun = time.monotonic()
-            yield
+            with printed_to(stream):
+                yield
             logger.info("finished in %.1f s", time.monotonic() - begun)
         except (Exception, KeyboardInterrupt) as error:
             _report(error, Path(path), terminal)
@@ -54,6 +55,18 @@ def job(path: Path | str, threads: int) -> Iterator[None]:
         finally:
             signal.signal(signal.SIGTERM, previous)
             faulthandler.disable()
+
+
+@contextmanager
+def printed_to(stream: TextIO) -> Iterator[None]:
+    """Write to a file what the process prints, also from libraries in C."""
+    with ExitStack() as after, redirect_stdout(stream), redirect_stderr(stream):
+        for number in (1, 2):
+            saved = os.dup(number)
+            after.callback(os.close, saved)
+            after.callback(os.dup2, saved, number)
+            os.dup2(stream.fileno(), number)
+        yield
 
 
 def _open_log(path: Path, terminal: TextIO) -> TextIO:

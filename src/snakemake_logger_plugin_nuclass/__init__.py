@@ -23,6 +23,7 @@ from snakemake_logger_plugin_nuclass.board import Board
 from snakemake_logger_plugin_nuclass.ending import requested_files, same_command, summarize
 from snakemake_logger_plugin_nuclass.explain import explain_error, explain_job, wrong_run_file
 from snakemake_logger_plugin_nuclass.plan import Plan, make_plan
+from snakemake_logger_plugin_nuclass.processes import Output, begin_jobs, end_jobs
 from snakemake_logger_plugin_nuclass.screen import Screen, error
 from snakemake_logger_plugin_nuclass.times import duration
 
@@ -50,11 +51,14 @@ class Watched:
         Snakemake's workflow, and its run file.
     warned
         Whether a warning has said that there is no plan.
+    shown
+        Whether this plugin is the screen.
     """
 
     workflow: Any = None
     run: Any = None
     warned: bool = False
+    shown: bool = False
 
     @classmethod
     def targets(cls) -> list[str]:
@@ -81,6 +85,8 @@ def _add_plan(record: LogRecord) -> bool:
         except Exception as error:  # Snakemake's own table is shown instead; the run itself does not depend on the screen.
             logging.getLogger(__name__).debug("no plan", exc_info=True)
             _warn(error)
+        if Watched.shown and not getattr(Watched.workflow, "dryrun", True):  # Else nothing would end the jobs at Ctrl-C.
+            begin_jobs(Path(".snakemake/log").absolute())
     return True
 
 
@@ -114,6 +120,7 @@ class LogHandler(LogHandlerBase):
         self.failed: dict[int, str] = {}
         self.errors: list[str] = []
         self.board: Board | None = None
+        self.output, Watched.shown = Output(), True
         self.stopped = self.nothing = False
         self.ended = threading.Event()
         self.begun = time.monotonic()
@@ -139,7 +146,9 @@ class LogHandler(LogHandlerBase):
 
     def _note(self, record: LogRecord, event: Any) -> None:
         message = str(record.msg)
-        self.stopped |= message.startswith(STOPPED)
+        if message.startswith(STOPPED) and not self.stopped:
+            self.stopped = True
+            threading.Thread(target=end_jobs, args=[self.ended], daemon=True).start()
         self.nothing |= message.startswith(NOTHING)
         if event == LogEvent.RUN_INFO and self.board is None:
             self._begin(getattr(record, "plan", None))
@@ -175,9 +184,9 @@ class LogHandler(LogHandlerBase):
         return self.format(record)
 
     def _fail(self, record: LogRecord, job: int) -> None:
-        self.failed[job] = explain_job(record, self.jobs.get(job))
         again = self.board is not None and self.board.fail(job)
         if not self.stopped:
+            self.failed[job] = explain_job(record, self.jobs.get(job), self.output.news())
             self._show(_at(f"failed{' (it is tried again)' if again else ''}: {self.failed[job]}"), "yellow" if again else "red")
 
     def _keep(self, record: LogRecord) -> None:
@@ -213,6 +222,7 @@ class LogHandler(LogHandlerBase):
         with self.lock:  # type: ignore[union-attr]
             self.ended.set()
             self.screen.close()
+        self.output.close()
         lines = [*self.failed.values(), *self.errors]
         if self.stopped:
             error(f"stopped; the same command goes on where it stopped: {same_command(sys.argv)}")

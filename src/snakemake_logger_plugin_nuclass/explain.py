@@ -7,13 +7,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from snakemake_logger_plugin_nuclass.failures import find_cause
+
 REPORTED_BY_JOBS = {"RuleException", "CalledProcessError"}
 """Exceptions around the error of a job, which has its own line."""
 EMPTY = {"Wildcards:", "Traceback:", "Error:"}
 """Headings of what Snakemake leaves out."""
 
 
-def explain_job(record: Any, begun: Any) -> str:
+def explain_job(record: Any, begun: Any, printed: str = "") -> str:
     """Return `rule, slide: why it failed (log)`.
 
     Parameters
@@ -22,35 +24,13 @@ def explain_job(record: Any, begun: Any) -> str:
         The event of the failed job.
     begun
         The event of its start, with its wildcards and resources, if it was seen.
+    printed
+        What jobs printed before their logs began.
     """
     wildcards = dict(begun.wildcards or {}) if begun else {}
     of = "".join(f", {value}" if name == "slide" else f", {name} {value}" for name, value in wildcards.items())
     logs = [Path(log) for log in record.log or ()]
-    why = _last_error(logs) or _killed(record, begun, logs)
-    return f"{record.rule_name}{of}: {why}" + (f" Log: {logs[0]}" if logs and logs[0].is_file() else "")
-
-
-def _last_error(logs: Sequence[Path]) -> str | None:
-    text = logs[0].read_text(encoding="utf-8", errors="replace") if logs and logs[0].is_file() else ""
-    if errors := re.findall(r"^[-\d]+ [:,\d]+ ERROR [\w.]+: (.+)$", text, re.MULTILINE):
-        return str(errors[-1])
-    if crashed := re.findall(r"^Fatal Python error: (.+)$", text, re.MULTILINE):
-        return f"crashed ({crashed[-1]}). Please report it with this log."
-    return None
-
-
-def _killed(record: Any, begun: Any, logs: Sequence[Path]) -> str:
-    from nuclass_pipeline.errors import MORE_MEMORY, explain_full_disk, memory_limit_mb
-
-    if full := explain_full_disk([log.parent for log in logs]):
-        return str(full)
-    if record.rule_msg:  # On a cluster, how the job ended.
-        return " ".join(str(record.rule_msg).split())
-    begins = not logs or logs[0].is_file()
-    what = "killed, probably out of memory" if begins else "ended before its log began, probably out of memory"
-    requested = getattr(begun.resources, "mem_mb", None) if begun else None
-    requested_text = f"requested {requested} MB, " if requested else ""
-    return f"{what}: {requested_text}limit {memory_limit_mb()} MB. {MORE_MEMORY}"
+    return f"{record.rule_name}{of}: {find_cause(record, begun, printed)}" + (f" Log: {logs[0]}" if logs and logs[0].is_file() else "")
 
 
 def explain_error(text: str, exception: str, targets: Sequence[str]) -> str | None:

@@ -14,6 +14,8 @@ from snakemake_logger_plugin_nuclass.times import PlannedJob, Rest, about, read_
 
 MAX_REASONS = 8
 """Most reasons that a run names before it starts."""
+MAX_OF_RULE = 2
+"""Most reasons that a row of the table names."""
 MAX_LETTERS = 32
 """Most letters of the slides that a row of the table names."""
 
@@ -81,8 +83,12 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _reasons(jobs: list[PlannedJob]) -> str:
-    counts = Counter(job.why for job in jobs)
-    return counts.most_common()[0][0] if len(counts) == 1 else "; ".join(f"{count}: {why}" for why, count in counts.most_common())
+    counts = Counter(job.why for job in jobs).most_common()
+    if len(counts) == 1:
+        return counts[0][0]
+    shown = counts if len(counts) <= MAX_OF_RULE else counts[: MAX_OF_RULE - 1]
+    rest = sum(count for _, count in counts[len(shown) :])
+    return "; ".join([*(f"{count}: {why}" for why, count in shown), *([f"{rest}: other reasons"] if rest else [])])
 
 
 def make_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:

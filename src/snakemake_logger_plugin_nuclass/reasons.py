@@ -2,12 +2,15 @@
 
 import ast
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 NEW, AGAIN = "new", "made again"
 Values = Mapping[str, Any]
+MAX_KINDS = 2
+"""Most kinds of files that a reason names."""
 
 
 def explain_reason(
@@ -56,9 +59,42 @@ OTHERS = {
 
 
 def _files(paths: Iterable[str], state: str) -> list[str]:
-    names = sorted({Path(path).name for path in paths})
-    more = {0: "", 1: f" and {names[-1]}" if names else ""}.get(len(names) - 1, f" and {len(names) - 1} other files")
-    return [f"{names[0]}{more} {'is' if len(names) == 1 else 'are'} {state}"] if names else []
+    """Return the files in words: one or two kinds with their numbers, or the first and how many others."""
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(map(Path, set(paths))):
+        kinds[_kind(path)].append(path)
+    named = sorted((_name(kind, files), len(files)) for kind, files in kinds.items())
+    if not named:
+        return []
+    total = sum(count for _, count in named)
+    shown = [name for name, _ in named] if len(named) <= MAX_KINDS else [named[0][0], f"{total - named[0][1]} other files"]
+    return [f"{' and '.join(shown)} {'is' if total == 1 else 'are'} {state}"]
+
+
+def _kind(path: Path) -> str:
+    """Return the pattern of a result, such as `slides/*/labels.parquet`, or the name of another file without that of its folder."""
+    from nuclass_pipeline.layout import RESULTS
+
+    inside = "/".join(path.parts[2:])
+    for result in RESULTS.values():
+        pattern = re.sub(r"\{\w+\}", "*", result.path)
+        wanted = re.sub(r"<\w+>", r"\\d+", re.escape(pattern).replace(r"\*", "[^/]+"))
+        if path.parts[0] == "results" and re.fullmatch(wanted, inside):
+            return pattern if "<" not in pattern else pattern.replace(pattern.rpartition("/")[2], path.name)
+    # Of a slide's own file, such as lung-1/lung-1_he.tif, because all slides share the rest of the name.
+    folders = [part for part in path.parts[:-1] if re.match(rf"{re.escape(part)}\b|{re.escape(part)}_", path.name)]
+    return path.name.replace(folders[-1], "*") if folders else path.name
+
+
+def _name(kind: str, files: Sequence[Path]) -> str:
+    """Return the name of one file, or the pattern of several with their number."""
+    parts = [file.parts[-1 - kind.count("/") :] for file in files]
+    if len(files) == 1:
+        # With its folders where the name is that of a slide or a figure alone.
+        return kind if "/" not in kind else "/".join(parts[0]) if "/*." in kind else files[0].name
+    shown = "/".join(same[0] if len(set(same)) == 1 else star for same, star in zip(zip(*parts, strict=True), kind.split("/"), strict=True))
+    what = "slides" if kind.startswith("slides/*/") and kind.count("*") == 1 else "files"
+    return f"{shown} ({len(files)} {what})"
 
 
 def _param_changes(change: Any, params: Values, config: Values, code: str) -> Iterator[str]:
@@ -70,7 +106,12 @@ def _param_changes(change: Any, params: Values, config: Values, code: str) -> It
 
 def _describe(name: str, value: Any, before: list[Any], config: Values, code: str) -> Iterator[str]:
     if name == "code":
-        yield f"code of {code} changed" if code else "its code changed"
+        # Also of what they import, because the version of a module counts all of it.
+        yield (
+            f"code of {code} or of what {'they import' if ',' in code else 'it imports'} changed"
+            if code
+            else "its code or what it imports changed"
+        )
     elif name == "content":
         yield "a table that it reads changed"
     elif isinstance(value, Mapping) and (old := _closest(value, before)) is not None:

@@ -44,7 +44,7 @@ rule fetch_slide:
     benchmark:
         "<benchmarks>/fetch_slide/{slide}.tsv"
     wildcard_constraints:
-        slide=run.downloads,
+        slide=run.downloads(run.classified_slides),
     retries: 0
     threads: 1
     resources:
@@ -58,6 +58,36 @@ rule fetch_slide:
         "Downloading {wildcards.slide}."
     script:
         "../scripts/fetch_slide.py"
+
+
+use rule fetch_slide as fetch_bundle with:
+    output:
+        manifest="resources/xenium/{slide}/outs/experiment.xenium",
+    log:
+        "<logs>/fetch_bundle/{slide}.log",
+    benchmark:
+        "<benchmarks>/fetch_bundle/{slide}.tsv"
+    wildcard_constraints:
+        slide=run.downloads(run.labeled_only),
+    message:
+        "Downloading the bundle of {wildcards.slide}."
+
+
+use rule fetch_slide as fetch_image with:
+    input:
+        # Because both jobs write the lock file of the slide.
+        manifest="resources/xenium/{slide}/outs/experiment.xenium",
+    output:
+        image="resources/xenium/{slide}/{slide}_he_image.ome.tif",
+        alignment="resources/xenium/{slide}/{slide}_he_imagealignment.csv",
+    log:
+        "<logs>/fetch_image/{slide}.log",
+    benchmark:
+        "<benchmarks>/fetch_image/{slide}.tsv"
+    wildcard_constraints:
+        slide=run.downloads(run.labeled_only),
+    message:
+        "Downloading the H&E of {wildcards.slide}."
 
 
 rule unpack_bundle:

@@ -1,45 +1,29 @@
 """`nuclass`: checks, lists and single steps outside the workflow."""
 
-from typing import Annotated
+import os
+import signal
+import sys
+from typing import NoReturn
 
-import typer
-from rich.console import Console
-
-from nuclass_pipeline.cli.check import check
-from nuclass_pipeline.cli.compare import compare
-from nuclass_pipeline.cli.doctor import doctor
-from nuclass_pipeline.cli.label import label
-from nuclass_pipeline.cli.labels import build_markers, score_labels
-from nuclass_pipeline.cli.lists import backbones, docs
-from nuclass_pipeline.cli.results import export_trio, summary
 from nuclass_pipeline.errors import UserError
 
-COMMANDS = (doctor, check, label, backbones, summary, compare, score_labels, build_markers, export_trio, docs)
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in COMMANDS:
-    app.command()(command)
-
-
-def _print_version(wanted: bool) -> None:
-    from nuclass_pipeline.provenance import describe_version
-
-    if wanted:
-        print(f"nuclass {describe_version()}")
-        raise typer.Exit
-
-
-@app.callback(help=__doc__)
-def options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print version and commit")] = False,
-) -> None:
-    """Read the options that stand before a command."""
+def _stop(*_: object) -> NoReturn:
+    print("stopped; nothing was begun", flush=True)
+    os._exit(128 + signal.SIGINT)
 
 
 def main() -> None:
     """Run the command line; a `UserError` is printed as one line."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.default_int_handler:  # Not where Ctrl-C is ignored, as in the background.
+        signal.signal(signal.SIGINT, _stop)
+    # Here, because Ctrl-C while the libraries are loaded would print their lines.
+    from nuclass_pipeline.cli.app import app
+
+    signal.signal(signal.SIGINT, before)
     try:
         app()
     except UserError as error:
-        Console(stderr=True, markup=False).print(f"error: {error}", soft_wrap=True, highlight=False)
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -27,6 +27,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="page to write", dir_okay=False)] = Path("compare.html"),
 ) -> None:
     """Compare the held-out scores of two runs, cell by cell, and their run files."""
+    from nuclass_pipeline.evaluate.score_check import check_scores
     from nuclass_pipeline.evaluate.two_runs import compare_runs, read_scores
     from nuclass_pipeline.records import read_recorded
     from nuclass_pipeline.report.compare import build_comparison
@@ -42,6 +43,8 @@ def compare(
             raise UserError(folder, "run", "it has no held-out slides, so it has no scores", "Compare runs with held-out slides.")
         run.path("heldout_metrics")
     runs = [read_scores(folder, name) for folder, name in zip(folders, names, strict=True)]
+    for scored in runs:
+        check_scores(scored)
     found = compare_runs(runs[0], runs[1], _bootstrap(first))
     settings = [row for read in (read_recorded, _made_by) for row in _differing(*map(read, folders))]
     found.notes.extend(f"{run.name} keeps no run file, so the run files are not compared." for run in runs if not read_recorded(run.folder))

@@ -7,39 +7,55 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from nuclass_pipeline.cli.check import VERDICT_STYLES
 from nuclass_pipeline.cli.common import console
-from nuclass_pipeline.cli.machine import Machine, assess, last_line, obstacles
+from nuclass_pipeline.cli.machine import PAPER_ENCODERS, Machine, assess, last_line, obstacles
+from nuclass_pipeline.data.check import Finding
 from nuclass_pipeline.errors import first_line, memory_limit_mb
 
 PROFILE = Path("profiles/default/config.yaml")
+NARROW = 60
+"""Columns of a screen below which a table of three columns would cut words."""
 
 
 def doctor() -> None:
     """Report what this machine has and what it can run; exit code 1 if not even the demo."""
     machine = read_machine()
-    table = Table("what", "found", "verdict", box=None)
-    for finding in assess(machine):
-        table.add_row(finding.what, Text(finding.found), Text(finding.verdict, VERDICT_STYLES[finding.verdict]))
-    console.print(table)
+    show(assess(machine), console)
     found = obstacles(machine)
     console.print(last_line(found), soft_wrap=True, highlight=False, markup=False)
     if found["demo"]:
         raise typer.Exit(1)
 
 
+def show(findings: Sequence[Finding], screen: Console) -> None:
+    """Print findings as a table, or on a narrow screen one below the other, so that no text is cut."""
+    if screen.width < NARROW:
+        for finding in findings:
+            screen.print(Text.assemble(f"{finding.what}: ", (finding.verdict, VERDICT_STYLES[finding.verdict])))
+            screen.print(Padding(Text(finding.found, overflow="fold"), (0, 0, 0, 2)))
+        return
+    table = Table("what", "found", "verdict", box=None)
+    table.columns[1].overflow = "fold"
+    for finding in findings:
+        table.add_row(finding.what, Text(finding.found, overflow="fold"), Text(finding.verdict, VERDICT_STYLES[finding.verdict]))
+    screen.print(table)
+
+
 def read_machine() -> Machine:
     """Return what this machine has."""
-    from nuclass_pipeline.config.models import WEIGHTS, describe_backbones
+    from nuclass_pipeline.config.backbones.files import WEIGHTS
 
-    gated = [row["name"] for row in describe_backbones() if row["download"]]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return Machine(
         python=sys.version_info[:3],
@@ -50,7 +66,7 @@ def read_machine() -> Machine:
         cores=os.cpu_count() or 1,
         usable=_usable_cores(),
         disk=shutil.disk_usage(Path.cwd()).free / 1e9,
-        weights={name: str(WEIGHTS / name) if (WEIGHTS / name).is_dir() else None for name in gated},
+        weights={name: str(WEIGHTS / name) if (WEIGHTS / name).is_dir() else None for name in PAPER_ENCODERS},
         driver=_driver(),
         waiting=os.environ.get("OMP_WAIT_POLICY", ""),
         project=PROFILE.is_file(),

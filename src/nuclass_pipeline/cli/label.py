@@ -2,17 +2,18 @@
 
 import logging
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from nuclass_pipeline.cli.common import known_organ, shipped_table
+from nuclass_pipeline.cli.common import known_organ, recorded_signals, run_apart, shipped_table
 from nuclass_pipeline.errors import UserError
 
 SETTINGS, LOG, LOCK, UNFINISHED = "label.json", "label.log", ".lock", ".unfinished"
@@ -33,6 +34,20 @@ def label(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of clusters, domains and simulated doublets")] = 0,
 ) -> None:
     """Label the cells of a Xenium bundle from their transcripts; no H&E is needed and no model is trained."""
+    # Of this stdout, because that of the stages goes to the log.
+    screen = Console(file=sys.stdout, highlight=False, markup=False)
+    with recorded_signals() as received:
+        arguments = _check_arguments(bundle, organ, markers, annotation) | {"seed": seed}
+        try:
+            with _own_folder(out, bundle, arguments) as unfinished:
+                _run(screen, _work(unfinished, out.resolve().name, arguments), received)
+        except KeyboardInterrupt as stopped:
+            screen.print("stopped; what an earlier call has made is kept, and the same command begins again", soft_wrap=True)
+            raise typer.Exit(128 + next(iter(stopped.args), signal.SIGINT)) from None
+        _report(screen, _results(out))
+
+
+def _check_arguments(bundle: Path, organ: str, markers: Path | None, annotation: Path | None) -> dict[str, Any]:
     from nuclass_pipeline.io import require_file
     from nuclass_pipeline.labeling.hand_made import read_edit_rows, read_label_rows
 
@@ -45,16 +60,7 @@ def label(
         )
     if annotation is not None:
         (read_edit_rows if annotation.suffix == ".tsv" else read_label_rows)(annotation)
-    arguments = {"bundle": bundle, "organ": organ, "markers": table, "annotation": annotation, "seed": seed}
-    # Of this stdout, because that of the stages goes to the log.
-    screen = Console(file=sys.stdout, highlight=False, markup=False)
-    try:
-        with _own_folder(out, bundle, arguments) as unfinished, _log(unfinished / LOG):
-            _run(screen, out.resolve().name, _results(unfinished), arguments)
-    except KeyboardInterrupt:
-        screen.print("stopped; what an earlier call has made is kept, and the same command begins again")
-        raise typer.Exit(130) from None
-    _report(screen, _results(out))
+    return {"bundle": bundle, "organ": organ, "markers": table, "annotation": annotation}
 
 
 def _check_bundle(bundle: Path) -> None:
@@ -139,8 +145,10 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def _log(path: Path) -> Iterator[None]:
+    from nuclass_pipeline.runtime import printed_to
+
     # Also what libraries print, because it would come between the steps on the screen.
-    with path.open("w", buffering=1, encoding="utf-8") as stream, redirect_stdout(stream), redirect_stderr(stream):
+    with path.open("w", buffering=1, encoding="utf-8") as stream, printed_to(stream):
         handler, root = logging.StreamHandler(stream), logging.getLogger()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger("fontTools").setLevel(logging.WARNING)  # It logs every glyph of every PDF.
@@ -158,18 +166,31 @@ def _results(folder: Path) -> dict[str, Path]:
     return {name: folder / PurePosixPath(RESULTS[name].path).name for name in MADE}
 
 
-def _run(screen: Console, slide: str, files: dict[str, Path], arguments: dict[str, Any]) -> None:
-    begun = time.monotonic()
-    with _step(screen, "loading the libraries"):
-        from nuclass_pipeline.cli.label_steps import STEPS, Task
-        from nuclass_pipeline.runtime import limit_threads
+def _work(unfinished: Path, slide: str, arguments: dict[str, Any]) -> Callable[[Callable[[str], None]], None]:
+    """Return the whole work, which reports the name of each step as it begins."""
 
-        # One thread, as the rules have, because sums over several differ in their last digits.
-        limit_threads(1)
-    task = Task(slide=slide, files=files, **arguments)
-    for text, step in STEPS:
+    def work(report: Callable[[str], None]) -> None:
+        report("loading the libraries")
+        with _log(unfinished / LOG):
+            from nuclass_pipeline.cli.label_steps import STEPS, Task
+            from nuclass_pipeline.runtime import limit_threads
+
+            # One thread, as the rules have, because sums over several differ in their last digits.
+            limit_threads(1)
+            task = Task(slide=slide, files=_results(unfinished), **arguments)
+            for text, step in STEPS:
+                report(text)
+                step(task)
+
+    return work
+
+
+def _run(screen: Console, work: Callable[[Callable[[str], None]], None], received: list[int]) -> None:
+    begun, steps = time.monotonic(), run_apart(work, received)
+    text = next(steps)
+    while text:
         with _step(screen, text):
-            step(task)
+            text = next(steps, "")
     screen.print(f"{'in all':<32} {time.monotonic() - begun:6.1f} s")
 
 

@@ -63,7 +63,11 @@ class ScoredRun:
 
     def predictions(self, slide: str, model: str) -> list[Path]:
         """Return the prediction files of all seeds."""
-        return [self.folder / RESULTS["predictions"].path.format(model=model, seed=seed, slide=slide) for seed in self.seeds]
+        return [self.prediction(slide, model, seed) for seed in self.seeds]
+
+    def prediction(self, slide: str, model: str, seed: int) -> Path:
+        """Return the prediction file of a seed."""
+        return self.folder / RESULTS["predictions"].path.format(model=model, seed=seed, slide=slide)
 
 
 @dataclass(frozen=True)
@@ -271,6 +275,11 @@ def _notes(first: ScoredRun, second: ScoredRun, cells: pd.DataFrame) -> Iterator
         seeds = " and ".join(f"{', '.join(map(str, run.seeds))} of {run.name}" for run in (first, second))
         yield f"Scores are means over the seeds {seeds}; the agreement is that of the first seed of each."
         yield "Intervals are over spatial blocks only; seeds are not resampled."
+    for row in cells.to_dict("records"):
+        if row["only_first"] or row["only_second"]:
+            both = row["common"] + row["other_label"] + row["other_place"]
+            numbers = f"{row['only_first']:,} only in {first.name}, {row['only_second']:,} only in {second.name}"
+            yield f"{row['slide']}: {both:,} labelled cells are scored in both runs, {numbers}."
     for slide in cells.loc[cells["common"] == 0, "slide"]:
         yield f"{slide}: no labelled cell is in both runs, so the slide is not compared, and a mean over slides leaves it out."
     for slide, relabelled, moved in zip(cells["slide"], cells["other_label"], cells["other_place"], strict=True):

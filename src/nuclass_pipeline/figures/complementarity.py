@@ -95,12 +95,13 @@ def _marks(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> Non
 
 
 def _weights(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> None:
-    g = [values["gate", label, "mean_gate_weight"] for label in labels]
+    weights = [values["gate", label, "mean_gate_weight"] for label in labels]
     places = _places(labels)
-    axes.hlines(places, 0.5, g, color=FAINT, linewidth=2)
-    axes.scatter(g, places, s=12, color=[MODEL_COLORS["global"] if value > 0.5 else MODEL_COLORS["local"] for value in g], zorder=3)
+    axes.hlines(places, 0.5, weights, color=FAINT, linewidth=2)
+    colors = [MODEL_COLORS["global" if weight > 0.5 else "local"] for weight in weights]
+    axes.scatter(weights, places, s=12, color=colors, zorder=3)
     axes.axvline(0.5, color=INK, linewidth=0.5)
-    axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], xlabel="mean g\nlocal ← → global")
+    axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], xlabel="mean gate weight\nlocal ← → global")
     axes.set_xticklabels(["0", "0.5", "1"])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -1,4 +1,4 @@
-"""The gate in the tissue: the weight g of the global path, and which path is right."""
+"""The gate in the tissue: the weight of the global path, and which path is right."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ _LAYERS = ("both", "neither", "local_only", "global_only")
 
 
 def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles, overviews: Path, slides: Sequence[str]) -> Figure:
-    """Draw two maps per slide on its H&E: the weight g of the global path, and which path is right.
+    """Draw two maps per slide on its H&E: the weight of the global path, and which path is right.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFi
     for (left, right), (slide, frame) in zip(grid, cells.items(), strict=True):
         for axes in (left, right):
             draw_tissue(axes, pictures, slide)
-        points = _map_g(left, frame)
+        points = _map_weights(left, frame)
         _map_outcomes(right, frame)
         left.set_title(f"{fit_name(slide, 26)}: {len(frame):,} cells", loc="left")
         right.set_title(f"which path is right: {frame['outcome'].count():,} labelled cells", loc="left", fontweight="normal")
@@ -66,7 +66,7 @@ def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFi
 
 def _keys(figure: Figure, left: list[Axes], right: list[Axes], points: PathCollection) -> None:
     bar = figure.colorbar(points, ax=left, location="bottom", shrink=0.6, aspect=30, pad=0.02)
-    bar.set_label("g: weight of the global path (0 = local path, 1 = global path)")
+    bar.set_label("gate weight (0 = local path, 1 = global path)")
     bar.outline.set_visible(False)
     style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4}
     handles = [Line2D([], [], color=OUTCOME_COLORS[name], label=OUTCOME_NAMES[name], **style) for name in OUTCOME_COLORS]
@@ -84,7 +84,7 @@ def read_outcomes(local: Path, global_: Path, gate: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns cell_id, label, x_um, y_um, g and outcome: both, local_only, global_only or neither, and NaN for unlabelled cells.
+        Columns cell_id, label, x_um, y_um, gate_weight and outcome: both, local_only, global_only or neither, and NaN for unlabelled cells.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _size(cells: pd.DataFrame) -> float:
     return marker_area(span(cells["x_um"]), span(cells["y_um"]), len(cells), _PANEL_IN, COVER)
 
 
-def _map_g(axes: Axes, cells: pd.DataFrame) -> PathCollection:
+def _map_weights(axes: Axes, cells: pd.DataFrame) -> PathCollection:
     style: dict[str, Any] = {"cmap": "cividis", "norm": Normalize(0, 1), "linewidths": 0, "rasterized": True}
     return axes.scatter(cells["x_um"], cells["y_um"], c=cells["gate_weight"], s=_size(cells), **style)
 

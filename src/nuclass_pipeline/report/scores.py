@@ -1,5 +1,6 @@
 """Scores of the page: the four headlines, and F1 of every class on every held-out slide."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def score_table(heldout: Path, cohort: Path) -> dict[str, Any]:
     single = list(dict.fromkeys(scores.loc[~scores["slide"].isin(JOINED), "slide"]))
     slides = [POOLED, *single] if len(single) > 1 else single
     trained, lacking = _training_cells(cohort), set(rows.loc[rows["metric"] == "unseen_cells", "label"])
-    labels = set(scores["label"]) | set(trained)
+    labels, found = set(scores["label"]) | set(trained), list(dict.fromkeys(rows["label"]))
     return {
         "models": models,
         "slides": slides,
@@ -73,7 +74,7 @@ def score_table(heldout: Path, cohort: Path) -> dict[str, Any]:
                     for slide in slides
                 ],
             }
-            for label in sorted(labels, key=_order)
+            for label in sorted(labels, key=lambda label: _order(label, found))
         ],
     }
 
@@ -89,5 +90,7 @@ def _known(value: Any) -> float | None:
     return None if value is None or pd.isna(value) else float(value)
 
 
-def _order(label: str) -> tuple[int, str]:
-    return (CLASSES.index(label) if label in CLASSES else len(CLASSES), label)
+def _order(label: str, found: Sequence[str]) -> tuple[int, int, str]:
+    """Return a sort key: classes of the vocabulary in its order, then the study's own, in that of the models."""
+    known = CLASSES.index(label) if label in CLASSES else len(CLASSES)
+    return known, found.index(label) if label in found else len(found), label

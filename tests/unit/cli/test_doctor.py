@@ -1,13 +1,17 @@
 """`nuclass doctor` and `nuclass --version` on this machine."""
 
+import io
 from dataclasses import replace
 from importlib import import_module
 
 import pytest
 import typer
+from rich.console import Console
 
 from nuclass_pipeline import __version__
+from nuclass_pipeline.cli.machine import assess
 from tests import ROOT
+from tests.unit.cli.test_machine import LAPTOP
 from tests.unit.test_cli import nuclass
 
 module = import_module("nuclass_pipeline.cli.doctor")
@@ -38,6 +42,21 @@ def test_the_exit_code_is_about_the_demo(monkeypatch, capsys, disk, code):
     else:
         module.doctor()
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"This machine can run: {'nothing' if code else 'labels'}")
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80])
+def test_no_text_is_cut_on_a_narrow_screen(width):
+    findings = assess(replace(LAPTOP, driver="Tesla K80", disk=12, weights={"uni2-h": "resources/weights/" + "x" * 50}))
+    screen = Console(file=io.StringIO(), width=width, markup=False)
+    module.show(findings, screen)
+    lines = screen.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    shown = "".join("".join(lines).split())
+    assert "…" not in shown
+    if width < module.NARROW:
+        assert all("".join(f"{finding.what}:{finding.verdict}{finding.found}".split()) in shown for finding in findings)
+    else:
+        assert all(word in shown for finding in findings for word in finding.what.split())
 
 
 def test_a_broken_profile_is_named(monkeypatch, tmp_path):

@@ -1,8 +1,13 @@
 """`nuclass label`: one bundle to labels, and what it refuses."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -37,10 +42,18 @@ def slide(tmp_path_factory):
     return folder
 
 
+def run_here(work, received):
+    """Run the work in this process, because a copy of one that has used several threads may hang."""
+    texts = []
+    work(texts.append)
+    yield from texts
+
+
 @pytest.fixture
 def one_process(monkeypatch):
     """Calls do not change the threads of this process, nor hold their folder until it ends."""
     monkeypatch.setattr("nuclass_pipeline.runtime.limit_threads", lambda threads: None)
+    monkeypatch.setattr("nuclass_pipeline.cli.label.run_apart", run_here)
     monkeypatch.setattr("nuclass_pipeline.runtime.claim", lambda out: out.mkdir(parents=True, exist_ok=True))
 
 
@@ -83,7 +96,7 @@ def test_an_archive_is_read_as_its_folder(slide, tmp_path):
     assert all((tmp_path / "folder" / path.name).read_bytes() == path.read_bytes() for path in (tmp_path / "archive").iterdir())
 
 
-LOOKS = "the gene names look like those of a mouse; the shipped markers are human symbols"
+LOOKS = "the gene names look like those of a mouse"
 REFUSED = f"of {{}} cell types of the {{}} have a marker on the panel; {LOOKS}. "
 REMEDY = "Name a marker table with the genes of the panel: --markers FILE, or labeling.markers in the run file."
 
@@ -158,6 +171,40 @@ def test_an_error_keeps_the_results_of_an_earlier_call(slide, tmp_path, monkeypa
         with pytest.raises(typer.Exit if isinstance(error, KeyboardInterrupt) else type(error)):
             label(slide / "outs", organ="colon", out=out, seed=3)
         assert contents(tmp_path) == before
+
+
+STEP = """\
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pathlib import Path
+from nuclass_pipeline.cli import label_steps, main
+
+def deaf(task):
+    import ctypes
+    task.files["labels_csv"].write_text("half")
+    ctypes.PyDLL(None).sleep(60)  # It holds Python's lock, so that no handler of a signal runs.
+
+label_steps.STEPS = (("a step in C", lambda task: None), ("another", deaf))
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "moment"), [(signal.SIGINT, ".unfinished/labels.csv"), (signal.SIGTERM, ".lock")])
+def test_a_signal_stops_a_library_in_c_at_once(slide, tmp_path, number, moment):
+    out, command = tmp_path / "out", [sys.executable, "-c", STEP, "label", str(slide / "outs"), "--organ=lung", f"--out={tmp_path / 'out'}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    end = time.monotonic() + 60
+    while not (out / moment).exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    begun = time.monotonic()
+    os.killpg(process.pid, number)
+    printed, _ = process.communicate(timeout=50)
+    assert time.monotonic() < begun + 10
+    assert process.returncode == 128 + number
+    assert printed.splitlines()[-1] == "stopped; what an earlier call has made is kept, and the same command begins again"
+    assert "Traceback" not in printed
+    assert "Exception ignored" not in printed
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])

@@ -66,11 +66,11 @@ def test_a_laptop_runs_all_but_the_paper():
         ({"limit": 4}, "memory", "note", "limited to 4 GB: run one job at a time", ["labels", "demo"]),
         ({"limit": 2}, "memory", "problem", "16 GB, 9 GB free, limited to 2 GB", []),
         ({"free": 2}, "memory", "note", "`--cores 1`", ["labels", "demo", "prediction"]),
-        ({"memory": 7.96, "limit": 7.96}, "memory", "ok", "7.9 GB", ["labels", "demo"]),
+        ({"memory": 7.96, "limit": 7.96}, "memory", "note", "7.9 GB, 9 GB free: enough for the demo; a real slide", ["labels", "demo"]),
         ({"usable": 1}, "cores", "note", "1 of 8: jobs run one after the other", ["labels", "demo", "prediction"]),
         ({"waiting": "ACTIVE"}, "cores", "note", "export OMP_WAIT_POLICY=PASSIVE", ["labels", "demo", "prediction"]),
         ({"disk": 0.4}, "disk", "problem", "0.4 GB free here: the demo takes 1 GB", []),
-        ({"disk": 12}, "disk", "note", "a slide takes 20 GB", ["labels", "demo"]),
+        ({"disk": 12}, "disk", "note", "enough for the demo; a real slide takes about 20 GB", ["labels", "demo"]),
         ({"profile": "profiles/default/config.yaml: unknown option"}, "profile", "problem", "unknown option", ["labels"]),
         ({"project": False}, "profile", "note", "not the folder of the project", ["labels", "demo", "prediction"]),
         ({"driver": "Tesla K80"}, "GPU", "problem", "it was built for CPUs. Install the build", ["labels", "demo", "prediction"]),
@@ -84,6 +84,12 @@ def test_each_part_has_its_verdict(change, what, verdict, words, runs):
     assert verdicts(machine)[what] == verdict
     assert words in found(machine, what)
     assert possible(machine) == runs
+
+
+def test_memory_and_disk_say_what_they_are_enough_for():
+    both, all_three = "enough for the demo and a real slide", "enough for the demo, a real slide and training for the paper"
+    assert [found(LAPTOP, what).rpartition(": ")[2] for what in ("memory", "disk")] == [both, both]
+    assert [found(SERVER, what).rpartition(": ")[2] for what in ("memory", "disk")] == [all_three, all_three]
 
 
 def test_reasons_for_the_paper_are_those_that_hold():

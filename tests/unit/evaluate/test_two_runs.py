@@ -121,7 +121,10 @@ def test_a_slide_without_a_common_cell_is_left_out_of_all_rows_and_named(tmp_pat
     assert (mean["difference"], mean["cells"]) == (pytest.approx(0.05), 800)
     # Neither run has a score over these two slides alone.
     assert mean[["first", "first_low", "first_high", "second", "second_low", "second_high"]].isna().all()
-    assert found.notes == ["t: no labelled cell is in both runs, so the slide is not compared, and a mean over slides leaves it out."]
+    assert found.notes == [
+        "t: 0 labelled cells are scored in both runs, 400 only in a, 400 only in b.",
+        "t: no labelled cell is in both runs, so the slide is not compared, and a mean over slides leaves it out.",
+    ]
 
 
 def test_cells_of_a_class_that_one_model_lacks_are_its_errors(tmp_path):
@@ -166,6 +169,7 @@ def test_only_cells_of_both_with_one_label_in_one_place_are_compared_and_the_oth
         "slide": "s", "common": 285, "only_first": 93, "only_second": 10, "other_label": 5, "other_place": 7,
     }  # fmt: skip
     assert found.scores["cells"].tolist() == [285] * 3
+    assert "s: 297 labelled cells are scored in both runs, 93 only in a, 10 only in b." in found.notes
     assert "s: 5 cells have another label in b than in a, and are not compared." in found.notes
     assert "s: 7 cells lie elsewhere in b, so the slides may be different ones of one name." in found.notes
 

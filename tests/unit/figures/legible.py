@@ -1,10 +1,14 @@
 """What makes a figure illegible, measured by the renderer."""
 
+import re
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 LEAST_PT = 6.0
+SYMBOL = re.compile(r"(?<![\w&'’.-])(?![BT] cell|a [a-z])[^\W\d_](?![\w&.-])")
+"""A letter that is a word of its own, such as g, which a reader would have to look up."""
 
 
 def texts_of(figure: Figure) -> list[Text]:
@@ -27,12 +31,13 @@ def _is_drawn(text: Text) -> bool:
 
 
 def problems(figure: Figure) -> list[str]:
-    """Return texts that are too small, reach over the edge of the figure, or overlap."""
+    """Return texts that are too small, have a symbol, reach over the edge of the figure, or overlap."""
     figure.draw_without_rendering()
     texts = texts_of(figure)
     boxes = {text: text.get_window_extent() for text in texts}
     width, height = figure.bbox.size
     found = [f"{text.get_text()!r} is {text.get_fontsize():.1f} pt" for text in texts if text.get_fontsize() < LEAST_PT]
+    found += [f"{text.get_text()!r} has a symbol" for text in texts if SYMBOL.search(text.get_text())]
     for text, box in boxes.items():
         if min(box.x0, box.y0) < 0 or box.x1 > width or box.y1 > height:
             found.append(f"{text.get_text()!r} reaches over the edge: {box.extents.round()}")

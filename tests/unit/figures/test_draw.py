@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from nuclass_pipeline.figures.draw import draw_figure
+from nuclass_pipeline.figures.style import COLORS, in_order
 from tests.unit.figures import fakes
 
 
@@ -22,3 +23,20 @@ def test_a_figure_without_a_module_is_refused(tmp_path: Path, name: str) -> None
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'nuclass_pipeline\.figures\."):
         draw_figure(name=name, inputs={}, options={}, outputs=[tmp_path / "x.png"])
     assert not list(tmp_path.iterdir())
+
+
+def test_own_colors_hold_while_a_figure_is_drawn_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str] = {}
+
+    class Module:
+        @staticmethod
+        def draw() -> str:
+            seen.update(COLORS)
+            assert in_order({"Unresolved", "Nerve", "Bone", "T_Cell"}) == ["T_Cell", "Nerve", "Bone", "Unresolved"]
+            return "figure"
+
+    monkeypatch.setattr("nuclass_pipeline.figures.draw.import_module", lambda _: Module)
+    monkeypatch.setattr("nuclass_pipeline.figures.draw.save_figure", lambda figure, outputs: None)
+    before = dict(COLORS)
+    draw_figure(name="any", inputs={}, options={"colors": {"Nerve": "#112233", "Bone": "#445566"}}, outputs=[tmp_path / "a.png"])
+    assert (seen["Nerve"], seen["Bone"]) == ("#112233", "#445566") and before == COLORS

@@ -6,14 +6,15 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.figures import list_figures
 
 
-def _run(figures: dict[int, str], unscored: tuple[str, ...] = ()) -> SimpleNamespace:
+def _run(figures: dict[int, str], unscored: tuple[str, ...] = (), colors: dict[str, str] | None = None) -> SimpleNamespace:
     def predictions(model: str, slides: tuple[str, ...]) -> list[str]:
         return [f"{model}/{slide}" for slide in slides]
 
-    config = SimpleNamespace(file="run file", figures=figures)
+    config = SimpleNamespace(file="run file", figures=figures, study=SimpleNamespace(colors=colors or {}))
     return SimpleNamespace(
         file="run file",
         heldout_slides=("a", "b"),
+        registered_slides=() if colors else ("a",),
         unscored_slides=unscored,
         seeds=(3, 4),
         first_seed_predictions=predictions,
@@ -47,3 +48,10 @@ def test_only_unscored_slides_have_a_cell_map() -> None:
 def test_an_unknown_figure_is_a_user_error() -> None:
     with pytest.raises(UserError, match=r"figures\.2: there is no figure 'nonsense'"):
         list_figures(_run({1: "confusion", 2: "nonsense"}))
+
+
+def test_figures_get_the_own_colors_and_none_is_of_a_registration_that_is_not_made() -> None:
+    figures = list_figures(_run({}, colors={"Nerve": "#112233"}))
+    assert "registration" not in figures
+    assert all(figure.options["colors"] == {"Nerve": "#112233"} for figure in figures.values())
+    assert not list_figures(_run({}))["composition"].options

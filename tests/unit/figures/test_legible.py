@@ -71,7 +71,9 @@ def test_the_check_finds_what_it_looks_for() -> None:
     figure.text(0.5, 0.1, "small", fontsize=5.5)
     figure.text(0.95, 0.9, "over the edge", fontsize=8)
     figure.text(0.52, 0.5, "on it", fontsize=8)
-    assert [text.split("'")[1] for text in problems(figure)] == ["small", "over the edge", "large"]
+    figure.text(0.1, 0.3, "mean g", fontsize=8)
+    figure.text(0.1, 0.7, "T cell on H&E", fontsize=8)
+    assert [text.split("'")[1] for text in problems(figure)] == ["small", "mean g", "over the edge", "large"]
 
 
 def test_many_cells_make_small_files(tmp_path: Path) -> None:

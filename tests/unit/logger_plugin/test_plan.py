@@ -34,6 +34,11 @@ def test_reasons_of_one_rule_are_counted_where_they_differ():
     assert table[3].endswith("2: new; 1: x is newer")
 
 
+def test_more_than_two_reasons_of_one_rule_are_counted():
+    table = plan(*(("predict", slide, f"{slide} is newer") for slide in "aabcd")).table()
+    assert table[3].endswith("2: a is newer; 3: other reasons")
+
+
 def test_a_run_says_each_reason_once_with_its_rules():
     lines = plan(*SLIDES, *MADE_AGAIN, ALL).summary()
     assert lines == [

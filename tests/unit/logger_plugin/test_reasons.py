@@ -35,7 +35,28 @@ def why(found, made_before=True, outputs=OUTPUTS, **params):
         ({"missing_output": {"results/demo/a.parquet"}}, "a.parquet is missing"),
         ({"missing_output": set(OUTPUTS)}, "a.parquet and b.parquet are missing"),
         ({"incomplete_output": {"results/demo/a.parquet"}}, "unfinished when the last run ended"),
-        ({"updated_input": {"s/1/labels.parquet", "s/2/labels.parquet"}}, "labels.parquet is newer"),
+        ({"updated_input": {"results/a/slides/x/labels.parquet"}}, "labels.parquet is newer"),
+        (
+            {"updated_input": {f"results/a/slides/x-{number}/labels.parquet" for number in range(4)}},
+            "slides/*/labels.parquet (4 slides) are newer",
+        ),
+        (
+            {"updated_input": {f"results/a/predictions/{model}/seed-0/{slide}.parquet" for model in ("gate", "local") for slide in "xyz"}},
+            "predictions/*/seed-0/*.parquet (6 files) are newer",
+        ),
+        ({"updated_input": {"results/a/predictions/gate/seed-0/x.parquet"}}, "predictions/gate/seed-0/x.parquet is newer"),
+        ({"updated_input": {"results/a/models/local/seed-0/best.ckpt"}}, "best.ckpt is newer"),
+        (
+            {"updated_input": {f"results/a/models/{model}/seed-{seed}/best.ckpt" for model in ("global", "local") for seed in (0, 1)}},
+            "models/*/seed-*/best.ckpt (4 files) are newer",
+        ),
+        (
+            {"updated_input": {*(f"results/a/slides/{slide}/{name}.parquet" for slide in "xy" for name in ("cells", "labels")), "z.tsv"}},
+            "slides/*/cells.parquet (2 slides) and 3 other files are newer",
+        ),
+        ({"updated_input": {"s/1/labels.tsv", "s/2/labels.tsv"}}, "labels.tsv (2 files) are newer"),
+        ({"updated_input": {f"of/lung-{number}/lung-{number}_he.tif" for number in (1, 2)}}, "*_he.tif (2 files) are newer"),
+        ({"updated_input": {"of/lung-1/lung-1_he.tif"}}, "*_he.tif is newer"),
         ({"updated_input": {"x/a", "x/b", "x/c"}}, "a and 2 other files are newer"),
         ({"updated_input_run": {"s/1/labels.parquet"}}, "labels.parquet is made again"),
         ({"updated_input": {"a", "b"}, "updated_input_run": {"b"}}, "a is newer"),
@@ -84,8 +105,9 @@ def test_a_changed_section_names_its_keys(old, new, words):
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("code", "labeling.stage", "code of labeling.stage changed"),
-        ("code", "", "its code changed"),
+        ("code", "labeling.stage", "code of labeling.stage or of what it imports changed"),
+        ("code", "a.b, c.d", "code of a.b, c.d or of what they import changed"),
+        ("code", "", "its code or what it imports changed"),
         ("content", "", "a table that it reads changed"),
         ("organs", "", "`organs` changed"),
     ],

@@ -12,7 +12,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import write_table
 from nuclass_pipeline.report.compare import count_differing, signed
 from nuclass_pipeline.schemas import WARNINGS
-from tests.unit.evaluate.test_two_runs import CELLS, a_run
+from tests.unit.evaluate.test_two_runs import CELLS, a_run, predictions
 from tests.unit.report.reading import Page
 
 
@@ -57,6 +57,10 @@ def test_the_page_holds_scores_differences_agreement_cells_settings_and_warnings
     assert all(f"split: a warning of {name}" in page.texts["warnings"] for name in ("demo", "other"))
     printed = capsys.readouterr().out
     assert "−0.229 *" in printed
+    for slide in ("s", "t"):
+        note = f"{slide}: 350 labelled cells are scored in both runs, 50 only in demo, 0 only in other."
+        assert f"note: {note}\n" in printed
+        assert note in html
     assert "keys that differ: local.backbone.name, seeds, commit\n" in printed
     assert f"classes, agreement and warnings: {tmp_path}/new/compare.html" in printed
 
@@ -133,3 +137,12 @@ def test_a_run_file_that_cannot_be_read_is_named(runs, tmp_path):
     keep(runs[0], evaluation={"bins": "many"})
     with pytest.raises(UserError, match=r"demo: evaluation: the section of its run file cannot be read\. Start the run again\."):
         compare(*runs, tmp_path / "compare.html")
+
+
+def test_metrics_that_are_not_of_the_predictions_beside_them_are_refused_and_no_page_is_written(runs, tmp_path):
+    predictions(runs[1] / "predictions/gate/seed-0/s.parquet", [])
+    with pytest.raises(
+        UserError, match=r"other/metrics/heldout.parquet: value: .* Remove the file and start the run again, which scores them\."
+    ):
+        compare(*runs, tmp_path / "compare.html")
+    assert not (tmp_path / "compare.html").exists()
