@@ -1,6 +1,6 @@
 """A small slide with planted types: the markers of each, on top of a background that all cells share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anndata as ad
@@ -26,10 +26,17 @@ PLANTED_GENES = {
 POOR = 12
 
 
-def draw(seed: int = 0, per_type: int = 60, depth: float = 120, purity: float = 0.6, without: tuple[str, ...] = ()) -> ad.AnnData:
+def draw(
+    seed: int = 0,
+    per_type: int = 60,
+    depth: float = 120,
+    purity: float = 0.6,
+    without: tuple[str, ...] = (),
+    planted: Mapping[str, str] = PLANTED_GENES,
+) -> ad.AnnData:
     """Draw a slide; the last `POOR` cells have three transcripts. `obs["truth"]` has the type."""
     rng = np.random.default_rng(seed)
-    names = {name: genes.split() for name, genes in PLANTED_GENES.items()}
+    names = {name: genes.split() for name, genes in planted.items()}
     genes = [*sorted({gene for listed in names.values() for gene in listed}), *(f"OTHER{i}" for i in range(60))]
     background = rng.lognormal(0, 1, len(genes))
     truth = np.repeat(list(names), per_type)
