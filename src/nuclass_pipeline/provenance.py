@@ -115,6 +115,7 @@ def record_run(
     config: dict[str, Any],
     config_file: Path,
     manifest: Path,
+    encoders: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the validated run file, and a manifest with versions, the code's commit, the machine, and hashes of all that was read.
 
@@ -132,6 +133,8 @@ def record_run(
         The run file with its defaults. Weights and gene sets that it names are hashed too.
     config_file, manifest
         Where to write.
+    encoders
+        Use, name, licence, source and files of each image encoder. The hash of its weights is recorded beside them.
     """
     import yaml
 
@@ -147,6 +150,7 @@ def record_run(
         "platform": platform.platform(),
         "libraries": {name: version(name) for name in LIBRARIES},
         "inputs": {str(path): _sha256(path) for path in dict.fromkeys(inputs)},
+        "encoders": [dict(encoder) | {"sha256": [_sha256(Path(file)) for file in encoder["files"][:1]]} for encoder in encoders],
         "warnings": [UNCOMMITTED] if dirty else [],
     }
     with whole_files(config_file, manifest) as (config_partial, manifest_partial):

@@ -1,7 +1,7 @@
 """A finished run, read from Python: its tables and its models."""
 
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, reduce
 from os import PathLike
 from pathlib import Path
 from string import Formatter
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import open_patches, read_table, require
-from nuclass_pipeline.layout import LOCAL_PX, RESULTS
+from nuclass_pipeline.layout import RESULTS
 from nuclass_pipeline.records import read_started
 from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, WARNINGS
 
@@ -70,7 +71,15 @@ class Results:
             raise UserError(self.folder, "name", problem, f"Use path({call}).")
         folder = self._slides_home if RESULTS[name].is_shared else self.folder
         remedy = self._remedy(needed) if folder.is_dir() else f"Put the results of run {folder.name} beside it, which hold its slides."
-        return require(folder / RESULTS[name].path.format(**wildcards), remedy)
+        sides = {"<local_px>": self._image.local_px, "<context_px>": self._image.context_px}
+        path = RESULTS[name].path.format(**wildcards)
+        return require(folder / reduce(lambda text, side: text.replace(side, str(sides[side])), sides, path), remedy)
+
+    @cached_property
+    def _image(self) -> ImageConfig:
+        """Sides of the windows in the run file; those of the paper where an archived run holds none."""
+        section = (read_started(self.folder) or {}).get("image") or {}
+        return ImageConfig(**{name: section[name] for name in ("mpp", "local_um", "context_um") if name in section})
 
     @cached_property
     def _slides_home(self) -> Path:
@@ -91,9 +100,9 @@ class Results:
         """Return the label of each cell of a slide, with its evidence."""
         return read_table(self.path("labels", slide=slide), LABELS)
 
-    def patches(self, slide: str, side_px: int = LOCAL_PX) -> AbstractContextManager["h5py.File"]:
-        """Open the local crops of a slide, or its context windows if `side_px` is 1024: datasets `images` and `keys`."""
-        name = "local_patches" if side_px == LOCAL_PX else "context_patches"
+    def patches(self, slide: str, side_px: int | None = None) -> AbstractContextManager["h5py.File"]:
+        """Open the local crops of a slide, or its context windows if `side_px` is their side: datasets `images` and `keys`."""
+        name = "local_patches" if side_px in (None, self._image.local_px) else "context_patches"
         return open_patches(self.path(name, slide=slide), side_px)
 
     def predictions(self, slide: str, model: str = "gate", seed: int = 0) -> pd.DataFrame:

@@ -66,6 +66,16 @@ PAPER_CLASSES = (
 ORGANS = ("breast", "colon", "heart", "kidney", "liver", "lung", "ovary", "pancreas")
 """Organs in the order of the paper's embedding."""
 
+OTHER_ORGAN = "other"
+"""Organ of images whose tissue is of another organ, or of several."""
+
+
+def embedded_organs(organs: Iterable[str]) -> tuple[str, ...]:
+    """Return the organs of the models of slides of `organs`."""
+    # Only where it occurs, because a further row would change the first weights of all other models.
+    return (*ORGANS, OTHER_ORGAN) if OTHER_ORGAN in organs else ORGANS
+
+
 ENSEMBL_ID = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?")
 """Id of a gene in Ensembl, of whatever species, with or without its version."""
 
@@ -80,7 +90,7 @@ MIN_SEEN_SHARE = 0.5
 """Share of an organ's cell types with a marker on the panel, below which the panel is for another species or tissue."""
 
 GENE_NAME_STYLES = {
-    "mouse": "those of a mouse; the shipped markers are human symbols",
+    "mouse": "those of a mouse",
     "ensembl": "Ensembl ids without symbols in the bundle",
 }
 """Style of gene names → words for a warning."""
@@ -123,15 +133,16 @@ class Aligned:
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def read_label_map(path: Path | str) -> LabelMap:
-    """Read `raw, class, reason` rows; a row has either a class or a reason.
+def read_label_map(path: Path | str, own: Iterable[str] = ()) -> LabelMap:
+    """Read `raw, class, reason` rows; a row has either a class or a reason. `own` are names of classes beside `CLASSES`.
 
     Raises
     ------
     UserError
-        If a raw label is empty or occurs twice, its class is not one of `CLASSES`, or it has neither a class nor a reason, or both.
+        If a raw label is empty or occurs twice, its class is neither in `CLASSES` nor in `own`, or it has no class and no reason, or both.
     """
-    classes, dropped = {name: name for name in CLASSES}, {}
+    allowed = (*own, *CLASSES)
+    classes, dropped = {name: name for name in allowed}, {}
     lines: dict[str, int] = {}
     for line, row in read_rows(path, required=("raw", "class", "reason")).rows:
         raw, name, reason = row["raw"], row["class"], row["reason"]
@@ -140,9 +151,9 @@ def read_label_map(path: Path | str) -> LabelMap:
         if raw in lines or classes.get(raw, name) != name:
             other = f"it is also in line {lines[raw]}" if raw in lines else "it is the name of another class"
             raise UserError(path, f"line {line}, raw", f"{raw!r} has two meanings: {other}", "Remove one of its rows.")
-        if name and name not in CLASSES:
-            problem = f"{name!r} (raw label {raw!r}) is not a class{similar(name, CLASSES)}"
-            raise UserError(path, f"line {line}, class", problem, f"Use one of {', '.join(CLASSES)}, or leave it empty and give a reason.")
+        if name and name not in allowed:
+            problem = f"{name!r} (raw label {raw!r}) is not a class{similar(name, allowed)}"
+            raise UserError(path, f"line {line}, class", problem, f"Use one of {', '.join(allowed)}, or leave it empty and give a reason.")
         if bool(name) == bool(reason):
             problem = f"{raw!r} has {'a class and a reason' if name else 'neither a class nor a reason'}"
             raise UserError(path, f"line {line}", problem, "Give a class, or the reason why its cells get none.")

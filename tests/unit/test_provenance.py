@@ -111,6 +111,7 @@ def record(package, tmp_path, monkeypatch):
             config={"run": "mine", "local": {"backbone": {"weights": str(weights)}}, "programs": {"library": None}},
             config_file=tmp_path / "config.yaml",
             manifest=tmp_path / "manifest.json",
+            encoders=[{"name": "mine", "licence": "MIT", "files": [str(weights / "model.safetensors")]}, {"name": "tiny", "files": []}],
         )
         return json.loads((tmp_path / "manifest.json").read_text())
 
@@ -121,6 +122,12 @@ def test_the_manifest_has_the_hash_of_everything_that_was_read(record, tmp_path)
     found = record()["inputs"]
     names = ["labels.tsv", "mine.csv", "cells.parquet", "weights/config.json", "weights/model.safetensors"]
     assert found == {str(tmp_path / name): hashlib.sha256(name.encode()).hexdigest() for name in names}
+
+
+def test_the_manifest_has_licence_and_hash_of_each_encoder(record):
+    mine, tiny = record()["encoders"]
+    assert (mine["licence"], mine["sha256"]) == ("MIT", [hashlib.sha256(b"weights/model.safetensors").hexdigest()])
+    assert tiny["sha256"] == []
 
 
 def test_code_without_a_commit_is_a_warning_and_configuration_is_not(record, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED, looks_like, read_label_map
+from nuclass_pipeline.vocabulary import CLASSES, ORGANS, UNRESOLVED, embedded_organs, looks_like, read_label_map
 from tests import ROOT
 
 HUMAN = ["CD3E", "MS4A1", "HLA-DRA", "C1orf112", "C9orf72", "CXorf40", "NKX2-1", "A1BG"]
@@ -81,3 +81,16 @@ def test_a_label_map_without_its_columns_is_refused(tmp_path, text):
 def test_a_label_map_of_a_spreadsheet_is_read(tmp_path):
     (tmp_path / "labels.tsv").write_bytes("raw;class;reason\r\nαβ T;T_Cell;\r\nOdd;;too few\r\n;;\r\n".encode("utf-16"))
     assert read_label_map(tmp_path / "labels.tsv").align(["αβ T", "Odd"]).dropped == {("Odd", "too few"): 1}
+
+
+def test_own_classes_are_mapped_beside_those_of_the_vocabulary(tmp_path):
+    table = tmp_path / "labels.tsv"
+    table.write_text("raw\tclass\treason\n1\tNerve\t\n2\tT_Cell\t\n")
+    assert read_label_map(table, ["Nerve"]).align(["1", "2", "Nerve"]).labels == ["Nerve", "T_Cell", "Nerve"]
+    with pytest.raises(UserError, match="'Nerve' \\(raw label '1'\\) is not a class"):
+        read_label_map(table)
+
+
+def test_the_embedding_has_a_further_row_only_for_other_organs():
+    assert embedded_organs(["lung", "liver"]) == ORGANS
+    assert embedded_organs(["lung", "other"]) == (*ORGANS, "other")

@@ -28,7 +28,7 @@ def test_the_demo_plans_every_step(project):
     assert {jobs[rule] for rule in ("measure_image", "segment_nuclei", "figure_cell_map")} == {1}
     assert {jobs[rule] for rule in ("train_local", "train_global", "train_gate", "calibrate_models", "build_report")} == {1}
     assert "fetch_slide" not in jobs
-    assert "embed_context" not in jobs
+    assert "embed_windows" not in jobs
 
 
 def test_the_paper_fetches_eleven_slides_and_caches_the_frozen_encoder(project):
@@ -38,7 +38,7 @@ def test_the_paper_fetches_eleven_slides_and_caches_the_frozen_encoder(project):
         weights.parent.mkdir(parents=True)
         weights.touch()
     jobs = project.planned("--configfile", "config/paper.yaml")
-    assert {jobs[rule] for rule in ("fetch_slide", "embed_context", *OF_XENIUM, *OF_ALL)} == {11}
+    assert {jobs[rule] for rule in ("fetch_slide", "embed_windows", *OF_XENIUM, *OF_ALL)} == {11}
     assert not {"measure_image", "segment_nuclei", "figure_cell_map"} & set(jobs)
     assert jobs["explain_cells"] == 3
     assert "make_slide" not in jobs
@@ -65,6 +65,31 @@ def study(tmp_path_factory):
 def test_a_bundle_without_an_image_is_labelled_from_a_run_file_outside_the_project(project, study):
     jobs = project.planned("--configfile", f"{study}/run.yaml")
     assert jobs == dict.fromkeys((*LABELS_ONLY, *OF_THE_RUN), 1) | {"total": 16}
+
+
+def test_the_image_of_a_public_slide_is_downloaded_only_if_something_wants_it(project):
+    folder = "resources/xenium/public-lung"
+    paths = {name: f"{folder}/public-lung_he_{name}" for name in ("image.ome.tif", "imagealignment.csv")}
+    project.add_slide(
+        slide="public-lung",
+        kind="xenium",
+        organ="lung",
+        bundle=f"{folder}/outs",
+        image=paths["image.ome.tif"],
+        alignment=paths["imagealignment.csv"],
+        bundle_url="https://example.org/outs.zip",
+        image_url="https://example.org/he.ome.tif",
+    )
+    project.edit(lambda raw: raw["study"].update(label=["public-lung"]))
+    labels = project.planned("labels")
+    assert labels["fetch_bundle"] == 1
+    assert not {"fetch_slide", "fetch_image"} & set(labels)
+    registration = project.planned("results/demo/slides/public-lung/registration.json")
+    assert (registration["fetch_bundle"], registration["fetch_image"], registration["register_image"]) == (1, 1, 1)
+    project.edit(lambda raw: raw["study"].update(label=[], predict=["demo-lung-he", "public-lung"]))
+    jobs = project.planned()
+    assert jobs["fetch_slide"] == 1
+    assert not {"fetch_bundle", "fetch_image"} & set(jobs)
 
 
 def test_a_study_outside_the_project_keeps_its_results(project, study):
@@ -103,7 +128,7 @@ def test_annotators_are_compared_on_demand(project):
 
 def test_a_frozen_context_is_one_config_word(project):
     project.edit(lambda raw: raw["global"]["context"].update(freeze=True))
-    assert project.planned()["embed_context"] == 5
+    assert project.planned()["embed_windows"] == 5
 
 
 def test_a_trio_enters_without_a_bundle(project):

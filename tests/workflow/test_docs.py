@@ -9,7 +9,7 @@ import typer.main
 import yaml
 from snakemake.cli import get_argument_parser
 
-from nuclass_pipeline.cli import app
+from nuclass_pipeline.cli.app import app
 from tests import ROOT
 from tests.census import pages
 from tests.workflow.loading import load_rules
@@ -45,7 +45,7 @@ def targets(tmp_path_factory):
 
 def test_the_pages_hold_commands():
     assert len(FOUND) > 40
-    assert {words[0].rsplit("/")[-1] for _, words in FOUND} <= {"snakemake", "nuclass", "python", "pip"}
+    assert {words[0].rsplit("/")[-1] for _, words in FOUND} <= {"snakemake", "nuclass", "python", "pip", "uv"}
 
 
 @pytest.mark.parametrize(("page", "words"), of("snakemake"), ids=str)

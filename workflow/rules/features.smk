@@ -1,42 +1,42 @@
 """Features: what frozen networks compute from a slide, once.
 
-INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_224x224.h5, patches_1024x1024.h5}, models/{local,global}/seed-{seed}/best.ckpt
-OUTPUTS  slides/{slide}/features/{{encoder}.1024.h5, cells.seed-{seed}.h5}
+INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_{px}x{px}.h5}, models/{local,global}/seed-{seed}/best.ckpt
+OUTPUTS  slides/{slide}/features/{{encoder}.{px}.{key}.h5, cells.seed-{seed}.h5}
 """
 
 
-rule embed_context:
+rule embed_windows:
     input:
-        lambda w: run.encoder_weights("global.context"),
-        patches=files.context_patches,
+        lambda w: run.encoder_weights(run.frozen_field(w)),
+        patches="<slides>/{slide}/patches_{px}x{px}.h5",
     output:
-        features=files.context_features,
+        features=files.window_features,
     log:
-        "<logs>/embed_context/{slide}.{encoder}.log",
+        "<logs>/embed_windows/{slide}.{encoder}.{px}.{key}.log",
     benchmark:
-        "<benchmarks>/embed_context/{slide}.{encoder}.tsv"
+        "<benchmarks>/embed_windows/{slide}.{encoder}.{px}.{key}.tsv"
     wildcard_constraints:
-        encoder=run.config.global_.context.name,
+        encoder=run.frozen_names,
     threads: run.config.compute.threads
     resources:
         gpu=run.config.compute.gpu,
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
-        mem_mb=by_attempt(16000),
+        mem_mb=lambda w, attempt: attempt * run.frozen_mb(w),
         runtime=60 * run.config.compute.hours,
     params:
-        config=run.section("global_", "context"),
+        config=lambda w: run.frozen_section(w),
         code=code_version("train.features"),
     message:
-        "Computing the {wildcards.encoder} features of {wildcards.slide}."
+        "Computing the {wildcards.encoder} features of {wildcards.slide}, windows of {wildcards.px} px."
     script:
-        "../scripts/embed_context.py"
+        "../scripts/embed_windows.py"
 
 
 rule embed_cells:
     input:
-        patches=files.local_patches,
+        patches=run.local_source,
         contexts=run.context_source,
         labels=files.labels,
         split=files.split,

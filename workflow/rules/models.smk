@@ -1,7 +1,7 @@
 """Models: the two paths, trained on subset `train` of the split; the gate, trained on subset `gate`.
 
-INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_224x224.h5, patches_1024x1024.h5}
-         slides/{slide}/features/{{encoder}.1024.h5, cells.seed-{seed}.h5}
+INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_{px}x{px}.h5}
+         slides/{slide}/features/{{encoder}.{px}.{key}.h5, cells.seed-{seed}.h5}
 OUTPUTS  models/{local,global,gate}/seed-{seed}/{best.ckpt, history.parquet}
 """
 
@@ -9,7 +9,7 @@ OUTPUTS  models/{local,global,gate}/seed-{seed}/{best.ckpt, history.parquet}
 rule train_local:
     input:
         lambda w: run.encoder_weights("local.backbone"),
-        patches=expand(files.local_patches, slide=run.training_slides),
+        patches=expand(run.local_source, slide=run.training_slides),
         labels=expand(files.labels, slide=run.training_slides),
         splits=expand(files.split, slide=run.training_slides),
     output:

@@ -20,7 +20,7 @@ rule extract_patches:
     benchmark:
         "<benchmarks>/extract_patches/{slide}.tsv"
     wildcard_constraints:
-        slide=run.pattern("xenium", "synthetic", "image"),
+        slide=run.pattern("xenium", "synthetic", "image", "images"),
     threads: 1
     resources:
         mem_mb=by_attempt(4000),
@@ -37,9 +37,9 @@ rule extract_patches:
 
 rule import_trio:
     input:
-        annotations=lambda w: run.slides[w.slide].trio_files["annotations"],
-        local_source=lambda w: run.slides[w.slide].trio_files["local"],
-        context_source=lambda w: run.slides[w.slide].trio_files["context"],
+        annotations=lambda w: run.slides[w.slide].trio_files(run.config.image)["annotations"],
+        local_source=lambda w: run.slides[w.slide].trio_files(run.config.image)["local"],
+        context_source=lambda w: run.slides[w.slide].trio_files(run.config.image)["context"],
         label_map=ancient(run.config.labels),
     output:
         cells=files.cells,
@@ -57,6 +57,7 @@ rule import_trio:
         mem_mb=by_attempt(4000),
         runtime=60,
     params:
+        own=list(run.config.study.colors),
         config=run.section("image"),
         content=content(run.config.labels),
         code=code_version("data.image.trio"),

@@ -64,7 +64,7 @@ rule fit_temperatures:
 
 rule explain_cells:
     input:
-        lambda w: run.encoder_weights("global.context"),
+        lambda w: run.frozen_weights,
         patches=files.local_patches,
         contexts=files.context_patches,
         labels=files.labels,

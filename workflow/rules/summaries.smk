@@ -108,6 +108,7 @@ rule record_run:
         runtime=60,
     params:
         config=run.checked,
+        encoders=run.encoders,
         content=content(run.config.table_files, run.annotations),
         code=code_version("provenance"),
     message:

@@ -8,5 +8,6 @@ with job(snakemake.log[0], snakemake.threads):
     import_trio(
         **paths(snakemake.input),
         **paths(snakemake.output),
+        own=snakemake.params.own,
         config=ImageConfig(**snakemake.params.config),
     )

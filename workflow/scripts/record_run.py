@@ -8,4 +8,5 @@ with job(snakemake.log[0], snakemake.threads):
         **paths(snakemake.input),
         **paths(snakemake.output),
         config=snakemake.params.config,
+        encoders=snakemake.params.encoders,
     )

@@ -14,7 +14,9 @@ from benchmarks.wrong_inputs.cases.patches import EMBED, PREDICT, _config
 
 def load(name: str, weights: str = "w") -> Step:
     """Return the job that builds an encoder of the registry."""
-    return stage("models.backbones:build_backbone", config=lambda: _config("models", "BackboneConfig", name=name, weights=weights))
+    return stage(
+        "models.backbones:build_backbone", config=lambda: _config("backbones.section", "BackboneConfig", name=name, weights=weights)
+    )
 
 
 DINO, UNI = load("dinov3-vitl16"), load("uni2-h")

@@ -10,12 +10,12 @@ from nuclass_pipeline.cli.common import console
 
 def backbones() -> None:
     """List the image encoders in the registry."""
-    from nuclass_pipeline.config.models import describe_backbones
+    from nuclass_pipeline.config.backbones.section import describe_backbones
 
     for row in describe_backbones():
         console.print(row.pop("name"), style="bold")
         for key, value in row.items():
-            console.print(f"  {key:9} {value}", soft_wrap=True, highlight=False)
+            console.print(f"  {key:9} {value}".rstrip(), soft_wrap=True, highlight=False)
 
 
 def docs(

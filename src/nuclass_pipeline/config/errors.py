@@ -19,8 +19,8 @@ MOVED = {
     "gate.max_epochs": "is now gate.optim.max_epochs",
     "gate.patience": "is now gate.optim.patience",
     "evaluation.explained_cells": "is now attribution.cells",
-    "image.local_px": "was removed: the local crop is 224 px",
-    "image.context_px": "was removed: the context window is 1024 px",
+    "image.local_px": "is now image.local_um",
+    "image.context_px": "is now image.context_um",
 }
 """Key of an earlier version → what became of it."""
 

@@ -2,18 +2,49 @@
 
 from dataclasses import dataclass
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from nuclass_pipeline.config.base import InputPath, Section
 from nuclass_pipeline.errors import similar
+
+MIN_SIDE_PX = 32
+"""Smallest side of a window, px."""
 
 
 class ImageConfig(Section):
     """The resampled H&E and the windows cut from it."""
 
     mpp: float = Field(0.25, gt=0, description="pixel size of image.h5, µm")
+    local_um: float = Field(56.0, gt=0, validate_default=True, description="side of the local crop, µm: an even number of px of image.h5")
+    context_um: float = Field(256.0, gt=0, validate_default=True, description="side of the context window, µm: likewise, and larger")
     fill: int = Field(255, ge=0, le=255, description="value outside the slide; 255 is white, as empty glass")
     materialize: bool = Field(False, description="write real copies of the patches instead of virtual windows")
+
+    @field_validator("local_um", "context_um")
+    @classmethod
+    def _windows_are_whole(cls, side_um: float, info: ValidationInfo) -> float:
+        mpp = info.data.get("mpp")
+        if mpp is None:  # Reported already.
+            return side_um
+        nearest_um = max(MIN_SIDE_PX, 2 * round(side_um / mpp / 2)) * mpp
+        if abs(nearest_um - side_um) > 1e-6 * side_um:
+            problem = f"{side_um:g} µm is {side_um / mpp:.10g} px of {mpp:g} µm, not an even number of at least {MIN_SIDE_PX}"
+            raise ValueError(f"{problem}. Set it to {nearest_um:.10g}")
+        local_um = info.data.get("local_um")
+        if info.field_name == "context_um" and local_um is not None and side_um <= local_um:
+            problem = f"{side_um:g} µm is not larger than local_um ({local_um:g} µm)"
+            raise ValueError(f"{problem}. Set it to {4 * local_um:.10g}, or lower local_um")
+        return side_um
+
+    @property
+    def local_px(self) -> int:
+        """Side of the local crop, px of `image.h5`."""
+        return round(self.local_um / self.mpp)
+
+    @property
+    def context_px(self) -> int:
+        """Side of the context window, px of `image.h5`."""
+        return round(self.context_um / self.mpp)
 
 
 class RegistrationConfig(Section):

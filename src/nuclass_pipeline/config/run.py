@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -13,17 +13,17 @@ from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
 from nuclass_pipeline.config.loading import requirements
 from nuclass_pipeline.config.loading.checks import ALWAYS, FILES
 from nuclass_pipeline.config.loading.places import locate, locate_key
+from nuclass_pipeline.config.loading.roles import StudySlides
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
+from nuclass_pipeline.config.loading.windows import WindowSources
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.config.slides import Slide, place_slide, read_slides
 from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.layout import files
 
-Role = Literal["train", "heldout", "predict", "label"]
 
-
-class Run:
+class Run(StudySlides, WindowSources):
     """A checked run file together with the slides it uses.
 
     Attributes
@@ -66,72 +66,9 @@ class Run:
         return list(self.config.seeds)
 
     @property
-    def organs(self) -> dict[str, str]:
-        """Slide → organ."""
-        return {name: slide.organ for name, slide in self.slides.items()}
-
-    @property
-    def training_slides(self) -> list[str]:
-        """Slides for training, validation and calibration."""
-        return list(self.config.study.train)
-
-    @property
-    def heldout_slides(self) -> list[str]:
-        """Slides that are scored and never trained on."""
-        return list(self.config.study.heldout)
-
-    @property
-    def unscored_slides(self) -> list[str]:
-        """Slides that are only classified."""
-        return list(self.config.study.predict)
-
-    @property
-    def cohort_slides(self) -> list[str]:
-        """Training and held-out slides."""
-        return [*self.training_slides, *self.heldout_slides]
-
-    @property
-    def classified_slides(self) -> list[str]:
-        """Slides that the models classify: all but those that are only labelled."""
-        return [*self.cohort_slides, *self.unscored_slides]
-
-    @property
-    def labeled_only(self) -> list[str]:
-        """Slides that are labelled and nothing more."""
-        return list(self.config.study.label)
-
-    @property
-    def slides_with_xenium(self) -> list[str]:
-        """Slides that have a Xenium bundle."""
-        return self.slides_of("xenium", "synthetic")
-
-    @property
-    def slides_with_image(self) -> list[str]:
-        """Slides whose H&E is resampled for the models."""
-        return [name for name in self.slides_of("xenium", "synthetic", "image") if name in self.classified_slides]
-
-    @property
-    def registered_slides(self) -> list[str]:
-        """Slides whose H&E is registered to their cells."""
-        return [name for name in self.slides_with_xenium if name in self.classified_slides]
-
-    @property
-    def slides_with_truth(self) -> list[str]:
-        """Synthetic slides: the true class of every cell is known."""
-        return self.slides_of("synthetic")
-
-    def slides_of(self, *kinds: str) -> list[str]:
-        """Return the slides of these kinds in the order of the study."""
-        return [name for name, slide in self.slides.items() if slide.kind in kinds]
-
-    def pattern(self, *kinds: str) -> str:
-        """Return the wildcard constraint for the slides of these kinds, or for all; it matches nothing when there is none."""
-        return "|".join(self.slides_of(*kinds) if kinds else self.slides) or "(?!)"
-
-    @property
     def constraints(self) -> dict[str, str]:
         """Wildcard → what it may be."""
-        return {"slide": self.pattern(), "model": "|".join(SCORED_MODELS), "seed": r"\d+"}
+        return {"slide": self.pattern(), "model": "|".join(SCORED_MODELS), "seed": r"\d+", "px": r"\d+", "key": "[0-9a-f]{8}"}
 
     @property
     def folders(self) -> dict[str, str]:
@@ -140,33 +77,19 @@ class Run:
         return own | {"slides": f"results/{self.config.slides_run}/slides"}
 
     @property
+    def path_parts(self) -> dict[str, str]:
+        """All names in `<>` in the paths of `files` → folders, and sides of the windows."""
+        image = self.config.image
+        return self.folders | {"local_px": str(image.local_px), "context_px": str(image.context_px)}
+
+    @property
     def checked(self) -> dict[str, Any]:
         """The run file with its defaults, as plain values."""
         return self.config.model_dump(mode="json", by_alias=True)
 
-    @property
-    def slides_with_programs(self) -> list[str]:
-        """Slides whose clusters get gene programs: those with Xenium, if the run file names a library."""
-        return self.slides_with_xenium if self.config.programs.library else []
-
-    @property
-    def archives(self) -> str:
-        """Wildcard constraint for the slides whose bundle is an archive."""
-        return "|".join(name for name, slide in self.slides.items() if slide.archived) or "(?!)"
-
-    @property
-    def downloads(self) -> str:
-        """Wildcard constraint for the slides that come from a URL."""
-        return "|".join(name for name, slide in self.slides.items() if slide.bundle_url) or "(?!)"
-
-    @property
-    def context_source(self) -> str:
-        """What the global path reads of a slide's context: cached features of a frozen encoder, or the windows themselves."""
-        context = self.config.global_.context
-        return str(files.context_features.replace("{encoder}", context.name) if context.freeze else files.context_patches)
-
     # Rules list them as inputs, because only the jobs of the plan must find what they need.
     encoder_weights = requirements.encoder_weights
+    encoders = property(requirements.describe_encoders)
     segmenter_weights = property(requirements.segmenter_weights)
     clustering_needs = property(requirements.clustering_needs)
 
@@ -211,21 +134,17 @@ class Run:
         """Files of all slides that rules read; of a slide that is only labelled, not its H&E and alignment."""
         unread = {"image": "", "alignment": ""}
         read = [slide.model_copy(update=unread if name in self.labeled_only else {}) for name, slide in self.slides.items()]
-        return [path for slide in read for path in slide.read_files]
+        return [path for slide in read for path in slide.read_files(self.config.image)]
+
+    def temperatures_for(self, slide: str) -> str | list[str]:
+        """Return the file of temperatures for `slide`, or nothing for a training slide, because they are fitted on its predictions."""
+        return [] if self.role(slide) == "train" else str(files.temperatures)
 
     @property
     def annotations(self) -> list[str]:
         """Files in which a person labels clusters or cells of a slide of the study."""
         found = [self.annotation(slide, suffix) for slide in self.slides_with_xenium for suffix in ("tsv", "csv")]
         return [path for path in found if isinstance(path, str)]
-
-    def temperatures_for(self, slide: str) -> str | list[str]:
-        """Return the file of temperatures for `slide`, or nothing for a training slide, because they are fitted on its predictions."""
-        return [] if self.role(slide) == "train" else str(files.temperatures)
-
-    def role(self, slide: str) -> Role:
-        """Return what the study uses `slide` for."""
-        return next(role for role in get_args(Role) if slide in getattr(self.config.study, role))
 
     def annotation(self, slide: str, suffix: Literal["tsv", "csv"]) -> str | list[str]:
         """Return the file in which a person labels `slide`'s clusters (tsv) or cells (csv), or nothing if there is none."""

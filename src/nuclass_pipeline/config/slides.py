@@ -8,12 +8,15 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from nuclass_pipeline.config.base import InputPath, Name, Section
 from nuclass_pipeline.config.errors import describe_problem
+from nuclass_pipeline.config.image import ImageConfig
+from nuclass_pipeline.config.loading.points import IMAGES, POINTS, picture_files
 from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.io import read_rows
 from nuclass_pipeline.io.addresses import address_problem, show_address
-from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX, UNPACKED_MANIFEST
-from nuclass_pipeline.vocabulary import ORGANS
+from nuclass_pipeline.layout import UNPACKED_MANIFEST, patch_file
+from nuclass_pipeline.vocabulary import ORGANS, OTHER_ORGAN
 
+ANNOTATIONS = "annotations.json"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Endings of an archive, in small letters or capitals."""
 _TABLE_ENDINGS, _IMAGE_ENDINGS = (".csv", ".tsv", ".txt", ".json"), (".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg")
@@ -50,18 +53,19 @@ Url = Annotated[str, AfterValidator(_check_url)]
 class Slide(Section):
     """One row of the sheet.
 
-    `bundle` is the Xenium output folder or an archive of it, or the folder of a trio (`annotations.json` and two patch files).
+    `bundle` is the Xenium output folder or an archive of it, the folder of a trio (`annotations.json` and two patch files),
+    or that of images with points (`images.csv` and `points.csv`).
     Columns that have a default may be left out of the sheet.
     """
 
     slide: Name = Field(description="id: lower-case letters, digits and hyphens")
-    kind: Literal["xenium", "image", "trio", "synthetic"] = Field(
+    kind: Literal["xenium", "image", "trio", "images", "synthetic"] = Field(
         description="xenium: a bundle with its H&E, or without one to label it only; image: an H&E alone; trio: annotations and patches; "
-        "synthetic: a demo slide"
+        "images: images with a labelled point for each cell; synthetic: a demo slide"
     )
-    organ: Literal[ORGANS] = Field(description="organ")  # type: ignore[valid-type]
+    organ: Literal[(*ORGANS, OTHER_ORGAN)] = Field(description="organ")  # type: ignore[valid-type]
     release: str = Field("", description="release of the software that wrote a public bundle")
-    bundle: InputPath = Field("", description="folder of the bundle, or an archive of it; or folder of the trio")
+    bundle: InputPath = Field("", description="folder of the bundle, or an archive of it; or folder of the trio, or of the images")
     image: InputPath = Field("", description="H&E image")
     mpp: float | None = Field(None, gt=0, description="kind image: pixel size, µm, if the file states none or a wrong one")
     alignment: InputPath = Field("", description="imagealignment.csv; empty for an H&E already in Xenium pixels")
@@ -78,9 +82,19 @@ class Slide(Section):
         if empty := [name for name in needed if not getattr(self, name)]:
             raise ValueError(f"{empty[0]} is empty; a slide of kind {self.kind} needs it. Fill it in")
         urls = ("bundle_url", "image_url", "alignment_url")
-        unfit = {"image": ("bundle", "alignment", *urls), "trio": ("image", "alignment", "mpp", *urls), "synthetic": ("mpp", *urls)}
+        unfit = {
+            "image": ("bundle", "alignment", *urls),
+            **dict.fromkeys(("trio", "images"), ("image", "alignment", "mpp", *urls)),
+            "synthetic": ("mpp", *urls),
+        }
         if given := [name for name in unfit.get(self.kind, ("mpp",)) if getattr(self, name)]:
             raise ValueError(f"{given[0]} does not apply to a slide of kind {self.kind}. Leave it empty")
+        return self
+
+    @model_validator(mode="after")
+    def _organ_has_markers(self) -> Self:
+        if self.organ == OTHER_ORGAN and self.kind in ("xenium", "synthetic"):
+            raise ValueError(f"organ {OTHER_ORGAN} has no markers to label a slide from. Use one of {', '.join(ORGANS)}")
         return self
 
     @model_validator(mode="after")
@@ -131,21 +145,25 @@ class Slide(Section):
         """The same without signatures and keys, which change while the files do not."""
         return {name: show_address(url) for name, url in self.urls.items()}
 
-    @property
-    def trio_files(self) -> dict[str, str]:
-        """Paths of the annotations and the two patch files of a slide of kind `trio`."""
-        return {
-            "annotations": f"{self.bundle}/annotations.json",
-            "local": f"{self.bundle}/patches_{LOCAL_PX}x{LOCAL_PX}.h5",
-            "context": f"{self.bundle}/patches_{CONTEXT_PX}x{CONTEXT_PX}.h5",
+    def trio_files(self, image: ImageConfig) -> dict[str, str]:
+        """Return the paths of the annotations and the two patch files of a slide of kind `trio`."""
+        sides = {"local": image.local_px, "context": image.context_px}
+        return {"annotations": f"{self.bundle}/{ANNOTATIONS}"} | {
+            name: f"{self.bundle}/{patch_file(side_px)}" for name, side_px in sides.items()
         }
+
+    @property
+    def pictures(self) -> list[str]:
+        """Paths of the pictures of a slide of kind `images`."""
+        return picture_files(self.bundle)
 
     @property
     def first_file(self) -> str:
         """Path of what must be there before anything is run, beside image and alignment; empty for an H&E alone."""
         if self.kind == "image" or self.archived:
             return self.bundle
-        return self.trio_files["annotations"] if self.kind == "trio" else self.manifest
+        first = {"trio": f"{self.bundle}/{ANNOTATIONS}", "images": f"{self.bundle}/{IMAGES}"}
+        return first.get(self.kind, self.manifest)
 
     @property
     def own_files(self) -> dict[str, str]:
@@ -153,11 +171,12 @@ class Slide(Section):
         found = {"bundle": self.first_file, "image": self.image, "alignment": self.alignment}
         return {} if self.fixed_paths else {name: path for name, path in found.items() if path}
 
-    @property
-    def read_files(self) -> list[str]:
-        """All files of the slide that rules read."""
+    def read_files(self, image: ImageConfig) -> list[str]:
+        """Return all files of the slide that rules read."""
         if self.kind == "trio":
-            return list(self.trio_files.values())
+            return list(self.trio_files(image).values())
+        if self.kind == "images":
+            return [f"{self.bundle}/{IMAGES}", f"{self.bundle}/{POINTS}", *self.pictures]
         bundle = [] if self.kind == "image" else [self.manifest, *self.bundle_files]
         return [*bundle, *(path for path in (self.image, self.alignment) if path)]
 

@@ -3,6 +3,7 @@
 A slide is cut across one axis into strips that repeat `train | gate | val`. The order and the axis are those that keep the class mix of
 the subsets most alike and lose the fewest cells. Cells between strips are in no subset, so cells of different subsets are at least
 `buffer_um` apart. Strips, not blocks, because a buffer around every block would use up a small slide (docs/development.md).
+A slide of kind `images` is split by case instead, without buffers, and its blocks are its cases.
 """
 
 import itertools
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.config.evaluation import SplitConfig
+from nuclass_pipeline.data.cases import assign_cases
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_reasons, read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, SPLIT
@@ -66,11 +68,17 @@ def split_cells(*, cells: Path, labels: Path, patches: Path, role: str, config: 
     reasons = _reasons(patches, table["cell_id"].to_numpy())
     imaged = reasons == ""
     subsets = np.where(imaged, HELDOUT, EXCLUDED).astype(object)
-    if role == "train":
+    cases = table["case"].to_numpy() if "case" in table else None
+    if role == "train" and cases is not None:
+        subsets[imaged] = split_by_case(cells, cases[imaged], classes[imaged], config)
+    elif role == "train":
         subsets[imaged] = assign_subsets(xy_um[imaged], classes[imaged], config)
+    if role == "train":
         _require_all_subsets(cells, subsets, classes, config)
     warnings = [*_missing_images(reasons), *(_small_numbers(subsets[imaged], classes[imaged]) if role != "predict" else [])]
-    frame = pd.DataFrame({"cell_id": table["cell_id"], "subset": subsets, "block": blocks(xy_um, config.block_um)})
+    frame = pd.DataFrame(
+        {"cell_id": table["cell_id"], "subset": subsets, "block": blocks(xy_um, config.block_um) if cases is None else cases}
+    )
     write_table(frame.assign(reason=pd.Series([reason or None for reason in reasons], dtype=object)), split, SPLIT, warnings)
 
 
@@ -138,6 +146,25 @@ def assign_subsets(xy_um: Floats, classes: Names, config: SplitConfig) -> Names:
     labelled = classes != UNRESOLVED
     candidates = [cut(xy_um[:, axis], labelled, order, config) for axis in (0, 1) for order in itertools.permutations(SUBSETS)]
     return min(candidates, key=lambda subsets: imbalance(subsets[labelled], classes[labelled]))
+
+
+def split_by_case(path: Path, cases: Names, classes: Names, config: SplitConfig) -> Names:
+    """Return the subset of each cell, (N,): whole cases, so that each class comes near the fractions in every subset.
+
+    Raises
+    ------
+    UserError
+        If fewer than three cases have a labelled cell.
+    """
+    labelled = classes != UNRESOLVED
+    counts = pd.crosstab(cases[labelled], classes[labelled])
+    if len(counts) < len(SUBSETS):
+        problem = f"{len(counts)} cases have labelled cells, and the {len(SUBSETS)} subsets need a case each"
+        raise UserError(path, "case", problem, "Add images of other cases, or move the slide from study.train to study.heldout.")
+    shares = np.array([getattr(config.fractions, subset) for subset in SUBSETS])
+    chosen = dict(zip(counts.index, assign_cases(counts.to_numpy(), shares), strict=True))
+    # Train for a case without a label, because none of its cells is used.
+    return np.array([SUBSETS[chosen.get(case, 0)] for case in cases], dtype=object)
 
 
 def cut(position_um: Floats, labelled: Booleans, order: tuple[str, ...], config: SplitConfig) -> Names:

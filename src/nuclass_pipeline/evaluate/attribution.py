@@ -15,7 +15,6 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.config.evaluation import AttributionConfig
-from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import open_h5, read_table, write_table
 from nuclass_pipeline.schemas import ATTRIBUTION, PREDICTIONS
@@ -24,7 +23,6 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nuclass_pipeline.models.encoders import Encoder
     from nuclass_pipeline.models.global_ import GlobalClassifier
     from nuclass_pipeline.models.local import LocalClassifier
     from nuclass_pipeline.train.dataset import CellBatch
@@ -58,7 +56,7 @@ def explain_cells(
     Parameters
     ----------
     patches, contexts, labels, split, organ, slide
-        Patch files, tables, organ and name of the slide; `contexts` holds windows even if the context encoder is frozen.
+        Patch files, tables, organ and name of the slide; both patch files hold windows even if an encoder is frozen.
     local, global_
         Checkpoints of the local and the global path.
     gate
@@ -73,14 +71,17 @@ def explain_cells(
     Raises
     ------
     UserError
-        If a file is missing or broken, the weights of a frozen context encoder are missing, or the gate has no prediction of a cell.
+        If a file is missing or broken, the weights of a frozen encoder are missing or others, or the gate has no prediction of a cell.
     """
+    from nuclass_pipeline.models.frozen import attach_encoders
+    from nuclass_pipeline.train.cell_task import check_windows
     from nuclass_pipeline.train.dataset import SlideFiles
     from nuclass_pipeline.train.features import open_cells, restore_classifiers
 
     (local_model, global_model), meta = restore_classifiers(local, global_)
-    if global_model.encoder is None and meta.global_ is not None:
-        global_model.encoder = frozen_encoder(meta.global_.context)
+    for path, name in ((patches, "local_um"), (contexts, "context_um")):
+        check_windows(path, meta, name)
+    attach_encoders(local_model, global_model, meta)
     dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EXPLAINED_SUBSETS)
     explainer = Explainer(local_model.to(device), global_model.to(device), meta.classes, device)
     sides_um = [field_px(path) * meta.mpp for path in (patches, contexts)]
@@ -173,6 +174,8 @@ class Explainer:
 
     def _local(self, image: "Tensor", organ: "Tensor") -> dict[str, Any]:
         # Gradients of the input, because a frozen encoder would else build no graph back to its map.
+        if self.local.backbone is None:
+            raise ValueError("the local path has no encoder")
         vector, grid = self.local.backbone.trace(image.requires_grad_())
         return self._explained(self.local.classify(vector, organ).logits, grid)
 
@@ -229,13 +232,6 @@ def _on_tissue(model: str, pixels: NDArray[np.uint8], found: dict[str, Any]) -> 
     heat, share = mask_heat(found["heat"], tissue)
     drawn = {"image": to_png(pixels), "tissue": to_png(tissue), "heat": heat.ravel().tolist(), "masked_share": share}
     return {**found, "model": model, **drawn}
-
-
-def frozen_encoder(config: BackboneConfig) -> "Encoder":
-    """Build a context encoder that is not part of the checkpoint, in evaluation mode."""
-    from nuclass_pipeline.models.backbones import build_backbone
-
-    return build_backbone(config.model_copy(update={"gradient_checkpointing": False})).eval()
 
 
 def field_px(path: Path) -> int:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.attribution import frozen_encoder
 from nuclass_pipeline.evaluate.predict import prediction_table
 from nuclass_pipeline.io import first_line, require
-from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
+from nuclass_pipeline.layout import USUAL_PX
 
 if TYPE_CHECKING:
     from nuclass_pipeline.models.checkpoint import CheckpointMetadata
@@ -44,8 +43,8 @@ class CellClassifier:
     gate: "Gate"
     meta: "CheckpointMetadata"
     device: str
-    crop_px: int = LOCAL_PX
-    context_px: int = CONTEXT_PX
+    crop_px: int = USUAL_PX[0]
+    context_px: int = USUAL_PX[1]
 
     def classify(self, crops: NDArray[np.uint8], contexts: NDArray[np.uint8], organ: str) -> pd.DataFrame:
         """Return class probabilities of cells.
@@ -53,9 +52,9 @@ class CellClassifier:
         Parameters
         ----------
         crops
-            (N, 224, 224, 3) uint8, RGB around each cell, at `meta.mpp` µm per pixel.
+            (N, crop_px, crop_px, 3) uint8, RGB around each cell, at `meta.mpp` µm per pixel.
         contexts
-            (N, 1024, 1024, 3) uint8, RGB around the same cells, at the same scale.
+            (N, context_px, context_px, 3) uint8, RGB around the same cells, at the same scale.
         organ
             One of `meta.organs`. An organ that no training slide had has an untrained embedding. `meta` does not hold the trained
             organs: see `study.train` in the run file.
@@ -104,6 +103,7 @@ def load_classifier(models: Path, seed: int = 0, device: str = "cpu") -> CellCla
     UserError
         If a checkpoint is missing or broken, the checkpoints do not belong together, or torch cannot use the device.
     """
+    from nuclass_pipeline.models.frozen import attach_encoders
     from nuclass_pipeline.models.gate import restore_gate
     from nuclass_pipeline.train.features import restore_classifiers
 
@@ -111,9 +111,10 @@ def load_classifier(models: Path, seed: int = 0, device: str = "cpu") -> CellCla
     remedy = "Choose the seed of a trained model, or run the workflow."
     local, global_, gate = (require(models / name / f"seed-{seed}" / "best.ckpt", remedy) for name in MODELS)
     (local_model, global_model), meta = restore_classifiers(local, global_)
-    if global_model.encoder is None and meta.global_ is not None:
-        global_model.encoder = frozen_encoder(meta.global_.context)
-    return CellClassifier(local_model.to(device), global_model.to(device), restore_gate(gate)[0], meta, device)
+    attach_encoders(local_model, global_model, meta)
+    models_ = local_model.to(device), global_model.to(device), restore_gate(gate)[0]
+    sides = (round((side_um or 0) / meta.mpp) for side_um in (meta.local_um, meta.context_um))
+    return CellClassifier(*models_, meta, device, *sides)
 
 
 def checked_pixels(name: str, pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:

@@ -47,7 +47,7 @@ def _figures_of_models(run: "Run") -> dict[str, Figure]:
     predictions = {name: run.first_seed_predictions(name.strip("_"), heldout) for name in ("local", "global_", "gate")}
     figures = {
         "composition": Figure({"cohort": files.cohort_metrics}),
-        "registration": Figure({"registration": files.registration_metrics}),
+        **({"registration": Figure({"registration": files.registration_metrics})} if run.registered_slides else {}),
         "confusion": Figure({**predictions}),
         "reliability": Figure({"reliability": files.reliability_metrics, "heldout": files.heldout_metrics}),
         "complementarity": Figure({"complementarity": files.complementarity_metrics}),
@@ -57,4 +57,7 @@ def _figures_of_models(run: "Run") -> dict[str, Figure]:
     if unscored:
         inputs = {"gate": run.first_seed_predictions("gate", unscored), "overviews": files.overview_metrics}
         figures["cell_map"] = Figure(inputs, {"slides": unscored})
+    if colors := run.config.study.colors:
+        for figure in figures.values():
+            figure.options["colors"] = colors
     return figures

@@ -18,7 +18,7 @@ from PIL import Image
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures.style import FAINT, INK, SMALL_PT, WIDTH_IN, as_paths, hide_frame, new_figure, short_name
+from nuclass_pipeline.figures.style import FAINT, INK, SMALL_PT, WIDTH_IN, as_paths, fit_name, hide_frame, new_figure, short_name
 from nuclass_pipeline.figures.tiles import decode, mark_cell, mark_crop, open_picture, scale_bar
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import ATTRIBUTION
@@ -30,6 +30,7 @@ _MARGIN_IN = 0.35
 _MAX_OPACITY = 0.75
 _PALEST_GREY = 0.8
 _DPI = 300
+_MAX_LETTERS = 15
 RIGHT, WRONG = "#1b7837", "#b2182b"
 
 
@@ -86,7 +87,7 @@ def _page(part: SubFigure, slide: str, cells: Sequence[pd.DataFrame], columns: i
 
 def _column(axes: NDArray[np.object_], rows: pd.DataFrame, most_px: int) -> None:
     first = rows.iloc[0]
-    _write_above(axes[0], 2, short_name(first["label"]), INK, weight="bold")
+    _write_above(axes[0], 2, fit_name(short_name(first["label"]), _MAX_LETTERS), INK, weight="bold")
     _write_above(axes[0], 1, *_describe_prediction(first["gate_predicted"], first["gate_probability"], first["label"]))
     fields_um = rows.set_index("model")["field_um"]
     for (plain, heated), model in zip(axes.reshape(-1, 2), _PATHS, strict=True):
@@ -107,7 +108,7 @@ def _column(axes: NDArray[np.object_], rows: pd.DataFrame, most_px: int) -> None
 
 def _describe_prediction(predicted: str, probability: float, label: str) -> tuple[str, str]:
     is_right = predicted == label
-    return f"{short_name(predicted)} {probability:.2f} {'✓' if is_right else '✗'}", RIGHT if is_right else WRONG
+    return f"{fit_name(short_name(predicted), _MAX_LETTERS)} {probability:.2f} {'✓' if is_right else '✗'}", RIGHT if is_right else WRONG
 
 
 def _write_above(axes: Axes, line: int, text: str, color: str, weight: str = "normal") -> None:

@@ -35,6 +35,8 @@ _MIN_PRINTED = 0.01
 _FIELD_IN = 0.113
 """Smallest width of a field: that of two digits at the smallest size of text."""
 _ROW_IN, _NAMES_IN, _KEY_IN = 0.14, 1.4, 0.5
+_MIN_ROWS = 8
+"""Smallest number of rows that leaves room for the name of the key."""
 
 
 def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFiles) -> Figure:
@@ -52,7 +54,7 @@ def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFi
     columns = in_order({*rows, *(name for table in counts.values() for name in table.columns[table.sum() > 0])})
     across = int(np.clip((WIDTH_IN - _NAMES_IN - _KEY_IN) // (_FIELD_IN * len(columns)), 2, len(counts)))
     down = -(-len(counts) // across)
-    figure = new_figure(down * (1.35 + _ROW_IN * max(len(rows), 3)))
+    figure = new_figure(down * (1.35 + _ROW_IN * max(len(rows), _MIN_ROWS)))
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     for axes in grid.ravel()[len(counts) :]:
         axes.set_visible(False)

@@ -98,9 +98,10 @@ def fit_name(name: str, letters: int) -> str:
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Sort class names in the order of the vocabulary."""
+    """Sort class names in the order of the vocabulary, then the classes of the run's own, then Unresolved."""
     found = set(labels)
-    return [name for name in (*CLASSES, UNRESOLVED) if name in found]
+    own = [name for name in COLORS if name not in CLASSES]
+    return [name for name in (*CLASSES, *sorted(own, key=UNRESOLVED.__eq__)) if name in found]
 
 
 def percent(part: float, whole: float) -> str:

@@ -1,7 +1,7 @@
 """Files in which a person labels clusters or cells: their form, which is checked when the run file is read and again in the job."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,35 +46,37 @@ def check_hand_made(run: "Run") -> None:
         read_markers(run.config.labeling.markers)
     for path in map(Path, run.annotations):
         if path.suffix == ".tsv":
-            read_edit_rows(path)
+            read_edit_rows(path, run.config.study.colors)
         elif path.stat().st_size <= MAX_READ_EARLY_MB * 10**6:
             read_label_rows(path)
         else:
             find_label_columns(path, read_header(path))
 
 
-def read_edit_rows(path: Path) -> list[Edit]:
+def read_edit_rows(path: Path, own: Iterable[str] = ()) -> list[Edit]:
     """Read edits of clusters, whichever clusters there are.
 
     Parameters
     ----------
     path
         Tab-separated `cluster, digest, label, note`; further columns are not read.
+    own
+        Names of classes beside `CLASSES`.
 
     Raises
     ------
     UserError
         If a column is missing, a cluster is repeated, a label is unknown, or a note is empty.
     """
-    edits: dict[str, Edit] = {}
+    allowed, edits = list(dict.fromkeys((*own, *CLASSES))), dict[str, Edit]()
     for line, row in _rows(path, EDIT_COLUMNS).rows:
         edit = Edit(line, *(row[name] for name in EDIT_COLUMNS[:3]))
         field = f"line {line}, cluster {edit.cluster}"
         if edit.cluster in edits:
             raise UserError(path, field, "the cluster occurs twice", "Keep one row per cluster.")
-        if edit.label not in (*CLASSES, UNRESOLVED):
-            problem = f"{edit.label!r} is not a class{similar(edit.label, [*CLASSES, UNRESOLVED])}"
-            raise UserError(path, field, problem, f"Use one of {', '.join(CLASSES)}, or {UNRESOLVED}.")
+        if edit.label not in (*allowed, UNRESOLVED):
+            problem = f"{edit.label!r} is not a class{similar(edit.label, [*allowed, UNRESOLVED])}"
+            raise UserError(path, field, problem, f"Use one of {', '.join(allowed)}, or {UNRESOLVED}.")
         if not row["note"]:
             raise UserError(path, field, "the note is empty", "Write which markers the label is based on, such as `MS4A1, CD79A; no CD3E`.")
         edits[edit.cluster] = edit

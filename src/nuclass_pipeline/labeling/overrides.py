@@ -22,7 +22,7 @@ EDITED, NOT_PROVIDED, PROVIDED_UNRESOLVED = "edited", "not provided", "provided 
 _COPY_AGAIN = "Copy the row again from the slide's proposals.tsv and check its evidence, or delete the row."
 
 
-def apply_edits(labels: pd.DataFrame, path: Path) -> pd.DataFrame:
+def apply_edits(labels: pd.DataFrame, path: Path, own: Iterable[str] = ()) -> pd.DataFrame:
     """Return the labels with those of edited clusters replaced; all other cells stay as they are.
 
     The evidence (candidate, lineage, support, margin, purity) stays, because the person's decision was based on it.
@@ -32,15 +32,17 @@ def apply_edits(labels: pd.DataFrame, path: Path) -> pd.DataFrame:
     labels
         Table `LABELS`.
     path
-        Tab-separated `cluster, digest, label, note`; further columns are not read. The label is one of `CLASSES`, or Unresolved. The note
-        names the evidence for the label.
+        Tab-separated `cluster, digest, label, note`; further columns are not read. The label is one of `CLASSES` and `own`, or
+        Unresolved. The note names the evidence for the label.
+    own
+        Names of the study's own classes.
 
     Raises
     ------
     UserError
         If a column is missing, a cluster is unknown, repeated or has other cells than before, a label is unknown, or a note is empty.
     """
-    edits = read_edits(path, cluster_digests(labels))
+    edits = read_edits(path, cluster_digests(labels), own)
     clusters = labels["cluster"].astype(str)
     rows = (labels["cluster"].notna() & clusters.isin(list(edits))).to_numpy()
     names = [edits[name] for name in clusters[rows]]
@@ -48,7 +50,7 @@ def apply_edits(labels: pd.DataFrame, path: Path) -> pd.DataFrame:
     return _override(labels, rows, names, [EDITED if name == UNRESOLVED else None for name in names], "edit")
 
 
-def read_edits(path: Path, digests: Mapping[str, str]) -> dict[str, str]:
+def read_edits(path: Path, digests: Mapping[str, str], own: Iterable[str] = ()) -> dict[str, str]:
     """Read edits as cluster → label.
 
     Parameters
@@ -57,8 +59,10 @@ def read_edits(path: Path, digests: Mapping[str, str]) -> dict[str, str]:
         As for `apply_edits`, which also lists the errors.
     digests
         Cluster → digest of the present clusters.
+    own
+        Names of the study's own classes.
     """
-    edits = read_edit_rows(path)
+    edits = read_edit_rows(path, own)
     for edit in edits:
         # By digest, because the number of a cluster survives a new clustering, and its cells may not.
         if digests.get(edit.cluster) != edit.digest:
@@ -78,7 +82,7 @@ def _what_changed(cluster: str, digest: str, digests: Mapping[str, str]) -> str:
     return f"the slide no longer has such a cluster; it has {', '.join(digests) or 'none'}"
 
 
-def apply_provided(labels: pd.DataFrame, path: Path, label_map: Path) -> pd.DataFrame:
+def apply_provided(labels: pd.DataFrame, path: Path, label_map: Path, own: Iterable[str] = ()) -> pd.DataFrame:
     """Return the labels with all replaced by those of a CSV file, mapped to classes; cells that the file lacks are Unresolved.
 
     Parameters
@@ -89,6 +93,8 @@ def apply_provided(labels: pd.DataFrame, path: Path, label_map: Path) -> pd.Data
         CSV with one of the columns `ID_COLUMNS` and one of `LABEL_COLUMNS`, such as 10x's `cell_groups.csv`.
     label_map
         `config/labels.tsv`. The raw labels that it drops are logged with counts, and its reasons become those of the cells.
+    own
+        Names of the study's own classes.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def apply_provided(labels: pd.DataFrame, path: Path, label_map: Path) -> pd.Data
     """
     given = read_provided(path, set(labels["cell_id"]))
     raw = [given.get(cell, "") for cell in labels["cell_id"]]
-    aligned = read_label_map(label_map).align(name or UNRESOLVED for name in raw)
+    aligned = read_label_map(label_map, own).align(name or UNRESOLVED for name in raw)
     for (name, reason), count in aligned.dropped.most_common():
         logger.warning("%d cells of %r are Unresolved: %s", count, name, reason)
     why = {"": NOT_PROVIDED, UNRESOLVED: PROVIDED_UNRESOLVED, **dict(aligned.dropped.keys())}

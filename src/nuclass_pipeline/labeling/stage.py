@@ -20,7 +20,7 @@ from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK
 from nuclass_pipeline.labeling.evidence import fit_annotator, gather_expression
 from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided, dropped_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, empty_labels
-from nuclass_pipeline.vocabulary import UNRESOLVED
+from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def label_cells(
     panel = restrict_to_panel(read_markers(knowledge), organ, genes)
     if not provided:
         check_panel(panel, organ, genes, counts)
-    frame = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, provided, label_map)
+    frame = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, provided, label_map, classes)
     # Last, because edits and provided labels may also name a class that the study leaves out.
     frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
     _log_counts(frame)
@@ -98,11 +98,14 @@ def _label_by_evidence(cells: ad.AnnData, table: pd.DataFrame, panel: Panel, con
     return frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
 
 
-def _label_by_person(frame: pd.DataFrame, edits: Path | None, provided: Path | None, label_map: Path | None) -> pd.DataFrame:
+def _label_by_person(
+    frame: pd.DataFrame, edits: Path | None, provided: Path | None, label_map: Path | None, classes: Sequence[str]
+) -> pd.DataFrame:
+    own = [name for name in classes if name not in CLASSES]
     if edits:
-        frame = apply_edits(frame, edits)
+        frame = apply_edits(frame, edits, own)
     if provided and label_map:
-        frame = apply_provided(frame, provided, label_map)
+        frame = apply_provided(frame, provided, label_map, own)
     return frame
 
 

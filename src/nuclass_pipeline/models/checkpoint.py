@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 import nuclass_pipeline
@@ -13,6 +13,8 @@ from nuclass_pipeline.config.base import Section
 from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig, ModelName
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import first_line, require, whole_file
+from nuclass_pipeline.layout import USUAL_PX
+from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.models.weights import UNREADABLE, Network, as_state, fill, read_pickle
 from nuclass_pipeline.runtime import stay_offline
 
@@ -35,10 +37,16 @@ class CheckpointMetadata(Section):
         Pixel size of the training images, µm.
     local, global_, gate
         Configurations; those of models that are not part of it are None.
+    local_um, context_um
+        Sides of the windows, µm; None of the context of a local path. Without an entry, as in files of earlier versions, they are
+        224 and 1024 px.
     backbone
-        Description of the local encoder, as `encoders.assemble` reads it.
+        Description of the local encoder, as `encoders.assemble` reads it; None if it is frozen, because its weights are then not in
+        the file.
     context
-        Description of the context encoder; None if it is frozen, because its weights are then not in the file.
+        Description of the context encoder; None if it is frozen.
+    local_features, context_features
+        What the features of frozen encoders depend on.
     dims
         Sizes of the feature vectors: `local`, `context` and `global`.
     seed
@@ -53,16 +61,35 @@ class CheckpointMetadata(Section):
     classes: tuple[str, ...]
     organs: tuple[str, ...]
     mpp: float = Field(gt=0)
+    local_um: float = Field(gt=0)
+    context_um: float | None = Field(None, gt=0)
     local: LocalConfig
     global_: GlobalConfig | None = None
     gate: GateConfig | None = None
-    backbone: dict[str, Any]
+    backbone: dict[str, Any] | None = None
     context: dict[str, Any] | None = None
+    local_features: FrozenFeatures | None = None
+    context_features: FrozenFeatures | None = None
     dims: dict[str, int]
     seed: int
     epoch: int = -1
     score: float = -1.0
     version: str = nuclass_pipeline.__version__
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sides_of_earlier_versions(cls, values: Any) -> Any:
+        mpp = values.get("mpp") if isinstance(values, dict) else None
+        if not isinstance(mpp, int | float):
+            return values
+        earlier = {"local_um": USUAL_PX[0] * mpp} | ({} if values.get("kind") == "local" else {"context_um": USUAL_PX[1] * mpp})
+        return earlier | values
+
+    @model_validator(mode="after")
+    def _encoders_are_described(self) -> "CheckpointMetadata":
+        if self.backbone is None and self.local_features is None:
+            raise ValueError("neither the local encoder nor its features are described")
+        return self
 
 
 def save_checkpoint(path: Path | str, model: nn.Module, meta: CheckpointMetadata) -> None:

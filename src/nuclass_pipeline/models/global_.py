@@ -10,7 +10,7 @@ from nuclass_pipeline.config.models import GlobalConfig
 from nuclass_pipeline.models import checkpoint
 from nuclass_pipeline.models.encoders import Encoder, assemble
 from nuclass_pipeline.models.layers import ClassifierHead, Projection
-from nuclass_pipeline.models.local import LocalClassifier, LocalOutput
+from nuclass_pipeline.models.local import LocalClassifier, LocalOutput, build_local
 
 
 class GlobalOutput(NamedTuple):
@@ -56,8 +56,8 @@ class GlobalClassifier(nn.Module):
     def __init__(self, local: LocalClassifier, encoder: Encoder | None, context_dim: int, *, classes: int, config: GlobalConfig) -> None:
         super().__init__()
         size = config.projection
-        self.local, self.encoder = local, encoder
-        self.local_projection = Projection(local.backbone.dim, size)
+        self.local, self.encoder, self.context_dim = local, encoder, context_dim
+        self.local_projection = Projection(local.dim, size)
         self.context_projection = Projection(context_dim, size)
         self.head = ClassifierHead(2 * size, classes, config.dropout)
         self.inner_gate = nn.Sequential(nn.Linear(2 * size + 1, 256), nn.SiLU(), nn.Linear(256, 1), nn.Sigmoid())
@@ -73,7 +73,7 @@ class GlobalClassifier(nn.Module):
         Parameters
         ----------
         image
-            Crops, values 0–1.
+            Crops, values 0–1, or the features (B, dim) of a frozen encoder.
         context
             Windows (B, 3, S, S), values 0–1, or the features (B, context_dim) of a frozen encoder.
         organ
@@ -106,7 +106,7 @@ class GlobalClassifier(nn.Module):
 
 
 def restore_global(path: Path | str) -> tuple[GlobalClassifier, checkpoint.CheckpointMetadata]:
-    """Rebuild the global path from its checkpoint, in evaluation mode, without a frozen context encoder.
+    """Rebuild the global path from its checkpoint, in evaluation mode, without frozen encoders.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def restore_global(path: Path | str) -> tuple[GlobalClassifier, checkpoint.Check
 
 
 def _build(meta: checkpoint.CheckpointMetadata) -> GlobalClassifier:
-    local = LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
+    local = build_local(meta)
     encoder = assemble(meta.context) if meta.context else None
     config = meta.global_ or GlobalConfig()
     return GlobalClassifier(local, encoder, meta.dims["context"], classes=len(meta.classes), config=config)

@@ -35,22 +35,24 @@ class LocalClassifier(nn.Module):
     Parameters
     ----------
     backbone
-        Encoder of the crop.
+        Encoder of the crop; None when it is frozen, and its features (B, dim) replace the images.
     classes, organs
         Number of classes C and of organs.
     config
         Size of the organ embedding, and dropout.
+    dim
+        Size of the vector, without an encoder.
     """
 
-    def __init__(self, backbone: Encoder, *, classes: int, organs: int, config: LocalConfig) -> None:
+    def __init__(self, backbone: Encoder | None, *, classes: int, organs: int, config: LocalConfig, dim: int = 0) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.film = FiLM(backbone.dim, organs, config.organ_dim)
-        self.head = ClassifierHead(backbone.dim, classes, config.dropout)
+        self.backbone, self.dim = backbone, backbone.dim if backbone is not None else dim
+        self.film = FiLM(self.dim, organs, config.organ_dim)
+        self.head = ClassifierHead(self.dim, classes, config.dropout)
 
     def forward(self, image: Tensor, organ: Tensor) -> LocalOutput:
-        """Classify crops (B, 3, S, S) with values 0–1 of organs (B,)."""
-        return self.classify(self.backbone(image), organ)
+        """Classify crops (B, 3, S, S) with values 0–1, or features (B, dim) of a frozen encoder, of organs (B,)."""
+        return self.classify(self.backbone(image) if self.backbone is not None else image, organ)
 
     def classify(self, raw: Tensor, organ: Tensor) -> LocalOutput:
         """Classify vectors (B, dim) of the encoder."""
@@ -59,15 +61,17 @@ class LocalClassifier(nn.Module):
 
 
 def restore_local(path: Path | str) -> tuple[LocalClassifier, checkpoint.CheckpointMetadata]:
-    """Rebuild the local path from its checkpoint alone, in evaluation mode.
+    """Rebuild the local path from its checkpoint alone, in evaluation mode, without a frozen encoder.
 
     Raises
     ------
     UserError
         If the file is missing, broken or of another model.
     """
-    return checkpoint.restore(path, "local", _build)
+    return checkpoint.restore(path, "local", build_local)
 
 
-def _build(meta: checkpoint.CheckpointMetadata) -> LocalClassifier:
-    return LocalClassifier(assemble(meta.backbone), classes=len(meta.classes), organs=len(meta.organs), config=meta.local)
+def build_local(meta: checkpoint.CheckpointMetadata) -> LocalClassifier:
+    """Build the local path that metadata describe, with random weights."""
+    backbone = assemble(meta.backbone) if meta.backbone else None
+    return LocalClassifier(backbone, classes=len(meta.classes), organs=len(meta.organs), config=meta.local, dim=meta.dims["local"])

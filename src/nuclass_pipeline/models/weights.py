@@ -11,9 +11,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nuclass_pipeline.config.backbones.files import weights_sha256
+from nuclass_pipeline.config.backbones.registry import BACKBONES
 from nuclass_pipeline.io import READ_ERRORS
 from nuclass_pipeline.io.tensor_files import MAX_HEADER, TensorShapes, read_shapes, require_regular
 
+MAX_OLD = 100_000_000
+"""Most bytes of a file of the old layout of PyTorch."""
 UNREADABLE = (*READ_ERRORS, pickle.UnpicklingError, zipfile.BadZipFile, NotImplementedError, ImportError)
 """What reading or using a foreign file of weights raises."""
 # Fewer than torch allows with weights_only, because `bytearray` of any length is among those.
@@ -33,7 +37,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         If it is another file, or declares what it does not hold.
     """
     if file.suffix != ".safetensors":
-        return as_state(read_pickle(file, lazily=True))
+        return as_state(_read_known(file) if _is_known(file) else read_pickle(file, lazily=True))
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -42,6 +46,19 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+
+
+def _is_known(file: Path) -> bool:
+    """Return whether a file is of the old layout of PyTorch, and its content is that of the registry."""
+    require_regular(file)
+    # Not any file of that layout, because what it holds cannot be checked before it is read.
+    if zipfile.is_zipfile(file) or file.stat().st_size > MAX_OLD:
+        return False
+    return weights_sha256([str(file)]) in {entry.sha256 for entry in BACKBONES.values() if entry.sha256}
+
+
+def _read_known(file: Path) -> Any:
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def read_pickle(file: Path, *, lazily: bool = False) -> Any:

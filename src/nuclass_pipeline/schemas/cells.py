@@ -15,7 +15,7 @@ CELLS = Table(
     "cells",
     (
         _CELL,
-        Column("x_um", "number", "centroid, µm from the left of the Xenium morphology image; of the H&E for slides of kind image and trio"),
+        Column("x_um", "number", "centroid, µm from the left of the Xenium morphology image; of the H&E for slides of other kinds"),
         Column("y_um", "number", "centroid, µm from its top"),
         Column("cell_area_um2", "number", "cell area, µm²", optional=True),
         Column("nucleus_area_um2", "number", "nucleus area, µm²; empty where no nucleus was found", optional=True),
@@ -29,6 +29,7 @@ CELLS = Table(
         Column("controls", "integer", "control probes and codewords"),
     ),
     unique=("cell_id",),
+    extra="case, image: where the cell comes from, for slides of kind images",
 )
 CLUSTERS = Table(
     "clusters",
@@ -163,7 +164,7 @@ SPLIT = Table(
     (
         _CELL,
         Column("subset", "text", "train, gate, val, buffer (cells between two subsets), heldout, or excluded (cells without image)"),
-        Column("block", "text", "spatial block, the unit of the bootstrap"),
+        Column("block", "text", "spatial block, or case of a slide of kind images: the unit of the bootstrap"),
         Column("reason", "text", "why the cell has no image: outside the H&E, or no tissue; empty where it has one", optional=True),
     ),
     unique=("cell_id",),

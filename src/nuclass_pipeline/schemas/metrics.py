@@ -117,7 +117,7 @@ QUALITY = Table(
         _SLIDE,
         Column("organ", "text", "organ"),
         Column("role", "text", "train, heldout, predict or label"),
-        Column("kind", "text", "synthetic, xenium, image or trio"),
+        Column("kind", "text", "synthetic, xenium, image, images or trio"),
         Column("cells", "integer", "cells"),
         Column("transcripts_median", "number", "median of the gene transcripts of a cell; empty for slides without Xenium", optional=True),
         Column("genes_median", "number", "median of the genes with a transcript in a cell; empty for slides without Xenium", optional=True),

@@ -36,6 +36,7 @@ def _rows(name: str, path: Path) -> Iterator[tuple[str, str, str]]:
 
 def _wildcards(name: str, path: Path) -> dict[str, str]:
     """Return the wildcards of a result in its path, such as the slide."""
-    pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(RESULTS[name].path))
+    sized = re.sub(r"<\w+>", r"\\d+", re.escape(RESULTS[name].path))
+    pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", sized)
     found = re.search(f"{pattern}$", Path(path).as_posix())
     return found.groupdict() if found else {}

@@ -10,11 +10,14 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import OptimConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import open_h5
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.encoders import Encoder
+from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.train.augment import AugmentRanges, augment, sample_augmentation
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, join_cells
 from nuclass_pipeline.train.engine import TrainingTask
@@ -71,7 +74,7 @@ class TrainingCells:
 
 
 class CellTask(TrainingTask):
-    """Training of a path: images become values 0–1 on the device, and are augmented there while training."""
+    """Training of a path: images become values 0–1 on the device, and are augmented there while training; features stay as they are."""
 
     augmented: bool
     ranges: AugmentRanges
@@ -83,7 +86,8 @@ class CellTask(TrainingTask):
         # In training only, because the scores of validations must not depend on random draws.
         if self.augmented and self.trainer.training:
             params = sample_augmentation(len(image), self.generator, self.ranges)
-            image = augment(image, params)
+            if image.ndim == IMAGE_AXES:
+                image = augment(image, params)
             if context is not None and context.ndim == IMAGE_AXES:
                 # The same parameters, because the crop shows the middle of the context.
                 context = augment(context, params)
@@ -95,8 +99,10 @@ def as_float(values: Tensor) -> Tensor:
     return values.float() / 255 if values.ndim == IMAGE_AXES else values
 
 
-def set_frozen(encoder: Encoder, frozen: bool) -> None:
-    """Freeze an encoder, its running statistics included, or train it."""
+def set_frozen(encoder: Encoder | None, frozen: bool) -> None:
+    """Freeze an encoder, its running statistics included, or train it; nothing is done where features replace it."""
+    if encoder is None:
+        return
     encoder.requires_grad_(not frozen)
     # Evaluation mode too, because batch norms move their statistics without any gradient.
     encoder.train(not frozen)
@@ -139,25 +145,93 @@ def pixel_size(patches: Sequence[Path]) -> float:
     return next(iter(sizes))
 
 
-def feature_dim(contexts: Sequence[Path]) -> int:
-    """Return the size of the features in the files of a frozen context encoder.
+def window_field(patches: Sequence[Path], name: str) -> float:
+    """Return the one side of the windows behind all patch and feature files, µm; `name` is its key under `image` in the run file.
 
     Raises
     ------
     UserError
-        If a file is broken or holds no features, or if two differ in size.
+        If a file is broken or holds neither patches nor features, or if two differ.
     """
-    dims = {}
-    for path in contexts:
-        with open_h5(path) as file:
-            if "feature" not in file:
-                problem = "the dataset is missing, and the context encoder is frozen"
-                raise UserError(path, "feature", problem, "Name the feature file that embed_context wrote for this slide.")
-            dims[file["feature"].shape[1]] = path
-    if len(dims) > 1:
-        problem = f"features differ in size: {_listed(dims)}"
-        raise UserError(contexts[0], "feature", problem, "Remove these files and run again, so that one encoder writes them all.")
-    return int(next(iter(dims)))
+    fields = {_field_um(path): path for path in patches}
+    if len(fields) > 1:
+        remedy = f"Use slides of one field of view: make the patches again with one value of image.{name}."
+        raise UserError(patches[0], name, f"windows differ in side: {_listed(fields)}", remedy)
+    return next(iter(fields))
+
+
+def _field_um(path: Path) -> float:
+    with open_h5(path) as file:
+        if "field_um" in file.attrs:
+            return float(file.attrs["field_um"])
+        if "images" not in file:
+            raise UserError(path, "images", "the dataset is missing", "Name the patch file of the slide.")
+        side_px = file["images"].shape[1]
+    return window_um(side_px, pixel_size([path]))
+
+
+def window_um(side_px: int, mpp: float) -> float:
+    """Return the side of a window, µm."""
+    # Rounded, because 264 × 0.2125 is not the number 56.1.
+    return round(side_px * mpp, 6)
+
+
+def frozen_features(paths: Sequence[Path], config: BackboneConfig, name: str) -> FrozenFeatures:
+    """Describe the features in the files of a frozen encoder, and check that the encoder of the run file wrote them all.
+
+    Parameters
+    ----------
+    paths
+        Files of features.
+    config
+        The encoder.
+    name
+        `local_um` or `context_um`.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or broken, holds no features, or was written by another encoder or from other windows.
+    """
+    first = FrozenFeatures.read(paths[0])
+    wanted = FrozenFeatures.of(config, field_um=first.field_um, mpp=first.mpp, dim=first.dim, spec=first.spec)
+    for path in paths:
+        wanted.check(path, name, "the run file" if path == paths[0] else f"the run file or {paths[0]}")
+    return wanted
+
+
+def check_windows(path: Path, meta: CheckpointMetadata, name: str, features: FrozenFeatures | None = None) -> None:
+    """Check that a file holds what a model was trained on.
+
+    Parameters
+    ----------
+    path
+        File of patches or features.
+    meta
+        Metadata of the model.
+    name
+        `local_um` or `context_um`.
+    features
+        What it must hold if the encoder is frozen; without it, patches.
+
+    Raises
+    ------
+    UserError
+        If it holds something else, or windows of another side or pixel size.
+    """
+    if features:
+        return features.check(path, name, "the checkpoint")
+    with open_h5(path) as file:
+        if "images" not in file:
+            raise UserError(
+                path, "images", "the dataset is missing, and the encoder is part of the model", "Name the patch file of the slide."
+            )
+    wanted = {"mpp": meta.mpp, name: getattr(meta, name)}
+    for field, found in {"mpp": pixel_size([path]), name: _field_um(path)}.items():
+        if wanted[field] is not None and abs(found - wanted[field]) > 1e-6 * found:
+            problem = f"is {found:.10g} µm, and the model was trained on {wanted[field]:.10g} µm"
+            raise UserError(path, field, problem, f"Set image.{field} to {wanted[field]:.10g}, or train the models again.")
+    return None
 
 
 def _listed(files: dict[Any, Path]) -> str:

@@ -18,7 +18,7 @@ from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import READ_ERRORS, first_line, open_h5, read_keys, read_table
 from nuclass_pipeline.schemas import LABELS, SPLIT
-from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
+from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ class CellBatch(NamedTuple):
     Attributes
     ----------
     image
-        (B, 3, S, S) crops: uint8 from the loader, values 0–1 on the device.
+        (B, 3, S, S) crops: uint8 from the loader, values 0–1 on the device; or (B, D) float32 features of a frozen encoder.
     context
-        (B, 3, S, S) windows, as `image`; or (B, D) float32 features of a frozen context encoder; or None.
+        (B, 3, S, S) windows, or features likewise; or None.
     organ
         (B,) organ indices.
     label
@@ -54,7 +54,7 @@ class SlideFiles:
     Attributes
     ----------
     patches
-        Local crops (HDF5).
+        Local crops, or the features of a frozen encoder (HDF5).
     labels
         Table of labels.
     split
@@ -132,11 +132,11 @@ class CellDataset(Dataset[CellBatch]):
         self._position = self.cells.groupby("slide").cumcount().to_numpy()
         # Contexts first, because each of their bytes in memory saves more reading than a byte of a crop.
         self._contexts = [
-            PatchReader(s.context, t["context_row"].to_numpy(), context_px, memory)
+            open_windows(s.context, t["context_row"].to_numpy(), context_px, memory)
             for s, t in zip(slides, tables, strict=True)
             if s.context is not None
         ]
-        self._images = [PatchReader(s.patches, t["row"].to_numpy(), image_px, memory) for s, t in zip(slides, tables, strict=True)]
+        self._images = [open_windows(s.patches, t["row"].to_numpy(), image_px, memory) for s, t in zip(slides, tables, strict=True)]
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -162,7 +162,7 @@ class CellDataset(Dataset[CellBatch]):
         )
         return hashlib.sha256(joined.encode()).hexdigest()
 
-    def _gather(self, readers: list[PatchReader], index: Integers) -> Tensor:
+    def _gather(self, readers: list[FeatureReader | PatchReader], index: Integers) -> Tensor:
         slides = self._slide[index]
         present = np.unique(slides).tolist()
         order = np.concatenate([np.flatnonzero(slides == slide) for slide in present])

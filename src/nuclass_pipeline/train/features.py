@@ -1,5 +1,6 @@
 """Features and probabilities of frozen networks, computed once per slide."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.compute import Compute
-from nuclass_pipeline.config.models import BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import whole_file
-from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
+from nuclass_pipeline.models.frozen import FrozenFeatures, build_frozen
 from nuclass_pipeline.models.global_ import GlobalClassifier, restore_global
 from nuclass_pipeline.models.local import LocalClassifier, restore_local
 from nuclass_pipeline.runtime import track
-from nuclass_pipeline.train.cell_task import as_float, feature_dim
+from nuclass_pipeline.train.cell_task import as_float, check_windows, pixel_size, window_field
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, read_ids
 from nuclass_pipeline.train.loaders import make_loader
 from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
+
+logger = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
 
@@ -32,6 +35,14 @@ STAGE_VERSION = 1
 EMBEDDED_SUBSETS = ("gate", "val", "heldout")
 FEATURE_BATCH = 64
 CHUNK_ROWS = 64
+SHARED = {
+    "classes": "classes",
+    "organs": "organs",
+    "mpp": "pixel sizes",
+    "local_um": "sides of the crops",
+    "local_features": "features of the local encoder",
+}
+"""What both paths must have in common, and how it is named."""
 MAX_HALF = 65504
 """Largest finite number of half precision."""
 
@@ -86,19 +97,19 @@ class RowsWriter:
         self._next += count
 
 
-def embed_context(*, patches: Path, config: BackboneConfig, compute: Compute, device: str, features: Path) -> None:
-    """Write the feature of every context window of a slide, by a frozen encoder.
+def embed_windows(*, patches: Path, config: BackboneConfig, compute: Compute, device: str, features: Path) -> None:
+    """Write the feature of every crop or context window of a slide, by a frozen encoder.
 
     Parameters
     ----------
     patches
-        File of the N context windows.
+        File of the N windows.
     config
         Name, weights and image size of the encoder.
     compute, device
         Precision, loader processes and device.
     features
-        HDF5 with `cell_id` and `feature` (N, dim) float16, in the order of the windows.
+        HDF5 with `cell_id` and `feature` (N, dim) float16, in the order of the windows. Its attributes say what they depend on.
 
     Raises
     ------
@@ -106,11 +117,15 @@ def embed_context(*, patches: Path, config: BackboneConfig, compute: Compute, de
         If the patch file is missing or broken, or the weights are.
     """
     ids = read_ids(patches)
-    encoder = build_backbone(config).to(device).eval()
+    if not config.weights_files:
+        logger.warning("%s is frozen with random weights: its features are those of an untrained network", config.name)
+    encoder = build_frozen(config).to(device)
+    mpp = pixel_size([patches])
+    described = FrozenFeatures.of(config, field_um=window_field([patches], "field_um"), mpp=mpp, dim=encoder.dim, spec=encoder.spec)
     windows = WindowDataset(patches, len(ids), config.image_px)
     with whole_file(features) as partial, h5py.File(partial, "w") as file, running(device, compute):
         write_ids(file, ids)
-        file.attrs.update(encoder=config.name, image_px=config.image_px)
+        file.attrs.update(described.attributes)
         writer = RowsWriter(file, len(ids))
         for images in track(make_loader(windows, FEATURE_BATCH, compute.workers), len(windows), "cells", FEATURE_BATCH):
             writer.append(feature=_half(encoder(as_float(images.to(device)))))
@@ -134,7 +149,7 @@ def embed_cells(
     Parameters
     ----------
     patches, contexts, labels, split, organ
-        Files and organ of the slide; `contexts` holds windows, or features where the context encoder is frozen.
+        Files and organ of the slide; `patches` and `contexts` hold windows, or features where the encoder is frozen.
     local, global_
         Checkpoints of the local and the global path.
     compute, device
@@ -146,11 +161,12 @@ def embed_cells(
     Raises
     ------
     UserError
-        If a file is missing or broken, or the checkpoints differ in classes, organs or pixel size.
+        If a file is missing or broken, the checkpoints differ in classes, organs, pixel size or crops, or the windows or features are
+        not those that the models were trained on.
     """
     (local_model, global_model), meta = restore_classifiers(local, global_)
-    if global_model.encoder is None:
-        feature_dim([contexts])
+    check_windows(patches, meta, "local_um", meta.local_features)
+    check_windows(contexts, meta, "context_um", meta.context_features)
     dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EMBEDDED_SUBSETS)
     with whole_file(features) as partial, h5py.File(partial, "w") as file, running(device, compute):
         write_ids(file, dataset.cells["cell_id"].to_numpy())
@@ -174,12 +190,17 @@ def restore_classifiers(local: Path, global_: Path) -> tuple[tuple[LocalClassifi
     Raises
     ------
     UserError
-        If they differ in classes, organs or pixel size.
+        If they differ in classes, organs, pixel size, side of the crops, or features of a frozen local encoder, or if those of a frozen
+        context encoder are not described.
     """
     (local_model, local_meta), (global_model, meta) = restore_local(local), restore_global(global_)
-    if (local_meta.classes, local_meta.organs, local_meta.mpp) != (meta.classes, meta.organs, meta.mpp):
-        problem = f"classes, organs or pixel size differ from those of {local}"
-        raise UserError(global_, "classes", problem, "Train the global path again, on this checkpoint of the local path.")
+    for name in ("classes", "organs", "mpp", "local_um", "local_features"):
+        if getattr(local_meta, name) != getattr(meta, name):
+            problem = f"{SHARED[name]} differ from those of {local}"
+            raise UserError(global_, name, problem, "Train the global path again, on this checkpoint of the local path.")
+    if global_model.encoder is None and meta.context_features is None:
+        problem = "an earlier version wrote it, without what the features of its context encoder depend on"
+        raise UserError(global_, "context_features", problem, "Train the global path again.")
     return (local_model, global_model), meta
 
 

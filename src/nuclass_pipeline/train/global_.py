@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,11 @@ from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import GlobalConfig
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
+from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.models.global_ import GlobalClassifier
 from nuclass_pipeline.models.local import LocalClassifier, restore_local
 from nuclass_pipeline.train.augment import AugmentRanges
-from nuclass_pipeline.train.cell_task import CellTask, TrainingCells, feature_dim, set_frozen, slide_files
+from nuclass_pipeline.train.cell_task import CellTask, TrainingCells, check_windows, frozen_features, set_frozen, slide_files, window_field
 from nuclass_pipeline.train.dataset import CellBatch
 from nuclass_pipeline.train.engine import FitSettings, fingerprint, fit_model, remove_resume_state, save_best
 from nuclass_pipeline.train.losses import class_weights, global_loss, smoothed_cross_entropy
@@ -42,7 +44,9 @@ class GlobalTask(CellTask):
         """Return the blocks of both encoders with rates that decay by layer, and the rest with the head's rate."""
         optim, model = self.config.optim, self.model
         start = self.steps_before(self.config.freeze_backbone_epochs)
-        encoders = encoder_param_groups(model.local.backbone, optim.lr_backbone, optim.layer_decay, start)
+        encoders = []
+        if model.local.backbone is not None:
+            encoders += encoder_param_groups(model.local.backbone, optim.lr_backbone, optim.layer_decay, start)
         if model.encoder is not None:
             encoders += encoder_param_groups(model.encoder, self.config.lr_context, optim.layer_decay)
         known = {id(parameter) for group in encoders for parameter in group.parameters}
@@ -83,7 +87,7 @@ def train_global(
     Parameters
     ----------
     patches, labels, splits, organs
-        Local crops, table of labels, table of the split and organ of each training slide.
+        Local crops, or features of a frozen encoder; table of labels, table of the split and organ of each training slide.
     contexts
         Their context windows; with a frozen context encoder, their features instead.
     local
@@ -102,35 +106,52 @@ def train_global(
     Raises
     ------
     UserError
-        If an input file is missing or broken, or the weights of the context encoder are.
+        If an input file is missing or broken, or the weights of the context encoder are, or windows or features differ from those
+        that the local path was trained on, or the encoder of the run file writes.
     """
     torch.manual_seed(seed)
     inner, local_meta = restore_local(local)
-    model, context_dim = _build_model(inner, local_meta, config, contexts)
+    features = _features(patches, contexts, local_meta, config)
+    model = _build_model(inner, local_meta, config, features)
     sides = {"image_px": local_meta.local.backbone.image_px, "context_px": config.context.image_px}
     slides = slide_files(patches, labels, splits, organs, contexts)
     data = TrainingCells.open(slides, compute.cache_gb, classes=local_meta.classes, organs=local_meta.organs, **sides)
     weights = class_weights(data.train.counts(len(local_meta.classes)), config.class_balance)
     task = GlobalTask(model, weights, config, seed, local_frozen=local_meta.local.backbone.freeze)
     first = local_meta.model_dump(), _weight_sums(inner)
-    identity = fingerprint("global", config.model_dump(), *first, data.fingerprint(), seed, STAGE_VERSION)
-    settings = FitSettings(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
-    dims = {**local_meta.dims, "context": context_dim, "global": 2 * config.projection}
-    spec = model.encoder.spec if model.encoder else None
-    meta = local_meta.model_copy(update={"kind": "global", "global_": config, "context": spec, "dims": dims, "seed": seed})
+    identity = fingerprint("global", config.model_dump(), *first, data.fingerprint(), seed, STAGE_VERSION, features)
+    frozen_epochs = config.freeze_backbone_epochs if inner.backbone else 0
+    settings = FitSettings(config.optim, device, compute.precision, resume, identity, frozen_epochs)
+    meta = local_meta.model_copy(update=_own_entries(model, config, features, contexts) | {"seed": seed})
     save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)
     remove_resume_state(resume)
 
 
+def _features(patches: Sequence[Path], contexts: Sequence[Path], meta: CheckpointMetadata, config: GlobalConfig) -> FrozenFeatures | None:
+    for path in patches:
+        check_windows(path, meta, "local_um", meta.local_features)
+    return frozen_features(contexts, config.context, "context_um") if config.context.freeze else None
+
+
+def _own_entries(
+    model: GlobalClassifier, config: GlobalConfig, features: FrozenFeatures | None, contexts: Sequence[Path]
+) -> dict[str, Any]:
+    """Return what the metadata of the global path have beside those of the local path."""
+    dims = {"local": model.local.dim, "context": model.context_dim, "global": 2 * config.projection}
+    spec = model.encoder.spec if model.encoder else None
+    field = {"context_um": window_field(contexts, "context_um"), "context": spec, "context_features": features}
+    return {"kind": "global", "global_": config, "dims": dims} | field
+
+
 def _build_model(
-    inner: LocalClassifier, meta: CheckpointMetadata, config: GlobalConfig, contexts: Sequence[Path]
-) -> tuple[GlobalClassifier, int]:
-    encoder = None if config.context.freeze else build_backbone(config.context)
-    context_dim = encoder.dim if encoder else feature_dim(contexts)
+    inner: LocalClassifier, meta: CheckpointMetadata, config: GlobalConfig, features: FrozenFeatures | None
+) -> GlobalClassifier:
+    encoder = None if features else build_backbone(config.context)
+    dim = features.dim if features else encoder.dim if encoder else 0
     # Switched on again, because a restored encoder is built without this setting of the training.
-    if meta.local.backbone.gradient_checkpointing:
+    if meta.local.backbone.gradient_checkpointing and inner.backbone is not None:
         inner.backbone.checkpoint_gradients()
-    return GlobalClassifier(inner.train(), encoder, context_dim, classes=len(meta.classes), config=config), context_dim
+    return GlobalClassifier(inner.train(), encoder, dim, classes=len(meta.classes), config=config)
 
 
 def _weight_sums(model: nn.Module) -> dict[str, float]:

@@ -10,14 +10,24 @@ from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import LocalConfig
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
+from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.models.local import LocalClassifier, LocalOutput
 from nuclass_pipeline.train.augment import AugmentRanges
-from nuclass_pipeline.train.cell_task import CellTask, TrainingCells, observed_classes, pixel_size, set_frozen, slide_files
+from nuclass_pipeline.train.cell_task import (
+    CellTask,
+    TrainingCells,
+    frozen_features,
+    observed_classes,
+    pixel_size,
+    set_frozen,
+    slide_files,
+    window_field,
+)
 from nuclass_pipeline.train.dataset import CellBatch
 from nuclass_pipeline.train.engine import FitSettings, fingerprint, fit_model, remove_resume_state, save_best
 from nuclass_pipeline.train.losses import class_weights, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import ParamGroup, encoder_param_groups
-from nuclass_pipeline.vocabulary import ORGANS
+from nuclass_pipeline.vocabulary import embedded_organs
 
 STAGE_VERSION = 1
 
@@ -35,7 +45,7 @@ class LocalTask(CellTask):
 
     def start_epoch(self, epoch: int) -> None:
         """Train the encoder once its frozen epochs are over."""
-        set_frozen(self.model.backbone, self.config.backbone.freeze or epoch < self.config.freeze_backbone_epochs)
+        set_frozen(self.model.backbone, epoch < self.config.freeze_backbone_epochs)
 
     def param_groups(self) -> list[ParamGroup]:
         """Return the encoder's blocks with rates that decay by layer, and the rest with the head's rate."""
@@ -43,6 +53,8 @@ class LocalTask(CellTask):
         # Warmed up from its first trained step, because the warm-up would else be over while the encoder is frozen.
         start = self.steps_before(self.config.freeze_backbone_epochs)
         rest = [*model.film.parameters(), *model.head.parameters()]
+        if model.backbone is None:
+            return [ParamGroup(rest, optim.lr_head)]
         return [*encoder_param_groups(model.backbone, optim.lr_backbone, optim.layer_decay, start), ParamGroup(rest, optim.lr_head)]
 
     def training_loss(self, batch: CellBatch) -> Tensor:
@@ -82,7 +94,7 @@ def train_local(
     Parameters
     ----------
     patches, labels, splits, organs
-        Local crops, table of labels, table of the split and organ of each training slide.
+        Local crops, or features of a frozen encoder; table of labels, table of the split and organ of each training slide.
     classes
         Classes that may be trained; those without a training cell are left out of the model.
     config
@@ -91,34 +103,40 @@ def train_local(
         Precision, loader processes, memory for patches, and device.
     seed
         Seed of the first weights, dropout, augmentation and the order of cells.
-    checkpoint, history
-        Checkpoint with the best weights, and the table of validations.
-    resume
-        Folder for the state of an unfinished training; removed at the end.
+    checkpoint, history, resume
+        Checkpoint with the best weights, table of validations, and folder for an unfinished training, which is removed at the end.
 
     Raises
     ------
     UserError
-        If an input file is missing or broken, or the weights of the encoder are.
+        If an input file is missing or broken, or the weights of the encoder are, or features are those of another encoder.
     """
     torch.manual_seed(seed)
     slides = slide_files(patches, labels, splits, organs)
-    trained = observed_classes(slides, "train", classes)
-    backbone = build_backbone(config.backbone)
-    data = TrainingCells.open(slides, compute.cache_gb, classes=trained, organs=ORGANS, image_px=config.backbone.image_px)
-    model = LocalClassifier(backbone, classes=len(trained), organs=len(ORGANS), config=config)
+    trained, known = observed_classes(slides, "train", classes), embedded_organs(organs)
+    model, features = _build_model(config, patches, len(trained), len(known))
+    data = TrainingCells.open(slides, compute.cache_gb, classes=trained, organs=known, image_px=config.backbone.image_px)
     task = LocalTask(model, class_weights(data.train.counts(len(trained)), config.class_balance), config, seed)
-    identity = fingerprint("local", config.model_dump(), trained, data.fingerprint(), seed, STAGE_VERSION)
-    settings = FitSettings(config.optim, device, compute.precision, resume, identity, config.freeze_backbone_epochs)
+    identity = fingerprint("local", config.model_dump(), trained, data.fingerprint(), seed, STAGE_VERSION, features)
+    settings = FitSettings(config.optim, device, compute.precision, resume, identity, 0 if features else config.freeze_backbone_epochs)
     meta = CheckpointMetadata(
         kind="local",
         classes=tuple(trained),
-        organs=ORGANS,
+        organs=known,
         mpp=pixel_size(patches),
+        local_um=window_field(patches, "local_um"),
         local=config,
-        backbone=backbone.spec,
-        dims={"local": backbone.dim},
+        backbone=model.backbone.spec if model.backbone else None,
+        local_features=features,
+        dims={"local": model.dim},
         seed=seed,
     )
     save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)
     remove_resume_state(resume)
+
+
+def _build_model(config: LocalConfig, patches: Sequence[Path], classes: int, organs: int) -> tuple[LocalClassifier, FrozenFeatures | None]:
+    features = frozen_features(patches, config.backbone, "local_um") if config.backbone.freeze else None
+    backbone = None if features else build_backbone(config.backbone)
+    dim = features.dim if features else 0
+    return LocalClassifier(backbone, classes=classes, organs=organs, config=config, dim=dim), features

@@ -1,4 +1,4 @@
-"""Reading of patch and feature files: what fits into memory is decoded once, the rest is read batch by batch."""
+"""Reading of patch and feature files: patches that fit into memory are decoded once, the rest batch by batch; features always fit."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from nuclass_pipeline.arrays import Integers
+from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import READ_ERRORS, damaged_h5, open_h5, open_source
+
+BLOCK_ROWS = 4096
+"""Rows of features that are read at once."""
 
 
 @dataclass
@@ -49,13 +53,60 @@ def resize(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     return smaller.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-class PatchReader:
-    """Images, resized to `side_px`, or features of chosen rows of one file; as many as `memory` allows are kept.
+class FeatureReader:
+    """Features of chosen rows of one file, in memory.
 
     Parameters
     ----------
     path
-        HDF5 file with `images` or `feature`.
+        HDF5 file with `feature`.
+    rows
+        Rows of the file (N,), in any order.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or broken, or a feature is not finite.
+    """
+
+    def __init__(self, path: Path, rows: Integers) -> None:
+        with open_h5(path) as file:
+            try:
+                stored = file["feature"]
+                values = np.empty((len(rows), *stored.shape[1:]), np.float16)
+                # In whole blocks, because HDF5 selects scattered rows slowly, and one block at a time, because a slide has up to 10 GB.
+                for start in range(0, len(stored), BLOCK_ROWS):
+                    inside = (rows >= start) & (rows < start + BLOCK_ROWS)
+                    if inside.any():
+                        values[inside] = stored[start : start + BLOCK_ROWS][rows[inside] - start]
+            except READ_ERRORS as error:
+                raise damaged_h5(path, error) from error
+        if not np.isfinite(values).all():
+            raise UserError(path, "feature", "a value is not finite", "Remove the file and run again.")
+        self._values = values
+
+    def read(self, positions: Integers) -> Tensor:
+        """Return features (B, D) float32 at these positions (B,) of `rows`."""
+        return torch.from_numpy(self._values[positions]).float()
+
+    def close(self) -> None:
+        """Close nothing, because the file is read whole."""
+
+
+def open_windows(path: Path, rows: Integers, side_px: int, memory: CacheBudget) -> "FeatureReader | PatchReader":
+    """Return the reader of a file of features or of patches."""
+    with open_h5(path) as file:
+        has_features = "images" not in file
+    return FeatureReader(path, rows) if has_features else PatchReader(path, rows, side_px, memory)
+
+
+class PatchReader:
+    """Images of chosen rows of one file, resized to `side_px`; as many as `memory` allows are kept.
+
+    Parameters
+    ----------
+    path
+        HDF5 file with `images`.
     rows
         Rows of the file (N,), in any order.
     side_px
@@ -76,10 +127,8 @@ class PatchReader:
         self._owner = -1
         with open_h5(path) as file:
             try:
-                self._name = "images" if "images" in file else "feature"
-                shape = (side_px, side_px, 3) if self._name == "images" else file["feature"].shape[1:]
-                dtype = file[self._name].dtype
-                if self._name == "images" and dtype != np.uint8:
+                shape, dtype = (side_px, side_px, 3), file["images"].dtype
+                if dtype != np.uint8:
                     raise TypeError(f"images are {dtype}, not uint8")
             except READ_ERRORS as error:
                 raise damaged_h5(path, error) from error
@@ -89,7 +138,7 @@ class PatchReader:
         self.close()
 
     def read(self, positions: Integers) -> Tensor:
-        """Return images (B, 3, S, S) uint8 or features (B, D) float32 at these positions (B,) of `rows`."""
+        """Return images (B, 3, S, S) uint8 at these positions (B,) of `rows`."""
         kept = len(self._cache)
         if len(positions) and positions.max() < kept:
             values = self._cache[positions]
@@ -98,8 +147,7 @@ class PatchReader:
             inside = positions < kept
             values[inside] = self._cache[positions[inside]]
             values[~inside] = self._read(positions[~inside])
-        tensor = torch.from_numpy(values)
-        return tensor.permute(0, 3, 1, 2) if self._name == "images" else tensor.float()
+        return torch.from_numpy(values).permute(0, 3, 1, 2)
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
@@ -112,7 +160,7 @@ class PatchReader:
     def _open(self) -> h5py.Dataset:
         # Once per process, because a handle inherited by a loader process shares its file position with the parent's.
         if self._values is None or self._owner != os.getpid():
-            self._values, self._owner = open_h5(self.path)[self._name], os.getpid()
+            self._values, self._owner = open_h5(self.path)["images"], os.getpid()
             self._source = open_source(self._values, self.path)
         return self._values
 
@@ -125,7 +173,7 @@ class PatchReader:
             # In the order of the file, because neighbouring windows share decoded chunks.
             for place in np.argsort(self.rows[positions], kind="stable"):
                 row = source[int(self.rows[positions[place]])]
-                values[place] = resize(row[None], self.side_px)[0] if self._name == "images" else row
+                values[place] = resize(row[None], self.side_px)[0]
         except READ_ERRORS as error:
             # Of the image where windows point into one, because the patch file then holds no pixels.
             raise damaged_h5(self.path if self._source is None else self._source.file.filename, error) from error

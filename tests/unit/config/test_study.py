@@ -65,3 +65,29 @@ def test_paper_classes_are_sixteen_in_column_order():
     assert PAPER_CLASSES[:5] == ("Acinar", "B_Cell", "Cardiomyocyte", "Ductal", "Endocrine")
     assert (len(PAPER_CLASSES), len(set(PAPER_CLASSES) & set(CLASSES))) == (16, 16)
     assert (PAPER_CLASSES.index("Fibroblast"), PAPER_CLASSES.index("Macrophage"), PAPER_CLASSES.index("T_Cell")) == (10, 11, 14)
+
+
+OWN = {"Nerve": "#112233", "Tumor": "#9b2c2d"}
+
+
+@pytest.mark.parametrize(
+    ("colors", "classes", "message"),
+    [
+        ({}, ["Nerve", "T_Cell"], "'Nerve' is not a class. Use some of Acinar"),
+        ({}, ["Nerve", "T_Cell"], "or give it a color under study.colors."),
+        (OWN, ["Nervous", "T_Cell"], "'Nervous' is not a class, did you mean 'Nerve'?"),
+        ({"T_Cell": "#112233"}, ["T_Cell", "B_Cell"], "'T_Cell' has its color already. Choose another name"),
+        ({"Unresolved": "#112233"}, ["T_Cell", "B_Cell"], "'Unresolved' has its color already"),
+        ({"a b": "#112233"}, ["T_Cell", "B_Cell"], "'a b' is not a name of letters, digits, _, + and -."),
+        ({"Nerve": "blue"}, ["Nerve", "T_Cell"], "'blue' of Nerve is not a color. Write it as #rrggbb, such as #9b2c2d"),
+        ({"Nerve": "#abc"}, ["Nerve", "T_Cell"], "'#abc' of Nerve is not a color"),
+        ({"Nerve": "#AABBCC", "Tumor": "#aabbcc"}, ["Nerve", "Tumor"], "#aabbcc is given to two classes. Give each its own"),
+    ],
+)
+def test_own_classes_need_a_color_each(demo, refused, colors, classes, message):
+    assert message in refused("study", demo["study"] | {"colors": colors, "classes": classes})
+
+
+def test_own_classes_with_colors_are_taken(demo):
+    run = load_run(demo | {"study": demo["study"] | {"colors": OWN, "classes": ["Nerve", "T_Cell"]}}, root=ROOT)
+    assert run.config.study.classes == ("Nerve", "T_Cell")

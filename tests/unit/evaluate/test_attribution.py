@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.evaluation import AttributionConfig
-from nuclass_pipeline.config.models import BackboneConfig, GlobalConfig, LocalConfig
+from nuclass_pipeline.config.models import GlobalConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, field_px, find_stained, grad_cam, mask_heat
 from nuclass_pipeline.io import read_table, write_table
@@ -151,6 +152,7 @@ def write_patches(path: Path, side: int) -> Path:
         images[:, :, : side * 9 // 32] = 244
         file["images"] = images
         file.create_dataset("keys", data=[f"c{n}" for n in range(N)], dtype=h5py.string_dtype())
+        file.attrs["mpp"] = 0.5
     return path
 
 
@@ -174,6 +176,8 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         classes=CLASSES,
         organs=("lung",),
         mpp=0.5,
+        local_um=32,
+        context_um=64,
         local=local_config,
         backbone=local.backbone.spec,
         dims={"local": local.backbone.dim, "context": context.dim, "global": 16},

@@ -119,9 +119,9 @@ def test_swapped_or_unequal_arguments_are_refused(models: Path) -> None:
 
 def test_the_sides_are_those_of_the_patch_files(models: Path) -> None:
     classifier = load_classifier(models)
-    assert (classifier.crop_px, classifier.context_px) == (224, 1024)
-    with pytest.raises(UserError, match=r"shape \(N, 224, 224, 3\), N ≥ 1\.$"):
-        classifier.classify(images(1, 64), images(1, 128), organ="lung")
+    assert (classifier.crop_px, classifier.context_px) == (64, 128)
+    with pytest.raises(UserError, match=r"shape \(N, 64, 64, 3\), N ≥ 1\.$"):
+        classifier.classify(images(1, 224), images(1, 128), organ="lung")
 
 
 @pytest.mark.parametrize("device", ["gpu", "meta", None, *([] if torch.cuda.is_available() else ["cuda"])])

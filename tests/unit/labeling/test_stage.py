@@ -94,7 +94,7 @@ def test_a_mouse_panel_is_refused_unless_a_person_labels_the_cells(draw_cells, l
         label(tmp_path, folder)
     assert str(caught.value) == (
         f"{tmp_path}/counts.h5ad: panel: 1 of 18 cell types of the lung have a marker on the panel; the gene names look like those of a "
-        "mouse; the shipped markers are human symbols. Name a marker table with the genes of the panel: --markers FILE, or "
+        "mouse. Name a marker table with the genes of the panel: --markers FILE, or "
         "labeling.markers in the run file."
     )
     assert not (tmp_path / "labels.parquet").exists()

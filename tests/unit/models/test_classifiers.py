@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nuclass_pipeline.config.models import BackboneConfig, GlobalConfig, LocalConfig
+from nuclass_pipeline.config.backbones.section import BackboneConfig
+from nuclass_pipeline.config.models import GlobalConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models import checkpoint
 from nuclass_pipeline.models.backbones import build_backbone

@@ -6,11 +6,12 @@ from torch import nn
 
 from nuclass_pipeline.config.models import GateConfig, GlobalConfig, LocalConfig
 from nuclass_pipeline.models.backbones import UNI2_H
-from nuclass_pipeline.models.encoders import Encoder, assemble, plain_spec
+from nuclass_pipeline.models.encoders import Encoder, assemble
 from nuclass_pipeline.models.gate import Gate
 from nuclass_pipeline.models.global_ import GlobalClassifier
 from nuclass_pipeline.models.layers import ClassifierHead, FiLM
 from nuclass_pipeline.models.local import LocalClassifier
+from nuclass_pipeline.models.networks.specs import plain_spec
 
 
 def size(module: nn.Module) -> int:

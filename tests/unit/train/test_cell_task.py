@@ -4,15 +4,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.train.augment import AugmentRanges
-from nuclass_pipeline.train.cell_task import CellTask, as_float, feature_dim, pixel_size
+from nuclass_pipeline.train.cell_task import CellTask, as_float, check_windows, frozen_features, pixel_size, window_field
 from nuclass_pipeline.train.dataset import CellBatch
-from tests.unit.train.toys import BREAKS, break_file, local_optim, write_features, write_images
+from tests.unit.train.toys import BREAKS, FEATURES, FROZEN, break_file, local_optim, make_global, write_features, write_images
 
 
 def make_task(*, training: bool, augmented: bool = True) -> CellTask:
@@ -77,20 +78,64 @@ def test_the_pixel_size_is_one_and_known(tmp_path: Path) -> None:
         pixel_size(files)
 
 
-def test_all_features_are_of_one_size(tmp_path: Path) -> None:
+def test_the_windows_have_one_side(tmp_path: Path) -> None:
+    images = make_batch(None).image.permute(0, 2, 3, 1).numpy()
+    files = [write_images(tmp_path / "windows.h5", list("abc"), images), write_features(tmp_path / "features.h5", 3)]
+    assert [window_field([path], "context_um") for path in files] == [images.shape[1] * 0.25, 16]
+    if images.shape[1] * 0.25 != 16:
+        with pytest.raises(UserError, match=r"windows.h5: context_um: windows differ in side: .* in .*windows.h5, 16.0 in .*features.h5"):
+            window_field(files, "context_um")
+
+
+OTHERS = {
+    "encoder": ("tiny-resnet", "is tiny-resnet in the file, and tiny-vit in the run file or .*0.h5. Remove the file and run again"),
+    "mpp": (0.5, "is 0.5 in the file, and 0.25 in .*. Set image.mpp to 0.25, or train the models again"),
+    "field_um": (32.0, "is 32.0 in the file, and 16.0 in .*. Set image.context_um to 16, or train the models again"),
+    "image_px": (64, "is 64 in the file, and 32 in .*. Remove the file"),
+    "layers": ("[1, 2]", r"is \[1, 2\] in the file, and .*. Remove the file"),
+    "pool": ("mean", "is mean in the file, and cls in .*. Remove the file"),
+    "weights_sha256": ("0f" * 32, "is (0f){32} in the file, and none in .*. Remove the file"),
+    "key": ("00000000", f"is 00000000 in the file, and {FROZEN.key} in .*. Remove the file"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_features_of_another_encoder_or_other_windows_are_refused(tmp_path: Path, name: str) -> None:
     files = [write_features(tmp_path / f"{number}.h5", 4) for number in range(2)]
-    assert feature_dim(files) == 64
+    found = frozen_features(files, FROZEN, "context_um")
+    assert found == FEATURES
+    value, message = OTHERS[name]
     with h5py.File(files[1], "a") as file:
-        del file["feature"]
-        file["feature"] = torch.zeros(4, 32).numpy()
-    with pytest.raises(UserError, match=r"features differ in size: 64 in .*0.h5, 32 in .*1.h5"):
-        feature_dim(files)
+        file.attrs[name] = value
+    with pytest.raises(UserError, match=f"1.h5: {name}: {message}"):
+        frozen_features(files, FROZEN, "context_um")
+    with pytest.raises(UserError, match=f"1.h5: {name}: .* in the checkpoint"):
+        check_windows(files[1], make_global()[1], "context_um", FEATURES)
+    with h5py.File(files[1], "a") as file:
+        del file.attrs[name]
+    with pytest.raises(UserError, match=f"1.h5: {name}: "):
+        frozen_features(files, FROZEN, "context_um")
+
+
+@pytest.mark.parametrize(
+    ("mpp", "side", "message"), [(0.25, 24, "local_um: is 6 µm, .* trained on 8 µm. Set image.local_um to 8,"), (0.5, 16, "mpp: is 0.5")]
+)
+def test_windows_of_another_side_or_pixel_size_are_refused(tmp_path: Path, mpp: float, side: int, message: str) -> None:
+    path = write_images(tmp_path / "w.h5", ["a"], np.zeros((1, side, side, 3), np.uint8))
+    with h5py.File(path, "a") as file:
+        file.attrs["mpp"] = mpp
+    with pytest.raises(UserError, match=f"w.h5: {message}"):
+        check_windows(path, make_global()[1], "local_um")
+    right = write_images(tmp_path / "right.h5", ["a"], np.zeros((1, 32, 32, 3), np.uint8))
+    check_windows(right, make_global()[1], "local_um")
+    with pytest.raises(UserError, match=r"features\.h5: images: the dataset is missing, and the encoder is part of the model"):
+        check_windows(write_features(tmp_path / "features.h5", 4), make_global()[1], "local_um")
 
 
 @pytest.mark.parametrize("how", BREAKS)
 def test_broken_files_are_named(tmp_path: Path, how: str) -> None:
     path = write_features(tmp_path / "features.h5", 4)
     break_file(path, how)
-    for read in (pixel_size, feature_dim):
+    for read in (pixel_size, lambda files: window_field(files, "local_um"), lambda files: frozen_features(files, FROZEN, "local_um")):
         with pytest.raises(UserError, match=r"features.h5: file: not a readable HDF5 file"):
             read([path])

@@ -8,8 +8,27 @@ import numpy as np
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.train.features import embed_cells, embed_context
-from tests.unit.train.toys import BREAKS, COMPUTE, FROZEN, break_file, save_models, write_features, write_slide
+from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
+from nuclass_pipeline.models.frozen import FrozenFeatures, attach_encoders, build_frozen
+from nuclass_pipeline.train.dataset import SlideFiles
+from nuclass_pipeline.train.features import embed_cells, embed_windows, open_cells, restore_classifiers, run_classifiers, running
+from nuclass_pipeline.train.global_ import train_global
+from nuclass_pipeline.train.local import train_local
+from tests.unit.train.toys import (
+    BREAKS,
+    CLASSES,
+    COMPUTE,
+    FEATURES,
+    FROZEN,
+    break_file,
+    global_config,
+    local_config,
+    make_global,
+    save_models,
+    training_files,
+    write_features,
+    write_slide,
+)
 
 CELLS = 24
 
@@ -52,4 +71,84 @@ def test_broken_context_windows_are_named(tmp_path: Path, how: str) -> None:
     windows = write_slide(tmp_path, 4, 1)["contexts"]
     break_file(windows, how)
     with pytest.raises(UserError, match=rf"{windows.name}: file: not a readable HDF5 file"):
-        embed_context(patches=windows, config=FROZEN, compute=COMPUTE, device="cpu", features=tmp_path / "features.h5")
+        embed_windows(patches=windows, config=FROZEN, compute=COMPUTE, device="cpu", features=tmp_path / "features.h5")
+
+
+def chain(slides: list[dict[str, Any]], folder: Path) -> dict[str, Path]:
+    """Train both paths on features of frozen encoders and embed the first slide; return the checkpoints and features."""
+    folder.mkdir()
+    both = {}
+    for name, stored in (("patches", "local"), ("contexts", "context")):
+        both[name] = [folder / f"{stored}-{number}.h5" for number in range(len(slides))]
+        for slide, path in zip(slides, both[name], strict=True):
+            embed_windows(patches=slide[name], config=FROZEN, compute=COMPUTE, device="cpu", features=path)
+    common = {
+        **training_files(slides), "patches": both["patches"], "compute": COMPUTE, "seed": 0, "device": "cpu", "resume": folder / "resume",
+        "history": folder / "history.parquet",
+    }  # fmt: skip
+    local = local_config(backbone=FROZEN, augment=True, freeze_backbone_epochs=1)
+    train_local(**common, classes=CLASSES, config=local, checkpoint=folder / "local.ckpt")
+    files = {"contexts": both["contexts"], "local": folder / "local.ckpt", "checkpoint": folder / "global.ckpt"}
+    train_global(**common, **files, config=global_config(context=FROZEN, augment=True))
+    made = {"local": folder / "local.ckpt", "global_": folder / "global.ckpt"}
+    sources = {"patches": both["patches"][0], "contexts": both["contexts"][0], "labels": slides[0]["labels"], "split": slides[0]["split"]}
+    embed_cells(**sources, **made, organ="lung", compute=COMPUTE, device="cpu", features=folder / "cells.h5")
+    return {**made, **sources, "cells": folder / "cells.h5"}
+
+
+def test_two_frozen_encoders_are_trained_on_features_and_rebuilt_from_their_weights(tmp_path: Path) -> None:
+    slides = [write_slide(tmp_path / "a", 80, 1)]
+    made, again = chain(slides, tmp_path / "one"), chain(slides, tmp_path / "two")
+    (local, global_), meta = restore_classifiers(made["local"], made["global_"])
+    assert (local.backbone, global_.local.backbone, global_.encoder, meta.backbone, meta.context) == (None,) * 5
+    assert (meta.local_um, meta.context_um, meta.dims) == (8, 16, {"local": 64, "context": 64, "global": 64})
+    assert meta.local_features is not None
+    assert meta.local_features.spec == build_frozen(FROZEN).spec
+    # Features and history of a second run with the same seed are the same, so random weights are not drawn anew.
+    with h5py.File(made["cells"]) as one, h5py.File(again["cells"]) as two:
+        assert all(np.array_equal(one[name][:], two[name][:]) for name in ("local_feature", "global_feature", "local_p", "global_p"))
+        ids, stored, wide = one["cell_id"].asstr()[:].tolist(), one["local_p"][:], one["global_p"][:]
+    attach_encoders(local, global_, meta)
+    files = SlideFiles(slides[0]["patches"], slides[0]["labels"], slides[0]["split"], "lung", slides[0]["contexts"])
+    cells = open_cells(files, meta, ("gate", "val"))
+    assert cells.cells["cell_id"].tolist() == ids
+    with running("cpu", COMPUTE):
+        found = run_classifiers(local, global_, "cpu")(cells.__getitems__(list(range(len(cells)))))
+    # Not equal, because features are stored in half precision.
+    np.testing.assert_allclose(found["local_p"], stored, atol=2e-3)
+    np.testing.assert_allclose(found["global_p"], wide, atol=2e-3)
+
+
+def test_other_weights_than_those_of_the_training_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    config = FROZEN.model_copy(update={"weights": str(tmp_path)})
+    features = FEATURES.of(config, field_um=16, mpp=0.25, dim=64, spec={})
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    with pytest.raises(
+        UserError, match=r"model.safetensors: weights: their SHA-256 is 3fc4cc\w+, and the models were trained with 7692c3\w+. Put"
+    ):
+        features.build(config)
+
+
+def test_an_earlier_checkpoint_has_the_usual_windows_and_needs_a_description_of_its_context(tmp_path: Path) -> None:
+    model, meta = make_global()
+    plain = meta.model_dump(exclude={"local_um", "context_um", "context_features", "local_features"})
+    earlier = CheckpointMetadata.model_validate(plain)
+    assert (earlier.local_um, earlier.context_um) == (56, 256)
+    save_checkpoint(tmp_path / "global.ckpt", model, earlier)
+    save_checkpoint(tmp_path / "local.ckpt", model.local, earlier.model_copy(update={"kind": "local", "global_": None}))
+    with pytest.raises(UserError, match=r"global.ckpt: context_features: an earlier version wrote it, .*Train the global path again"):
+        restore_classifiers(tmp_path / "local.ckpt", tmp_path / "global.ckpt")
+
+
+def test_features_are_whole_or_not_there_and_say_what_they_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows, features = write_slide(tmp_path, 6, 1)["contexts"], tmp_path / "f.h5"
+    embed_windows(patches=windows, config=FROZEN, compute=COMPUTE, device="cpu", features=features)
+    assert FrozenFeatures.read(features).model_copy(update={"spec": {}}) == FEATURES
+    features.unlink()
+    monkeypatch.setattr(
+        "nuclass_pipeline.train.features.RowsWriter.append", lambda *_args, **_values: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        embed_windows(patches=windows, config=FROZEN, compute=COMPUTE, device="cpu", features=features)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("f.h5", ".f.h5"))]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nuclass_pipeline.config.models import BackboneConfig
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.train.optim import (
     ParamGroup,

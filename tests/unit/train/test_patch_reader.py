@@ -9,7 +9,7 @@ import pytest
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io.patch_files import CHUNK_CACHE, open_source
 from nuclass_pipeline.train.dataset import read_ids
-from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader, resize
+from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows, resize
 from tests.unit.train.toys import damage, write_images
 
 
@@ -33,7 +33,7 @@ def test_features_are_read_as_they_are(tmp_path: Path) -> None:
         file["feature"] = np.arange(12, dtype=np.float16).reshape(4, 3)
         file.create_dataset("cell_id", data=list("abcd"), dtype=h5py.string_dtype())
     assert read_ids(tmp_path / "f.h5").tolist() == list("abcd")
-    windows = PatchReader(tmp_path / "f.h5", np.array([3, 0]), 32, CacheBudget(0))
+    windows = open_windows(tmp_path / "f.h5", np.array([3, 0]), 32, CacheBudget(0))
     assert windows.read(np.array([1, 0])).tolist() == [[0, 1, 2], [9, 10, 11]]
 
 
@@ -107,3 +107,17 @@ def test_a_file_without_patches_and_features_is_named(tmp_path: Path) -> None:
         file["other"] = 1
     with pytest.raises(UserError, match=r"f\.h5: file: not a readable HDF5 file"):
         PatchReader(tmp_path / "f.h5", np.arange(1), 8, CacheBudget(0))
+
+
+def test_features_are_read_in_blocks_and_must_be_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuclass_pipeline.train.patch_reader.BLOCK_ROWS", 3)
+    values = np.arange(20, dtype=np.float16).reshape(10, 2)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["feature"] = values
+    rows = np.array([9, 0, 4, 4, 2])
+    reader = FeatureReader(tmp_path / "f.h5", rows)
+    assert reader.read(np.array([4, 0, 1])).tolist() == values[[2, 9, 0]].tolist()
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        file["feature"][4, 1] = np.nan
+    with pytest.raises(UserError, match=r"f.h5: feature: a value is not finite. Remove the file and run again"):
+        FeatureReader(tmp_path / "f.h5", rows)

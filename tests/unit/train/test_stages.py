@@ -16,7 +16,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models.gate import restore_gate
 from nuclass_pipeline.models.global_ import restore_global
 from nuclass_pipeline.models.local import restore_local
-from nuclass_pipeline.train.features import embed_cells, embed_context
+from nuclass_pipeline.train.features import embed_cells, embed_windows
 from nuclass_pipeline.train.gate import train_gate
 from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import LocalTask, train_local
@@ -177,7 +177,7 @@ def test_a_frozen_context_encoder_is_run_once(slides: Slides, local: Path, tmp_p
     for number, slide in enumerate(slides):
         torch.manual_seed(7)
         features.append(tmp_path / f"{number}.h5")
-        embed_context(patches=slide["contexts"], config=FROZEN, compute=COMPUTE, device="cpu", features=features[-1])
+        embed_windows(patches=slide["contexts"], config=FROZEN, compute=COMPUTE, device="cpu", features=features[-1])
     with h5py.File(features[0]) as file, h5py.File(slides[0]["contexts"]) as patches:
         assert file["cell_id"].asstr()[:].tolist() == patches["keys"].asstr()[:].tolist()
         assert (file["feature"].shape, file["feature"].dtype) == ((240, 64), np.float16)
@@ -186,7 +186,7 @@ def test_a_frozen_context_encoder_is_run_once(slides: Slides, local: Path, tmp_p
     assert model.encoder is None
     assert meta.dims == {"local": 192, "context": 64, "global": 64}
     embed(slides[0], local, path, tmp_path / "cells.h5", contexts=features[0])
-    with pytest.raises(UserError, match="the context encoder is frozen"):
+    with pytest.raises(UserError, match="the dataset is missing, and the encoder is frozen"):
         run_global(slides, tmp_path, local, [slide["contexts"] for slide in slides], context=FROZEN)
 
 

@@ -7,18 +7,12 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.compute import Compute
-from nuclass_pipeline.config.models import (
-    BackboneConfig,
-    GateConfig,
-    GateOptimConfig,
-    GlobalConfig,
-    GlobalOptimConfig,
-    LocalConfig,
-    LocalOptimConfig,
-)
+from nuclass_pipeline.config.models import GateConfig, GateOptimConfig, GlobalConfig, GlobalOptimConfig, LocalConfig, LocalOptimConfig
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
+from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.models.global_ import GlobalClassifier
 from nuclass_pipeline.models.local import LocalClassifier
 from nuclass_pipeline.vocabulary import ORGANS
@@ -27,6 +21,8 @@ CLASSES = ("Acinar", "Ductal", "Macrophage", "T_Cell")
 COLORS = np.array([[200, 60, 60], [60, 60, 200]])
 COMPUTE = Compute(gpu=0, precision="32-true", workers=0, cache_gb=1)
 FROZEN = BackboneConfig(name="tiny-vit", image_px=32, freeze=True)
+FEATURES = FrozenFeatures.of(FROZEN, field_um=16, mpp=0.25, dim=64, spec={})
+"""Features of the context windows of `write_slide`."""
 SUBSETS = ("train", "train", "gate", "val")
 
 
@@ -135,6 +131,9 @@ def make_global() -> tuple[GlobalClassifier, CheckpointMetadata]:
         classes=CLASSES,
         organs=ORGANS,
         mpp=0.25,
+        local_um=8,
+        context_um=16,
+        context_features=FEATURES,
         local=local,
         global_=config,
         backbone=inner.backbone.spec,
@@ -157,6 +156,7 @@ def write_features(path: Path, cells: int) -> Path:
     with h5py.File(path, "w") as file:
         file["feature"] = np.random.default_rng(0).normal(size=(cells, 64)).astype(np.float16)
         file.create_dataset("cell_id", data=[f"cell-{number}" for number in range(cells)], dtype=h5py.string_dtype())
+        file.attrs.update(FEATURES.attributes)
     return path
 
 

@@ -1,17 +1,19 @@
 """What must hold for a run before its first job: one function per rule, listed at the end."""
 
+import re
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclass_pipeline.config.expression import GO_DOWNLOADS
+from nuclass_pipeline.config.loading.points import check_point_images
 from nuclass_pipeline.config.loading.requirements import check_language_model
 from nuclass_pipeline.config.loading.run_files import is_set
 from nuclass_pipeline.config.loading.same_files import cells_apart, same_bundle, same_file
 from nuclass_pipeline.config.loading.sharing import check_slides_from
 from nuclass_pipeline.errors import UserError, similar
-from nuclass_pipeline.layout import CONTEXT_PX
+from nuclass_pipeline.layout import patch_file
 from nuclass_pipeline.vocabulary import read_label_map
 
 if TYPE_CHECKING:
@@ -38,10 +40,49 @@ def check_seeds(run: "Run") -> None:
 
 def check_buffer(run: "Run") -> None:
     """Check that windows of different subsets cannot overlap."""
-    half_um, buffer_um = CONTEXT_PX * run.config.image.mpp / 2, run.config.split.buffer_um
+    half_um, buffer_um = run.config.image.context_um / 2, run.config.split.buffer_um
     if buffer_um < half_um:
         problem = f"{buffer_um:g} is less than half a context window ({half_um:g} µm)"
         raise run.error("split.buffer_um", problem, f"Set it to {half_um:g} or more.")
+
+
+def check_frozen(run: "Run") -> None:
+    """Check that the run file does not set, for a path whose encoders are frozen, what only images or a trained encoder have."""
+    frozen = {"local": run.config.local.backbone.freeze, "global": run.config.local.backbone.freeze and run.config.global_.context.freeze}
+    for path, section in (("local", run.config.local), ("global", run.config.global_)):
+        for name, off in (("augment", "false"), ("stain_jitter", "0"), ("freeze_backbone_epochs", "0")):
+            value = getattr(section, name)
+            # Only where it is set, because the defaults are those of trained encoders.
+            if frozen[path] and value and is_set(f"{path}.{name}", run.sources):
+                problem = f"is {str(value).lower()}, and {_WITHOUT_EFFECT[name]}"
+                raise run.error(f"{path}.{name}", problem, f"Set it to {off}, or local.backbone.freeze to false.")
+
+
+_FEATURES_ONLY = "the frozen encoder sees each window once, as it is"
+_WITHOUT_EFFECT = {
+    "augment": _FEATURES_ONLY,
+    "stain_jitter": _FEATURES_ONLY,
+    "freeze_backbone_epochs": "local.backbone.freeze keeps the encoder frozen in all epochs",
+}
+
+
+def check_trios(run: "Run") -> None:
+    """Check that the patches of each trio have the sides of the windows of this run, by the names of their files."""
+    image = run.config.image
+    for name in run.slides_of("trio"):
+        slide = run.slides[name]
+        for kind, key in (("local", "local_um"), ("context", "context_um")):
+            path = Path(slide.trio_files(image)[kind])
+            if not path.exists() and (sides := _other_sides(path.parent, image.local_px, image.context_px)):
+                side_px = sides[0] if kind == "local" else sides[-1]
+                side_um, other = side_px * image.mpp, path.with_name(patch_file(side_px))
+                problem = f"its windows are {side_um:.10g} µm wide, and image.{key} is {getattr(image, key):g}; {path.name} is missing"
+                raise UserError(other, key, problem, f"Set image.{key} to {side_um:.10g}, or cut the patches again as {path.name}.")
+
+
+def _other_sides(folder: Path, *known: int) -> list[int]:
+    sides = (re.fullmatch(r"patches_(\d+)x\1", path.stem) for path in folder.glob("patches_*.h5"))
+    return sorted(side for found in sides if found and (side := int(found[1])) not in known)
 
 
 def check_labels(run: "Run") -> None:
@@ -49,8 +90,8 @@ def check_labels(run: "Run") -> None:
     if wrong := [name for name in run.slides_of("image") if run.role(name) != "predict"]:
         problem = f"slide {wrong[0]} is an H&E without Xenium, so it has no labels"
         raise run.error(f"study.{run.role(wrong[0])}", problem, "List it under study.predict.")
-    if brought := [name for name in run.slides_of("trio") if run.role(name) == "label"]:
-        problem = f"slide {brought[0]} is of kind trio: it has labels, and no transcripts to label it from"
+    if brought := [name for name in run.slides_of("trio", "images") if run.role(name) == "label"]:
+        problem = f"slide {brought[0]} is of kind {run.slides[brought[0]].kind}: it has labels, and no transcripts to label it from"
         raise run.error("study.label", problem, "List it under study.train, study.heldout or study.predict.")
 
 
@@ -139,7 +180,7 @@ def check_tables(run: "Run") -> None:
     for field, path in (("labels", config.labels), ("labeling.markers", config.labeling.markers)):
         if problem := missing(path):
             raise run.error(field, problem, "Correct the path, or remove the key for the shipped table.")
-    read_label_map(config.labels)
+    read_label_map(config.labels, config.study.colors)
     for field in ("library", "ontology", "slim"):
         path = getattr(config.programs, field)
         if path and (problem := missing(path)):
@@ -160,6 +201,7 @@ def missing(path: str) -> str | None:
 ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_seeds,
     check_buffer,
+    check_frozen,
     check_labels,
     check_images,
     check_organs,
@@ -170,6 +212,8 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
 )
 FILES: tuple[Callable[["Run"], None], ...] = (
     check_slide_files,
+    check_trios,
+    check_point_images,
     check_tables,
     check_language_model,
 )

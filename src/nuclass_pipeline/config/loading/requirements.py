@@ -4,12 +4,11 @@ import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nuclass_pipeline.config.expression import RAPIDS_REMEDY
 from nuclass_pipeline.config.image import CELLPOSE_PACKAGE_REMEDY, CELLPOSE_REMEDY
 from nuclass_pipeline.config.labeling import LANGUAGE_MODEL_REMEDY
-from nuclass_pipeline.config.models import WEIGHT_FILES
 
 if TYPE_CHECKING:
     from nuclass_pipeline.config.run import Run
@@ -56,8 +55,16 @@ def encoder_weights(run: "Run", field: str) -> list[str]:
     encoder = {"local.backbone": run.config.local.backbone, "global.context": run.config.global_.context}[field]
     if problem := encoder.weights_problem:
         raise run.error(f"{field}.weights", f"{encoder.weights}: {problem}" if encoder.weights else problem, encoder.remedy)
-    names = (*WEIGHT_FILES, "config.json") if encoder.weights else ()
-    return [str(path) for name in names if (path := Path(encoder.weights or "", name)).is_file()]
+    return encoder.weights_files
+
+
+def describe_encoders(run: "Run") -> list[dict[str, Any]]:
+    """Return use, name, terms and files of the run's encoders, for its record."""
+    used = {"local.backbone": run.config.local.backbone, "global.context": run.config.global_.context}
+    return [
+        {"use": use, "name": encoder.name, "licence": encoder.entry.licence, "source": encoder.entry.source, "files": encoder.weights_files}
+        for use, encoder in used.items()
+    ]
 
 
 def segmenter_weights(run: "Run") -> list[str]:

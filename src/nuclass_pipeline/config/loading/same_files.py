@@ -13,7 +13,10 @@ from nuclass_pipeline.io import READ_ERRORS
 if TYPE_CHECKING:
     from nuclass_pipeline.config.slides import Slide
 
-KEY_FILES = ("annotations.json", "cell_feature_matrix.h5", "cell_feature_matrix.tar.gz", "cell_feature_matrix.zarr.zip", "cells.parquet")
+KEY_FILES = (
+    *("annotations.json", "points.csv"),
+    *("cell_feature_matrix.h5", "cell_feature_matrix.tar.gz", "cell_feature_matrix.zarr.zip", "cells.parquet"),
+)
 """Files that differ between any two bundles or trios, the best first."""
 SAMPLES, SAMPLE_BYTES = 32, 2**20
 """Pieces that are compared of a large file, so that images of many GB are compared in a second."""

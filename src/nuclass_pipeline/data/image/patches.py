@@ -22,7 +22,6 @@ from nuclass_pipeline.data.image.windows import cut_window, open_image, overlap
 from nuclass_pipeline.io import read_table, whole_file, whole_files, write_json
 from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
 from nuclass_pipeline.io.patch_files import CHUNK_CACHE
-from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.runtime import track
 from nuclass_pipeline.schemas import CELLS, LABELS
 from nuclass_pipeline.units import ImagePixel, Micron
@@ -57,9 +56,9 @@ def extract_patches(
     cells, labels
         Tables `CELLS` and `LABELS`.
     config
-        Pixel size, fill value, and whether patches are copied.
+        Pixel size, sides of the windows, fill value, and whether patches are copied.
     local, context
-        Patch files of 224² and 1024² px, rows in the order of `cells`. `reason` in the first says why a cell has no image.
+        Patch files of crops and context windows, rows in the order of `cells`. `reason` in the first says why a cell has no image.
     annotations
         JSON in the schema of the public reference: cell id → class, centroid and slide. `no_image` says why a cell has no image.
     """
@@ -69,14 +68,14 @@ def extract_patches(
     ids = table["cell_id"].tolist()
     classes = read_table(labels, LABELS).set_index("cell_id")["label"]
     with open_image(image, **CHUNK_CACHE) as source:
-        reasons = find_reasons(source, xy_px, config.mpp)
+        reasons = find_reasons(source, xy_px, config.mpp, config.local_px)
     # A copied window takes time by its pixels; one that is linked takes as much as any other.
-    local_share = LOCAL_PX**2 / (LOCAL_PX**2 + CONTEXT_PX**2) if config.materialize else 0.5
+    local_share = config.local_px**2 / (config.local_px**2 + config.context_px**2) if config.materialize else 0.5
     with whole_files(local, context, annotations) as (local_partial, context_partial, annotations_partial):
-        write_patches(local_partial, image, ids, xy_px, LOCAL_PX, config, (0, local_share))
+        write_patches(local_partial, image, ids, xy_px, config.local_px, config, (0, local_share))
         with h5py.File(local_partial, "a", libver="v110") as file:
             write_reasons(file, reasons)
-        padded = write_patches(context_partial, image, ids, xy_px, CONTEXT_PX, config, (local_share, 1))
+        padded = write_patches(context_partial, image, ids, xy_px, config.context_px, config, (local_share, 1))
         records = _annotations(slide, organ, table, xy_px, classes, padded, config.mpp)
         for cell, reason in zip(ids, reasons, strict=True):
             records[cell] |= {"no_image": reason} if reason else {}
@@ -110,8 +109,20 @@ def write_patches(
         else:
             padded = _link_windows(file, level, image.name, xy_px, side_px, config.fill, part)
         write_keys(file, ids)
+        padded |= _leave_their_image(source, xy_px, side_px)
         file["padded"] = padded
         file.attrs.update(mpp=config.mpp, fill=config.fill)
+    return padded
+
+
+def _leave_their_image(source: h5py.File, xy_px: ImagePixel, side_px: int) -> Booleans:
+    """Return whether each window shows more than the image of a mosaic that its cell lies in, (N,)."""
+    padded = np.zeros(len(xy_px), dtype=bool)
+    for top, left, height, width in source["frames"][...] if "frames" in source else ():
+        x, y = xy_px[:, 0] - left, xy_px[:, 1] - top
+        here = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        low, high = np.round(np.stack([x, y]) - side_px / 2), np.array([[width], [height]])
+        padded |= here & ((low < 0) | (low + side_px > high)).any(axis=0)
     return padded
 
 

@@ -34,7 +34,6 @@ from nuclass_pipeline.io import (
 )
 from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
 from nuclass_pipeline.io.hdf5_check import escape
-from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.runtime import track
 from nuclass_pipeline.schemas import CELLS, LABELS, empty_labels
 from nuclass_pipeline.vocabulary import LINEAGES, UNRESOLVED, read_label_map
@@ -51,6 +50,7 @@ def import_trio(
     local_source: Path,
     context_source: Path,
     label_map: Path,
+    own: Sequence[str] = (),
     config: ImageConfig,
     cells: Path,
     labels: Path,
@@ -64,11 +64,13 @@ def import_trio(
     annotations
         JSON: cell id → `class_id`, `centroid_x` and `centroid_y` in px of `config.mpp`.
     local_source, context_source
-        Patch files of 224² and 1024² px.
+        Patch files of crops and context windows, as wide as those of the run.
     label_map
         Raw labels → classes. A label that it drops is logged with its number of cells, and the cells are Unresolved.
+    own
+        The study's own names of classes.
     config
-        Pixel size and fill value.
+        Pixel size, sides of the windows and fill value.
     cells, labels, local, context
         Files to write, rows in the order of `annotations`.
 
@@ -81,14 +83,14 @@ def import_trio(
     if not isinstance(records, dict) or not records:
         remedy = 'Write one entry per cell: {"<cell id>": {"class_id": "…", "centroid_x": …, "centroid_y": …}}.'
         raise UserError(annotations, "file", "is not a JSON object of cells", remedy)
-    aligned = read_label_map(label_map).align(_values(annotations, records, "class_id"))
+    aligned = read_label_map(label_map, own).align(_values(annotations, records, "class_id"))
     for (raw, reason), count in aligned.dropped.most_common():
         logger.warning("%d cells of %r are Unresolved: %s", count, raw, reason)
     with whole_files(cells, labels, local, context) as (cells_partial, labels_partial, local_partial, context_partial):
         write_table(_cell_table(annotations, records, config.mpp), cells_partial, CELLS)
         write_table(_label_table(list(records), aligned.labels), labels_partial, LABELS)
-        link_patches(local_source, local_partial, list(records), LOCAL_PX, config)
-        link_patches(context_source, context_partial, list(records), CONTEXT_PX, config)
+        link_patches(local_source, local_partial, list(records), "local_um", config)
+        link_patches(context_source, context_partial, list(records), "context_um", config)
 
 
 def _values(path: Path, records: dict[str, Any], field: str) -> list[Any]:
@@ -135,7 +137,7 @@ class _Patch:
     row: tuple[int, ...] = ()
 
 
-def link_patches(source: Path, target: Path, ids: Sequence[str], side_px: int, config: ImageConfig) -> None:
+def link_patches(source: Path, target: Path, ids: Sequence[str], field: str, config: ImageConfig) -> None:
     """Write a patch file whose row i is the patch of cell `ids[i]` in `source`, which may have either encoding.
 
     Local patches also get the reason why a cell has no image: that of the source, or else that the patch is of one colour.
@@ -143,15 +145,17 @@ def link_patches(source: Path, target: Path, ids: Sequence[str], side_px: int, c
     Raises
     ------
     UserError
-        If the source is broken, lacks a cell, holds other shapes, or points into other files than its own image.
+        If the source is broken, lacks a cell, holds other shapes or another pixel size, or points into other files than its own image.
     """
+    side_px = round(getattr(config, field) / config.mpp)
     with whole_file(target) as partial, h5py.File(partial, "w", libver="v110") as linked:
         try:
             with open_h5(source, "Copy the file again.", imported=False) as file:
-                patches = _find_patches(source, file, ids, side_px)
+                _check_mpp(source, file, config.mpp)
+                patches = _find_patches(source, file, ids, field, config)
                 linked.create_virtual_dataset("images", _layout(source, file, patches, side_px), fillvalue=config.fill)
                 linked.attrs[SOURCE_SHAPE] = file[patches[0].dataset].shape
-                if side_px == LOCAL_PX:
+                if field == "local_um":
                     write_reasons(linked, _reasons(source, file, patches))
         # Around the reading too, because a file that is damaged in the middle can be opened.
         except READ_ERRORS as error:
@@ -161,11 +165,19 @@ def link_patches(source: Path, target: Path, ids: Sequence[str], side_px: int, c
         linked.attrs.update(mpp=config.mpp, fill=config.fill)
 
 
-def _find_patches(source: Path, file: h5py.File, ids: Sequence[str], side_px: int) -> list[_Patch]:
+def _check_mpp(source: Path, file: h5py.File, mpp: float) -> None:
+    found = file.attrs.get("mpp")
+    # Files of the public data set name no pixel size.
+    if found is not None and (np.ndim(found) or not abs(_number(found) - mpp) <= 1e-6 * mpp):
+        problem = f"its windows have {found} µm per px, and image.mpp is {mpp:g}"
+        raise UserError(source, "mpp", problem, f"Set image.mpp to {found}, or cut the patches again at {mpp:g} µm per px.")
+
+
+def _find_patches(source: Path, file: h5py.File, ids: Sequence[str], field: str, config: ImageConfig) -> list[_Patch]:
     merged = {"images", "keys"} <= set(file)
     if merged:
         keys = read_keys(source, file["keys"])
-        _check_shape(source, "images", file["images"], (len(keys), side_px, side_px))
+        _check_shape(source, "images", file["images"], (len(keys),), field, config)
         patches = {cell: _Patch("images", (row,)) for row, cell in enumerate(keys)}
     else:
         patches = {cell: _Patch(cell) for cell in file}
@@ -173,16 +185,23 @@ def _find_patches(source: Path, file: h5py.File, ids: Sequence[str], side_px: in
         problem = f"no patch for {len(absent)} cells, such as {absent[0]}"
         raise UserError(source, "keys" if merged else "datasets", problem, "Add them, or remove the cells from annotations.json.")
     for cell in [] if merged else ids:
-        _check_shape(source, cell, file[cell], (side_px, side_px))
+        _check_shape(source, cell, file[cell], (), field, config)
     return [patches[cell] for cell in ids]
 
 
-def _check_shape(path: Path, name: str, patches: Any, shape: tuple[int, ...]) -> None:
+def _check_shape(path: Path, name: str, patches: Any, rows: tuple[int, ...], field: str, config: ImageConfig) -> None:
+    side_um = getattr(config, field)
+    shape = (*rows, *[round(side_um / config.mpp)] * 2)
     if not isinstance(patches, h5py.Dataset):
         raise UserError(path, name, "is a group, not a patch", "Keep the datasets of the cells at the top of the file.")
     if patches.dtype != np.uint8 or patches.shape not in ((*shape, 3), (*shape, 4)):
         problem = f"is {patches.dtype} of shape {patches.shape}, not uint8 of {(*shape, 3)}"
-        raise UserError(path, name, problem, f"Cut the patches again with {shape[-1]} px per side; see docs/data.md.")
+        remedy = f"Cut the patches again with {shape[-1]} px per side; see docs/data.md."
+        found = (patches.shape or ())[len(rows) : len(rows) + 2]
+        if patches.dtype == np.uint8 and len(found) == 2 and found[0] == found[1] and found[0] != shape[-1]:
+            problem += f": windows of {found[0] * config.mpp:.10g} µm, and image.{field} is {side_um:g}"
+            remedy = f"Set image.{field} to {found[0] * config.mpp:.10g}, or cut the patches again with {shape[-1]} px per side."
+        raise UserError(path, name, problem, remedy)
 
 
 def _layout(source: Path, file: h5py.File, patches: Sequence[_Patch], side_px: int) -> h5py.VirtualLayout:

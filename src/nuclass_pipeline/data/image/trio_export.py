@@ -1,5 +1,6 @@
 """Copies of the annotations and patches of a slide that need no other file."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -7,13 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from nuclass_pipeline.config.slides import ANNOTATIONS
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import READ_ERRORS, damaged_h5, open_patches, open_source, read_json, whole_files
-from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
+from nuclass_pipeline.layout import USUAL_PX, patch_file
 
-ANNOTATIONS = "annotations.json"
-PATCHES = {side_px: f"patches_{side_px}x{side_px}.h5" for side_px in (LOCAL_PX, CONTEXT_PX)}
-"""Side of the patches, px → name of their file."""
 Track = Callable[[Sequence[int], str], Iterable[int]]
 """Shows the progress of a loop: its rows and a name → the rows."""
 
@@ -36,19 +35,26 @@ def export_trio(slide: Path, target: Path, track: Track = lambda rows, _: rows) 
         If a file is missing or broken, or the target already holds one of the three.
     """
     read_json(slide / ANNOTATIONS)
-    _require_space(slide, target)
-    targets = [target / name for name in (ANNOTATIONS, *PATCHES.values())]
+    names = _patch_files(slide)
+    _require_space(slide, names, target)
+    targets = [target / name for name in (ANNOTATIONS, *names.values())]
     if found := [path for path in targets if path.exists()]:
         raise UserError(found[0], "file", "it exists already", "Name a new folder, or remove the files in it.")
     with whole_files(*targets) as (annotations, *patches):
         shutil.copyfile(slide / ANNOTATIONS, annotations)
-        for (side_px, name), partial in zip(PATCHES.items(), patches, strict=True):
+        for (side_px, name), partial in zip(names.items(), patches, strict=True):
             _copy_patches(slide / name, partial, side_px, track)
 
 
-def _require_space(slide: Path, target: Path) -> None:
+def _patch_files(slide: Path) -> dict[int, str]:
+    """Return the side of the patches, px → name of their file; those of `USUAL_PX` where there are not two."""
+    sides = sorted(int(found[1]) for path in slide.glob("patches_*.h5") if (found := re.fullmatch(r"patches_(\d+)x\1\.h5", path.name)))
+    return {side_px: patch_file(side_px) for side_px in (sides if len(sides) == len(USUAL_PX) else USUAL_PX)}
+
+
+def _require_space(slide: Path, names: dict[int, str], target: Path) -> None:
     needed = 0
-    for side_px, name in PATCHES.items():
+    for side_px, name in names.items():
         with open_patches(slide / name, side_px) as file:
             needed += file["images"].nbytes
     folder = next(path for path in (target, *target.absolute().parents) if path.is_dir())

@@ -6,7 +6,7 @@ import logging
 import time
 import urllib.error
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -43,8 +43,17 @@ class _BrokenOff(Exception):
     """A transfer that ended early."""
 
 
-def fetch_slide(*, bundle_url: str, image_url: str, alignment_url: str, manifest: Path, image: Path, alignment: Path, lock: Path) -> None:
-    """Download the bundle, the H&E and its alignment.
+def fetch_slide(
+    *,
+    bundle_url: str,
+    image_url: str,
+    alignment_url: str,
+    lock: Path,
+    manifest: Path | None = None,
+    image: Path | None = None,
+    alignment: Path | None = None,
+) -> None:
+    """Download the bundle, or the H&E and its alignment, or all of them.
 
     Parameters
     ----------
@@ -54,12 +63,13 @@ def fetch_slide(*, bundle_url: str, image_url: str, alignment_url: str, manifest
         H&E image.
     alignment_url
         Alignment of the H&E; empty for an H&E that is already in Xenium pixels.
-    manifest
-        Path that `experiment.xenium` gets; it is put in place last of its bundle, so a bundle with a manifest is complete.
-    image, alignment
-        Files to write.
     lock
         Lock file of the slide.
+    manifest
+        Path that `experiment.xenium` gets; it is put in place last of its bundle, so a bundle with a manifest is complete. Nothing to
+        leave out the bundle.
+    image, alignment
+        Files to write, or nothing to leave out the H&E.
 
     Raises
     ------
@@ -72,22 +82,37 @@ def fetch_slide(*, bundle_url: str, image_url: str, alignment_url: str, manifest
     if len({show_address(url) for url in urls}) < len(urls):
         problem = "two files of the slide have one address, apart from what lets someone in"
         raise UserError(show_address(bundle_url), "URL", problem, YOURSELF)
-    # Under other names until all are there, because Snakemake removes the outputs of a failed job, which would then be downloaded again.
-    fetched_archive, fetched_image, fetched_alignment = (
-        path.with_name(f"{path.name}.fetched") for path in (manifest.parent, image, alignment)
-    )
-    with only_writer(manifest.parent):
-        download(image_url, fetched_image, lock, _check_image)
-        if alignment_url:
-            download(alignment_url, fetched_alignment, lock, _check_alignment)
-        else:
-            with whole_file(fetched_alignment) as partial:
-                partial.write_text(IDENTITY)
-        # Unpacked before it is locked, because only that shows that the archive is sound.
-        download(bundle_url, fetched_archive, lock, lambda archive: unpack_bundle(archive=archive, manifest=manifest))
-        fetched_image.replace(image)
-        fetched_alignment.replace(alignment)
-        fetched_archive.unlink()
+    with ExitStack() as ends:
+        for folder in [manifest.parent] if manifest else [path for path in (image,) if path]:
+            ends.enter_context(only_writer(folder))
+        fetched = _fetch_image(image_url, alignment_url, image, alignment, lock) if image and alignment else {}
+        if manifest:
+            _fetch_bundle(bundle_url, manifest, lock)
+        # After the bundle, because Snakemake removes the outputs of a failed job, which would then be downloaded again.
+        for path, place in fetched.items():
+            path.replace(place)
+        if manifest:
+            _fetched(manifest.parent).unlink()
+
+
+def _fetched(path: Path) -> Path:
+    """Return the name of a download until all files of the job are there."""
+    return path.with_name(f"{path.name}.fetched")
+
+
+def _fetch_image(image_url: str, alignment_url: str, image: Path, alignment: Path, lock: Path) -> dict[Path, Path]:
+    download(image_url, _fetched(image), lock, _check_image)
+    if alignment_url:
+        download(alignment_url, _fetched(alignment), lock, _check_alignment)
+    else:
+        with whole_file(_fetched(alignment)) as partial:
+            partial.write_text(IDENTITY)
+    return {_fetched(path): path for path in (image, alignment)}
+
+
+def _fetch_bundle(url: str, manifest: Path, lock: Path) -> None:
+    # Unpacked before it is locked, because only that shows that the archive is sound.
+    download(url, _fetched(manifest.parent), lock, lambda archive: unpack_bundle(archive=archive, manifest=manifest))
 
 
 def _refuse_page(path: Path) -> None:

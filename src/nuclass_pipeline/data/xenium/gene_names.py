@@ -40,7 +40,9 @@ def name_genes(matrix: Matrix, bundle: Path) -> tuple[Matrix, list[str]]:
     names = matrix.features.loc[matrix.features["kind"] == GENE, "name"]
     warnings += repeated
     if (style := looks_like(names)) in GENE_NAME_STYLES:
-        warnings.append(f"the gene names look like {GENE_NAME_STYLES[style]}, such as {names.iloc[0]}")
+        # Of any table, because the reading of a slide does not know whose markers will label it.
+        remedy = "; only a marker table with such names can label its cells"
+        warnings.append(f"the gene names look like {GENE_NAME_STYLES[style]}, such as {names.iloc[0]}{remedy}")
     if len(dates := names[[bool(_DATE.fullmatch(name)) for name in names]]):
         warnings.append(f"{len(dates)} gene names are dates, such as {dates.iloc[0]}: a spreadsheet has changed them")
     return matrix, warnings

@@ -15,7 +15,7 @@ from tests.unit.config.conftest import edited
     ("path", "value", "message"),
     [
         ("split.buffer_um", 100, "split.buffer_um: 100 is less than half a context window (128 µm). Set it to 128 or more."),
-        ("image.mpp", 0.5, "split.buffer_um: 128 is less than half a context window (256 µm). Set it to 256 or more."),
+        ("image.context_um", 512, "split.buffer_um: 128 is less than half a context window (256 µm). Set it to 256 or more."),
         ("study", {"train": ["demo-lung-1"], "heldout": ["demo-lung-he"]}, "study.heldout: slide demo-lung-he is an H&E without Xenium"),
         ("synthetic.seeds", {}, "synthetic.seeds.demo-lung-1: the slide is synthetic and has no seed. Add `demo-lung-1: 1` there"),
         ("synthetic.seeds.demo-lug-1", 5, "synthetic.seeds.demo-lug-1: no such slide in config/slides.tsv, did you mean 'demo-lung-1'?"),

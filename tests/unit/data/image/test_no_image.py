@@ -41,13 +41,13 @@ def image():
     ],
 )
 def test_a_cell_has_an_image_if_its_centre_is_inside_and_its_crop_touches_tissue(image, x, y, reason):
-    assert find_reasons(image, ImagePixel(np.array([[x, y]], dtype=float)), 0.25).tolist() == [reason]
+    assert find_reasons(image, ImagePixel(np.array([[x, y]], dtype=float)), 0.25, 224).tolist() == [reason]
 
 
 def test_a_crop_of_glass_that_the_margin_of_the_mask_touches_has_no_image(image):
     image["level_0"][:, 780:] = 255
     xy_px = ImagePixel(np.array([[891.0, 500], [893, 500], [892.6, -5], [100, 500]]))
-    assert find_reasons(image, xy_px, 0.25).tolist() == ["", NO_TISSUE, OUTSIDE, ""]
+    assert find_reasons(image, xy_px, 0.25, 224).tolist() == ["", NO_TISSUE, OUTSIDE, ""]
 
 
 @pytest.mark.parametrize("levels", [1, 5])
@@ -63,10 +63,10 @@ def test_a_hole_of_one_colour_within_the_mask_has_no_image(image, levels, value)
             image[f"level_{number}"].attrs["mpp"] = 0.25 * 2**number
     xy_px = ImagePixel(np.array([[311.0, 400], [312, 400], [488, 488], [489, 400], [400, 311], [400, 400], [0, 0], [799, 999]]))
     expected = ["", NO_TISSUE, NO_TISSUE, "", "", NO_TISSUE, "", ""]
-    assert find_reasons(image, xy_px, 0.25).tolist() == expected
+    assert find_reasons(image, xy_px, 0.25, 224).tolist() == expected
     # A single pixel of another color, which the means of 16² px hide, is enough to have an image.
     image["level_0"][395, 405] = value + 13
-    assert find_reasons(image, xy_px, 0.25).tolist() == [""] * 8
+    assert find_reasons(image, xy_px, 0.25, 224).tolist() == [""] * 8
 
 
 def test_counts_equal_those_of_each_crop(image):
@@ -75,7 +75,7 @@ def test_counts_equal_those_of_each_crop(image):
     image["tissue"][...] = mask
     xy_px = rng.uniform((0, 0), (WIDTH, HEIGHT), (300, 2))
     fine = np.kron(mask, np.ones((FACTOR, FACTOR), bool))[:HEIGHT]
-    reasons = find_reasons(image, ImagePixel(xy_px), 0.25)
+    reasons = find_reasons(image, ImagePixel(xy_px), 0.25, 224)
     assert 20 < (reasons == NO_TISSUE).sum() < 280
     for (x, y), reason in zip(xy_px, reasons, strict=True):
         inner = fine[max(0, int(y) - 111) : int(y) + 111, max(0, int(x) - 111) : int(x) + 111].any()

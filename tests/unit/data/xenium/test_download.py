@@ -409,6 +409,18 @@ def test_a_bundle_that_fails_leaves_the_downloaded_image(site, slide):
     assert slide["image"].read_bytes() == tiff()
 
 
+def test_bundle_and_image_are_fetched_apart(site, slide, tmp_path):
+    where = {name: slide.pop(name) for name in ("manifest", "image", "alignment")}
+    fetch_slide(**slide, manifest=where["manifest"])
+    assert where["manifest"].exists()
+    assert list(read_lock(slide["lock"])) == [f"{site.url}/b.zip"]
+    assert [name for name, _ in site.requests] == ["/b.zip"]
+    fetch_slide(**slide, image=where["image"], alignment=where["alignment"])
+    assert [name for name, _ in site.requests] == ["/b.zip", "/file", "/a.csv"]
+    assert list(read_lock(slide["lock"])) == [f"{site.url}/{name}" for name in ("b.zip", "file", "a.csv")]
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["a.csv", "he.tif", "outs"]
+
+
 def test_a_wrong_url_is_found_before_any_download(site, slide):
     with pytest.raises(UserError, match=r"^/data/outs.zip: URL: "):
         fetch_slide(**slide | {"bundle_url": "/data/outs.zip"})

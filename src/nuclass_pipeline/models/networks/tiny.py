@@ -1,9 +1,12 @@
 """A small residual network that can be trained on a few thousand cells and on a CPU."""
 
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import silu
+
+from nuclass_pipeline.models.encoders import Encoder, MapEncoder
 
 WIDTHS = (24, 32, 64, 96)
 
@@ -48,3 +51,8 @@ class TinyResNet(nn.Module):
 
 def _convolve(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs))
+
+
+def build_tiny(spec: dict[str, Any]) -> Encoder:
+    """Build the encoder of this network, with random weights."""
+    return MapEncoder(TinyResNet(), spec, [TinyResNet.num_features])

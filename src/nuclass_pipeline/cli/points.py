@@ -1,0 +1,36 @@
+"""`nuclass import-points`: a data set of images with points as a study of folds."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nuclass_pipeline.cli.common import console
+
+
+def import_points(
+    source: Annotated[Path, typer.Argument(help="folder of the data set; for `table`, the file")],
+    out: Annotated[Path, typer.Option(help="folder to write: slides with copies of the images, slide sheet, label map, run files")],
+    layout: Annotated[Literal["m2c", "ocelot", "nucls", "table"], typer.Option(help="how the data set is laid out: docs/data.md")],
+    folds: Annotated[int, typer.Option(help="number of slides, among which whole cases are spread")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the folds")] = 0,
+    mpp: Annotated[float | None, typer.Option(help="pixel size of the images, µm; if left out, that of the data set")] = None,
+) -> None:
+    """Import images with a labelled point for each cell as slides of kind `images`, with a run file for each fold."""
+    from nuclass_pipeline.config.loading.points import mpp_problem
+    from nuclass_pipeline.data.points.layouts import LAYOUTS
+    from nuclass_pipeline.data.points.study import spread_cases, write_study
+    from nuclass_pipeline.errors import UserError
+    from nuclass_pipeline.io import require
+
+    if mpp is not None and (found := mpp_problem(mpp)):
+        problem, remedy = found
+        raise UserError("nuclass import-points", "--mpp", problem, remedy)
+    require(source, "Name the folder of the data set, or the table of its points.")
+    data = LAYOUTS[layout](source, mpp)
+    runs = write_study(data, out, spread_cases(data, folds, seed), Path(__file__).parents[3])
+    for note in data.notes:
+        console.print(f"warning: {note}", soft_wrap=True, highlight=False)
+    cases = {image.case for image in data.images.values()}
+    console.print(f"{len(runs)} slides: {len(data.images)} images of {len(cases)} cases, {len(data.points)} cells", highlight=False)
+    console.print(f"next: snakemake --cores 2 --configfile {runs[0]}", soft_wrap=True, highlight=False)

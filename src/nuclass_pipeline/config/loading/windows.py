@@ -1,0 +1,80 @@
+"""What models read of the windows of a slide: the windows themselves, or the features of a frozen encoder, computed once."""
+
+from pathlib import Path
+from typing import Any
+
+from nuclass_pipeline.config.backbones.section import BackboneConfig
+from nuclass_pipeline.config.loading import requirements
+from nuclass_pipeline.config.run_file import Config
+from nuclass_pipeline.layout import files
+
+BASE_MB = 4000
+# The tensors in 32 bits, once as read and once in the network.
+COPIES = 3
+"""Memory that an encoder takes, in sizes of its file of weights."""
+
+
+class WindowSources:
+    """Files of windows and features that the models of a run read.
+
+    Attributes
+    ----------
+    config
+        The run file.
+    """
+
+    config: Config
+
+    @property
+    def window_encoders(self) -> dict[str, tuple[BackboneConfig, int]]:
+        """Key of the run file → an encoder and the side of its windows, px of `image.h5`."""
+        image = self.config.image
+        return {
+            "local.backbone": (self.config.local.backbone, image.local_px),
+            "global.context": (self.config.global_.context, image.context_px),
+        }
+
+    @property
+    def frozen(self) -> dict[str, str]:
+        """Key of the run file → file of the features, of each frozen encoder."""
+        return {
+            field: str(files.window_features).replace("{encoder}", encoder.name).replace("{px}", str(px)).replace("{key}", encoder.key)
+            for field, (encoder, px) in self.window_encoders.items()
+            if encoder.freeze
+        }
+
+    @property
+    def local_source(self) -> str:
+        """What models read of a slide's crops."""
+        return self.frozen.get("local.backbone", str(files.local_patches))
+
+    @property
+    def context_source(self) -> str:
+        """What models read of a slide's context."""
+        return self.frozen.get("global.context", str(files.context_patches))
+
+    @property
+    def frozen_names(self) -> str:
+        """Wildcard constraint for the frozen encoders."""
+        return "|".join(dict.fromkeys(self.window_encoders[field][0].name for field in self.frozen)) or "(?!)"
+
+    def frozen_field(self, wildcards: Any) -> str:
+        """Return the key of the run file of the frozen encoder with this name, side of the windows and key."""
+        wanted = files.window_features.format(slide="{slide}", encoder=wildcards.encoder, px=wildcards.px, key=wildcards.key)
+        return next(field for field, path in self.frozen.items() if path == wanted)
+
+    def frozen_section(self, wildcards: Any) -> dict[str, Any]:
+        """Return the section of a frozen encoder as plain values, without what does not change its features."""
+        encoder = self.window_encoders[self.frozen_field(wildcards)][0]
+        return encoder.model_copy(update={"freeze": True, "gradient_checkpointing": False}).model_dump(mode="json")
+
+    def frozen_mb(self, wildcards: Any) -> int:
+        """Return the memory of a job that computes the features of a frozen encoder, MB."""
+        weights = self.window_encoders[self.frozen_field(wildcards)][0].weights_files
+        size = sum(Path(path).stat().st_size for path in weights if Path(path).is_file())
+        return BASE_MB + COPIES * size // 10**6
+
+    @property
+    def frozen_weights(self) -> list[str]:
+        """Files of the weights of all frozen encoders, for a rule that needs the encoders themselves."""
+        return [path for field in self.frozen for path in requirements.encoder_weights(self, field)]  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Networks of timm, of transformers and of this package: how each is built, filled with weights, and read as an encoder."""
