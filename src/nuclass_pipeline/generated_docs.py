@@ -38,10 +38,15 @@ def _filled(page: Path, name: str, text: str) -> str:
     return f"{before}{start}\n{text}\n{end}{after}"
 
 
+def _linked(row: dict[str, Any]) -> str:
+    name = f"`{row['name']}`"
+    return f"[{name}]({row['source']})" if row["source"].startswith("https://") else name
+
+
 def _backbones() -> str:
     head = ["| name | vector | window, px | features | licence | MB | revision |", "|---|---|---|---|---|---|---|"]
     keys = ("dim", "field_px", "features", "licence", "size_mb", "revision")
-    rows = [f"| [`{row['name']}`]({row['source']}) | {' | '.join(str(row[key] or '') for key in keys)} |" for row in describe_backbones()]
+    rows = [f"| {_linked(row)} | {' | '.join(str(row[key] or '') for key in keys)} |" for row in describe_backbones()]
     return "\n".join([*head, *rows])
 
 

@@ -35,14 +35,29 @@ OTHERS: dict[str, Any] = {
     "proposals.annotator": "llm-score",
     "proposals.model": "model",
     "labeling.annotator": "other",
+    "study.colors": {"Own": "#9b2c2d"},
     "local.backbone.name": "tiny-vit",
     "global.context.name": "tiny-vit",
+    **{
+        f"{encoder}.{key}": value
+        for encoder in ("local.backbone", "global.context")
+        for key, value in {
+            **{"architecture": "resnet18", "field_px": 448, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+            **{"features.layers": [1, 2], "features.pool": "mean"},
+        }.items()
+    },
 }
 """A valid value other than the demo's, where adding one or choosing the next allowed value does not make one."""
 WITH = {
     "programs.ontology": {"library": "sets.gmt"},
     "programs.slim": {"library": "sets.gmt"},
     "proposals.annotator": {"model": "model"},
+    **{f"{encoder}.architecture": {"name": "own"} for encoder in ("local.backbone", "global.context")},
+    **{
+        f"{encoder}.{key}": {"name": "own", "architecture": "resnet18"}
+        for encoder in ("local.backbone", "global.context")
+        for key in ("field_px", "mean", "std")
+    },
 }
 """Further keys of the section that a value needs."""
 

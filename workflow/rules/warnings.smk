@@ -1,6 +1,7 @@
 """Warnings: what the files of a run hold about themselves, for the first screen of the report.
 
 INPUTS   slides/{slide}/{cells.parquet, registration.json, image.h5, nuclei.parquet, labels.parquet, patches_224x224.h5, split.parquet}
+         slides/{slide}/features/{encoder}.{px}.{key}.h5
          predictions/{model}/seed-{seed}/{slide}.parquet, metrics/{calibration,heldout}.parquet, manifest.json
 OUTPUTS  metrics/warnings.parquet
 """
@@ -16,6 +17,7 @@ rule collect_warnings:
         labels=expand(files.labels, slide=run.slides),
         local_patches=expand(files.local_patches, slide=run.classified_slides),
         split=expand(files.split, slide=run.classified_slides),
+        window_features=expand(run.frozen.values(), slide=run.classified_slides),
         calibration_metrics=[files.calibration_metrics] if run.heldout_slides else [],
         heldout_metrics=[files.heldout_metrics] if run.heldout_slides else [],
         predictions=run.all_predictions,

@@ -14,6 +14,7 @@ from nuclass_pipeline.schemas.cells import (
     SPLIT,
     TRUTH,
     empty_labels,
+    provided_labels,
 )
 from nuclass_pipeline.schemas.metrics import (
     ALL,
@@ -86,4 +87,5 @@ __all__ = [
     "TRUTH",
     "WARNINGS",
     "empty_labels",
+    "provided_labels",
 ]

@@ -1,12 +1,12 @@
 """Columns of the tables of one slide: cells, clusters, labels, nuclei, split."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from nuclass_pipeline.table_schema import Column, Table
-from nuclass_pipeline.vocabulary import UNRESOLVED
+from nuclass_pipeline.vocabulary import LINEAGES, UNRESOLVED
 
 _CELL = Column("cell_id", "text", "cell, unique within its slide")
 _LABEL = Column("label", "text", "class, or Unresolved")
@@ -124,6 +124,17 @@ def empty_labels(cell_ids: Iterable[str], reason: str | None = None) -> pd.DataF
         empty, dtype = (np.nan, float) if column.kind == "number" else (None, object)
         frame[column.name] = pd.Series([empty] * len(frame), dtype=dtype)
     return frame.assign(label=UNRESOLVED, confidence=0.0, reason=pd.Series([reason] * len(frame), dtype=object))
+
+
+def provided_labels(cell_ids: Iterable[str], labels: Sequence[str]) -> pd.DataFrame:
+    """Return a table `LABELS` of cells that came with a label each: confidence 1, or 0 where it is Unresolved."""
+    frame = empty_labels(cell_ids, "no class for the raw label").assign(label=list(labels), source="provided")
+    labelled = frame["label"] != UNRESOLVED
+    frame.loc[labelled, "candidate"] = frame["label"][labelled]
+    frame["lineage"] = pd.Series([LINEAGES.get(name) for name in labels], dtype=object)
+    frame["confidence"] = frame["lineage_confidence"] = labelled.astype(float)
+    frame.loc[labelled, "reason"] = None
+    return frame
 
 
 LABEL_EXPORT = Table(

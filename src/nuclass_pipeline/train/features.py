@@ -1,5 +1,6 @@
 """Features and probabilities of frozen networks, computed once per slide."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -117,15 +118,16 @@ def embed_windows(*, patches: Path, config: BackboneConfig, compute: Compute, de
         If the patch file is missing or broken, or the weights are.
     """
     ids = read_ids(patches)
-    if not config.weights_files:
-        logger.warning("%s is frozen with random weights: its features are those of an untrained network", config.name)
+    warnings = [] if config.weights_files else ["frozen with random weights, so its features are those of an untrained network"]
+    for warning in warnings:
+        logger.warning("%s: %s", config.name, warning)
     encoder = build_frozen(config).to(device)
     mpp = pixel_size([patches])
     described = FrozenFeatures.of(config, field_um=window_field([patches], "field_um"), mpp=mpp, dim=encoder.dim, spec=encoder.spec)
     windows = WindowDataset(patches, len(ids), config.image_px)
     with whole_file(features) as partial, h5py.File(partial, "w") as file, running(device, compute):
         write_ids(file, ids)
-        file.attrs.update(described.attributes)
+        file.attrs.update(described.attributes | {"warnings": json.dumps(warnings)})
         writer = RowsWriter(file, len(ids))
         for images in track(make_loader(windows, FEATURE_BATCH, compute.workers), len(windows), "cells", FEATURE_BATCH):
             writer.append(feature=_half(encoder(as_float(images.to(device)))))

