@@ -29,7 +29,9 @@ def import_points(
     require(source, "Name the folder of the data set, or the table of its points.")
     data = LAYOUTS[layout](source, mpp)
     runs = write_study(data, out, spread_cases(data, folds, seed), Path(__file__).parents[3])
-    for note in data.notes:
+    empty = data.empty_images
+    unused = [f"{len(empty)} of {len(data.images)} images have no point, such as {empty[0]}"] if empty else []
+    for note in (*data.notes, *unused):
         console.print(f"warning: {note}", soft_wrap=True, highlight=False)
     cases = {image.case for image in data.images.values()}
     console.print(f"{len(runs)} slides: {len(data.images)} images of {len(cases)} cases, {len(data.points)} cells", highlight=False)

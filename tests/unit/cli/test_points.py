@@ -7,10 +7,15 @@ from tests.unit.test_cli import nuclass
 
 
 def test_a_set_becomes_a_study(tmp_path):
-    done = nuclass("import-points", make_m2c(tmp_path / "in"), "--layout=m2c", "--folds=2", f"--out={tmp_path / 'out'}")
+    source = make_m2c(tmp_path / "in")
+    emptied = min((source / "labels").iterdir())
+    emptied.write_text("")
+    done = nuclass("import-points", source, "--layout=m2c", "--folds=2", f"--out={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "2 slides: 9 images of 9 cases, 81 cells",
+        "warning: the files state no pixel size, so the published 0.5 µm is used; --mpp sets another",
+        f"warning: 1 of 9 images have no point, such as {emptied.stem}",
+        "2 slides: 9 images of 9 cases, 72 cells",
         f"next: snakemake --cores 2 --configfile {tmp_path / 'out/fold-1.yaml'}",
     ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

@@ -49,7 +49,7 @@ class PointSet:
     groups
         Image → what folds are balanced by, beside the classes; empty where there is nothing.
     notes
-        What was left out.
+        What was left out or assumed.
     """
 
     name: str
@@ -59,6 +59,11 @@ class PointSet:
     classes: dict[str, str]
     groups: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def empty_images(self) -> list[str]:
+        """Images without a point."""
+        return sorted(set(self.images) - {point.image for point in self.points})
 
     @property
     def colors(self) -> dict[str, str]:
@@ -87,7 +92,7 @@ def read_m2c(source: Path, mpp: float | None = None) -> PointSet:
         rows = list(_numbers(labels, " ", ("y", "x", "class"), M2C_CLASSES))
         images[file.stem] = PointImage(file.stem, _case(file.stem), file, mpp or M2C_MPP)
         points += [Point(f"{file.stem}-{line}", file.stem, x, y, raw) for line, (y, x), raw in rows]
-    return PointSet("m2c", "breast", images, points, M2C_CLASSES, notes=_left_out(notes, source / "labels"))
+    return PointSet("m2c", "breast", images, points, M2C_CLASSES, notes=(*_left_out(notes, source / "labels"), *_published(mpp, M2C_MPP)))
 
 
 def read_ocelot(source: Path, mpp: float | None = None) -> PointSet:
@@ -177,7 +182,7 @@ def read_nucls(source: Path, mpp: float | None = None) -> PointSet:
         images[file.stem] = PointImage(file.stem, file.stem, file, mpp or NUCLS_MPP)
         rows = _numbers(labels, ",", ("x", "y", "class"), classes)
         points += [Point(f"{file.stem}-{line}", file.stem, x, y, raw) for line, (x, y), raw in rows]
-    return PointSet("nucls", "breast", images, points, classes, notes=_left_out(notes, source / "labels"))
+    return PointSet("nucls", "breast", images, points, classes, notes=(*_left_out(notes, source / "labels"), *_published(mpp, NUCLS_MPP)))
 
 
 def read_point_table(source: Path, mpp: float | None = None) -> PointSet:
@@ -275,6 +280,11 @@ def _number(path: Path, field: str, text: str) -> float:
 
 def _left_out(names: list[str], folder: Path) -> tuple[str, ...]:
     return (f"{len(names)} images have no labels in {folder} and are left out, such as {names[0]}",) if names else ()
+
+
+def _published(mpp: float | None, published_mpp: float) -> tuple[str, ...]:
+    text = f"the files state no pixel size, so the published {published_mpp:g} µm is used; --mpp sets another"
+    return (text,) if mpp is None else ()
 
 
 LAYOUTS: dict[str, Callable[[Path, float | None], PointSet]] = {

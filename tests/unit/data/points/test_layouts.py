@@ -116,4 +116,5 @@ def test_the_real_sets_are_read_whole(real_data, layout, images, cases, cells):
         pytest.skip(f"no {layout}")
     found = LAYOUTS[layout](real_data / f"he_{layout}", None)
     assert (len(found.images), len({image.case for image in found.images.values()}), len(found.points)) == (images, cases, cells)
-    assert not found.notes
+    assert len(found.empty_images) == {"m2c": 0, "ocelot": 2, "nucls": 0}[layout]
+    assert not LAYOUTS[layout](real_data / f"he_{layout}", 0.25).notes
