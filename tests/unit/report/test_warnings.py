@@ -54,6 +54,12 @@ MESSAGES = {
         ],
     },
     "image": {
+        "are padded": ["47 % of the context windows of 256 [µm are padded]: 20 % of the area of all lies outside the image of the cell"],
+        "points lie": [
+            "3 of 9 [points lie outside their image and are left out], such as a",
+            "3 of 9 [points lie at the place of an earlier one and are left out], such as a",
+        ],
+        "are Unresolved": ["3 cells of '9' [are Unresolved: ]not in the label map"],
         "tissue covers": ["[tissue covers] 0.10 % of the slide: look at tissue.png"],
         "(no|without) colou?r|grey": ["[the tissue has no color: the H&E looks converted to grey]"],
         "not stained|absorbs": ["[the tissue absorbs green less than red or blue: it is not stained as an H&E is]"],
