@@ -37,9 +37,13 @@ rule extract_patches:
 
 rule import_trio:
     input:
-        annotations=lambda w: run.slides[w.slide].trio_files(run.config.image)["annotations"],
+        annotations=lambda w: run.slides[w.slide].trio_files(run.config.image)[
+            "annotations"
+        ],
         local_source=lambda w: run.slides[w.slide].trio_files(run.config.image)["local"],
-        context_source=lambda w: run.slides[w.slide].trio_files(run.config.image)["context"],
+        context_source=lambda w: run.slides[w.slide].trio_files(run.config.image)[
+            "context"
+        ],
         label_map=ancient(run.config.labels),
     output:
         cells=files.cells,
