@@ -166,6 +166,7 @@ def _models(folder: Path, trio: Path) -> None:
     gate = Gate(encoder.dim, dims["global"], GateConfig())
     save_checkpoint(folder / "gate.ckpt", gate, CheckpointMetadata(kind="gate", gate=GateConfig(), **whole))
     embed_cells(
+        cells=trio / "imported/cells.parquet",
         patches=trio / "imported/patches_224x224.h5",
         contexts=trio / "imported/patches_1024x1024.h5",
         labels=trio / "imported/labels.parquet",

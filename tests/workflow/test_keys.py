@@ -52,6 +52,10 @@ WITH = {
     "programs.ontology": {"library": "sets.gmt"},
     "programs.slim": {"library": "sets.gmt"},
     "proposals.annotator": {"model": "model"},
+    "gate.kind": {"optim": {}},
+    "gate.neighbor_um": {"kind": "neighbors", "optim": {}},
+    "local.standardize": {"backbone": {"name": "tiny-resnet", "freeze": True}},
+    "global.standardize": {"context": {"name": "tiny-resnet", "freeze": True}},
     **{f"{encoder}.architecture": {"name": "own"} for encoder in ("local.backbone", "global.context")},
     **{
         f"{encoder}.{key}": {"name": "own", "architecture": "resnet18"}

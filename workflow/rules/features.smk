@@ -1,6 +1,6 @@
 """Features: what frozen networks compute from a slide, once.
 
-INPUTS   slides/{slide}/{labels.parquet, split.parquet, patches_{px}x{px}.h5}, models/{local,global}/seed-{seed}/best.ckpt
+INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, patches_{px}x{px}.h5}, models/{local,global}/seed-{seed}/best.ckpt
 OUTPUTS  slides/{slide}/features/{{encoder}.{px}.{key}.h5, cells.seed-{seed}.h5}
 """
 
@@ -36,6 +36,7 @@ rule embed_windows:
 
 rule embed_cells:
     input:
+        cells=files.cells,
         patches=run.local_source,
         contexts=run.context_source,
         labels=files.labels,

@@ -1,8 +1,8 @@
 """The three models, whose defaults are the paper's values."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.base import Section
@@ -66,8 +66,13 @@ class LocalConfig(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="in the cross-entropy")
     class_balance: float = Field(0.9999, ge=0, lt=1, description="β of the effective number of samples")
     freeze_backbone_epochs: int = Field(1, ge=0, description="epochs before the backbone is trained")
+    standardize: bool = Field(False, description="features of a frozen encoder to mean 0 and standard deviation 1 over the training cells")
     augment: bool = Field(True, description="flips, small rotations, shifts and scales, colour jitter")
     stain_jitter: float = Field(0.0, ge=0, lt=1, description="augmentation of stain strength, as a fraction; 0 in the paper")
+
+    @model_validator(mode="after")
+    def _only_frozen_features_are_standardized(self) -> "LocalConfig":
+        return _check_standardize(self, self.backbone, "backbone")
 
 
 class GlobalConfig(Section):
@@ -82,19 +87,38 @@ class GlobalConfig(Section):
     class_balance: float = Field(0.9999, ge=0, lt=1, description="β of the effective number of samples")
     focus_gamma: float = Field(2.0, ge=0, description="γ of the weight (1 − p_local(y))^γ")
     detach_focus: bool = Field(False, description="stop the gradient through that weight")
+    fused_weight: float = Field(1.0, ge=0, description="weight of the term of the fused logits")
     global_weight: float = Field(0.3, ge=0, description="weight of the global path's own term")
     context_dropout: float = Field(0.1, ge=0, lt=1, description="chance of a batch without context")
     alpha_initial: float = Field(0.25, ge=0, description="scale of the context in the first epoch")
     alpha_final: float = Field(1.0, ge=0, description="scale of the context after the warm-up")
     alpha_epochs: int = Field(2, ge=0, description="epochs of that warm-up")
     freeze_backbone_epochs: int = Field(0, ge=0, description="epochs before the local backbone is trained on")
+    standardize: bool = Field(False, description="context features of a frozen encoder to mean 0 and standard deviation 1")
     augment: bool = Field(False, description="the paper trains this path without augmentation")
     stain_jitter: float = Field(0.0, ge=0, lt=1, description="augmentation of stain strength, as a fraction, when `augment` is on")
+
+    @model_validator(mode="after")
+    def _only_frozen_features_are_standardized(self) -> "GlobalConfig":
+        return _check_standardize(self, self.context, "context")
+
+
+P = TypeVar("P", LocalConfig, GlobalConfig)
+
+
+def _check_standardize(section: P, encoder: BackboneConfig, key: str) -> P:
+    if section.standardize and not encoder.freeze:
+        raise ValueError(f"standardize is for the features of a frozen encoder. Set {key}.freeze: true, or remove standardize")
+    return section
 
 
 class GateConfig(Section):
     """The gate; g is the weight of the global path."""
 
+    kind: Literal["mlp", "neighbors"] = Field(
+        "mlp", description="mlp: the paper's, mixes local and global path; neighbors: global path and its mean over the cells around"
+    )
+    neighbor_um: float = Field(20.0, gt=0, le=1000, description="σ of the weight of a neighbor by its distance, µm; for kind neighbors")
     projection: int = Field(128, ge=1, description="size of each branch's projected feature")
     hidden: tuple[int, int] = Field((256, 64), description="layers of the gate")
     dropout: float = Field(0.1, ge=0, lt=1, description="in projections and gate")
@@ -107,6 +131,14 @@ class GateConfig(Section):
     weight_target: float = Field(1.0, ge=0, description="weight of the gate's binary cross-entropy")
     weight_align: float = Field(0.1, ge=0, description="weight of the alignment with the better path")
     weight_entropy: float = Field(0.05, ge=0, description="weight of the gate's entropy where the paths differ")
+
+    @model_validator(mode="after")
+    def _keys_belong_to_the_kind(self) -> "GateConfig":
+        own = {"mlp": set(GateConfig.model_fields) - {"kind", "neighbor_um"}, "neighbors": {"neighbor_um"}}
+        for name, info in GateConfig.model_fields.items():
+            if name != "kind" and name not in own[self.kind] and getattr(self, name) != info.default:
+                raise ValueError(f"{name} is of another kind than {self.kind}. Remove it, or change kind")
+        return self
 
 
 ModelName = Literal["local", "global", "gate"]

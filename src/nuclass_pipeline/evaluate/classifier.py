@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nuclass_pipeline.models.gate import Gate
     from nuclass_pipeline.models.global_ import GlobalClassifier
     from nuclass_pipeline.models.local import LocalClassifier
+    from nuclass_pipeline.models.neighbors import NeighborGate
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class CellClassifier:
 
     local: "LocalClassifier"
     global_: "GlobalClassifier"
-    gate: "Gate"
+    gate: "Gate | NeighborGate"
     meta: "CheckpointMetadata"
     device: str
     crop_px: int = USUAL_PX[0]
     context_px: int = USUAL_PX[1]
 
-    def classify(self, crops: NDArray[np.uint8], contexts: NDArray[np.uint8], organ: str) -> pd.DataFrame:
+    def classify(self, crops: NDArray[np.uint8], contexts: NDArray[np.uint8], organ: str, xy_um: Floats | None = None) -> pd.DataFrame:
         """Return class probabilities of cells.
 
         Parameters
@@ -58,6 +60,8 @@ class CellClassifier:
         organ
             One of `meta.organs`. An organ that no training slide had has an untrained embedding. `meta` does not hold the trained
             organs: see `study.train` in the run file.
+        xy_um
+            (N, 2) centroids in one image, µm. The gate of kind neighbors needs them, and with them all cells of the image at once.
 
         Returns
         -------
@@ -66,11 +70,13 @@ class CellClassifier:
         Raises
         ------
         UserError
-            If the images have another type or shape, their numbers differ, or the organ is not an organ of the models.
+            If the images have another type or shape, their numbers differ, the organ is not an organ of the models, or the gate needs
+            centroids that are not given.
         """
         import torch
 
-        from nuclass_pipeline.models.gate import mix
+        from nuclass_pipeline.models.mixture import mix
+        from nuclass_pipeline.models.neighbors import NeighborGate, Places
         from nuclass_pipeline.train.dataset import CellBatch
         from nuclass_pipeline.train.features import run_classifiers, running
         from nuclass_pipeline.train.patch_reader import resize
@@ -90,8 +96,11 @@ class CellClassifier:
             found = run(CellBatch(image, context, organs, labels, torch.arange(len(crops))))
             # float16 in between, as in the feature files that the gate was trained on.
             tensors = [torch.from_numpy(found[name]).float() for name in ("local_feature", "global_feature", "local_p", "global_p")]
-            g = torch.sigmoid(self.gate(*tensors))
-            p = mix(g, tensors[2], tensors[3])
+            if isinstance(self.gate, NeighborGate):
+                g, p = self.gate.fuse(tensors[3], Places(checked_places(xy_um, len(crops)), np.zeros(len(crops), np.int64)))
+            else:
+                g = torch.sigmoid(self.gate(*tensors))
+                p = mix(g, tensors[2], tensors[3])
         return prediction_table(pd.DataFrame(index=range(len(crops))), p.numpy(), g.numpy(), self.meta.classes)
 
 
@@ -133,6 +142,23 @@ def checked_pixels(name: str, pixels: NDArray[np.uint8], side_px: int) -> NDArra
         raise UserError("classify", name, f"found dtype {pixels.dtype} and shape {pixels.shape}", remedy)
     # A copy where needed, because torch cannot read a flipped view.
     return np.ascontiguousarray(pixels)
+
+
+def checked_places(xy_um: Floats | None, cells: int) -> Floats:
+    """Return centroids (N, 2), if they are given for all cells and finite.
+
+    Raises
+    ------
+    UserError
+        If they are not.
+    """
+    remedy = f"Pass the centroids of the cells in µm, an array of shape ({cells}, 2)."
+    if xy_um is None:
+        raise UserError("classify", "xy_um", "missing, and the gate is of kind neighbors", remedy)
+    places = np.asarray(xy_um, dtype=np.float64)
+    if places.shape != (cells, 2) or not np.isfinite(places).all():
+        raise UserError("classify", "xy_um", f"found shape {places.shape}, or a value that is not finite", remedy)
+    return places
 
 
 def _check_device(device: str) -> None:

@@ -1,6 +1,5 @@
 """Predictions of the two paths and the gate, from the outputs of the frozen paths."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from nuclass_pipeline.schemas import CELLS, LABELS, PREDICTIONS, SPLIT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 if TYPE_CHECKING:
-    from nuclass_pipeline.train.gate import FeatureFile
+    from nuclass_pipeline.train.gates.outputs import FeatureFile
 
 # Bounded, because the gate's activations for all cells of a large slide at once take gigabytes.
 PREDICT_BATCH = 4096
@@ -62,25 +61,16 @@ def predict_slide(
     UserError
         If a file is missing or broken, or the gate was trained on other models.
     """
-    from nuclass_pipeline.train.gate import FeatureFile
+    from nuclass_pipeline.train.gates.outputs import FeatureFile
 
     source = FeatureFile.open(features)
     frame = describe_cells(source, cells, labels, split, patches)
-    local_p, global_p, g = run_gate(source, checkpoint)
     outputs = {"local": local, "global": global_, "gate": gate}
-    for model, weight, p in mixtures(local_p, global_p, g):
+    for model, weight, p in run_models(source, checkpoint):
         table = prediction_table(frame, p, weight, source.meta.classes)
         if temperatures:
             table = table.join(calibrated_columns(p, temperature_of(model, seed, temperatures), source.meta.classes, table.index))
         write_table(table, outputs[model], PREDICTIONS, collapse(table))
-
-
-def mixtures(
-    local_p: NDArray[np.float32], global_p: NDArray[np.float32], g: NDArray[np.float32]
-) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield each model with its weight of the global path (N,) and its probabilities (N, C)."""
-    for model, weight in {"local": np.zeros_like(g), "global": np.ones_like(g), "gate": g}.items():
-        yield model, weight, (1 - weight[:, None]) * local_p + weight[:, None] * global_p
 
 
 def prediction_table(frame: pd.DataFrame, p: NDArray[np.float32], g: NDArray[np.float32], classes: tuple[str, ...]) -> pd.DataFrame:
@@ -132,8 +122,8 @@ def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path
     return frame
 
 
-def run_gate(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Return p_local and p_global (N, C), and the gate's g (N,).
+def run_models(source: "FeatureFile", checkpoint: Path) -> list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
+    """Return each model with its weight of the global path (N,) and its probabilities (N, C).
 
     Raises
     ------
@@ -143,16 +133,22 @@ def run_gate(source: "FeatureFile", checkpoint: Path) -> tuple[NDArray[np.float3
     import torch
 
     from nuclass_pipeline.models.gate import restore_gate
+    from nuclass_pipeline.models.neighbors import NeighborGate
 
     model, meta = restore_gate(checkpoint)
     if (meta.classes, meta.dims) != (source.meta.classes, source.meta.dims):
         problem = f"the gate was trained on other models than those of {source.path}"
         raise UserError(checkpoint, "classes", problem, "Train the gate again, on features of these models.")
     outputs = source.read(np.arange(len(source.cells)))
+    local_p, global_p = (tensor.numpy() for tensor in outputs[2:])
     with torch.inference_mode():
-        batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in outputs), strict=True)
-        g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches])
-    return outputs[2].numpy(), outputs[3].numpy(), g.numpy()
+        if isinstance(model, NeighborGate):
+            g, p = (tensor.numpy() for tensor in model.fuse(outputs[3], source.read_places()))
+        else:
+            batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in outputs), strict=True)
+            g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches]).numpy()
+            p = (1 - g[:, None]) * local_p + g[:, None] * global_p
+    return [("local", np.zeros_like(g), local_p), ("global", np.ones_like(g), global_p), ("gate", g, p)]
 
 
 def _read_padding(path: Path) -> pd.DataFrame:

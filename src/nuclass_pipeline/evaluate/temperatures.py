@@ -12,7 +12,7 @@ import pandas as pd
 
 from nuclass_pipeline.evaluate.calibration import calibration_subsets, fit_model_temperature
 from nuclass_pipeline.evaluate.metrics_table import write_metrics
-from nuclass_pipeline.evaluate.predict import mixtures, prediction_table, run_gate
+from nuclass_pipeline.evaluate.predict import prediction_table, run_models
 from nuclass_pipeline.evaluate.predictions import ScoredCells, to_scored
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import LABELS, SPLIT
@@ -57,14 +57,14 @@ def fit_temperatures(
 
 
 def _classify(checkpoint: Path, features: Path, labels: Path, split: Path) -> dict[str, ScoredCells]:
-    from nuclass_pipeline.train.gate import FeatureFile
+    from nuclass_pipeline.train.gates.outputs import FeatureFile
 
     source = FeatureFile.open(features)
     frame = pd.DataFrame({"cell_id": source.cells})
     for table in (read_table(labels, LABELS, ["cell_id", "label"]), read_table(split, SPLIT, ["cell_id", "subset", "block"])):
         frame = frame.merge(table, on="cell_id", how="left", validate="one_to_one")
     scored = {}
-    for model, weight, p in mixtures(*run_gate(source, checkpoint)):
+    for model, weight, p in run_models(source, checkpoint):
         table = prediction_table(frame, p, weight, source.meta.classes)
         scored[model] = to_scored(table, features, calibration_subsets(model)).known
     return scored

@@ -8,15 +8,10 @@ from torch import Tensor, nn
 
 from nuclass_pipeline.config.models import GateConfig
 from nuclass_pipeline.models import checkpoint
+from nuclass_pipeline.models.mixture import path_confidence
+from nuclass_pipeline.models.neighbors import NeighborGate
 
 STATISTICS = 8
-
-
-def path_confidence(p: Tensor) -> Tensor:
-    """Return the largest probability, entropy / ln C and the margin of the two largest, of probabilities (B, C), as (B, 3)."""
-    top = p.topk(2, dim=-1).values
-    entropy = torch.special.entr(p).sum(-1) / torch.log(torch.tensor(float(p.shape[-1]), device=p.device))
-    return torch.stack([top[:, 0], entropy, top[:, 0] - top[:, 1]], dim=-1)
 
 
 def statistics(local_p: Tensor, global_p: Tensor) -> Tensor:
@@ -27,11 +22,6 @@ def statistics(local_p: Tensor, global_p: Tensor) -> Tensor:
     paired = torch.stack([path_confidence(local_p), path_confidence(global_p)], dim=-1).flatten(1)
     difference = paired[:, 1:2] - paired[:, 0:1]
     return torch.cat([paired, difference, difference.abs()], dim=-1)
-
-
-def mix(g: Tensor, local_p: Tensor, global_p: Tensor) -> Tensor:
-    """Return the mixture `(1 − g)·p_local + g·p_global` (B, C); g (B,) is the weight of the global path."""
-    return (1 - g[:, None]) * local_p + g[:, None] * global_p
 
 
 class Gate(nn.Module):
@@ -68,7 +58,7 @@ def _projection(dim: int, config: GateConfig) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, config.projection), nn.SiLU(), nn.Dropout(config.dropout))
 
 
-def restore_gate(path: Path | str) -> tuple[Gate, checkpoint.CheckpointMetadata]:
+def restore_gate(path: Path | str) -> tuple[Gate | NeighborGate, checkpoint.CheckpointMetadata]:
     """Rebuild the gate from its checkpoint, in evaluation mode.
 
     Raises
@@ -79,5 +69,8 @@ def restore_gate(path: Path | str) -> tuple[Gate, checkpoint.CheckpointMetadata]
     return checkpoint.restore(path, "gate", _build)
 
 
-def _build(meta: checkpoint.CheckpointMetadata) -> Gate:
-    return Gate(meta.dims["local"], meta.dims["global"], meta.gate or GateConfig())
+def _build(meta: checkpoint.CheckpointMetadata) -> Gate | NeighborGate:
+    config = meta.gate or GateConfig()
+    if config.kind == "neighbors":
+        return NeighborGate(len(meta.classes), config.neighbor_um)
+    return Gate(meta.dims["local"], meta.dims["global"], config)

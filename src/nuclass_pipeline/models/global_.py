@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nuclass_pipeline.config.models import GlobalConfig
 from nuclass_pipeline.models import checkpoint
 from nuclass_pipeline.models.encoders import Encoder, assemble
-from nuclass_pipeline.models.layers import ClassifierHead, Projection
+from nuclass_pipeline.models.layers import ClassifierHead, Projection, Standardization
 from nuclass_pipeline.models.local import LocalClassifier, LocalOutput, build_local
 
 
@@ -57,6 +57,7 @@ class GlobalClassifier(nn.Module):
         super().__init__()
         size = config.projection
         self.local, self.encoder, self.context_dim = local, encoder, context_dim
+        self.standardize = Standardization(context_dim) if config.standardize else nn.Identity()
         self.local_projection = Projection(local.dim, size)
         self.context_projection = Projection(context_dim, size)
         self.head = ClassifierHead(2 * size, classes, config.dropout)
@@ -89,6 +90,7 @@ class GlobalClassifier(nn.Module):
 
     def classify(self, inner: LocalOutput, vector: Tensor, *, label: Tensor | None = None, alpha: float | None = None) -> GlobalOutput:
         """Classify from the output of the inner local path and context vectors (B, context_dim)."""
+        vector = self.standardize(vector)
         # One draw for all cells, because the public reference drops the context of whole batches.
         if self.training and torch.rand(()) < self.context_dropout:
             vector = torch.zeros_like(vector)

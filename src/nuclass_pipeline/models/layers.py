@@ -1,5 +1,6 @@
 """Layers that both paths use."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -44,3 +45,32 @@ class Projection(nn.Sequential):
 
     def __init__(self, dim: int, size: int) -> None:
         super().__init__(nn.LayerNorm(dim), nn.Linear(dim, size))
+
+
+class Standardization(nn.Module):
+    """Features of a frozen encoder with mean 0 and standard deviation 1 over the training cells; in front of a path.
+
+    Parameters
+    ----------
+    dim
+        Size of the feature.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        # Buffers, because a path must treat new cells as it treated those of its training.
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def set(self, mean: Tensor, sd: Tensor) -> None:
+        """Use these means and standard deviations (dim,); a feature that never varies keeps its scale."""
+        self.mean.copy_(mean)
+        # Relative to the mean, because the deviation of a constant is the error of rounding.
+        self.scale.copy_(torch.where(sd > 1e-6 * mean.abs(), 1 / sd, 1.0))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Return features (B, dim) standardized."""
+        return (feature - self.mean) * self.scale

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nuclass_pipeline.config.models import LocalConfig
 from nuclass_pipeline.models import checkpoint
 from nuclass_pipeline.models.encoders import Encoder, assemble
-from nuclass_pipeline.models.layers import ClassifierHead, FiLM
+from nuclass_pipeline.models.layers import ClassifierHead, FiLM, Standardization
 
 
 class LocalOutput(NamedTuple):
@@ -17,7 +17,7 @@ class LocalOutput(NamedTuple):
     Attributes
     ----------
     raw
-        (B, dim) vectors of the encoder.
+        (B, dim) vectors of the encoder, standardized if the run file says so.
     feature
         (B, dim) features after FiLM.
     logits
@@ -47,6 +47,7 @@ class LocalClassifier(nn.Module):
     def __init__(self, backbone: Encoder | None, *, classes: int, organs: int, config: LocalConfig, dim: int = 0) -> None:
         super().__init__()
         self.backbone, self.dim = backbone, backbone.dim if backbone is not None else dim
+        self.standardize = Standardization(self.dim) if config.standardize else nn.Identity()
         self.film = FiLM(self.dim, organs, config.organ_dim)
         self.head = ClassifierHead(self.dim, classes, config.dropout)
 
@@ -56,6 +57,7 @@ class LocalClassifier(nn.Module):
 
     def classify(self, raw: Tensor, organ: Tensor) -> LocalOutput:
         """Classify vectors (B, dim) of the encoder."""
+        raw = self.standardize(raw)
         feature = self.film(raw, organ)
         return LocalOutput(raw, feature, self.head(feature))
 

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from nuclass_pipeline.config.backbones.section import BackboneConfig
@@ -18,6 +19,7 @@ from nuclass_pipeline.io import open_h5
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.encoders import Encoder
 from nuclass_pipeline.models.frozen import FrozenFeatures
+from nuclass_pipeline.models.layers import Standardization
 from nuclass_pipeline.train.augment import AugmentRanges, augment, sample_augmentation
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, join_cells
 from nuclass_pipeline.train.engine import TrainingTask
@@ -106,6 +108,23 @@ def set_frozen(encoder: Encoder | None, frozen: bool) -> None:
     encoder.requires_grad_(not frozen)
     # Evaluation mode too, because batch norms move their statistics without any gradient.
     encoder.train(not frozen)
+
+
+MOMENT_ROWS = 4096
+"""Cells read at once; their features take a few MB."""
+
+
+def set_standardization(layer: nn.Module, cells: CellDataset, source: Literal["image", "context"]) -> None:
+    """Set the mean and standard deviation of a `Standardization` from all training cells; any other layer is left alone."""
+    if not isinstance(layer, Standardization):
+        return
+    sums, squares = torch.zeros(layer.mean.shape, dtype=torch.float64), torch.zeros(layer.mean.shape, dtype=torch.float64)
+    for start in range(0, len(cells), MOMENT_ROWS):
+        batch = cells.__getitems__(range(start, min(start + MOMENT_ROWS, len(cells))))
+        values = getattr(batch, source).double()
+        sums, squares = sums + values.sum(0), squares + values.square().sum(0)
+    mean = sums / len(cells)
+    layer.set(mean.float(), (squares / len(cells) - mean.square()).clamp(min=0).sqrt().float())
 
 
 def slide_files(

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,12 +18,14 @@ from torch.utils.data import Dataset
 from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import whole_file
+from nuclass_pipeline.io import read_table, whole_file
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.frozen import FrozenFeatures, build_frozen
 from nuclass_pipeline.models.global_ import GlobalClassifier, restore_global
 from nuclass_pipeline.models.local import LocalClassifier, restore_local
+from nuclass_pipeline.models.neighbors import Places
 from nuclass_pipeline.runtime import track
+from nuclass_pipeline.schemas import CELLS
 from nuclass_pipeline.train.cell_task import as_float, check_windows, pixel_size, window_field
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, read_ids
 from nuclass_pipeline.train.loaders import make_loader
@@ -135,6 +138,7 @@ def embed_windows(*, patches: Path, config: BackboneConfig, compute: Compute, de
 
 def embed_cells(
     *,
+    cells: Path,
     patches: Path,
     contexts: Path,
     labels: Path,
@@ -150,15 +154,15 @@ def embed_cells(
 
     Parameters
     ----------
-    patches, contexts, labels, split, organ
-        Files and organ of the slide; `patches` and `contexts` hold windows, or features where the encoder is frozen.
+    cells, patches, contexts, labels, split, organ
+        Tables, files and organ of the slide; `patches` and `contexts` hold windows, or features where the encoder is frozen.
     local, global_
         Checkpoints of the local and the global path.
     compute, device
         Precision, loader processes and device.
     features
         HDF5 with `cell_id`, `local_feature` (after FiLM) and `global_feature` (`[û; ĉ]`) in float16, `local_p` and `global_p` (N, C)
-        in float32; the attribute `classes` names their columns.
+        in float32, `xy_um` (N, 2), and `image` (N,), the number of the image of the cell. The attribute `classes` names the columns.
 
     Raises
     ------
@@ -172,6 +176,7 @@ def embed_cells(
     dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EMBEDDED_SUBSETS)
     with whole_file(features) as partial, h5py.File(partial, "w") as file, running(device, compute):
         write_ids(file, dataset.cells["cell_id"].to_numpy())
+        file["xy_um"], file["image"] = read_places(cells, dataset.cells["cell_id"])
         file.attrs.update(classes=list(meta.classes), meta=meta.model_dump_json())
         writer = RowsWriter(file, len(dataset))
         run = run_classifiers(local_model.to(device), global_model.to(device), device)
@@ -235,6 +240,23 @@ def running(device: str, compute: Compute) -> Iterator[None]:
     kind = torch.device(device).type
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=compute.precision == "bf16-mixed"):
         yield
+
+
+def read_places(path: Path, ids: "pd.Series[str]") -> Places:
+    """Return where these N cells are, from the table of cells; a slide without a column `image` is one image.
+
+    Raises
+    ------
+    UserError
+        If the table is missing or broken, or lacks one of the cells.
+    """
+    table = read_table(path, CELLS).set_index("cell_id")
+    if len(absent := pd.Index(ids).difference(table.index)):
+        problem = f"{len(absent)} cells of the split are missing, the first is {absent[0]}"
+        raise UserError(path, "cell_id", problem, "Remove the table and the split, and run again.")
+    table = table.loc[ids.tolist()]
+    image = pd.factorize(table["image"])[0] if "image" in table else np.zeros(len(table), np.int64)
+    return Places(table[["x_um", "y_um"]].to_numpy(np.float64), image)
 
 
 def write_ids(file: h5py.File, ids: NDArray[np.object_]) -> None:

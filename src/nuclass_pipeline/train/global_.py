@@ -15,7 +15,16 @@ from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.models.global_ import GlobalClassifier
 from nuclass_pipeline.models.local import LocalClassifier, restore_local
 from nuclass_pipeline.train.augment import AugmentRanges
-from nuclass_pipeline.train.cell_task import CellTask, TrainingCells, check_windows, frozen_features, set_frozen, slide_files, window_field
+from nuclass_pipeline.train.cell_task import (
+    CellTask,
+    TrainingCells,
+    check_windows,
+    frozen_features,
+    set_frozen,
+    set_standardization,
+    slide_files,
+    window_field,
+)
 from nuclass_pipeline.train.dataset import CellBatch
 from nuclass_pipeline.train.engine import FitSettings, fingerprint, fit_model, remove_resume_state, save_best
 from nuclass_pipeline.train.losses import class_weights, global_loss, smoothed_cross_entropy
@@ -116,6 +125,7 @@ def train_global(
     sides = {"image_px": local_meta.local.backbone.image_px, "context_px": config.context.image_px}
     slides = slide_files(patches, labels, splits, organs, contexts)
     data = TrainingCells.open(slides, compute.cache_gb, classes=local_meta.classes, organs=local_meta.organs, **sides)
+    set_standardization(model.standardize, data.train, "context")
     weights = class_weights(data.train.counts(len(local_meta.classes)), config.class_balance)
     task = GlobalTask(model, weights, config, seed, local_frozen=local_meta.local.backbone.freeze)
     first = local_meta.model_dump(), _weight_sums(inner)

@@ -20,6 +20,7 @@ from nuclass_pipeline.train.cell_task import (
     observed_classes,
     pixel_size,
     set_frozen,
+    set_standardization,
     slide_files,
     window_field,
 )
@@ -116,6 +117,7 @@ def train_local(
     trained, known = observed_classes(slides, "train", classes), embedded_organs(organs)
     model, features = _build_model(config, patches, len(trained), len(known))
     data = TrainingCells.open(slides, compute.cache_gb, classes=trained, organs=known, image_px=config.backbone.image_px)
+    set_standardization(model.standardize, data.train, "image")
     task = LocalTask(model, class_weights(data.train.counts(len(trained)), config.class_balance), config, seed)
     identity = fingerprint("local", config.model_dump(), trained, data.fingerprint(), seed, STAGE_VERSION, features)
     settings = FitSettings(config.optim, device, compute.precision, resume, identity, 0 if features else config.freeze_backbone_epochs)

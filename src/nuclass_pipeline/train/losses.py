@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
 
 from nuclass_pipeline.config.models import GateConfig, GlobalConfig
-from nuclass_pipeline.models.gate import mix
+from nuclass_pipeline.models.mixture import mix
 
 # Both as in the public reference, because the terms of the losses should be the same there and here.
 EPSILON = 1e-8
@@ -55,7 +55,7 @@ class GlobalLoss(NamedTuple):
     own
         Term of the global path's own logits.
     total
-        `fused + λ · own`.
+        `fused_weight · fused + λ · own`.
     """
 
     fused: Tensor
@@ -68,7 +68,8 @@ def global_loss(
 ) -> GlobalLoss:
     """Return the global path's objective, which weights cells by how unsure the local path is.
 
-    `mean_i(w_i · CE(z_local + g·z_global, y)) + λ · CE_weighted(z_global, y)` with `w` from `uncertainty_weight`.
+    `mean_i(w_i · CE(z_local + g·z_global, y)) + λ · CE_weighted(z_global, y)` with `w` from `uncertainty_weight`; the first term has
+    the weight 1 in the paper.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def global_loss(
     weights
         Class weights (C,).
     config
-        λ, γ, the smoothing, and whether gradients pass through `w`.
+        The weights of both terms, γ, the smoothing, and whether gradients pass through `w`.
     """
     # Single precision, because probabilities near 1 lose their distance from 1 in bfloat16.
     local_logits, logits = local_logits.float(), logits.float()
@@ -90,7 +91,7 @@ def global_loss(
     fused_logits = local_logits + inner_gate.float() * logits
     fused = (focus * cross_entropy(fused_logits, label, label_smoothing=config.label_smoothing, reduction="none")).mean()
     own = smoothed_cross_entropy(logits, label, config.label_smoothing, weights)
-    return GlobalLoss(fused, own, fused + config.global_weight * own)
+    return GlobalLoss(fused, own, config.fused_weight * fused + config.global_weight * own)
 
 
 def gate_target(local_p: Tensor, global_p: Tensor, label: Tensor, soft_k: float) -> Tensor:
@@ -114,6 +115,13 @@ def positive_weight(target: Tensor) -> Tensor:
     """Return `(1 − t̄) / t̄` with the batch mean t̄ kept away from 0 and 1."""
     mean = target.mean().clamp(MEAN_TARGET_BOUND, 1 - MEAN_TARGET_BOUND)
     return (1 - mean) / mean
+
+
+def balanced_nll(p: Tensor, label: Tensor) -> Tensor:
+    """Return the mean over classes of the mean negative log-likelihood of their cells; p (B, C) are probabilities."""
+    loss = -_of_label(p, label).clamp(min=torch.finfo(torch.float32).tiny).log()
+    counts = torch.bincount(label, minlength=p.shape[1])
+    return (loss / counts[label]).sum() / (counts > 0).sum()
 
 
 class GateLoss(NamedTuple):

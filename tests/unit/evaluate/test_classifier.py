@@ -18,6 +18,7 @@ from nuclass_pipeline.evaluate.predict import predict_slide
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.models.checkpoint import load_checkpoint, save_checkpoint
 from nuclass_pipeline.models.gate import Gate
+from nuclass_pipeline.models.neighbors import NeighborGate
 from nuclass_pipeline.schemas import PREDICTIONS
 from nuclass_pipeline.train.features import embed_cells
 from tests.unit.evaluate.test_attribution import files as trained  # noqa: F401
@@ -52,9 +53,12 @@ def images(cells: int, side: int) -> np.ndarray:
 
 def test_images_in_memory_get_what_the_workflow_writes(models: Path, trained: dict[str, Any], tmp_path: Path) -> None:  # noqa: F811
     slide = {name: trained[name] for name in ("patches", "contexts", "labels", "split", "organ", "local", "global_")}
-    embed_cells(**slide, compute=Compute(precision="32-true"), device="cpu", features=tmp_path / "features.h5")
     ids = pd.read_parquet(trained["split"])["cell_id"]
-    pd.DataFrame({"cell_id": ids, "x_um": 1.0, "y_um": 2.0}).to_parquet(tmp_path / "cells.parquet")
+    places = pd.DataFrame({"cell_id": ids, "x_um": 7.0 * np.arange(len(ids)), "y_um": 2.0})
+    empty = {"transcripts": 0, "controls": 0, "cell_area_um2": np.nan, "nucleus_area_um2": np.nan, "nucleus_transcripts": np.nan}
+    places.assign(**empty).to_parquet(tmp_path / "cells.parquet")
+    slide["cells"] = tmp_path / "cells.parquet"
+    embed_cells(**slide, compute=Compute(precision="32-true"), device="cpu", features=tmp_path / "features.h5")
     with h5py.File(trained["contexts"], "r+") as file:
         file["padded"] = np.zeros(len(ids), bool)
     outputs = {name: tmp_path / f"{name}.parquet" for name in ("local", "global_", "gate")}
@@ -69,6 +73,24 @@ def test_images_in_memory_get_what_the_workflow_writes(models: Path, trained: di
     np.testing.assert_allclose(found[columns], written[columns], atol=1e-6)
     np.testing.assert_allclose(found["gate_weight"], written["gate_weight"], atol=1e-6)
     assert list(found["predicted"]) == list(written["predicted"])
+
+
+def test_the_gate_of_neighbors_needs_places(models: Path) -> None:
+    path = models / "gate/seed-0/best.ckpt"
+    meta, _ = load_checkpoint(path, "gate")
+    torch.manual_seed(2)
+    save_checkpoint(path, NeighborGate(2, 20.0), meta.model_copy(update={"gate": GateConfig(kind="neighbors")}))
+    rng = np.random.default_rng(0)
+    crops, contexts = (rng.integers(0, 255, (3, side, side, 3), np.uint8) for side in (64, 128))
+    near = load_toy(models).classify(crops, contexts, organ="lung", xy_um=[[0, 0], [5, 0], [0, 5]])
+    far = load_toy(models).classify(crops, contexts, organ="lung", xy_um=[[0, 0], [500, 0], [0, 500]])
+    columns = ["p_Acinar", "p_T_Cell"]
+    np.testing.assert_allclose(near[columns].sum(axis=1), 1, atol=1e-6)
+    assert not np.allclose(near[columns], far[columns], atol=1e-3)
+    with pytest.raises(UserError, match=r"classify: xy_um: missing, and the gate is of kind neighbors"):
+        load_toy(models).classify(crops, contexts, organ="lung")
+    with pytest.raises(UserError, match=r"found shape \(2, 2\).*Pass the centroids of the cells in µm, an array of shape \(3, 2\)"):
+        load_toy(models).classify(crops, contexts, organ="lung", xy_um=np.zeros((2, 2)))
 
 
 def test_an_unknown_organ_is_refused(models: Path) -> None:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuclass_pipeline.config.models import GateConfig
-from nuclass_pipeline.models.gate import Gate, mix, path_confidence, statistics
+from nuclass_pipeline.models.gate import Gate, statistics
+from nuclass_pipeline.models.mixture import mix, path_confidence
 
 LOCAL = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.1, 0.3, 0.6], [0.4, 0.35, 0.25]])
 GLOBAL = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0.2, 0.6, 0.2]])

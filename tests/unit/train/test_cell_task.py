@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.models.layers import Standardization
+from nuclass_pipeline.train import cell_task
 from nuclass_pipeline.train.augment import AugmentRanges
 from nuclass_pipeline.train.cell_task import CellTask, as_float, check_windows, frozen_features, pixel_size, window_field
 from nuclass_pipeline.train.dataset import CellBatch
@@ -130,6 +132,32 @@ def test_windows_of_another_side_or_pixel_size_are_refused(tmp_path: Path, mpp: 
     check_windows(right, make_global()[1], "local_um")
     with pytest.raises(UserError, match=r"features\.h5: images: the dataset is missing, and the encoder is part of the model"):
         check_windows(write_features(tmp_path / "features.h5", 4), make_global()[1], "local_um")
+
+
+class Cells:
+    """Training cells with these context features (N, D)."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitems__(self, rows: range) -> CellBatch:
+        return make_batch(torch.from_numpy(self.values[rows.start : rows.stop]))
+
+
+def test_features_are_standardized_over_all_training_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cell_task, "MOMENT_ROWS", 64)
+    values = np.random.default_rng(0).normal([5, -300, 0.1], [2, 0.5, 1e-3], (150, 3)).astype(np.float32)
+    values[:, 2] = 0.1
+    layer = Standardization(3)
+    cell_task.set_standardization(layer, Cells(values), "context")  # type: ignore[arg-type]
+    found = layer(torch.from_numpy(values)).numpy()
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(found.std(axis=0), [1, 1, 0], atol=1e-4)
+    np.testing.assert_allclose(found[:, 0], (values[:, 0] - values[:, 0].mean()) / values[:, 0].std(), atol=1e-4)
+    cell_task.set_standardization(nn.Identity(), Cells(values), "context")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("how", BREAKS)

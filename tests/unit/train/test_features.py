@@ -39,7 +39,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
     slide = write_slide(tmp_path, CELLS, 1)
     contexts = write_features(tmp_path / "context.h5", CELLS)
     return {
-        **{name: slide[name] for name in ("patches", "labels", "split")},
+        **{name: slide[name] for name in ("cells", "patches", "labels", "split")},
         "contexts": contexts,
         "organ": "lung",
         **save_models(tmp_path),
@@ -92,9 +92,15 @@ def chain(slides: list[dict[str, Any]], folder: Path) -> dict[str, Path]:
     files = {"contexts": both["contexts"], "local": folder / "local.ckpt", "checkpoint": folder / "global.ckpt"}
     train_global(**common, **files, config=global_config(context=FROZEN, augment=True))
     made = {"local": folder / "local.ckpt", "global_": folder / "global.ckpt"}
-    sources = {"patches": both["patches"][0], "contexts": both["contexts"][0], "labels": slides[0]["labels"], "split": slides[0]["split"]}
+    sources = {
+        "cells": slides[0]["cells"],
+        "patches": both["patches"][0],
+        "contexts": both["contexts"][0],
+        "labels": slides[0]["labels"],
+        "split": slides[0]["split"],
+    }
     embed_cells(**sources, **made, organ="lung", compute=COMPUTE, device="cpu", features=folder / "cells.h5")
-    return {**made, **sources, "cells": folder / "cells.h5"}
+    return {**made, **sources, "embedded": folder / "cells.h5"}
 
 
 def test_two_frozen_encoders_are_trained_on_features_and_rebuilt_from_their_weights(tmp_path: Path) -> None:
@@ -106,7 +112,7 @@ def test_two_frozen_encoders_are_trained_on_features_and_rebuilt_from_their_weig
     assert meta.local_features is not None
     assert meta.local_features.spec == build_frozen(FROZEN).spec
     # Features and history of a second run with the same seed are the same, so random weights are not drawn anew.
-    with h5py.File(made["cells"]) as one, h5py.File(again["cells"]) as two:
+    with h5py.File(made["embedded"]) as one, h5py.File(again["embedded"]) as two:
         assert all(np.array_equal(one[name][:], two[name][:]) for name in ("local_feature", "global_feature", "local_p", "global_p"))
         ids, stored, wide = one["cell_id"].asstr()[:].tolist(), one["local_p"][:], one["global_p"][:]
     attach_encoders(local, global_, meta)

@@ -1,5 +1,7 @@
 """The objectives against golden values."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from nuclass_pipeline.config.models import GateConfig, GlobalConfig
 from nuclass_pipeline.train.losses import (
+    balanced_nll,
     class_weights,
     gate_loss,
     gate_target,
@@ -99,6 +102,17 @@ def test_gate_loss() -> None:
     loss = gate_loss(LOGIT, LOCAL_P, GLOBAL_P, LABEL, GateConfig())
     for found, expected in zip(loss, (1.786585, 0.949589, 0.013260, 0.009488, 2.758922), strict=True):
         close(found, expected)
+
+
+def test_the_balanced_loss_is_the_mean_over_classes() -> None:
+    p = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.8, 0.1, 0.1]])
+    close(balanced_nll(p, torch.tensor([0, 0, 2])), (math.log(2) + math.log(4)) / 4 + math.log(10) / 2)
+    assert balanced_nll(torch.tensor([[1.0, 0.0]]), torch.tensor([1])).isfinite()
+
+
+def test_without_the_fused_term_the_path_trains_on_its_own() -> None:
+    _, loss = global_example(fused_weight=0.0)
+    close(loss.total.detach(), 0.3 * 0.554180)
 
 
 def test_a_sure_gate_has_finite_gradients() -> None:

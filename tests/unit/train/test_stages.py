@@ -117,7 +117,7 @@ def global_(slides: Slides, local: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def embed(slide: dict[str, Any], local: Path, global_: Path, features: Path, **changes: Any) -> Path:
-    names = ("patches", "contexts", "labels", "split")
+    names = ("cells", "patches", "contexts", "labels", "split")
     files = {**{name: slide[name] for name in names}, "organ": "lung", **changes}
     embed_cells(**files, local=local, global_=global_, compute=COMPUTE, device="cpu", features=features)
     return features

@@ -1,0 +1,1 @@
+"""The kinds of gates, and what both are trained on."""
