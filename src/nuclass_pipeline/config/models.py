@@ -118,7 +118,7 @@ class GateConfig(Section):
     kind: Literal["mlp", "neighbors"] = Field(
         "mlp", description="mlp: the paper's, mixes local and global path; neighbors: global path and its mean over the cells around"
     )
-    neighbor_um: float = Field(20.0, gt=0, le=1000, description="σ of the weight of a neighbor by its distance, µm; for kind neighbors")
+    neighbor_um: float = Field(20.0, gt=0, le=1000, description="σ of the weight of a neighbour by its distance, µm; for kind neighbors")
     projection: int = Field(128, ge=1, description="size of each branch's projected feature")
     hidden: tuple[int, int] = Field((256, 64), description="layers of the gate")
     dropout: float = Field(0.1, ge=0, lt=1, description="in projections and gate")

@@ -66,7 +66,7 @@ class Standardization(nn.Module):
         self.register_buffer("scale", torch.ones(dim))
 
     def set(self, mean: Tensor, sd: Tensor) -> None:
-        """Use these means and standard deviations (dim,); a feature that never varies keeps its scale."""
+        """Set means and standard deviations (dim,); a feature that never varies keeps its scale."""
         self.mean.copy_(mean)
         # Relative to the mean, because the deviation of a constant is the error of rounding.
         self.scale.copy_(torch.where(sd > 1e-6 * mean.abs(), 1 / sd, 1.0))

@@ -14,13 +14,13 @@ from nuclass_pipeline.models.mixture import mix, path_confidence
 
 STATISTICS = 8
 PRIOR_WEIGHT = 0.05
-"""Weight of the mean prediction beside those of the neighbors, so that a cell without neighbors has a mean too."""
+"""Weight of the mean prediction beside those of the neighbours, so that a cell without neighbours has a mean too."""
 REACH = 3.0
 """Neighbors further away than this many σ have no weight; theirs would be below 0.011."""
 MIN_PROBABILITY = 1e-7
 """Bound below which a probability is not distinguished from 0, so that its logarithm is finite."""
 BLOCK_CELLS = 4096
-"""Cells whose neighbors are found at once, because all pairs of a large slide take gigabytes."""
+"""Cells whose neighbours are found at once, because all pairs of a large slide take gigabytes."""
 
 
 class Places(NamedTuple):
@@ -31,7 +31,7 @@ class Places(NamedTuple):
     xy_um
         (N, 2) centroids, µm.
     image
-        (N,) number of the image of each cell; cells of two images are no neighbors.
+        (N,) number of the image of each cell; cells of two images are no neighbours.
     """
 
     xy_um: Floats
@@ -74,7 +74,7 @@ def neighbor_mean(places: Places, p: Floats, prior: Floats, sigma_um: float) -> 
 
 
 def neighbor_statistics(global_p: Tensor, neighbor_p: Tensor) -> Tensor:
-    """Return the statistics (B, 8) of the probabilities (B, C) of the cells and of their neighbors.
+    """Return the statistics (B, 8) of the probabilities (B, C) of the cells and of their neighbours.
 
     They are maximum, entropy / ln C and margin of both, whether both have one class on top, and the L1 distance of both.
     """
@@ -109,7 +109,7 @@ class NeighborGate(nn.Module):
         self.register_buffer("prior", torch.full((classes,), 1 / classes))
 
     def forward(self, global_p: Tensor, neighbor_p: Tensor) -> Tensor:
-        """Return the logit (B,) of g, from calibrated probabilities (B, C) of cells and means of their neighbors (B, C)."""
+        """Return the logit (B,) of g, from calibrated probabilities (B, C) of cells and means of their neighbours (B, C)."""
         logit: Tensor = self.weigh(self.standardize(neighbor_statistics(global_p, neighbor_p)))
         return logit.squeeze(-1)
 
@@ -125,6 +125,6 @@ class NeighborGate(nn.Module):
     def fuse(self, global_p: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Return g (N,) and the mixture (N, C) of all N cells of a slide, from the probabilities (N, C) of its global path."""
         calibrated = self.calibrate(global_p)
-        neighbors = self.around(calibrated, places)
-        g = torch.sigmoid(self(calibrated, neighbors))
-        return g, mix(g, neighbors, calibrated)
+        around = self.around(calibrated, places)
+        g = torch.sigmoid(self(calibrated, around))
+        return g, mix(g, around, calibrated)
