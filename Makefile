@@ -1,11 +1,12 @@
 PYTHON ?= python3
 CORES ?= all
+SEEDS ?= 0
 RUN := .venv/bin/
 # Its progress on a terminal only, because a file would list every package.
 UV := $(RUN)uv pip install $(shell test -t 2 || echo --quiet) --python $(RUN)python --compile-bytecode -c constraints.txt
 SIZE := $(if $(filter cpu,$(UV_TORCH_BACKEND)),for CPUs: about 0.6 GB to download and 2 GB on disk,for GPUs: about 3 GB to download and 6 GB on disk; the small build is UV_TORCH_BACKEND=cpu make demo)
 
-.PHONY: help demo test test-slow test-gpu test-llm check docs bench bench-ingest bench-inputs clean
+.PHONY: help demo test test-slow test-gpu test-llm check docs bench bench-ingest bench-inputs bench-real clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -48,6 +49,9 @@ bench-ingest: .venv/dev ## registration against planted shifts, nuclei against e
 
 bench-inputs: .venv/dev ## wrong, hostile and stale inputs, a verdict each
 	$(RUN)python -m benchmarks.wrong_inputs
+
+bench-real: .venv/dev ## the whole chain on real H&E by folds: BRCA=folder OCELOT=folder SEEDS="0 1 2"
+	$(RUN)python -m benchmarks.real_tissue $(if $(BRCA),--m2c "$(BRCA)") $(if $(OCELOT),--ocelot "$(OCELOT)") --seeds $(SEEDS) --cores $(CORES)
 
 clean: ## remove the demo's results, and nothing else
 	rm -rf results/demo logs/demo benchmarks/demo resources/synthetic
