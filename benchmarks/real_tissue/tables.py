@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 EMPTY = "–"
+WIDTH = 130
+"""Columns of the screen that the tables take, also where they are written to a file."""
 WHOLE_FROM = 10
 """Costs from here on are shown without decimals."""
-HEADER: tuple[str, ...] = ("method", "macro-F1 [95 %]", "accuracy [95 %]", "Δ macro-F1 to the local path [95 %]")
+HEADER: tuple[str, ...] = ("method", "macro-F1 [95 %]", "accuracy [95 %]", "Δ macro-F1 to local [95 %]")
 
 
 def print_table(title: str, rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
@@ -18,7 +20,7 @@ def print_table(title: str, rows: list[tuple[str, ...]], header: tuple[str, ...]
     table = Table(*header, title=title)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False).print(table)
+    Console(markup=False, width=WIDTH).print(table)
 
 
 def score_rows(scores: pd.DataFrame) -> list[tuple[str, ...]]:
