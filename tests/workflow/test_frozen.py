@@ -35,7 +35,8 @@ def frozen(raw, run, **changes):
     raw["image"] = {"local_um": 8, "context_um": 16}
     raw["split"] = {"buffer_um": 8}
     raw["synthetic"], raw["figures"], raw["tables"] = {}, {1: "confusion"}, {1: "heldout"}
-    raw["local"], raw["global"] = {"backbone": encoder, "optim": brief}, {"context": encoder, "optim": brief}
+    head = {"optim": brief, "standardize": True}
+    raw["local"], raw["global"], raw["gate"] = {"backbone": encoder, **head}, {"context": encoder, **head}, {"kind": "neighbors"}
     raw.update(run=run, **changes)
 
 
@@ -49,6 +50,9 @@ def test_features_are_computed_once_and_shared_with_a_second_run(project):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     table = read_table(project.folder / GATE.format(run="one", seed=0), PREDICTIONS)
     assert len(table) == CELLS
+    # Neighbours say nothing here, because the classes lie at random places.
+    assert table["gate_weight"].mean() > 0.9
+    np.testing.assert_allclose(table[[name for name in table if name.startswith("p_")]].sum(axis=1), 1, atol=1e-5)
     assert len(list((project.folder / "results/one/slides").glob("*/features/tiny-vit.*.h5"))) == 6
     project.edit(lambda raw: frozen(raw, "two", slides_from="one", seeds=[1]))
     jobs = project.planned(GATE.format(run="two", seed=1))

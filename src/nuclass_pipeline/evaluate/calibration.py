@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 
 from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.config.evaluation import EvaluationConfig
@@ -13,12 +12,11 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import draw_weights
 from nuclass_pipeline.evaluate.metrics import OVERALL, pool, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import tidy, write_metrics
-from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY, ScoredCells, adjust, by_model, read_scored
+from nuclass_pipeline.evaluate.predictions import ScoredCells, adjust, by_model, read_scored
 from nuclass_pipeline.io import read_table
+from nuclass_pipeline.models.temperature import MAX_TEMPERATURE, fit_temperature, log_loss
 from nuclass_pipeline.schemas import ALL, METRICS, POOLED
 
-# Bounded, because predictions that are all right, or all wrong, would drive T to 0 or to infinity.
-_MAX_TEMPERATURE = 20.0
 _REPORTED = ("accuracy", "ece", "brier", "nll")
 CALIBRATION_SUBSETS = {"local": ("gate", "val"), "global": ("gate", "val")}
 """Model → subsets that it was not trained on; other models are calibrated on `val` alone, because the gate is trained on `gate`."""
@@ -26,34 +24,6 @@ MIN_CALIBRATION_CELLS = 200
 """Fewer calibration cells are a warning: with 200, the standard error of an accuracy of 0.8 is 0.03."""
 FOLDS = 5
 """Parts of a single training slide, each left out in turn."""
-
-
-def fit_temperature(proba: Floats, truth: Integers) -> float:
-    """Return the temperature that minimises the negative log-likelihood.
-
-    Parameters
-    ----------
-    proba
-        (N, K) probabilities.
-    truth
-        (N,) class index.
-
-    Returns
-    -------
-    float
-        T between 1/20 and 20; softmax(log p / T) is calibrated (Guo et al. 2017). The likelihood is concave in 1/T, so
-        its only optimum is found.
-    """
-    # Over log T, because halving and doubling the temperature are steps of the same size.
-    bound = np.log(_MAX_TEMPERATURE)
-    found = minimize_scalar(lambda t: _loss(proba, truth, np.exp(t)), bounds=(-bound, bound), method="bounded", options={"xatol": 1e-5})
-    return float(np.exp(found.x))
-
-
-def _loss(proba: Floats, truth: Integers, temperature: float) -> float:
-    """Return the mean negative log-likelihood (nats) at a temperature."""
-    scaled = np.log(np.maximum(proba, MIN_PROBABILITY)) / temperature
-    return float((np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(truth)), truth]).mean())
 
 
 def left_out_losses(parts: Sequence[ScoredCells]) -> tuple[float, float]:
@@ -64,11 +34,11 @@ def left_out_losses(parts: Sequence[ScoredCells]) -> tuple[float, float]:
     parts
         Two or more sets of cells.
     """
-    raw = [_loss(part.proba, part.truth, 1.0) for part in parts]
+    raw = [log_loss(part.proba, part.truth, 1.0) for part in parts]
     fitted = []
     for index, part in enumerate(parts):
         others = [*parts[:index], *parts[index + 1 :]]
-        fitted.append(_loss(part.proba, part.truth, fit_temperature(*_joined(others))))
+        fitted.append(log_loss(part.proba, part.truth, fit_temperature(*_joined(others))))
     return float(np.mean(raw)), float(np.mean(fitted))
 
 
@@ -171,8 +141,8 @@ def _warnings(scored: Sequence[ScoredCells], fitted: float) -> list[str]:
 
 def _at_bound(proba: Floats, truth: Integers, fitted: float) -> bool:
     # By the loss and not by the temperature, because the loss is flat to machine precision long before the bound.
-    best = _loss(proba, truth, fitted)
-    return any(_loss(proba, truth, bound) < best + 1e-6 for bound in (1 / _MAX_TEMPERATURE, _MAX_TEMPERATURE))
+    best = log_loss(proba, truth, fitted)
+    return any(log_loss(proba, truth, bound) < best + 1e-6 for bound in (1 / MAX_TEMPERATURE, MAX_TEMPERATURE))
 
 
 def variants(temperature: float) -> dict[str, float]:

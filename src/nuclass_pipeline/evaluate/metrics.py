@@ -9,7 +9,7 @@ import numpy as np
 
 from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.evaluate.bootstrap import divide, sum_blocks
-from nuclass_pipeline.evaluate.predictions import MIN_PROBABILITY
+from nuclass_pipeline.models.temperature import MIN_PROBABILITY
 
 PER_CLASS = ("f1", "precision", "recall")
 

@@ -14,6 +14,7 @@ from scipy.special import softmax
 from nuclass_pipeline.arrays import Booleans, Floats, Integers
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table
+from nuclass_pipeline.models.temperature import MIN_PROBABILITY
 from nuclass_pipeline.schemas import PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -22,8 +23,6 @@ PREFIX = "p_"
 _SUM_TOLERANCE = 0.01
 TRAINING_SUBSETS = ("train", "gate", "val", "buffer")
 HELDOUT = ("heldout",)
-# The smallest normal float32, because the log of a probability that underflowed must stay finite.
-MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)

