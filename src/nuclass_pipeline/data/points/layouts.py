@@ -3,87 +3,38 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from nuclass_pipeline.config.loading.points import MAX_POINTS_MB, Point, PointImage, mpp_problem
+from nuclass_pipeline.data.points.point_set import PointSet
 from nuclass_pipeline.errors import UserError, similar
-from nuclass_pipeline.io import read_fields, read_json, read_rows, read_yaml
-from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
+from nuclass_pipeline.io import read_fields, read_json, read_rows, read_text, read_yaml
+from nuclass_pipeline.vocabulary import UNRESOLVED
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 M2C_CLASSES = {"1": "Lymphocyte", "2": "Tumor_or_Epithelial", "3": "Stromal"}
 OCELOT_CLASSES = {"1": "Other", "2": "Tumor"}
-RED, GREEN, BLUE, BROWN = "#9b2c2d", "#429b45", "#3075e2", "#90590d"
-KNOWN_COLORS = {
-    **{"Lymphocyte": BLUE, "Tumor_or_Epithelial": RED, "Stromal": GREEN},
-    **{"Other": BLUE, "Tumor": RED},
-    **{"tumor_any": RED, "nonTIL_stromal": GREEN, "sTIL": BLUE, "other_nucleus": BROWN},
-}
-"""Colors of the classes of M2C, OCELOT and NuCLS, by lineage as those of the vocabulary."""
-# Those of Okabe and Ito, and of Tol, because they differ for color-blind readers too.
-PALETTE = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
-    *("#332288", "#882255", "#999933", "#44aa99", "#661100", "#ddcc77"),
-)
-"""Colors of classes that have none."""
+M2C_TEST = "brca_ds_test.txt"
 M2C_MPP, NUCLS_MPP = 0.5, 0.2
 """Pixel sizes as published, µm."""
 _TCGA = re.compile(r"TCGA-\w{2}-\w{4}")
 
 
-@dataclass(frozen=True)
-class PointSet:
-    """A data set of images with points.
-
-    Attributes
-    ----------
-    name, organ
-        Prefix of its slides, and their organ.
-    images, points
-        The images by name, and a point for each cell.
-    classes
-        Raw class → class of the study.
-    groups
-        Image → what folds are balanced by, beside the classes; empty where there is nothing.
-    notes
-        What was left out or assumed.
-    """
-
-    name: str
-    organ: str
-    images: dict[str, PointImage]
-    points: list[Point]
-    classes: dict[str, str]
-    groups: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def empty_images(self) -> list[str]:
-        """Images without a point."""
-        return sorted(set(self.images) - {point.image for point in self.points})
-
-    @property
-    def colors(self) -> dict[str, str]:
-        """Own class → color."""
-        own = [name for name in dict.fromkeys(self.classes.values()) if name not in CLASSES]
-        others = [name for name in own if name not in KNOWN_COLORS]
-        if len(others) > len(PALETTE):
-            problem = f"{len(others)} classes need a color, and {len(PALETTE)} differ enough"
-            raise UserError(
-                "nuclass import-points", "class", problem, "Join some classes, or use names of the vocabulary (docs/labels.md)."
-            )
-        free = dict(zip(others, PALETTE, strict=False))
-        return {name: KNOWN_COLORS.get(name) or free[name] for name in own}
-
-
 def read_m2c(source: Path, mpp: float | None = None) -> PointSet:
-    """Read BRCA-M2C: `images/<name>.png`, in folders or not, and `labels/<name>.txt` or `<name>_gt_class_coords.txt` with `y x class`."""
+    """Read BRCA-M2C: `images/<name>.png`, in folders or not, and `labels/<name>.txt` or `<name>_gt_class_coords.txt` with `y x class`.
+
+    Images that `brca_ds_test.txt` lists are left out, because that is the test set of the publisher.
+    """
     images, notes = {}, []
     points: list[Point] = []
-    for file in _pictures(source / "images"):
+    listed = source / M2C_TEST
+    test = [line.strip().rpartition("/")[2] for line in read_text(listed).splitlines()] if listed.is_file() else []
+    pictures = _pictures(source / "images")
+    used = [file for file in pictures if not any(name.startswith(file.stem) for name in test)]
+    for file in used:
         names = [source / "labels" / f"{file.stem}{end}.txt" for end in ("", "_gt_class_coords")]
         labels = next((path for path in names if path.is_file()), None)
         if labels is None:
@@ -92,7 +43,10 @@ def read_m2c(source: Path, mpp: float | None = None) -> PointSet:
         rows = list(_numbers(labels, " ", ("y", "x", "class"), M2C_CLASSES))
         images[file.stem] = PointImage(file.stem, _case(file.stem), file, mpp or M2C_MPP)
         points += [Point(f"{file.stem}-{line}", file.stem, x, y, raw) for line, (y, x), raw in rows]
-    return PointSet("m2c", "breast", images, points, M2C_CLASSES, notes=(*_left_out(notes, source / "labels"), *_published(mpp, M2C_MPP)))
+    kept_back = len(pictures) - len(used)
+    remark = [f"{kept_back} images are left out, because {M2C_TEST} lists them as the publisher's test set"] if kept_back else []
+    remarks = (*remark, *_left_out(notes, source / "labels"), *_published(mpp, M2C_MPP))
+    return PointSet("m2c", "breast", images, points, M2C_CLASSES, notes=remarks)
 
 
 def read_ocelot(source: Path, mpp: float | None = None) -> PointSet:

@@ -13,7 +13,7 @@ from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.config.loading.points import IMAGES, POINTS, PointImage
 from nuclass_pipeline.data.cases import assign_cases
 from nuclass_pipeline.data.image.slide import HeImage
-from nuclass_pipeline.data.points.layouts import PointSet
+from nuclass_pipeline.data.points.point_set import PointSet
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import quote_row, whole_file
 

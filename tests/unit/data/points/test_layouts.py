@@ -20,6 +20,16 @@ def test_m2c_gives_y_before_x(tmp_path, end):
     assert read_m2c(tmp_path, 0.25).images[first.image].mpp == 0.25
 
 
+@pytest.mark.parametrize("end", ["", ".png", "_gt_class_coords.txt"])
+def test_the_test_set_of_the_publisher_is_left_out(tmp_path, end):
+    names = list(read_m2c(make_m2c(tmp_path, 4)).images)
+    (tmp_path / "brca_ds_test.txt").write_text(f"{names[1]}{end}\nimages/{names[3]}{end}\n\n")
+    found = read_m2c(tmp_path)
+    assert list(found.images) == [names[0], names[2]]
+    assert {point.image for point in found.points} == set(found.images)
+    assert found.notes[0] == "2 images are left out, because brca_ds_test.txt lists them as the publisher's test set"
+
+
 def test_an_image_without_labels_is_left_out_and_counted(tmp_path):
     make_m2c(tmp_path, 3)
     next((tmp_path / "labels").iterdir()).unlink()
