@@ -29,7 +29,7 @@ def test_a_fold_is_planned_and_cut_and_split(project, fold):
     subsets = [set(pd.read_parquet(project.folder / path)["subset"]) for path in wanted]
     assert subsets == [{"heldout"}, {"train", "gate", "val"}]
     warnings = read_warnings(project.folder / "results/m2c-fold-1/slides/m2c-1/image.h5")
-    assert any("100 % of the context windows of 256 µm are padded" in warning for warning in warnings)
+    assert any("100 % of the context windows of 64 µm are padded" in warning for warning in warnings)
 
 
 def test_a_wrong_table_stops_before_the_first_job(project, fold):

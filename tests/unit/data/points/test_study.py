@@ -35,7 +35,11 @@ def test_runs_load_after_the_source_is_gone(tmp_path):
     shutil.copy(ROOT / "config/markers.tsv", tmp_path / "out/config")
     run = load(runs[0])
     assert run.heldout_slides == ["m2c-1"] and run.training_slides == ["m2c-2", "m2c-3"]
-    assert run.config.study.colors["Stromal"] == "#429b45" and run.config.image.local_um == 16
+    assert run.config.study.colors["Stromal"] == "#429b45" and (
+        run.config.image.local_um,
+        run.config.image.context_um,
+        run.config.gate.kind,
+    ) == (32, 64, "neighbors")
     cases = [{image.case for image in read_images(run.slides[name].bundle).values()} for name in run.slides]
     assert sum(map(len, cases)) == len(set.union(*cases)) == 9
     cells = [len(read_points(slide.bundle, read_images(slide.bundle))) for slide in run.slides.values()]
