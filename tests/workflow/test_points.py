@@ -15,7 +15,8 @@ def fold(project):
     found = read_m2c(make_m2c(project.folder / "source"))
     run_file = write_study(found, project.folder / "data", spread_cases(found, 3), project.folder)[0]
     text = run_file.read_text()
-    run_file.write_text(text.replace("name: efficientnet-lite0, image_px: 112, freeze: true", "name: tiny-resnet, image_px: 64"))
+    text = text.replace("name: efficientnet-lite0, image_px: 112, freeze: true", "name: tiny-resnet, image_px: 64")
+    run_file.write_text(text.replace("  standardize: true\n", ""))
     return run_file
 
 
