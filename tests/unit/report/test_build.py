@@ -103,6 +103,8 @@ def test_encoders_are_read_as_text(tmp_path: Path) -> None:
         "encoders",
         f"local.backbone: uni, a hub; licence: MIT; SHA-256 {'cd' * 32} global.context: tiny-vit, random weights; licence: none needed",
     ]
+    write_json({"run": "r", "nuclass_pipeline": "0.1.0", "commit": "ab", "dirty": False, "encoders": []}, inputs["manifest"])
+    assert Page(build(inputs)).row("run", "encoders") == ["encoders", "none"]
 
 
 def test_scores_are_those_of_the_table_and_the_best_is_strong(html: str) -> None:
