@@ -102,7 +102,7 @@ def _column(axes: NDArray[np.object_], rows: pd.DataFrame, most_px: int) -> None
                     mark_crop(panel, field_um, fields_um.min())
             scale_bar(plain, field_um)
             share = row["masked_share"]
-            _write_above(heated, 0, "no evidence" if np.isnan(share) else f"masked {100 * share:.0f} %", INK)
+            _write_above(heated, 0, "no evidence" if np.isnan(share) else f"evidence masked {100 * share:.0f} %", INK)
             _write_above(plain, 0, *_describe_prediction(row["predicted"], row["probability"], row["label"]))
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.figures.style import (
@@ -52,7 +53,9 @@ def draw(*, complementarity: Path, slide: str = POOLED) -> Figure:
     cells = [int(sum(values["oracle", label, name] for name in OUTCOME_COLORS)) for label in labels]
     names = ["All cells" if label == ALL else short_name(label) for label in labels]
     bars.set_yticks(places, [f"{name}  ({n:,})" for name, n in zip(names, cells, strict=True)])
-    bars.set(ylim=(places[-1] + 0.6, -0.6), xlim=(0, 1), xlabel="share of the label's cells")
+    bars.set(ylim=(places[-1] + 0.6, -0.6), xlim=(0, 1), xlabel="% of the label's cells")
+    # In percent, as the numbers in the bars.
+    bars.xaxis.set_major_formatter(PercentFormatter(1, 0, symbol=None))
     marks, stacks = bars.get_lines(), bars.containers
     figure.legend(
         handles=[*stacks, *marks], loc="outside upper center", ncols=len(stacks) + len(marks), handlelength=1.2, columnspacing=1.4

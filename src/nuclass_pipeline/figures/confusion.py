@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import PercentFormatter
 
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.models import MODELS
@@ -62,8 +63,10 @@ def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFi
         image = _matrix(axes, table.reindex(index=rows, columns=columns, fill_value=0), name)
     for axes in grid[:, 0]:
         axes.set_ylabel("label (cells)")
-    bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=list(grid.ravel()), shrink=0.7, aspect=30, pad=0.01)
-    bar.set_label("share of the label's cells")
+    # In percent, as the numbers in the fields.
+    in_percent = PercentFormatter(1, 0, symbol=None)
+    bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=list(grid.ravel()), shrink=0.7, aspect=30, pad=0.01, format=in_percent)
+    bar.set_label("% of the label's cells")
     bar.outline.set_visible(False)
     return figure
 

@@ -14,7 +14,18 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.figures.style import COLORS, FAINT, INK, SMALL_PT, hide_frame, in_order, new_figure, percent, short_name
+from nuclass_pipeline.figures.style import (
+    COLORS,
+    FAINT,
+    INK,
+    SMALL_PT,
+    explain_names,
+    hide_frame,
+    in_order,
+    new_figure,
+    percent,
+    short_name,
+)
 from nuclass_pipeline.figures.tissue import drawing_order, marker_area, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, LABELS, MARKERS
@@ -54,6 +65,7 @@ def draw(*, cells: Path, clusters: Path, markers: Path, labels: Path, slide: str
     grid = upper.subplots(2, 3, width_ratios=[1, 1, 1])
     _maps(upper, grid, table)
     _bars(grid[0, 2], *_composition(table["label"]))
+    grid[0, 2].set_xlabel(explain_names(table["label"]), loc="left", fontsize=SMALL_PT)
     _bars(grid[1, 2], *_abstentions(table))
     _dots(lower, ranked, rows, table["cluster"].nunique())
     return figure
@@ -172,20 +184,20 @@ def top_genes(markers: pd.DataFrame, clusters: Sequence[str]) -> list[str]:
 def _dots(part: SubFigure, markers: pd.DataFrame, rows: dict[str, str], clusters: int) -> None:
     """Draw a dot where a gene is a marker of a cluster; for all other pairs the table has no values."""
     axes = part.subplots()
-    title = "Markers of each cluster, named by its most frequent label"
-    axes.set_title(title if len(rows) == clusters else f"{title}: the {len(rows)} largest of {clusters}", loc="left")
+    shown = "each cluster" if len(rows) == clusters else f"the {len(rows)} largest of {clusters} clusters"
+    axes.set_title(f"Markers of {shown}: most frequent label · cluster (cells)", loc="left")
     genes = top_genes(markers, list(rows))
     if not genes:
         hide_frame(axes)
         axes.text(0, 0.95, "no cluster has a marker", transform=axes.transAxes, va="top")
         return
-    shown = markers[markers["gene"].isin(genes) & markers["cluster"].isin(list(rows))]
-    x, y = shown["gene"].map(genes.index), shown["cluster"].map(list(rows).index)
+    pairs = markers[markers["gene"].isin(genes) & markers["cluster"].isin(list(rows))]
+    x, y = pairs["gene"].map(genes.index), pairs["cluster"].map(list(rows).index)
     pitch_pt = 72 * _DOTS_IN / len(genes)
     full_pt2 = min(_LARGEST_DOT_PT, 0.95 * pitch_pt) ** 2
-    norm = Normalize(0, np.ceil(shown["log2fc"].max()))
+    norm = Normalize(0, np.ceil(pairs["log2fc"].max()))
     style: dict[str, Any] = {"cmap": "viridis_r", "norm": norm, "linewidths": 0.3, "edgecolors": INK, "zorder": 3}
-    points = axes.scatter(x, y, s=full_pt2 * shown["fraction_in"], c=shown["log2fc"], **style)
+    points = axes.scatter(x, y, s=full_pt2 * pairs["fraction_in"], c=pairs["log2fc"], **style)
     _dot_axes(axes, genes, list(rows.values()), SMALL_PT)
     _dot_keys(part, axes, points, full_pt2)
 

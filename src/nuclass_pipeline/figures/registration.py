@@ -37,7 +37,7 @@ def draw(*, registration: Path) -> Figure:
     for axes, (_, row) in zip(grid, slides.iterrows(), strict=False):
         _panel(axes, row)
     style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markerfacecolor": "none"}
-    key = Line2D([], [], color=CELL_COLOR, label="center of a cell of the Xenium bundle, placed by the alignment", **style)
+    key = Line2D([], [], color=CELL_COLOR, label="centre of a cell of the Xenium bundle, placed by the alignment", **style)
     figure.legend(handles=[key], loc="outside lower left")
     return figure
 

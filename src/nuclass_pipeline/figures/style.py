@@ -91,6 +91,11 @@ def short_name(label: str) -> str:
     return _SHORT.get(label) or " ".join([first, *(word.lower() for word in rest)])
 
 
+def explain_names(labels: Iterable[str]) -> str:
+    """Return what the abbreviation in the printed names of these classes means; nothing if none has one."""
+    return "TA: tumour-associated" if any(short_name(label).endswith(", TA") for label in set(labels)) else ""
+
+
 def fit_name(name: str, letters: int) -> str:
     """Return a name of at most `letters`; of a longer one the middle is left out, because slides often differ at the end."""
     half = (letters - 1) // 2

@@ -53,23 +53,30 @@ def draw_curves(rows: pd.DataFrame, model: str) -> bytes:
     """Draw the validations of one model as SVG: losses above, macro-F1 below, one line per seed."""
     # With outlines of letters, because the reader's machine need not have the font.
     with mpl.rc_context({**RC, "svg.fonttype": "path", "svg.hashsalt": model}):
-        figure = Figure(figsize=_SIZE_IN, layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True)
-        color = MODEL_COLORS.get(model, INK)
-        for number, (_, seed) in enumerate(rows.groupby("seed", sort=False)):
-            names = ["training", "validation"] if number == 0 else [None, None]
-            above.plot(seed["passed"], seed["train_loss"], color=color, linestyle=":", label=names[0])
-            above.plot(seed["passed"], seed["val_loss"], color=color, label=names[1])
-            below.plot(seed["passed"], seed["val_macro_f1"], color=color)
-            chosen = seed[seed["chosen"]]
-            below.plot(chosen["passed"], chosen["val_macro_f1"], "o", color=color, markersize=4)
-            for axes in (above, below):
-                for passed in chosen["passed"]:
-                    axes.axvline(passed, color=FAINT, zorder=0)
-        above.set(ylabel="loss", title=model)
-        above.legend()
-        below.set(xlabel="epoch", ylabel="validation macro-F1")
-        below.xaxis.get_major_locator().set_params(integer=True)
         stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        plot_curves(rows, model).savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
+
+
+def plot_curves(rows: pd.DataFrame, model: str) -> Figure:
+    """Return the figure that `draw_curves` saves."""
+    figure = Figure(figsize=_SIZE_IN, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    color = MODEL_COLORS.get(model, INK)
+    for number, (_, seed) in enumerate(rows.groupby("seed", sort=False)):
+        names = ["training", "validation"] if number == 0 else [None, None]
+        above.plot(seed["passed"], seed["train_loss"], color=color, linestyle=":", label=names[0])
+        above.plot(seed["passed"], seed["val_loss"], color=color, label=names[1])
+        below.plot(seed["passed"], seed["val_macro_f1"], color=color)
+        chosen = seed[seed["chosen"]]
+        below.plot(chosen["passed"], chosen["val_macro_f1"], "o", color=color, markersize=4)
+        for axes in (above, below):
+            for passed in chosen["passed"]:
+                axes.axvline(passed, color=FAINT, zorder=0)
+    above.set(ylabel="loss")
+    above.set_title(model, loc="left")
+    # Above the panel, because curves may pass anywhere inside it.
+    above.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+    below.set(xlabel="epoch", ylabel="validation macro-F1")
+    below.xaxis.get_major_locator().set_params(integer=True)
+    return figure

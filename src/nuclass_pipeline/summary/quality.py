@@ -115,7 +115,7 @@ def _describe_registration(path: Path) -> dict[str, Any]:
 
 def count_reasons(reasons: "pd.Series[str]") -> str:
     """Count equal texts, the commonest first: `poor quality 100; weak support 3`."""
-    return "; ".join(f"{reason} {count}" for reason, count in reasons.value_counts().items())
+    return "; ".join(f"{reason} {count:,}" for reason, count in reasons.value_counts().items())
 
 
 def _without_gaps(frame: pd.DataFrame) -> pd.DataFrame:

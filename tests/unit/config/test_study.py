@@ -58,6 +58,7 @@ def test_a_study_may_label_slides_and_nothing_more(demo, study):
     assert run.slides_with_xenium == [*study.get("train", []), *study.get("heldout", []), *study["label"]]
     assert run.registered_slides == run.slides_with_image == run.classified_slides == run.slides_with_xenium[:-1]
     assert not [path for path in run.all_predictions if study["label"][0] in path]
+    assert [encoder["use"] for encoder in run.encoders] == (["local.backbone", "global.context"] if study.get("train") else [])
 
 
 def test_paper_classes_are_sixteen_in_column_order():

@@ -31,3 +31,16 @@ def test_confusion_rows_are_shares_of_the_label(tmp_path: Path) -> None:
     assert "Monocyte" in labels
     assert not [name for name in frame if name == "p_Monocyte"]
     assert axes.get_title(loc="left").endswith(f"{(known['label'] == known['predicted']).mean():.3f}")
+
+
+def test_the_key_has_the_unit_of_the_fields(tmp_path: Path) -> None:
+    paths = fakes.write_predictions(tmp_path, cells=600, slides=fakes.SLIDES[:2])
+    figure = confusion.draw(local=paths["local"], global_=paths["global"], gate=paths["gate"])
+    figure.draw_without_rendering()
+    key = figure.axes[-1]
+    assert key.get_ylabel() == "% of the label's cells"
+    ticks = dict(zip(key.get_yticks(), [tick.get_text() for tick in key.get_yticklabels()], strict=True))
+    assert ticks[0] == "0"
+    assert ticks[1] == "100"
+    most = max(figure.axes[2].texts, key=lambda text: int(text.get_text()))
+    assert int(most.get_text()) == round(100 * figure.axes[2].images[0].get_array().max())

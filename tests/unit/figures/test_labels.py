@@ -187,7 +187,11 @@ def _full() -> dict[str, pd.DataFrame]:
 def test_unusual_slides_make_pages_without_overlaps_or_cuts(tmp_path: Path, make: Any, said: set[str]) -> None:
     figure = _draw(make(), tmp_path)
     figure.draw_without_rendering()
-    texts = [text for axes in figure.axes for text in [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels(), axes._left_title]]
+    texts = [
+        text
+        for axes in figure.axes
+        for text in [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes._left_title]
+    ]
     texts = [text for text in texts if text.get_text() and text.get_visible()]
     assert said <= {text.get_text() for text in texts}
     boxes = [text.get_window_extent() for text in texts]
@@ -196,6 +200,16 @@ def test_unusual_slides_make_pages_without_overlaps_or_cuts(tmp_path: Path, make
     assert min(min(box.x0, box.y0) for box in boxes) >= 0
     assert max(box.x1 for box in boxes) <= width
     assert max(box.y1 for box in boxes) <= height
+
+
+def test_rows_of_clusters_and_abbreviated_names_are_explained(tmp_path: Path) -> None:
+    plain = _draw(_slide(), tmp_path)
+    assert _panel(plain, "Markers").get_title(loc="left") == "Markers of each cluster: most frequent label · cluster (cells)"
+    assert _panel(plain, "Composition").get_xlabel() == ""
+    # Six of the 60 clusters have no cell that passed quality control.
+    full = _draw(_slide(cells=3000, clusters=60, types=CLASSES), tmp_path)
+    assert _panel(full, "Markers").get_title(loc="left").startswith("Markers of the 50 largest of 54 clusters: ")
+    assert _panel(full, "Composition").get_xlabel() == "TA: tumour-associated"
 
 
 def test_no_cells_other_cells_and_other_labels_are_refused(tmp_path: Path) -> None:

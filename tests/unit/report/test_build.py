@@ -94,6 +94,19 @@ def test_uncommitted_changes_and_an_unknown_commit_are_said(tmp_path: Path) -> N
     assert "Results of" not in html
 
 
+def test_encoders_are_read_as_text(tmp_path: Path) -> None:
+    inputs = inputs_of_labels(tmp_path)
+    made = {"use": "global.context", "name": "tiny-vit", "licence": "none needed", "source": "random weights", "files": [], "sha256": []}
+    read = {"use": "local.backbone", "name": "uni", "licence": "MIT", "source": "a hub", "files": ["w"], "sha256": ["cd" * 32]}
+    write_json({"run": "r", "nuclass_pipeline": "0.1.0", "commit": "ab", "dirty": False, "encoders": [read, made]}, inputs["manifest"])
+    assert Page(build(inputs)).row("run", "encoders") == [
+        "encoders",
+        f"local.backbone: uni, a hub; licence: MIT; SHA-256 {'cd' * 32} global.context: tiny-vit, random weights; licence: none needed",
+    ]
+    write_json({"run": "r", "nuclass_pipeline": "0.1.0", "commit": "ab", "dirty": False, "encoders": []}, inputs["manifest"])
+    assert Page(build(inputs)).row("run", "encoders") == ["encoders", "none"]
+
+
 def test_scores_are_those_of_the_table_and_the_best_is_strong(html: str) -> None:
     assert html.index('class="value">0.712<') < html.index('id="figures"')
     assert '95 % interval <span class="whole">0.662–0.762</span>' in html

@@ -55,6 +55,8 @@ def test_the_page_holds_scores_differences_agreement_cells_settings_and_warnings
     ]
     assert "<b>tiny" not in html
     assert all(f"split: a warning of {name}" in page.texts["warnings"] for name in ("demo", "other"))
+    # On a line of its own outside the box of warnings too, which only the report has.
+    assert "\n.help { display: block;" in html
     printed = capsys.readouterr().out
     assert "−0.229 *" in printed
     for slide in ("s", "t"):

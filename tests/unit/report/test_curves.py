@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nuclass_pipeline.report.curves import draw_curves, list_choices, read_histories
+from nuclass_pipeline.report.curves import draw_curves, list_choices, plot_curves, read_histories
 from tests.unit.report.study import write_history
 
 
@@ -33,3 +33,14 @@ def test_equal_histories_give_equal_drawings(tmp_path):
     assert drawing == draw_curves(rows, "other")
     assert b"</svg>" in drawing
     assert len(drawing) < 60_000
+
+
+def test_the_key_covers_neither_a_curve_nor_the_title(tmp_path):
+    figure = plot_curves(read_histories([write_history(tmp_path, "global")]), "global")
+    figure.draw_without_rendering()
+    above = figure.axes[0]
+    key, title = above.get_legend().get_window_extent(), above._left_title.get_window_extent()
+    assert key.y0 >= above.get_window_extent().y1
+    assert key.x0 > title.x1
+    assert key.x1 <= figure.bbox.x1
+    assert key.y1 <= figure.bbox.y1

@@ -8,7 +8,7 @@ from scipy import sparse
 from nuclass_pipeline.io import read_table, write_json, write_table
 from nuclass_pipeline.knowledge.markers import Marker, write_markers
 from nuclass_pipeline.schemas import CELLS, LABELS, QUALITY, SPLIT, empty_labels
-from nuclass_pipeline.summary.quality import summarize_quality
+from nuclass_pipeline.summary.quality import count_reasons, summarize_quality
 
 IDS = ["a", "b", "c", "d"]
 
@@ -76,3 +76,7 @@ def test_slides_that_are_only_labelled_have_no_split_and_no_image(summarize):
     row = table.loc["one"]
     assert row[["excluded", "tissue_share", "verdict", "correlation"]].isna().all()
     assert (row["exclusions"], row["labelled"], row["panel_genes"]) == ("", 2, 3)
+
+
+def test_large_counts_of_reasons_are_printed_like_other_numbers():
+    assert count_reasons(pd.Series(["weak support", *["no transcripts"] * 2755])) == "no transcripts 2,755; weak support 1"

@@ -59,7 +59,9 @@ def encoder_weights(run: "Run", field: str) -> list[str]:
 
 
 def describe_encoders(run: "Run") -> list[dict[str, Any]]:
-    """Return use, name, terms and files of the run's encoders, for its record."""
+    """Return use, name, terms and files of the run's encoders, for its record; a run that only labels slides uses none."""
+    if not run.training_slides:
+        return []
     used = {"local.backbone": run.config.local.backbone, "global.context": run.config.global_.context}
     return [
         {"use": use, "name": encoder.name, "licence": encoder.entry.licence, "source": encoder.entry.source, "files": encoder.weights_files}

@@ -124,9 +124,14 @@ def draw_overview(he: HeImage, xy_px: HePixel, corner: Integers, side_px: int) -
     whole = Image.fromarray(np.concatenate(list(resample(he, scale, PANEL_PX))))
     # Every n-th cell, because more dots would only hide the tissue.
     mark(whole, xy_px[:: -(-len(xy_px) // MAX_OVERVIEW_DOTS)] * scale, 1, fill=DOT_COLOR)
-    box = np.concatenate([corner, corner + side_px]) * scale
-    ImageDraw.Draw(whole).rectangle(tuple(box.tolist()), outline="black", width=2)
+    mark_square(whole, corner * scale, side_px * scale)
     return whole
+
+
+def mark_square(picture: Image.Image, corner: NDArray[np.floating], side_px: float) -> None:
+    """Draw a square in black from its upper left corner (x, y)."""
+    box = np.concatenate([corner, corner + side_px])
+    ImageDraw.Draw(picture).rectangle(tuple(box.tolist()), outline="black", width=2)
 
 
 def with_key(picture: Image.Image, mpp: float, key: str) -> Image.Image:
@@ -139,11 +144,13 @@ def with_key(picture: Image.Image, mpp: float, key: str) -> Image.Image:
     key
         Such as "green circle: cell".
     """
-    # The font of the figures, because that of Pillow has no µ.
-    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", KEY_PX // 2)
-    length_um = round_length(mpp * max(picture.width, PANEL_PX) / 4)
+    width_px = max(picture.width, PANEL_PX)
+    length_um = round_length(mpp * width_px / 4)
     bar_px, middle = round(length_um / mpp), picture.height + KEY_PX // 2
     text = f"{length_um:,g} µm      {key}"
+    font = _font(KEY_PX // 2)
+    # Smaller where the bar leaves little room, because the panel at the right would cover the end of the text.
+    font = _font(min(KEY_PX / 2, KEY_PX / 2 * (width_px - bar_px - KEY_PX) / font.getlength(text)))
     strip = Image.new("RGB", (max(picture.width, round(bar_px + KEY_PX + font.getlength(text))), picture.height + KEY_PX), "white")
     strip.paste(picture, (0, 0))
     draw = ImageDraw.Draw(strip)
@@ -151,6 +158,11 @@ def with_key(picture: Image.Image, mpp: float, key: str) -> Image.Image:
     draw.rectangle((left, middle - 2, left + bar_px - 1, middle + 2), fill="black")
     draw.text((left + bar_px + KEY_PX // 4, middle), text, fill="black", font=font, anchor="lm")
     return strip
+
+
+def _font(size_px: float) -> ImageFont.FreeTypeFont:
+    # The font of the figures, because that of Pillow has no µ.
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size_px)
 
 
 def write_pair(left: Image.Image, right: Image.Image, path: Path) -> None:

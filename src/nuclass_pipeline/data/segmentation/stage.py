@@ -10,7 +10,7 @@ from PIL import Image
 
 from nuclass_pipeline.config.image import SegmentationConfig
 from nuclass_pipeline.data.alignment import MAX_MPP, MIN_MPP, Alignment
-from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark, mark_outlines, with_key, write_pair
+from nuclass_pipeline.data.image.pictures import PANEL_PX, densest_square, mark, mark_outlines, mark_square, with_key, write_pair
 from nuclass_pipeline.data.image.slide import HeImage
 from nuclass_pipeline.data.image.tissue import read_tissue
 from nuclass_pipeline.data.image.windows import cut_window, open_image, thumbnail
@@ -151,11 +151,13 @@ def _draw(file: Any, found: pd.DataFrame, mpp: float, path: Path) -> None:
     small, small_mpp = thumbnail(file, mpp * max(level.shape) / PANEL_PX)
     scale = PANEL_PX / max(small.shape)
     whole = Image.fromarray(small).resize((max(1, round(small.shape[1] * scale)), max(1, round(small.shape[0] * scale))))
-    mark(whole, xy_px[:: -(-len(xy_px) // MAX_NUCLEI_DOTS)] * (mpp / small_mpp * scale), 1)
+    to_panel = mpp / small_mpp * scale
+    mark(whole, xy_px[:: -(-len(xy_px) // MAX_NUCLEI_DOTS)] * to_panel, 1)
     corner, side_px = densest_square(xy_px, NUCLEI_DETAIL_UM, mpp, level.shape[:2])
+    mark_square(whole, corner * to_panel, side_px * to_panel)
     x_px, y_px = corner + side_px / 2
     pixels, _ = cut_window(level, x_px, y_px, side_px, int(file.attrs["fill"]))
     detail = Image.fromarray(pixels).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
     mark_outlines(detail, [(polygon - corner) * (PANEL_PX / side_px) for polygon in found["polygon"]])
-    keyed = with_key(whole, small_mpp / scale, f"green dots: nuclei; {len(xy_px):,} found")
+    keyed = with_key(whole, small_mpp / scale, f"green dots: nuclei; {len(xy_px):,} found; square: right panel")
     write_pair(keyed, with_key(detail, mpp * side_px / PANEL_PX, "green lines: outlines of nuclei"), path)

@@ -100,3 +100,16 @@ def test_the_scale_bar_has_the_length_that_it_says(size, mpp, length_um):
     assert int((~row[first:]).argmax()) == round(length_um / mpp)
     # The text ends before the edge.
     assert (keyed[size[1] :, -3:] == 255).all()
+
+
+@pytest.mark.parametrize("mpp", [2.0, 8.3, 20.0, 33.4, 60.0])
+def test_a_long_key_ends_within_its_panel(tmp_path, mpp):
+    """Also below a slide of 20 mm, whose scale bar leaves less room."""
+    left = with_key(Image.new("RGB", (400, 600)), mpp, "green dots: nuclei; 1,234,567 found; square: right panel")
+    write_pair(left, Image.new("RGB", (600, 636)), tmp_path / "pair.png")
+    with Image.open(tmp_path / "pair.png") as pair:
+        strip = np.asarray(pair)[600:, :600]
+    assert (strip[:, -6:] == 255).all()
+    # Two thirds of the full size at the least.
+    rows = np.flatnonzero((strip[:, 300:] < 128).all(axis=2).any(axis=1))
+    assert np.ptp(rows) >= 9

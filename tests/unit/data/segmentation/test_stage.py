@@ -12,7 +12,7 @@ from nuclass_pipeline.config.synthetic import SyntheticConfig
 from nuclass_pipeline.data.alignment import read_alignment, read_registration
 from nuclass_pipeline.data.image.pictures import DOT_COLOR, KEY_PX
 from nuclass_pipeline.data.image.pyramid import build_image
-from nuclass_pipeline.data.segmentation.stage import measure_image, segment_nuclei
+from nuclass_pipeline.data.segmentation.stage import NUCLEI_DETAIL_UM, measure_image, segment_nuclei
 from nuclass_pipeline.data.xenium.read import read_cell_table
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_json, read_table
@@ -97,8 +97,13 @@ def test_the_picture_shows_centroids_and_outlines(phantom, tmp_path):
     with Image.open(tmp_path / "nuclei.png") as picture:
         assert picture.size == (1200, 600 + KEY_PX)
         green = (np.asarray(picture) == DOT_COLOR).all(axis=2)
+        black = (np.asarray(picture)[:600, :600] == 0).all(axis=2)
     assert green[:, :600].sum() > 900
     assert green[:, 600:].sum() > 2000
+    # The square of the right panel, 2 px wide: its sides have 125 µm at the scale of the left panel.
+    with h5py.File(image) as file:
+        side_px = NUCLEI_DETAIL_UM * 600 / (file.attrs["mpp"] * max(file["level_0"].shape))
+    assert np.ptp(np.argwhere(black), axis=0) == pytest.approx([side_px, side_px], abs=2)
 
 
 def test_an_image_without_a_nucleus_is_one_line_and_leaves_nothing(tmp_path):
