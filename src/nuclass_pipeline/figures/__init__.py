@@ -54,6 +54,9 @@ def _figures_of_models(run: "Run") -> dict[str, Figure]:
         "gate_map": Figure({**predictions, "overviews": files.overview_metrics}, {"slides": heldout}),
         "attribution": Figure({"attribution": [files.attribution_metrics.format(seed=run.seeds[0], slide=slide) for slide in heldout]}),
     }
+    if points := run.heldout_point_slides:
+        inputs = {"gate": run.first_seed_predictions("gate", points), "point_images": files.point_image_metrics}
+        figures["point_labels"] = Figure(inputs, {"slides": points})
     if unscored:
         inputs = {"gate": run.first_seed_predictions("gate", unscored), "overviews": files.overview_metrics}
         figures["cell_map"] = Figure(inputs, {"slides": unscored})

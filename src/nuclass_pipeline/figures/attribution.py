@@ -18,8 +18,8 @@ from PIL import Image
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.figures.pictures.tiles import decode, mark_cell, mark_crop, open_picture, scale_bar
 from nuclass_pipeline.figures.style import FAINT, INK, SMALL_PT, WIDTH_IN, as_paths, fit_name, hide_frame, new_figure, short_name
-from nuclass_pipeline.figures.tiles import decode, mark_cell, mark_crop, open_picture, scale_bar
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import ATTRIBUTION
 

@@ -11,6 +11,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from nuclass_pipeline.figures.pictures.tissue import COVER, draw_tissue, drawing_order, marker_area, read_overviews, span, tissue_frame
 from nuclass_pipeline.figures.style import (
     COLORS,
     SMALL_PT,
@@ -23,7 +24,6 @@ from nuclass_pipeline.figures.style import (
     percent,
     short_name,
 )
-from nuclass_pipeline.figures.tissue import COVER, draw_tissue, drawing_order, marker_area, read_overviews, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.figures.pictures.tissue import COVER, draw_tissue, marker_area, read_overviews, span, tissue_frame
 from nuclass_pipeline.figures.style import (
     OUTCOME_COLORS,
     OUTCOME_NAMES,
@@ -23,7 +24,6 @@ from nuclass_pipeline.figures.style import (
     hide_frame,
     new_figure,
 )
-from nuclass_pipeline.figures.tissue import COVER, draw_tissue, marker_area, read_overviews, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED

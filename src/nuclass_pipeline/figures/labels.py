@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.figures.pictures.tissue import drawing_order, marker_area, span, tissue_frame
 from nuclass_pipeline.figures.style import (
     COLORS,
     FAINT,
@@ -26,7 +27,6 @@ from nuclass_pipeline.figures.style import (
     percent,
     short_name,
 )
-from nuclass_pipeline.figures.tissue import drawing_order, marker_area, span, tissue_frame
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import CELLS, CLUSTERS, LABELS, MARKERS
 from nuclass_pipeline.vocabulary import UNRESOLVED, natural_key

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nuclass_pipeline.figures.pictures.tiles import decode, scale_bar
 from nuclass_pipeline.figures.style import SMALL_PT, WIDTH_IN, fit_name, hide_frame, new_figure
-from nuclass_pipeline.figures.tiles import decode, scale_bar
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import REGISTRATION
 

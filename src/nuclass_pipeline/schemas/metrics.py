@@ -111,6 +111,19 @@ OVERVIEWS = Table(
     ),
     unique=("slide",),
 )
+POINT_IMAGES = Table(
+    "point_images",
+    (
+        _SLIDE,
+        Column("image", "text", "image"),
+        Column("case", "text", "patient, or what else images are split by"),
+        Column("x_um", "number", "left edge of the picture in the frame of the cells, µm"),
+        Column("y_um", "number", "upper edge, µm"),
+        Column("field_um", "number", "side of the picture, µm"),
+        Column("picture", "bytes", "JPEG of the H&E"),
+    ),
+    unique=("slide", "image"),
+)
 QUALITY = Table(
     "quality",
     (

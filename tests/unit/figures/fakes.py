@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from nuclass_pipeline.io import write_table
-from nuclass_pipeline.schemas import ATTRIBUTION, COHORT, METRICS, OVERVIEWS, PREDICTIONS, REGISTRATION, RELIABILITY
+from nuclass_pipeline.schemas import ATTRIBUTION, COHORT, METRICS, OVERVIEWS, POINT_IMAGES, PREDICTIONS, REGISTRATION, RELIABILITY
 from nuclass_pipeline.vocabulary import PAPER_CLASSES
 
 MAL, TAF, ENDO = "Epithelial_Malignant", "Tumor_Associated_Fibroblast", "Endothelial"
@@ -103,6 +103,15 @@ def write_overviews(path: Path, slides: tuple[str, ...] = SLIDES) -> Path:
     pixels[:2, :2] = 0
     rows = [{"slide": slide, "x_um": -10.0, "y_um": -20.0, "mpp": 40.0, "image": png(pixels)} for slide in slides]
     write_table(pd.DataFrame(rows), path, OVERVIEWS)
+    return path
+
+
+def write_point_images(path: Path, slides: tuple[str, ...] = SLIDES, case: str = "TCGA-A1-A0SB", field_um: float = 400.0) -> Path:
+    """Write a square of each slide, with its corner at (1800, 1000) µm."""
+    picture = png(stained(np.random.default_rng(3), 96, 30, 5))
+    about = {"x_um": 1800.0, "y_um": 1000.0, "field_um": field_um, "picture": picture}
+    rows = [{"slide": slide, "image": f"{case}-{number}", "case": case, **about} for number, slide in enumerate(slides)]
+    write_table(pd.DataFrame(rows), path, POINT_IMAGES)
     return path
 
 

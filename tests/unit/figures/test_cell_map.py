@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from nuclass_pipeline.figures import cell_map
+from nuclass_pipeline.figures.pictures.tissue import NO_IMAGE
 from nuclass_pipeline.figures.style import COLORS, short_name
-from nuclass_pipeline.figures.tissue import NO_IMAGE
 from tests.unit.figures import fakes
 
 

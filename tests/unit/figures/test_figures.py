@@ -16,6 +16,7 @@ def _run(figures: dict[int, str], unscored: tuple[str, ...] = (), colors: dict[s
         heldout_slides=("a", "b"),
         registered_slides=() if colors else ("a",),
         unscored_slides=unscored,
+        heldout_point_slides=("b",) if colors else (),
         seeds=(3, 4),
         first_seed_predictions=predictions,
         config=config,
@@ -43,6 +44,13 @@ def test_only_unscored_slides_have_a_cell_map() -> None:
         "gate": ["gate/c"],
         "overviews": "<results>/metrics/overviews.parquet",
     }
+
+
+def test_only_images_with_points_have_labels_beside_predictions() -> None:
+    assert "point_labels" not in list_figures(_run({}, ("c",)))
+    figure = list_figures(_run({4: "point_labels"}, colors={"Nerve": "#112233"}))["point_labels"]
+    assert figure.inputs == {"gate": ["gate/b"], "point_images": "<results>/metrics/point_images.parquet"}
+    assert figure.options == {"slides": ("b",), "colors": {"Nerve": "#112233"}}
 
 
 def test_an_unknown_figure_is_a_user_error() -> None:

@@ -13,6 +13,7 @@ from nuclass_pipeline.figures import (
     composition,
     confusion,
     gate_map,
+    point_labels,
     registration,
     reliability,
 )
@@ -37,6 +38,11 @@ EASY: dict[str, Make] = {
     ),
     "complementarity": lambda folder: complementarity.draw(complementarity=fakes.write_complementarity(folder / "m.parquet")),
     "attribution": lambda folder: attribution.draw(attribution=fakes.write_attribution(folder / "a.parquet", cells=2)),
+    "point_labels": lambda folder: point_labels.draw(
+        gate=fakes.write_predictions(folder)["gate"][:1],
+        point_images=fakes.write_point_images(folder / "p.parquet", fakes.SLIDES[:1]),
+        slides=fakes.SLIDES[:1],
+    ),
 }
 HARD: dict[str, Make] = {
     "composition": lambda folder: composition.draw(cohort=hard.write_cohort(folder / "c.parquet")),
@@ -49,6 +55,11 @@ HARD: dict[str, Make] = {
     "complementarity": lambda folder: complementarity.draw(complementarity=hard.write_complementarity(folder / "m.parquet")),
     "gate_map": lambda folder: gate_map.draw(**hard.write_predictions(folder), **_maps(folder)),
     "cell_map": lambda folder: cell_map.draw(gate=hard.write_predictions(folder)["gate"], **_maps(folder)),
+    "point_labels": lambda folder: point_labels.draw(
+        gate=hard.write_predictions(folder, cells=4000)["gate"],
+        point_images=fakes.write_point_images(folder / "p.parquet", hard.SLIDES, "a-case-with-a-very-long-name-that-goes-on-and-on"),
+        slides=hard.SLIDES,
+    ),
     "attribution": lambda folder: attribution.draw(attribution=hard.write_attribution(folder / "a.parquet")),
     "attribution without errors": lambda folder: attribution.draw(attribution=hard.write_attribution(folder / "a.parquet", wrong=False)),
 }

@@ -78,6 +78,11 @@ class StudySlides:
         return [name for name in self.slides_with_xenium if name in self.classified_slides]
 
     @property
+    def heldout_point_slides(self) -> list[str]:
+        """Held-out slides that are images with points."""
+        return [name for name in self.heldout_slides if self.slides[name].kind == "images"]
+
+    @property
     def slides_with_truth(self) -> list[str]:
         """Synthetic slides: the true class of every cell is known."""
         return self.slides_of("synthetic")

@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nuclass_pipeline.figures import cell_map, gate_map, tissue
+from nuclass_pipeline.figures import cell_map, gate_map
+from nuclass_pipeline.figures.pictures import tissue
 from tests.unit.figures import fakes
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from nuclass_pipeline.arrays import Integers
+from nuclass_pipeline.figures.pictures.tiles import decode
 from nuclass_pipeline.figures.style import INK, SMALL_PT
-from nuclass_pipeline.figures.tiles import decode
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import OVERVIEWS
 from nuclass_pipeline.units import round_length
