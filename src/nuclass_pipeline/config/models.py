@@ -99,6 +99,12 @@ class GlobalConfig(Section):
     stain_jitter: float = Field(0.0, ge=0, lt=1, description="augmentation of stain strength, as a fraction, when `augment` is on")
 
     @model_validator(mode="after")
+    def _a_term_has_weight(self) -> "GlobalConfig":
+        if self.fused_weight == self.global_weight == 0:
+            raise ValueError("fused_weight and global_weight are both 0, so nothing is trained. Set one of them above 0")
+        return self
+
+    @model_validator(mode="after")
     def _only_frozen_features_are_standardized(self) -> "GlobalConfig":
         return _check_standardize(self, self.context, "context")
 
@@ -118,7 +124,7 @@ class GateConfig(Section):
     kind: Literal["mlp", "neighbors"] = Field(
         "mlp", description="mlp: the paper's, mixes local and global path; neighbors: global path and its mean over the cells around"
     )
-    neighbor_um: float = Field(20.0, gt=0, le=1000, description="σ of the weight of a neighbour by its distance, µm; for kind neighbors")
+    neighbor_um: float = Field(20.0, gt=0, le=100, description="σ of the weight of a neighbour by its distance, µm; for kind neighbors")
     projection: int = Field(128, ge=1, description="size of each branch's projected feature")
     hidden: tuple[int, int] = Field((256, 64), description="layers of the gate")
     dropout: float = Field(0.1, ge=0, lt=1, description="in projections and gate")

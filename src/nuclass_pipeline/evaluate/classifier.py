@@ -87,6 +87,8 @@ class CellClassifier:
             raise UserError("classify", "contexts", problem, "Pass one context per crop, in the same order.")
         if organ not in self.meta.organs:
             raise UserError("classify", "organ", f"{organ!r} is not an organ of the model", f"Use one of {', '.join(self.meta.organs)}.")
+        # Before the paths run, because that takes long.
+        xy_um = checked_places(xy_um, len(crops)) if isinstance(self.gate, NeighborGate) else np.empty((0, 2))
         context_px = self.meta.global_.context.image_px if self.meta.global_ else contexts.shape[1]
         sides = ((crops, self.meta.local.backbone.image_px), (contexts, context_px))
         image, context = (torch.from_numpy(resize(pixels, side_px)).permute(0, 3, 1, 2) for pixels, side_px in sides)
@@ -97,7 +99,7 @@ class CellClassifier:
             # float16 in between, as in the feature files that the gate was trained on.
             tensors = [torch.from_numpy(found[name]).float() for name in ("local_feature", "global_feature", "local_p", "global_p")]
             if isinstance(self.gate, NeighborGate):
-                g, p = self.gate.fuse(tensors[3], Places(checked_places(xy_um, len(crops)), np.zeros(len(crops), np.int64)))
+                g, p = self.gate.fuse(tensors[3], Places(xy_um, np.zeros(len(crops), np.int64)))
             else:
                 g = torch.sigmoid(self.gate(*tensors))
                 p = mix(g, tensors[2], tensors[3])
@@ -155,9 +157,14 @@ def checked_places(xy_um: Floats | None, cells: int) -> Floats:
     remedy = f"Pass the centroids of the cells in µm, an array of shape ({cells}, 2)."
     if xy_um is None:
         raise UserError("classify", "xy_um", "missing, and the gate is of kind neighbors", remedy)
-    places = np.asarray(xy_um, dtype=np.float64)
-    if places.shape != (cells, 2) or not np.isfinite(places).all():
-        raise UserError("classify", "xy_um", f"found shape {places.shape}, or a value that is not finite", remedy)
+    try:
+        places = np.asarray(xy_um, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError("classify", "xy_um", f"not an array of numbers ({first_line(error)})", remedy) from error
+    if places.shape != (cells, 2):
+        raise UserError("classify", "xy_um", f"found shape {places.shape}", remedy)
+    if not np.isfinite(places).all():
+        raise UserError("classify", "xy_um", "a value is not finite", remedy)
     return places
 
 

@@ -101,10 +101,10 @@ def _weights(axes: Axes, values: "pd.Series[float]", labels: Sequence[str]) -> N
     weights = [values["gate", label, "mean_gate_weight"] for label in labels]
     places = _places(labels)
     axes.hlines(places, 0.5, weights, color=FAINT, linewidth=2)
-    colors = [MODEL_COLORS["global" if weight > 0.5 else "local"] for weight in weights]
-    axes.scatter(weights, places, s=12, color=colors, zorder=3)
+    # In one color, because what the gate mixes the global path with depends on its kind.
+    axes.scatter(weights, places, s=12, color=MODEL_COLORS["global"], zorder=3)
     axes.axvline(0.5, color=INK, linewidth=0.5)
-    axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], xlabel="mean gate weight\nlocal ← → global")
+    axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], xlabel="mean gate weight\nof the global path")
     axes.set_xticklabels(["0", "0.5", "1"])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -66,7 +66,7 @@ def draw(*, local: PredictionFiles, global_: PredictionFiles, gate: PredictionFi
 
 def _keys(figure: Figure, left: list[Axes], right: list[Axes], points: PathCollection) -> None:
     bar = figure.colorbar(points, ax=left, location="bottom", shrink=0.6, aspect=30, pad=0.02)
-    bar.set_label("gate weight (0 = local path, 1 = global path)")
+    bar.set_label("gate weight of the global path")
     bar.outline.set_visible(False)
     style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4}
     handles = [Line2D([], [], color=OUTCOME_COLORS[name], label=OUTCOME_NAMES[name], **style) for name in OUTCOME_COLORS]

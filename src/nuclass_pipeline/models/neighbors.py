@@ -30,7 +30,7 @@ class Places(NamedTuple):
     xy_um
         (N, 2) centroids, µm.
     image
-        (N,) number of the image of each cell; cells of two images are no neighbours.
+        (N,) number of the image of each cell; cells of two images are not neighbours.
     """
 
     xy_um: Floats

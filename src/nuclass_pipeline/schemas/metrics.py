@@ -25,7 +25,7 @@ PREDICTIONS = Table(
         Column("y_um", "number", "µm"),
         Column("padded", "flag", "the context window reaches over the edge of the image"),
         Column("predicted", "text", "argmax over all classes of the model"),
-        Column("gate_weight", "number", "weight of the global path: 0 for local, 1 for global"),
+        Column("gate_weight", "number", "weight of the global path, from 0 to 1; 0 in tables of the local path"),
     ),
     unique=("cell_id",),
     extra="p_<class>: uncalibrated probability of each class of the model; c_<class>: calibrated, and confidence: the highest of them "

@@ -21,7 +21,9 @@ def train_gate(
     checkpoint: Path,
     history: Path,
 ) -> None:
-    """Train the gate on the subset `gate` of the slides and keep the weights with the best macro-F1 of the mixture on `val`.
+    """Train the gate on the subset `gate` of the slides, and score the mixture on `val`.
+
+    Of the kind `mlp`, the weights with the best macro-F1 on `val` are kept.
 
     Parameters
     ----------
@@ -30,16 +32,17 @@ def train_gate(
     labels, splits
         Tables of labels and of the split of the same slides.
     config
-        Sizes of the gate, its optimiser and the terms of its loss.
+        Kind of the gate; sizes, optimiser and terms of the loss of the kind `mlp`; σ of the kind `neighbors`.
     seed
-        Seed of the first weights, dropout and the order of cells.
+        Seed of the first weights, dropout and the order of cells; the kind `neighbors` draws nothing.
     checkpoint, history
-        Checkpoint with the best weights, and the table of validations.
+        Checkpoint, and the table of validations.
 
     Raises
     ------
     UserError
-        If a file is missing or broken, the files come from different checkpoints, or a subset has no labelled cell.
+        If a file is missing or broken or lacks what the kind needs, the files come from different checkpoints, or a subset has no
+        labelled cell.
     """
     slides = [FeatureFile.open(path) for path in features]
     meta = slides[0].meta

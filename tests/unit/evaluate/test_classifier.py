@@ -91,6 +91,20 @@ def test_the_gate_of_neighbors_needs_places(models: Path) -> None:
         load_toy(models).classify(crops, contexts, organ="lung")
     with pytest.raises(UserError, match=r"found shape \(2, 2\).*Pass the centroids of the cells in µm, an array of shape \(3, 2\)"):
         load_toy(models).classify(crops, contexts, organ="lung", xy_um=np.zeros((2, 2)))
+    with pytest.raises(UserError, match=r"xy_um: a value is not finite\."):
+        load_toy(models).classify(crops, contexts, organ="lung", xy_um=np.full((3, 2), np.nan))
+    with pytest.raises(UserError, match=r"xy_um: not an array of numbers"):
+        load_toy(models).classify(crops, contexts, organ="lung", xy_um=[[0, 0], [1], ["x", 2]])
+
+
+def test_places_are_checked_before_the_paths_run(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = models / "gate/seed-0/best.ckpt"
+    meta, _ = load_checkpoint(path, "gate")
+    save_checkpoint(path, NeighborGate(2, 20.0), meta.model_copy(update={"gate": GateConfig(kind="neighbors")}))
+    classifier = load_toy(models)
+    monkeypatch.setattr("nuclass_pipeline.train.features.run_classifiers", lambda *_: pytest.fail("the paths ran"))
+    with pytest.raises(UserError, match="xy_um: missing"):
+        classifier.classify(images(1, 64), images(1, 128), organ="lung")
 
 
 def test_an_unknown_organ_is_refused(models: Path) -> None:

@@ -22,6 +22,7 @@ def test_stacked_bars_are_the_outcomes(tmp_path: Path) -> None:
     assert oracle.get_xdata()[0] == pytest.approx(1 - 170 / 1900)
     assert gate.get_xdata()[labels.index("T cell  (100)")] == pytest.approx(0.2 + 0.75 * 0.45)
     np.testing.assert_allclose(figure.axes[1].collections[-1].get_offsets()[0], [0.2, 0])
+    assert figure.axes[1].get_xlabel() == "mean gate weight\nof the global path"
     figure.draw_without_rendering()
     assert axes.get_xlabel().startswith("%")
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "20", "40", "60", "80", "100"]

@@ -24,6 +24,7 @@ def test_gate_map_shows_every_cell_once(tmp_path: Path) -> None:
     right = {m: (pd.read_parquet(paths[m][1])["predicted"] == frame["label"])[frame["label"] != UNRESOLVED] for m in ("local", "global")}
     assert drawn["local_only"] == (right["local"] & ~right["global"]).sum()
     assert sum(drawn.values()) == (frame["label"] != UNRESOLVED).sum()
+    assert [axes.get_xlabel() for axes in figure.axes if axes.get_label() == "<colorbar>"] == ["gate weight of the global path"]
     # y grows downwards, as on the slide.
     low, high = g.get_ylim()
     assert low > high

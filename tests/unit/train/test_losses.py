@@ -115,6 +115,11 @@ def test_without_the_fused_term_the_path_trains_on_its_own() -> None:
     close(loss.total.detach(), 0.3 * 0.554180)
 
 
+def test_an_objective_without_a_term_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"fused_weight and global_weight are both 0, so nothing is trained\. Set one of them above 0"):
+        GlobalConfig(fused_weight=0, global_weight=0)
+
+
 def test_a_sure_gate_has_finite_gradients() -> None:
     logit = torch.tensor([60.0, -60.0, 0.0, 90.0], requires_grad=True)
     gate_loss(logit, LOCAL_P, GLOBAL_P, LABEL, GateConfig()).total.backward()

@@ -112,10 +112,29 @@ def test_a_file_without_places_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("xy_um", np.full((CELLS, 2), np.nan), "a value is not finite"),
+        ("xy_um", np.zeros((CELLS, 3)), r"has the shape \(1200, 3\), not \(1200, 2\)"),
+        ("image", np.zeros(5, np.int64), r"has the shape \(5,\), not \(1200,\)"),
+    ],
+)
+def test_places_that_are_not_those_of_the_cells_are_refused(tmp_path: Path, name: str, values: np.ndarray, message: str) -> None:
+    slide = write_slide(tmp_path / "a", 4, patches=True)
+    with h5py.File(slide["features"], "a") as file:
+        del file[name]
+        file[name] = values
+    with pytest.raises(UserError, match=rf"cells\.h5: {name}: {message}"):
+        fit([slide], tmp_path)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"kind": "neighbors", "dropout": 0.2}, "dropout is of another kind than neighbors"),
         ({"neighbor_um": 9}, "neighbor_um is of another"),
+        # Because the 28 mm² of 3 mm hold a hundred thousand cells and more.
+        ({"kind": "neighbors", "neighbor_um": 101}, "less than or equal to 100"),
     ],
 )
 def test_keys_of_the_other_kind_are_refused(changes: dict[str, Any], message: str) -> None:

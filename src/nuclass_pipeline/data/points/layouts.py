@@ -20,6 +20,7 @@ OCELOT_CLASSES = {"1": "Other", "2": "Tumor"}
 M2C_TEST = "brca_ds_test.txt"
 M2C_MPP, NUCLS_MPP = 0.5, 0.2
 """Pixel sizes as published, µm."""
+_END = re.compile(r"(_gt_class_coords)?(\.[A-Za-z]\w*)?")
 _TCGA = re.compile(r"TCGA-\w{2}-\w{4}")
 
 
@@ -30,10 +31,7 @@ def read_m2c(source: Path, mpp: float | None = None) -> PointSet:
     """
     images, notes = {}, []
     points: list[Point] = []
-    listed = source / M2C_TEST
-    test = [line.strip().rpartition("/")[2] for line in read_text(listed).splitlines()] if listed.is_file() else []
-    pictures = _pictures(source / "images")
-    used = [file for file in pictures if not any(name.startswith(file.stem) for name in test)]
+    used, remark = _without_test(_pictures(source / "images"), source / M2C_TEST)
     for file in used:
         names = [source / "labels" / f"{file.stem}{end}.txt" for end in ("", "_gt_class_coords")]
         labels = next((path for path in names if path.is_file()), None)
@@ -43,8 +41,6 @@ def read_m2c(source: Path, mpp: float | None = None) -> PointSet:
         rows = list(_numbers(labels, " ", ("y", "x", "class"), M2C_CLASSES))
         images[file.stem] = PointImage(file.stem, _case(file.stem), file, mpp or M2C_MPP)
         points += [Point(f"{file.stem}-{line}", file.stem, x, y, raw) for line, (y, x), raw in rows]
-    kept_back = len(pictures) - len(used)
-    remark = [f"{kept_back} images are left out, because {M2C_TEST} lists them as the publisher's test set"] if kept_back else []
     remarks = (*remark, *_left_out(notes, source / "labels"), *_published(mpp, M2C_MPP))
     return PointSet("m2c", "breast", images, points, M2C_CLASSES, notes=remarks)
 
@@ -197,6 +193,26 @@ def _pictures(folder: Path) -> list[Path]:
     if repeated:
         raise UserError(repeated[0], "name", "two images have this name", "Rename one of them, and its labels.")
     return found
+
+
+def _without_test(pictures: list[Path], listed: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the pictures that the publisher does not list for tests, and a remark on those left out."""
+    if not listed.is_file():
+        return pictures, ()
+    names = [line.strip().replace("\\", "/").rpartition("/")[2] for line in read_text(listed).splitlines()]
+    used = [file for file in pictures if not any(_names(name, file.stem) for name in names)]
+    if not used:
+        problem = f"it lists all {len(pictures)} images as the publisher's test set, so none is left"
+        raise UserError(listed, "images", problem, "Add the other images of the set, or remove this file.")
+    if len(used) == len(pictures):
+        return used, (f"{listed} lists none of the {len(pictures)} images, so none is left out as the publisher's test set",)
+    return used, (f"{len(pictures) - len(used)} images are left out, because {listed.name} lists them as the publisher's test set",)
+
+
+def _names(listed: str, stem: str) -> bool:
+    """Return whether a listed name is that of an image or of its labels, with or without the end of a file name."""
+    # Not any end, because `1` is not listed by `10.png`.
+    return listed.startswith(stem) and _END.fullmatch(listed[len(stem) :]) is not None
 
 
 def _case(name: str) -> str:

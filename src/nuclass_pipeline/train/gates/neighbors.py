@@ -74,7 +74,7 @@ def _fit_weights(model: NeighborGate, p: Tensor, around: Tensor, label: Tensor) 
 
 
 def _minimize(parameters: Sequence[nn.Parameter], objective: Callable[[], Tensor]) -> float:
-    """Fit parameters to the minimum of an objective by L-BFGS, and return its last value."""
+    """Fit parameters to a local minimum of an objective by L-BFGS, and return its last value."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def step() -> Tensor:

@@ -108,16 +108,22 @@ class FeatureFile:
         Raises
         ------
         UserError
-            If the file lacks the places, as one of an earlier version does, or is damaged.
+            If the file lacks the places, as one of an earlier version does, or is damaged, or they are not those of its cells.
         """
         try:
             with open_h5(self.path) as file:
                 if missing := [name for name in Places._fields if name not in file]:
                     problem = "the dataset is missing, and the gate of kind neighbors needs it"
                     raise UserError(self.path, missing[0], problem, "Remove the file and run again.")
-                return Places(file["xy_um"][:].astype(np.float64), file["image"][:].astype(np.int64))
+                places = Places(file["xy_um"][:].astype(np.float64), file["image"][:].astype(np.int64))
         except (OSError, KeyError) as error:
             raise damaged_h5(self.path, error) from error
+        for name, values, shape in zip(Places._fields, places, ((len(self.cells), 2), (len(self.cells),)), strict=True):
+            if values.shape != shape:
+                raise UserError(self.path, name, f"has the shape {values.shape}, not {shape}", "Remove the file and run again.")
+            if not np.isfinite(values).all():
+                raise UserError(self.path, name, "a value is not finite", "Remove the file and run again.")
+        return places
 
     def labeled_rows(self, labels: Path, split: Path, subset: str) -> tuple[Integers, Integers]:
         """Return the rows (B,) of the labelled cells of a subset, and their class indices (B,)."""

@@ -30,6 +30,31 @@ def test_the_test_set_of_the_publisher_is_left_out(tmp_path, end):
     assert found.notes[0] == "2 images are left out, because brca_ds_test.txt lists them as the publisher's test set"
 
 
+def test_a_listed_name_is_not_that_of_an_image_with_a_shorter_name(tmp_path):
+    make_m2c(tmp_path, 3)
+    for folder, end in (("images", ".png"), ("labels", ".txt")):
+        for number, path in enumerate(sorted((tmp_path / folder).iterdir())):
+            path.rename(path.with_name(f"{(1, 10, 2)[number]}{end}"))
+    (tmp_path / "brca_ds_test.txt").write_text("10.png\r\nimages\\2.png")
+    assert list(read_m2c(tmp_path).images) == ["1"]
+
+
+@pytest.mark.parametrize("text", ["", "others.png\n"])
+def test_a_test_set_that_lists_no_image_is_said(tmp_path, text):
+    make_m2c(tmp_path, 3)
+    (tmp_path / "brca_ds_test.txt").write_text(text)
+    found = read_m2c(tmp_path)
+    assert len(found.images) == 3
+    assert found.notes[0].endswith("brca_ds_test.txt lists none of the 3 images, so none is left out as the publisher's test set")
+
+
+def test_a_test_set_that_lists_all_images_is_refused(tmp_path):
+    names = list(read_m2c(make_m2c(tmp_path, 3)).images)
+    (tmp_path / "brca_ds_test.txt").write_text("\n".join(names))
+    with pytest.raises(UserError, match=r"brca_ds_test\.txt: images: it lists all 3 images .* Add the other images of the set"):
+        read_m2c(tmp_path)
+
+
 def test_an_image_without_labels_is_left_out_and_counted(tmp_path):
     make_m2c(tmp_path, 3)
     next((tmp_path / "labels").iterdir()).unlink()
