@@ -139,13 +139,14 @@ def run_models(source: "FeatureFile", checkpoint: Path) -> list[tuple[str, NDArr
     if (meta.classes, meta.dims) != (source.meta.classes, source.meta.dims):
         problem = f"the gate was trained on other models than those of {source.path}"
         raise UserError(checkpoint, "classes", problem, "Train the gate again, on features of these models.")
-    outputs = source.read(np.arange(len(source.cells)))
-    local_p, global_p = (tensor.numpy() for tensor in outputs[2:])
+    everyone = np.arange(len(source.cells))
+    probabilities = source.read(everyone, ["local_p", "global_p"])
+    local_p, global_p = (tensor.numpy() for tensor in probabilities)
     with torch.inference_mode():
         if isinstance(model, NeighborGate):
-            g, p = (tensor.numpy() for tensor in model.fuse(outputs[3], source.read_places()))
+            g, p = (tensor.numpy() for tensor in model.fuse(probabilities[1], source.read_places()))
         else:
-            batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in outputs), strict=True)
+            batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in source.read(everyone)), strict=True)
             g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches]).numpy()
             p = (1 - g[:, None]) * local_p + g[:, None] * global_p
     return [("local", np.zeros_like(g), local_p), ("global", np.ones_like(g), global_p), ("gate", g, p)]

@@ -35,7 +35,7 @@ def fit_neighbors(
         If a file is damaged or lacks the places of the cells, or a subset has no labelled cell.
     """
     model = NeighborGate(len(slides[0].meta.classes), config.neighbor_um)
-    everyone = [slide.read(np.arange(len(slide.cells)))[3].double() for slide in slides]
+    everyone = [slide.read(np.arange(len(slide.cells)), ["global_p"])[0].double() for slide in slides]
     rows = {subset: _rows(slides, labels, splits, subset) for subset in ("gate", "val")}
     label = {subset: torch.from_numpy(np.concatenate([own for _, own in rows[subset]])).long() for subset in rows}
 

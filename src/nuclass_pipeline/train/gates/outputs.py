@@ -83,8 +83,8 @@ class FeatureFile:
         except READ_ERRORS as error:
             raise UserError(path, "file", f"not a file of embed_cells ({first_line(error)})", "Remove it and run again.") from error
 
-    def read(self, rows: Integers) -> list[Tensor]:
-        """Return the features and probabilities of `PathOutputs` at these rows (B,), in float32.
+    def read(self, rows: Integers, names: Sequence[str] = PathOutputs._fields[:4]) -> list[Tensor]:
+        """Return features and probabilities of `PathOutputs` at these rows (B,), in float32; all four, or those named.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class FeatureFile:
         try:
             with open_h5(self.path) as file:
                 # Whole datasets first, because HDF5 selects scattered rows slowly and only in increasing order.
-                found = {name: file[name][:].astype(np.float32) for name in PathOutputs._fields[:4]}
+                found = {name: file[name][:].astype(np.float32) for name in names}
         except (OSError, KeyError) as error:
             raise damaged_h5(self.path, error) from error
         for name, values in found.items():
