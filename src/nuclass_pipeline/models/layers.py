@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+MAX_DEVIATIONS = 10.0
+"""Bound of a standardized feature: one that hardly varies in training may lie thousands of deviations off in a new cell."""
+
 
 class FiLM(nn.Module):
     """Scaling of a normed feature by organ: `LN(f) ⊙ (1 + γ) + β` with γ, β from the organ's embedding.
@@ -72,5 +75,5 @@ class Standardization(nn.Module):
         self.scale.copy_(torch.where(sd > 1e-6 * mean.abs(), 1 / sd, 1.0))
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Return features (B, dim) standardized."""
-        return (feature - self.mean) * self.scale
+        """Return features (B, dim) standardized, within `MAX_DEVIATIONS`."""
+        return ((feature - self.mean) * self.scale).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)

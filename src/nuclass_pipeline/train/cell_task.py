@@ -136,11 +136,21 @@ def slide_files(
 
 
 def observed_classes(slides: Sequence[SlideFiles], subset: str, classes: Sequence[str]) -> list[str]:
-    """Return those of `classes` that have a cell in `subset` of any slide, in their order; log the others."""
+    """Return those of `classes` that have a cell in `subset` of any slide, in their order; log the others.
+
+    Raises
+    ------
+    UserError
+        If all cells are of one class.
+    """
     seen = Counter(label for slide in slides for label in join_cells(slide.labels, slide.split, [subset], classes)["label"])
     if left_out := [name for name in classes if not seen[name]]:
         logger.info("no cell in subset %s, so left out of the model: %s", subset, ", ".join(left_out))
-    return [name for name in classes if seen[name]]
+    found = [name for name in classes if seen[name]]
+    if len(found) == 1:
+        problem = f"all labelled cells in subset {subset} are {found[0]}, and a classifier needs two classes"
+        raise UserError(slides[0].labels, "label", problem, "Add slides with other classes to study.train, or classes to study.classes.")
+    return found
 
 
 def pixel_size(patches: Sequence[Path]) -> float:

@@ -13,9 +13,29 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models.layers import Standardization
 from nuclass_pipeline.train import cell_task
 from nuclass_pipeline.train.augment import AugmentRanges
-from nuclass_pipeline.train.cell_task import CellTask, as_float, check_windows, frozen_features, pixel_size, window_field
+from nuclass_pipeline.train.cell_task import (
+    CellTask,
+    as_float,
+    check_windows,
+    frozen_features,
+    observed_classes,
+    pixel_size,
+    slide_files,
+    window_field,
+)
 from nuclass_pipeline.train.dataset import CellBatch
-from tests.unit.train.toys import BREAKS, FEATURES, FROZEN, break_file, local_optim, make_global, write_features, write_images
+from tests.unit.train.toys import (
+    BREAKS,
+    CLASSES,
+    FEATURES,
+    FROZEN,
+    break_file,
+    local_optim,
+    make_global,
+    write_features,
+    write_images,
+    write_slide,
+)
 
 
 def make_task(*, training: bool, augmented: bool = True) -> CellTask:
@@ -132,6 +152,20 @@ def test_windows_of_another_side_or_pixel_size_are_refused(tmp_path: Path, mpp: 
     check_windows(right, make_global()[1], "local_um")
     with pytest.raises(UserError, match=r"features\.h5: images: the dataset is missing, and the encoder is part of the model"):
         check_windows(write_features(tmp_path / "features.h5", 4), make_global()[1], "local_um")
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path, 24, 1)
+    files = slide_files([slide["patches"]], [slide["labels"]], [slide["split"]], ["lung"])
+    assert observed_classes(files, "train", CLASSES[2:]) == list(CLASSES[2:])
+    with pytest.raises(UserError, match=r"labels.parquet: label: all labelled cells in subset train are T_Cell, and a classifier needs"):
+        observed_classes(files, "train", CLASSES[3:])
+
+
+def test_a_feature_that_hardly_varied_stays_bounded() -> None:
+    layer = Standardization(2)
+    layer.set(torch.tensor([0.0, 1.0]), torch.tensor([1e-4, 0.5]))
+    assert layer(torch.tensor([[1.0, 2.0], [-1.0, 0.0]])).tolist() == [[10.0, 2.0], [-10.0, -2.0]]
 
 
 class Cells:
