@@ -146,7 +146,8 @@ def test_the_second_fold_makes_no_slide_and_no_feature_again(source, tmp_path):
     first, second, _ = import_folds(source, "m2c", tmp_path / "work", 3, 0)
     for slide in first.run.slides:
         names = ("image.h5", "tissue.png", "registration.json", "cells.parquet", "labels.parquet", "annotations.json")
-        crops = [first.file(f"<slides>/{{slide}}/patches_{px}x{px}.h5", slide=slide) for px in (64, first.run.config.image.context_px)]
+        sides = first.run.config.image.local_px, first.run.config.image.context_px
+        crops = [first.file(f"<slides>/{{slide}}/patches_{px}x{px}.h5", slide=slide) for px in sides]
         folder = first.slides / slide
         (folder / "features").mkdir(parents=True)
         # In this order, because times decide.
@@ -163,7 +164,7 @@ def test_the_second_fold_makes_no_slide_and_no_feature_again(source, tmp_path):
 def test_a_trained_encoder_is_refused(source, tmp_path):
     fold = import_folds(source, "m2c", tmp_path / "work", 3, 0)[0]
     text = fold.run_file.read_text()
-    fold.run_file.write_text(text.replace("freeze: true", "freeze: false", 1))
+    fold.run_file.write_text(text.replace("freeze: true", "freeze: false", 1).replace("  standardize: true\n", "", 1))
     with pytest.raises(UserError, match=r"local\.backbone\.freeze: it is false, and folds share frozen features\. Set it to true"):
         fold.features("m2c-1")
 

@@ -1,5 +1,6 @@
 """`make demo-real`: what it does with its folder, and in what order, without installing or training anything."""
 
+import os
 import shutil
 import subprocess
 
@@ -33,7 +34,9 @@ def folder(tmp_path):
 
 def make(folder, *arguments):
     command = ["make", "-o", ".venv/weights", "demo-real", "CORES=2", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # Without the variables of the make that may run the tests, because this make is not one of its own.
+    outside = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    return subprocess.run(command, cwd=folder, env=outside, capture_output=True, text=True, check=False)
 
 
 def calls(folder):
