@@ -18,7 +18,8 @@ demo: .venv/demo ## install, run the demo, print its scores
 	@$(RUN)nuclass summary results/demo
 
 demo-real: brca-m2c .venv/weights ## the same on real tissue: BRCA=folder of BRCA-M2C (docs/data.md)
-	@test -f $(REAL)/fold-1.yaml || $(RUN)nuclass import-points "$(BRCA)" --layout m2c --out $(REAL) --folds 5
+	@if test -f $(REAL)/fold-1.yaml; then echo "The import in $(REAL) is used; remove it to import again."; \
+	else $(RUN)nuclass import-points "$(BRCA)" --layout m2c --out $(REAL) --folds 5; fi
 	$(RUN)snakemake --cores $(CORES) --configfile $(REAL)/fold-1.yaml
 	@$(RUN)nuclass summary results/m2c-fold-1
 

@@ -133,6 +133,7 @@ def run_models(source: "FeatureFile", checkpoint: Path) -> list[tuple[str, NDArr
     import torch
 
     from nuclass_pipeline.models.gate import restore_gate
+    from nuclass_pipeline.models.mixture import mix
     from nuclass_pipeline.models.neighbors import NeighborGate
 
     model, meta = restore_gate(checkpoint)
@@ -141,15 +142,15 @@ def run_models(source: "FeatureFile", checkpoint: Path) -> list[tuple[str, NDArr
         raise UserError(checkpoint, "classes", problem, "Train the gate again, on features of these models.")
     everyone = np.arange(len(source.cells))
     probabilities = source.read(everyone, ["local_p", "global_p"])
-    local_p, global_p = (tensor.numpy() for tensor in probabilities)
     with torch.inference_mode():
         if isinstance(model, NeighborGate):
-            g, p = (tensor.numpy() for tensor in model.fuse(probabilities[1], source.read_places()))
+            g, p = model.fuse(probabilities[1], source.read_places())
         else:
             batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in source.read(everyone)), strict=True)
-            g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches]).numpy()
-            p = (1 - g[:, None]) * local_p + g[:, None] * global_p
-    return [("local", np.zeros_like(g), local_p), ("global", np.ones_like(g), global_p), ("gate", g, p)]
+            g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches])
+            p = mix(g, *probabilities)
+    weights = {"local": torch.zeros_like(g), "global": torch.ones_like(g), "gate": g}
+    return [(name, weights[name].numpy(), found.numpy()) for name, found in zip(weights, (*probabilities, p), strict=True)]
 
 
 def _read_padding(path: Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ NEIGHBOR_STATISTICS = 8
 PRIOR_WEIGHT = 0.05
 """Weight of the mean prediction beside those of the neighbours, so that a cell without neighbours has a mean too."""
 REACH = 3.0
-"""Neighbors further away than this many σ have no weight; theirs would be below 0.011."""
+"""Neighbours farther away than this many σ have no weight; theirs would be below 0.011."""
 BLOCK_CELLS = 4096
 """Cells whose neighbours are found at once, because all pairs of a large slide take gigabytes."""
 

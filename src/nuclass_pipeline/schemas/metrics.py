@@ -13,6 +13,10 @@ JOINED = (MEAN, POOLED)
 
 _CELL, _LABEL = TRUTH.pick("cell_id", "label")
 _SLIDE = Column("slide", "text", "slide")
+_CORNER = (
+    Column("x_um", "number", "left edge of the picture in the frame of the cells, µm"),
+    Column("y_um", "number", "upper edge, µm"),
+)
 
 PREDICTIONS = Table(
     "predictions",
@@ -104,8 +108,7 @@ OVERVIEWS = Table(
     "overviews",
     (
         _SLIDE,
-        Column("x_um", "number", "left edge of the picture in the frame of the cells, µm"),
-        Column("y_um", "number", "upper edge, µm"),
+        *_CORNER,
         Column("mpp", "number", "side of a pixel, µm"),
         Column("image", "bytes", "JPEG of the H&E"),
     ),
@@ -117,8 +120,7 @@ POINT_IMAGES = Table(
         _SLIDE,
         Column("image", "text", "image"),
         Column("case", "text", "patient, or what else images are split by"),
-        Column("x_um", "number", "left edge of the picture in the frame of the cells, µm"),
-        Column("y_um", "number", "upper edge, µm"),
+        *_CORNER,
         Column("field_um", "number", "side of the picture, µm"),
         Column("picture", "bytes", "JPEG of the H&E"),
     ),

@@ -1,6 +1,5 @@
 """The H&E of all slides in one table: small, and in the frame of the cells, so that figures can draw cells on it."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from nuclass_pipeline.data.alignment import read_registration
+from nuclass_pipeline.data.image.pictures import encode_jpeg
 from nuclass_pipeline.data.image.windows import open_image, thumbnail
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, OVERVIEWS
@@ -59,6 +59,4 @@ def _overview(image: Path, registration: Path, cells: Path) -> dict[str, Any]:
     picture = Image.fromarray(pixels).transform(
         side_px, Image.Transform.AFFINE, tuple(map(float, matrix)), Image.Resampling.BILINEAR, fillcolor=(fill,) * 3
     )
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=JPEG_QUALITY)
-    return {"x_um": float(corner[0]), "y_um": float(corner[1]), "mpp": mpp, "image": stream.getvalue()}
+    return {"x_um": float(corner[0]), "y_um": float(corner[1]), "mpp": mpp, "image": encode_jpeg(picture, JPEG_QUALITY)}

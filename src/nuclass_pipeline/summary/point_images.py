@@ -1,6 +1,5 @@
 """A few of the held-out images with points in one table, so that figures can draw labels and predictions on them."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from nuclass_pipeline.data.image.pictures import encode_jpeg
 from nuclass_pipeline.data.image.windows import cut_window, open_image
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, POINT_IMAGES
@@ -94,6 +94,9 @@ def _cut(path: Path, row: dict[str, Any]) -> dict[str, Any]:
         side_px = max(1, round(row["field_um"] / mpp))
         left, top = round(row["x_um"] / mpp), round(row["y_um"] / mpp)
         pixels, _ = cut_window(level, left + side_px / 2, top + side_px / 2, side_px, int(file.attrs["fill"]))
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=_JPEG_QUALITY)
-    return {"x_um": left * mpp, "y_um": top * mpp, "field_um": side_px * mpp, "picture": stream.getvalue()}
+    return {
+        "x_um": left * mpp,
+        "y_um": top * mpp,
+        "field_um": side_px * mpp,
+        "picture": encode_jpeg(Image.fromarray(pixels), _JPEG_QUALITY),
+    }

@@ -1,5 +1,6 @@
 """Pictures of an H&E: the square with most cells, circles on cells, outlines of nuclei, and panels side by side."""
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,13 @@ def draw_overview(he: HeImage, xy_px: HePixel, corner: Integers, side_px: int) -
     mark(whole, xy_px[:: -(-len(xy_px) // MAX_OVERVIEW_DOTS)] * scale, 1, fill=DOT_COLOR)
     mark_square(whole, corner * scale, side_px * scale)
     return whole
+
+
+def encode_jpeg(picture: Image.Image, quality: int) -> bytes:
+    """Return a picture as a JPEG file, for a column of a table."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
 
 
 def mark_square(picture: Image.Image, corner: NDArray[np.floating], side_px: float) -> None:
