@@ -1,6 +1,5 @@
 """A finished run, read from Python: its tables and its models."""
 
-from contextlib import AbstractContextManager
 from functools import cached_property, reduce
 from os import PathLike
 from pathlib import Path
@@ -11,14 +10,12 @@ import pandas as pd
 
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_patches, read_table, require
+from nuclass_pipeline.io import WindowReader, read_table, require
 from nuclass_pipeline.layout import RESULTS
 from nuclass_pipeline.records import read_started
 from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, WARNINGS
 
 if TYPE_CHECKING:
-    import h5py
-
     from nuclass_pipeline.evaluate.classifier import CellClassifier
 
 
@@ -100,10 +97,10 @@ class Results:
         """Return the label of each cell of a slide, with its evidence."""
         return read_table(self.path("labels", slide=slide), LABELS)
 
-    def patches(self, slide: str, side_px: int | None = None) -> AbstractContextManager["h5py.File"]:
-        """Open the local crops of a slide, or its context windows if `side_px` is their side: datasets `images` and `keys`."""
+    def patches(self, slide: str, side_px: int | None = None) -> WindowReader:
+        """Return the local crops of a slide, or its context windows if `side_px` is their side: cells `ids`, and pixels by `read(rows)`."""
         name = "local_patches" if side_px in (None, self._image.local_px) else "context_patches"
-        return open_patches(self.path(name, slide=slide), side_px)
+        return WindowReader(self.path(name, slide=slide))
 
     def predictions(self, slide: str, model: str = "gate", seed: int = 0) -> pd.DataFrame:
         """Return the predictions of a model for the cells of a slide.

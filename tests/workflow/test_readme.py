@@ -220,8 +220,7 @@ def test_the_python_block_runs(demo):
     pixels = """
 import nuclass_pipeline as nuclass
 run = nuclass.open_run("results/demo")
-with run.patches("demo-lung-2", 224) as local, run.patches("demo-lung-2", 1024) as context:
-    crops, contexts = local["images"][:2], context["images"][:2]
+crops, contexts = (run.patches("demo-lung-2", side_px).read([0, 1]) for side_px in (224, 1024))
 assert crops.shape == (2, 224, 224, 3) and contexts.shape == (2, 1024, 1024, 3)
 """
     code = f"{pixels}\n{block}\nassert len(run.predictions('demo-lung-2')) == 2500\n"

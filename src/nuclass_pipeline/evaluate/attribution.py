@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5, read_table, write_table
+from nuclass_pipeline.io import open_window_file, read_table, side_of, write_table
 from nuclass_pipeline.schemas import ATTRIBUTION, PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -242,10 +242,8 @@ def field_px(path: Path) -> int:
     UserError
         If the file is missing, broken or holds no images.
     """
-    with open_h5(path) as file:
-        if "images" not in file:
-            raise UserError(path, "images", "the dataset is missing", "Name the patch file: maps are drawn over its images.")
-        return int(file["images"].shape[1])
+    with open_window_file(path) as file:
+        return side_of(path, file)
 
 
 def to_pixels(image: "Tensor") -> NDArray[np.uint8]:

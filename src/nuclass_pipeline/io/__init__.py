@@ -1,9 +1,10 @@
 """Files that are either whole or absent, and readers that answer in one line."""
 
 from nuclass_pipeline.errors import first_line
-from nuclass_pipeline.io.hdf5 import damaged_h5, open_h5, read_texts
-from nuclass_pipeline.io.json_files import read_json, write_json
-from nuclass_pipeline.io.patch_files import open_patches, open_source, read_keys, read_reasons
+from nuclass_pipeline.io.hdf5.patch_files import open_patches, open_window_file, read_keys, read_reasons
+from nuclass_pipeline.io.hdf5.reading import damaged_h5, open_h5, read_texts
+from nuclass_pipeline.io.hdf5.windows import WindowReader, cut_square, overlap, side_of
+from nuclass_pipeline.io.json_files import read_json, write_json, write_json_object
 from nuclass_pipeline.io.paths import READ_ERRORS, require, require_file
 from nuclass_pipeline.io.spreadsheet import quote_formula, quote_row, quote_table, unquote_formula
 from nuclass_pipeline.io.tables import read_parquet, read_table, write_table
@@ -15,11 +16,14 @@ from nuclass_pipeline.io.yaml_files import read_yaml
 __all__ = [
     "READ_ERRORS",
     "TextTable",
+    "WindowReader",
+    "cut_square",
     "damaged_h5",
     "first_line",
     "open_h5",
     "open_patches",
-    "open_source",
+    "open_window_file",
+    "overlap",
     "quote_formula",
     "quote_row",
     "quote_table",
@@ -37,9 +41,11 @@ __all__ = [
     "read_yaml",
     "require",
     "require_file",
+    "side_of",
     "unquote_formula",
     "whole_file",
     "whole_files",
     "write_json",
+    "write_json_object",
     "write_table",
 ]

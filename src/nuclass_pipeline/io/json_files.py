@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,25 @@ def write_json(value: Any, path: Path | str) -> None:
     """Write indented JSON with a final newline."""
     with whole_file(path) as partial:
         partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_json_object(items: Iterable[tuple[str, Any]], path: Path | str) -> None:
+    """Write a JSON object as `write_json` does, entry by entry, because that of a large slide takes gigabytes in memory.
+
+    Parameters
+    ----------
+    items
+        Names and values, each name once.
+    path
+        File to write.
+    """
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        start = "{\n "
+        for name, value in items:
+            text = json.dumps(value, indent=1, allow_nan=False).replace("\n", "\n ")
+            file.write(f"{start}{json.dumps(name)}: {text}")
+            start = ",\n "
+        file.write("{}\n" if start.startswith("{") else "\n}\n")
 
 
 def read_json(path: Path | str) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from nuclass_pipeline.io.hdf5 import open_h5
+from nuclass_pipeline.io.hdf5.reading import open_h5
 from nuclass_pipeline.io.json_files import read_json
 from nuclass_pipeline.io.paths import require
 from nuclass_pipeline.io.tables import WARNINGS_KEY

@@ -15,7 +15,7 @@ from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import OptimConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5
+from nuclass_pipeline.io import open_window_file, side_of
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.encoders import Encoder
 from nuclass_pipeline.models.frozen import FrozenFeatures
@@ -163,7 +163,7 @@ def pixel_size(patches: Sequence[Path]) -> float:
     """
     sizes = {}
     for path in patches:
-        with open_h5(path) as file:
+        with open_window_file(path) as file:
             if "mpp" not in file.attrs:
                 remedy = "Set the attribute `mpp` to the pixel size in µm, or make the patches with this pipeline."
                 raise UserError(path, "mpp", "the attribute is missing", remedy)
@@ -190,12 +190,10 @@ def window_field(patches: Sequence[Path], name: str) -> float:
 
 
 def _field_um(path: Path) -> float:
-    with open_h5(path) as file:
+    with open_window_file(path) as file:
         if "field_um" in file.attrs:
             return float(file.attrs["field_um"])
-        if "images" not in file:
-            raise UserError(path, "images", "the dataset is missing", "Name the patch file of the slide.")
-        side_px = file["images"].shape[1]
+        side_px = side_of(path, file)
     return window_um(side_px, pixel_size([path]))
 
 
@@ -250,8 +248,8 @@ def check_windows(path: Path, meta: CheckpointMetadata, name: str, features: Fro
     """
     if features:
         return features.check(path, name, "the checkpoint")
-    with open_h5(path) as file:
-        if "images" not in file:
+    with open_window_file(path) as file:
+        if "feature" in file:
             raise UserError(
                 path, "images", "the dataset is missing, and the encoder is part of the model", "Name the patch file of the slide."
             )

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, first_line, open_h5, read_keys, read_table
+from nuclass_pipeline.io import READ_ERRORS, first_line, open_window_file, read_keys, read_table
 from nuclass_pipeline.schemas import LABELS, SPLIT
 from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows
 
@@ -187,12 +187,12 @@ def read_ids(path: Path) -> NDArray[np.object_]:
     Raises
     ------
     UserError
-        If the file is missing, broken, or has neither `images` with `keys` nor `feature` with `cell_id`.
+        If the file is missing, broken, or has neither `keys` nor `cell_id`.
     """
     try:
-        with open_h5(path) as file:
-            for values, ids in (("images", "keys"), ("feature", "cell_id")):
-                if values in file and ids in file:
+        with open_window_file(path) as file:
+            for ids in ("keys", "cell_id"):
+                if ids in file:
                     return read_keys(path, file[ids])
             found = ", ".join(list(file)[:5])
     # Around the reading too, because a file that is damaged in the middle can be opened.

@@ -1,11 +1,8 @@
 """Reading of patch and feature files: patches that fit into memory are decoded once, the rest batch by batch; features always fit."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,10 +11,12 @@ from torch.nn.functional import interpolate
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, damaged_h5, open_h5, open_source
+from nuclass_pipeline.io import READ_ERRORS, WindowReader, damaged_h5, open_h5, open_window_file
 
 BLOCK_ROWS = 4096
 """Rows of features that are read at once."""
+CACHED_AT_ONCE = 64
+"""Windows that are read at once to be kept."""
 
 
 @dataclass
@@ -95,8 +94,8 @@ class FeatureReader:
 
 def open_windows(path: Path, rows: Integers, side_px: int, memory: CacheBudget) -> "FeatureReader | PatchReader":
     """Return the reader of a file of features or of patches."""
-    with open_h5(path) as file:
-        has_features = "images" not in file
+    with open_window_file(path) as file:
+        has_features = "feature" in file
     return FeatureReader(path, rows) if has_features else PatchReader(path, rows, side_px, memory)
 
 
@@ -106,7 +105,7 @@ class PatchReader:
     Parameters
     ----------
     path
-        HDF5 file with `images`.
+        Patch file.
     rows
         Rows of the file (N,), in any order.
     side_px
@@ -117,24 +116,17 @@ class PatchReader:
     Raises
     ------
     UserError
-        If the file is missing or broken, or the image that its windows point into is missing; also where it is read later.
+        If the file is missing or broken, or the image that its windows lie in is missing; also where it is read later.
     """
 
     def __init__(self, path: Path, rows: Integers, side_px: int, memory: CacheBudget) -> None:
-        self.path, self.rows, self.side_px = path, rows, side_px
-        self._values: h5py.Dataset | None = None
-        self._source: h5py.Dataset | None = None
-        self._owner = -1
-        with open_h5(path) as file:
-            try:
-                shape, dtype = (side_px, side_px, 3), file["images"].dtype
-                if dtype != np.uint8:
-                    raise TypeError(f"images are {dtype}, not uint8")
-            except READ_ERRORS as error:
-                raise damaged_h5(path, error) from error
-        self._empty = np.empty((0, *shape), dtype)
-        kept = memory.take_rows(len(rows), int(np.prod(shape)) * dtype.itemsize)
-        self._cache = self._read(np.arange(kept))
+        self.rows, self.side_px = rows, side_px
+        self._windows = WindowReader(path)
+        kept = memory.take_rows(len(rows), 3 * side_px**2)
+        self._cache = np.empty((kept, side_px, side_px, 3), np.uint8)
+        for start in range(0, kept, CACHED_AT_ONCE):
+            block = np.arange(start, min(start + CACHED_AT_ONCE, kept))
+            self._cache[block] = self._read(block)
         self.close()
 
     def read(self, positions: Integers) -> Tensor:
@@ -143,7 +135,7 @@ class PatchReader:
         if len(positions) and positions.max() < kept:
             values = self._cache[positions]
         else:
-            values = np.empty((len(positions), *self._empty.shape[1:]), self._empty.dtype)
+            values = np.empty((len(positions), *self._cache.shape[1:]), np.uint8)
             inside = positions < kept
             values[inside] = self._cache[positions[inside]]
             values[~inside] = self._read(positions[~inside])
@@ -151,30 +143,7 @@ class PatchReader:
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
-        self._values, self._source = None, None
+        self._windows.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Without the handles, because h5py cannot pickle them.
-        return {**self.__dict__, "_values": None, "_source": None}
-
-    def _open(self) -> h5py.Dataset:
-        # Once per process, because a handle inherited by a loader process shares its file position with the parent's.
-        if self._values is None or self._owner != os.getpid():
-            self._values, self._owner = open_h5(self.path)["images"], os.getpid()
-            self._source = open_source(self._values, self.path)
-        return self._values
-
-    def _read(self, positions: Integers) -> NDArray[Any]:
-        values = np.empty((len(positions), *self._empty.shape[1:]), self._empty.dtype)
-        if not len(positions):
-            return values
-        source = self._open()
-        try:
-            # In the order of the file, because neighbouring windows share decoded chunks.
-            for place in np.argsort(self.rows[positions], kind="stable"):
-                row = source[int(self.rows[positions[place]])]
-                values[place] = resize(row[None], self.side_px)[0]
-        except READ_ERRORS as error:
-            # Of the image where windows point into one, because the patch file then holds no pixels.
-            raise damaged_h5(self.path if self._source is None else self._source.file.filename, error) from error
-        return values
+    def _read(self, positions: Integers) -> NDArray[np.uint8]:
+        return resize(self._windows.read(self.rows[positions]), self.side_px)

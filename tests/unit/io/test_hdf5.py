@@ -118,8 +118,8 @@ HOSTILE = {
     "window by path": (lambda f, d: window(f, str(d / "other.h5")), "images: its windows point into .*other.h5, not into the image.h5"),
     "window beside": (lambda f, _: window(f, "other.h5"), "point into other.h5, not"),
     "window upwards": (lambda f, _: window(f, "../image.h5"), "point into ../image.h5, not"),
-    "window into itself": (lambda f, _: window(f, ".", "x"), "point into ., not"),
-    "window of the same name into itself": (lambda f, d: window(f, str(d / NAME), "x"), "point into .*"),
+    "window into itself": (lambda f, _: window(f, ".", "x"), "images: points into its own file"),
+    "window of the same name into itself": (lambda f, d: window(f, str(d / NAME), "x"), "points? into .*"),
     "one window of many": (one_window_of_many, "point into .*other.h5, not"),
     "no image": (lambda f, _: window(f, "image.h5"), "image.h5, which does not exist. Copy image.h5 with it, or .*`nuclass export-trio"),
     "image is a folder": (to_image(Path.mkdir), "image.h5, which does not exist"),
@@ -193,22 +193,22 @@ def test_our_own_windows_pass_beside_their_image_also_through_a_link(tmp_path):
             assert (file["images"][...] == 7).all()
 
 
-def test_the_patches_of_an_imported_slide_point_into_a_file_of_the_same_name(tmp_path):
-    for folder in ("theirs", "ours", "again"):
-        (tmp_path / folder).mkdir()
-    with h5py.File(tmp_path / "theirs" / NAME, "w") as file:
-        file["images"] = np.full(SHAPE, 7, np.uint8)
-    for folder, source in (("ours", "theirs"), ("again", "ours")):
-        with h5py.File(tmp_path / folder / NAME, "w", libver="v110") as file:
-            window(file, str(tmp_path / source / NAME))
-    with open_h5(tmp_path / "ours" / NAME) as file:
+def test_blocks_of_windows_may_point_into_the_image_and_nowhere_else(tmp_path):
+    with h5py.File(tmp_path / "image.h5", "w") as file:
+        file["level_0"] = np.full(SHAPE, 7, np.uint8)
+
+    def write(name, source, dataset):
+        with h5py.File(tmp_path / name, "w", libver="v110") as file:
+            window(file, source, dataset, name="blocks/000000")
+            window(file, ".", "/blocks/000000")
+        return tmp_path / name
+
+    with open_h5(write("good.h5", "image.h5", "level_0")) as file:
         assert (file["images"][...] == 7).all()
-    for path, options in ((tmp_path / "again" / NAME, {}), (tmp_path / "ours" / NAME, {"imported": False})):
-        with pytest.raises(UserError, match=r"not into the image\.h5 beside it"):
-            open_h5(path, **options)
-    (tmp_path / "theirs" / NAME).unlink()
-    with pytest.raises(UserError, match=rf"theirs/{NAME}, which does not exist"):
-        open_h5(tmp_path / "ours" / NAME)
+    with pytest.raises(UserError, match=r"other.h5, not into the image\.h5 beside it"):
+        open_h5(write("outside.h5", "other.h5", "level_0"))
+    with pytest.raises(UserError, match=r"blocks/000000: points into its own file"):
+        open_h5(write("loop.h5", ".", "/blocks/000000"))
 
 
 def test_texts_of_any_length_in_a_small_file_are_refused_by_blocks(tmp_path):

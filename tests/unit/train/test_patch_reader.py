@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io.patch_files import CHUNK_CACHE, open_source
+from nuclass_pipeline.io.hdf5.patch_files import CHUNK_CACHE, open_source
 from nuclass_pipeline.train.dataset import read_ids
 from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows, resize
 from tests.unit.train.toys import damage, write_images
@@ -51,6 +51,7 @@ def test_virtual_windows_are_read_through_their_image(tmp_path: Path) -> None:
         layout[row] = h5py.VirtualSource("image.h5", "level_0", image.shape, np.uint8)[row * 9 : row * 9 + 8, 5:13]
     with h5py.File(tmp_path / "patches.h5", "w", libver="v110") as file:
         file.create_virtual_dataset("images", layout, fillvalue=255)
+        file["keys"] = list("abc")
     with h5py.File(tmp_path / "patches.h5") as file:
         source = open_source(file["images"], tmp_path / "patches.h5")
         assert source is not None
@@ -92,13 +93,14 @@ def test_windows_into_a_damaged_image_name_the_image(tmp_path: Path) -> None:
     layout[0] = h5py.VirtualSource("image.h5", "level_0", (64, 64, 3), np.uint8)[:8, :8]
     with h5py.File(tmp_path / "patches.h5", "w", libver="v110") as file:
         file.create_virtual_dataset("images", layout, fillvalue=255)
+        file["keys"] = ["a"]
     with pytest.raises(UserError, match=r"image\.h5: file: not a readable HDF5 file"):
         PatchReader(tmp_path / "patches.h5", np.arange(1), 8, CacheBudget(0)).read(np.array([0]))
 
 
 def test_images_of_another_kind_are_named(tmp_path: Path) -> None:
     write_images(tmp_path / "f.h5", ["a"], np.zeros((1, 8, 8, 3), np.float32))
-    with pytest.raises(UserError, match=r"f\.h5: file: not a readable HDF5 file \(images are float32, not uint8\)"):
+    with pytest.raises(UserError, match=r"f\.h5: images: is float32, not uint8"):
         PatchReader(tmp_path / "f.h5", np.arange(1), 8, CacheBudget(0))
 
 

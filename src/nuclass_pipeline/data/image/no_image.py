@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.data.image.slide import RGB
 from nuclass_pipeline.data.image.tissue import MASK_MPP, read_tissue
-from nuclass_pipeline.data.image.windows import overlap, thumbnail
+from nuclass_pipeline.data.image.windows import corners, thumbnail
+from nuclass_pipeline.io import overlap
 from nuclass_pipeline.units import ImagePixel
 
 OUTSIDE, NO_TISSUE = "outside the H&E", "no tissue"
@@ -42,9 +43,10 @@ def find_reasons(image: h5py.File, xy_px: ImagePixel, mpp: float, side_px: int) 
     coarse, coarse_mpp = thumbnail(image, MASK_MPP)
     factor = round(coarse_mpp / mpp)
     # The pixels too, because the mask holds glass at the edge of the tissue, and regions of one color that are darker than the glass.
+    origin_px = corners(xy_px, side_px)
     for row in np.flatnonzero(inside & (share > 0)):
-        x_px, y_px = xy_px[row]
-        crop, _ = overlap(x_px, y_px, side_px, height, width)
+        left, top = origin_px[row].tolist()
+        crop, _ = overlap(left, top, side_px, height, width)
         if _may_be_blank(coarse, crop, factor) and is_blank(level[crop]):
             reasons[row] = NO_TISSUE
     return reasons

@@ -1,11 +1,11 @@
-"""Windows around cells, in the schema of the public patch files, as HDF5 virtual datasets into `image.h5`.
+"""Windows around cells: their corners in `image.h5`, and the same windows in the schema of the public patch files.
 
-A virtual window takes about a hundred bytes where a copy of a 1024² patch takes three megabytes, and reads at the same speed
-(docs/performance.md).
+The pipeline reads the corners, 8 bytes per cell. Other programs read `images`, a virtual dataset of about a hundred bytes per cell where a
+copy of a 1024² patch takes three megabytes (docs/performance.md).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import read_registration
 from nuclass_pipeline.data.image.no_image import find_reasons
-from nuclass_pipeline.data.image.windows import cut_window, open_image, overlap
-from nuclass_pipeline.io import read_table, whole_file, whole_files, write_json
-from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
-from nuclass_pipeline.io.patch_files import CHUNK_CACHE
+from nuclass_pipeline.data.image.windows import corners, open_image
+from nuclass_pipeline.io import cut_square, overlap, read_table, whole_file, whole_files, write_json_object
+from nuclass_pipeline.io.hdf5.check import ITSELF, WINDOW_BLOCKS
+from nuclass_pipeline.io.hdf5.patch_files import CHUNK_CACHE, FINEST, ORIGIN
+from nuclass_pipeline.io.hdf5.reading import SOURCE_SHAPE
 from nuclass_pipeline.runtime import track
 from nuclass_pipeline.schemas import CELLS, LABELS
 from nuclass_pipeline.units import ImagePixel, Micron
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 MAGNIFICATION = {0.25: "40x", 0.5: "20x"}
 """Pixel size, µm → magnification, as the public reference writes it."""
+VIRTUAL_ROWS = 4096
+"""Windows of a block: about 100 MB of memory while it is written."""
 
 
 def extract_patches(
@@ -76,16 +79,17 @@ def extract_patches(
         with h5py.File(local_partial, "a", libver="v110") as file:
             write_reasons(file, reasons)
         padded = write_patches(context_partial, image, ids, xy_px, config.context_px, config, (local_share, 1))
-        records = _annotations(slide, organ, table, xy_px, classes, padded, config.mpp)
-        for cell, reason in zip(ids, reasons, strict=True):
-            records[cell] |= {"no_image": reason} if reason else {}
-        write_json(records, annotations_partial)
+        records = _annotations(slide, organ, table.assign(label=classes.reindex(ids).to_numpy()), xy_px, padded, config.mpp)
+        noted = (({**record, "no_image": why} if why else record) for record, why in zip(records, reasons, strict=True))
+        write_json_object(zip(ids, noted, strict=True), annotations_partial)
 
 
 def write_patches(
     path: Path, image: Path, ids: Sequence[str], xy_px: ImagePixel, side_px: int, config: ImageConfig, part: tuple[float, float] = (0, 1)
 ) -> Booleans:
-    """Write one patch file: `images` (N, side, side, 3) uint8, `keys` (N,) UTF-8 and `padded` (N,) bool.
+    """Write one patch file: `images` (N, side, side, 3) uint8, `keys` (N,) UTF-8, `padded` (N,) bool, and `origin_px` (N, 2) int32.
+
+    `origin_px` holds the left and top edge of each window in px of `image`; a file with copied windows has none.
 
     Parameters
     ----------
@@ -101,17 +105,20 @@ def write_patches(
     padded
         Whether the window of a cell reaches over the edge of the image, (N,).
     """
+    origin_px = corners(xy_px, side_px)
+    shown = track(range(len(ids)), len(ids), f"windows of {side_px} px", part=part)
     # v110, because virtual datasets came with HDF5 1.10, and a later format would shut out older readers.
     with open_image(image) as source, whole_file(path) as partial, h5py.File(partial, "w", libver="v110") as file:
-        level = source["level_0"]
+        level = source[FINEST]
         if config.materialize:
-            padded = _copy_windows(file, level, xy_px, side_px, config.fill, part)
+            _copy_windows(file, level, origin_px, side_px, config.fill, shown)
         else:
-            padded = _link_windows(file, level, image.name, xy_px, side_px, config.fill, part)
+            _link_windows(file, level, image.name, origin_px, side_px, config.fill, shown)
         write_keys(file, ids)
-        padded |= _leave_their_image(source, xy_px, side_px)
+        size_px = np.array([level.shape[1], level.shape[0]])
+        padded: Booleans = ((origin_px < 0) | (origin_px + side_px > size_px)).any(axis=1) | _leave_their_image(source, xy_px, side_px)
         file["padded"] = padded
-        file.attrs.update(mpp=config.mpp, fill=config.fill)
+        file.attrs.update(mpp=config.mpp, fill=config.fill, side_px=side_px)
     return padded
 
 
@@ -137,36 +144,48 @@ def write_reasons(file: h5py.File, reasons: NDArray[np.object_]) -> None:
 
 
 def _link_windows(
-    file: h5py.File, level: h5py.Dataset, name: str, xy_px: ImagePixel, side_px: int, fill: int, part: tuple[float, float]
-) -> Booleans:
-    layout = h5py.VirtualLayout((len(xy_px), side_px, side_px, 3), np.uint8)
-    source = h5py.VirtualSource(name, "level_0", level.shape, np.uint8)
-    padded = np.zeros(len(xy_px), dtype=bool)
-    for row, (x, y) in enumerate(track(xy_px, len(xy_px), f"windows of {side_px} px", part=part)):
-        (rows, columns), (to_rows, to_columns) = overlap(x, y, side_px, *level.shape[:2])
-        padded[row] = (rows.stop - rows.start, columns.stop - columns.start) != (side_px, side_px)
-        if rows.stop > rows.start and columns.stop > columns.start:
-            layout[row, to_rows, to_columns] = source[rows, columns]
-    file.create_virtual_dataset("images", layout, fillvalue=fill)
+    file: h5py.File, level: h5py.Dataset, name: str, origin_px: NDArray[np.int32], side_px: int, fill: int, shown: Iterable[int]
+) -> None:
+    """Write the corners of the windows, and the windows as a virtual dataset of blocks, which are virtual in turn.
+
+    In blocks, because HDF5 takes 25 kB of memory for each virtual window of a dataset that is written or opened.
+    """
+    shape, rows = (side_px, side_px, 3), len(origin_px)
+    source = h5py.VirtualSource(name, FINEST, level.shape, np.uint8)
+    images = h5py.VirtualLayout((rows, *shape), np.uint8)
+    for row in shown:
+        start, end = row // VIRTUAL_ROWS * VIRTUAL_ROWS, min(row // VIRTUAL_ROWS * VIRTUAL_ROWS + VIRTUAL_ROWS, rows)
+        if row == start:
+            block = h5py.VirtualLayout((end - start, *shape), np.uint8)
+        left, top = origin_px[row].tolist()
+        (rows_px, columns_px), (to_rows, to_columns) = overlap(left, top, side_px, *level.shape[:2])
+        if rows_px.stop > rows_px.start and columns_px.stop > columns_px.start:
+            block[row - start, to_rows, to_columns] = source[rows_px, columns_px]
+        if row == end - 1:
+            path = f"/{WINDOW_BLOCKS}/{start // VIRTUAL_ROWS:06d}"
+            file.create_virtual_dataset(path, block, fillvalue=fill)
+            images[start:end] = h5py.VirtualSource(ITSELF, path, (end - start, *shape), np.uint8)
+    file.create_virtual_dataset("images", images, fillvalue=fill)
+    file.create_dataset(ORIGIN, data=origin_px)
     file.attrs[SOURCE_SHAPE] = level.shape
-    return padded
 
 
-def _copy_windows(file: h5py.File, level: h5py.Dataset, xy_px: ImagePixel, side_px: int, fill: int, part: tuple[float, float]) -> Booleans:
-    shape = (len(xy_px), side_px, side_px, 3)
+def _copy_windows(
+    file: h5py.File, level: h5py.Dataset, origin_px: NDArray[np.int32], side_px: int, fill: int, shown: Iterable[int]
+) -> None:
+    shape = (len(origin_px), side_px, side_px, 3)
     images = file.create_dataset("images", shape, np.uint8, chunks=(1, *shape[1:]), compression="lzf")
-    padded = np.zeros(len(xy_px), dtype=bool)
-    for row, (x, y) in enumerate(track(xy_px, len(xy_px), f"windows of {side_px} px", part=part)):
-        images[row], padded[row] = cut_window(level, x, y, side_px, fill)
-    return padded
+    for row in shown:
+        left, top = origin_px[row].tolist()
+        images[row] = cut_square(level, left, top, side_px, fill)
 
 
-def _annotations(
-    slide: str, organ: str, table: pd.DataFrame, xy_px: ImagePixel, classes: "pd.Series[str]", padded: Booleans, mpp: float
-) -> dict[str, Any]:
-    return {
-        cell: {
-            "class_id": classes[cell],
+def _annotations(slide: str, organ: str, table: pd.DataFrame, xy_px: ImagePixel, padded: Booleans, mpp: float) -> Iterator[dict[str, Any]]:
+    """Yield the entry of each cell."""
+    columns = (table["label"], table["x_um"], table["y_um"], xy_px, padded)
+    for label, x_um, y_um, (x_px, y_px), flag in zip(*columns, strict=True):
+        yield {
+            "class_id": label,
             "tissue_type": organ,
             "centroid_x": float(x_px),
             "centroid_y": float(y_px),
@@ -178,5 +197,3 @@ def _annotations(
             "slide_id": slide,
             "has_padding_flags": bool(flag),
         }
-        for cell, x_um, y_um, (x_px, y_px), flag in zip(table["cell_id"], table["x_um"], table["y_um"], xy_px, padded, strict=True)
-    }

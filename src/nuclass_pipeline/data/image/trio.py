@@ -1,13 +1,12 @@
 """Patch datasets: a folder with `annotations.json` and two patch files, imported as if the pipeline had written it.
 
-Two encodings of patch files are read: merged (`images`, `keys`), and one dataset per cell. Nothing is copied: the new files are virtual
-datasets into the old ones, so the folder has to stay where it is.
+Two encodings of patch files are read: merged (`images`, `keys`), and one dataset per cell. Nothing is copied: the new files name the old
+ones and the rows in them, so the folder has to stay where it is.
 """
 
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.no_image import NO_TISSUE, is_blank
 from nuclass_pipeline.data.image.patches import write_keys, write_reasons
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import (
     READ_ERRORS,
+    WindowReader,
     first_line,
-    open_h5,
-    open_source,
+    open_window_file,
     read_json,
     read_keys,
     read_texts,
+    side_of,
     whole_file,
     whole_files,
     write_table,
 )
-from nuclass_pipeline.io.hdf5 import SOURCE_SHAPE
-from nuclass_pipeline.io.hdf5_check import escape
+from nuclass_pipeline.io.hdf5.patch_files import ORIGIN, SOURCE
+from nuclass_pipeline.io.hdf5.windows import SOURCE_ROW
 from nuclass_pipeline.runtime import track
 from nuclass_pipeline.schemas import CELLS, LABELS, provided_labels
 from nuclass_pipeline.vocabulary import read_label_map
@@ -119,14 +120,6 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-@dataclass(frozen=True)
-class _Patch:
-    """Where the patch of a cell is: a dataset, and a row of it, or all of it."""
-
-    dataset: str
-    row: tuple[int, ...] = ()
-
-
 def link_patches(source: Path, target: Path, ids: Sequence[str], field: str, config: ImageConfig) -> None:
     """Write a patch file whose row i is the patch of cell `ids[i]` in `source`, which may have either encoding.
 
@@ -138,21 +131,26 @@ def link_patches(source: Path, target: Path, ids: Sequence[str], field: str, con
         If the source is broken, lacks a cell, holds other shapes or another pixel size, or points into other files than its own image.
     """
     side_px = round(getattr(config, field) / config.mpp)
-    with whole_file(target) as partial, h5py.File(partial, "w", libver="v110") as linked:
-        try:
-            with open_h5(source, "Copy the file again.", imported=False) as file:
-                _check_mpp(source, file, config.mpp)
-                patches = _find_patches(source, file, ids, field, config)
-                linked.create_virtual_dataset("images", _layout(source, file, patches, side_px), fillvalue=config.fill)
-                linked.attrs[SOURCE_SHAPE] = file[patches[0].dataset].shape
-                if field == "local_um":
-                    write_reasons(linked, _reasons(source, file, patches))
-        # Around the reading too, because a file that is damaged in the middle can be opened.
-        except READ_ERRORS as error:
-            raise UserError(source, "file", f"not a readable patch file ({first_line(error)})", "Copy the file again.") from error
-        write_keys(linked, ids)
-        linked["padded"] = np.zeros(len(ids), dtype=bool)
-        linked.attrs.update(mpp=config.mpp, fill=config.fill)
+    with whole_file(target) as partial:
+        with h5py.File(partial, "w", libver="v110") as linked:
+            try:
+                with open_window_file(source) as file:
+                    _check_mpp(source, file, config.mpp)
+                    rows = _find_rows(source, file, ids, field, config)
+                    stored = read_texts(file["reason"])[rows] if "reason" in file and rows is not None else None
+            # Around the reading too, because a file that is damaged in the middle can be opened.
+            except READ_ERRORS as error:
+                raise UserError(source, "file", f"not a readable patch file ({first_line(error)})", "Copy the file again.") from error
+            if rows is not None:
+                linked[SOURCE_ROW] = rows
+            write_keys(linked, ids)
+            linked["padded"] = np.zeros(len(ids), dtype=bool)
+            # Resolved, because a run must find the file wherever the new one lies.
+            linked.attrs.update({SOURCE: str(source.resolve()), "mpp": config.mpp, "fill": config.fill, "side_px": side_px})
+        if field == "local_um":
+            reasons = _reasons(partial) if stored is None else stored
+            with h5py.File(partial, "a", libver="v110") as linked:
+                write_reasons(linked, reasons)
 
 
 def _check_mpp(source: Path, file: h5py.File, mpp: float) -> None:
@@ -163,57 +161,55 @@ def _check_mpp(source: Path, file: h5py.File, mpp: float) -> None:
         raise UserError(source, "mpp", problem, f"Set image.mpp to {found}, or cut the patches again at {mpp:g} µm per px.")
 
 
-def _find_patches(source: Path, file: h5py.File, ids: Sequence[str], field: str, config: ImageConfig) -> list[_Patch]:
-    merged = {"images", "keys"} <= set(file)
-    if merged:
-        keys = read_keys(source, file["keys"])
-        _check_shape(source, "images", file["images"], (len(keys),), field, config)
-        patches = {cell: _Patch("images", (row,)) for row, cell in enumerate(keys)}
-    else:
-        patches = {cell: _Patch(cell) for cell in file}
-    if absent := [cell for cell in ids if cell not in patches]:
+def _find_rows(source: Path, file: h5py.File, ids: Sequence[str], field: str, config: ImageConfig) -> Integers | None:
+    """Return the row of each cell in a merged file, (N,); None where each cell has a dataset of its own."""
+    if SOURCE in file.attrs:
+        raise UserError(
+            source, SOURCE, f"its patches lie in {file.attrs[SOURCE]}", "Name that file, or write copies: `nuclass export-trio`."
+        )
+    merged = "keys" in file and ("images" in file or ORIGIN in file)
+    keys = pd.Index(read_keys(source, file["keys"]) if merged else list(file))
+    if ORIGIN in file:
+        side_px = side_of(source, file)
+        _check_shape(source, "images", np.uint8, (len(keys), side_px, side_px, 3), (len(keys),), field, config)
+    elif merged:
+        _check_patches(source, file, "images", (len(keys),), field, config)
+    rows = keys.get_indexer(pd.Index(list(ids)))
+    if absent := [cell for cell, row in zip(ids, rows, strict=True) if row < 0]:
         problem = f"no patch for {len(absent)} cells, such as {absent[0]}"
         raise UserError(source, "keys" if merged else "datasets", problem, "Add them, or remove the cells from annotations.json.")
-    for cell in [] if merged else ids:
-        _check_shape(source, cell, file[cell], (), field, config)
-    return [patches[cell] for cell in ids]
+    for name in [] if merged else ids:
+        _check_patches(source, file, name, (), field, config)
+    return rows.astype(np.int64) if merged else None
 
 
-def _check_shape(path: Path, name: str, patches: Any, rows: tuple[int, ...], field: str, config: ImageConfig) -> None:
+def _check_patches(source: Path, file: h5py.File, name: str, rows: tuple[int, ...], field: str, config: ImageConfig) -> None:
+    patches = file[name]
+    if not isinstance(patches, h5py.Dataset):
+        raise UserError(source, name, "is a group, not a patch", "Keep the datasets of the cells at the top of the file.")
+    _check_shape(source, name, patches.dtype, patches.shape, rows, field, config)
+
+
+def _check_shape(
+    path: Path, name: str, dtype: Any, found: tuple[int, ...] | None, rows: tuple[int, ...], field: str, config: ImageConfig
+) -> None:
     side_um = getattr(config, field)
     shape = (*rows, *[round(side_um / config.mpp)] * 2)
-    if not isinstance(patches, h5py.Dataset):
-        raise UserError(path, name, "is a group, not a patch", "Keep the datasets of the cells at the top of the file.")
-    if patches.dtype != np.uint8 or patches.shape not in ((*shape, 3), (*shape, 4)):
-        problem = f"is {patches.dtype} of shape {patches.shape}, not uint8 of {(*shape, 3)}"
+    if dtype != np.uint8 or found not in ((*shape, 3), (*shape, 4)):
+        problem = f"is {np.dtype(dtype)} of shape {found}, not uint8 of {(*shape, 3)}"
         remedy = f"Cut the patches again with {shape[-1]} px per side; see docs/data.md."
-        found = (patches.shape or ())[len(rows) : len(rows) + 2]
-        if patches.dtype == np.uint8 and len(found) == 2 and found[0] == found[1] and found[0] != shape[-1]:
-            problem += f": windows of {found[0] * config.mpp:.10g} µm, and image.{field} is {side_um:g}"
-            remedy = f"Set image.{field} to {found[0] * config.mpp:.10g}, or cut the patches again with {shape[-1]} px per side."
+        sides = (found or ())[len(rows) : len(rows) + 2]
+        if dtype == np.uint8 and len(sides) == 2 and sides[0] == sides[1] and sides[0] != shape[-1]:
+            problem += f": windows of {sides[0] * config.mpp:.10g} µm, and image.{field} is {side_um:g}"
+            remedy = f"Set image.{field} to {sides[0] * config.mpp:.10g}, or cut the patches again with {shape[-1]} px per side."
         raise UserError(path, name, problem, remedy)
 
 
-def _layout(source: Path, file: h5py.File, patches: Sequence[_Patch], side_px: int) -> h5py.VirtualLayout:
-    path = escape(str(source.parent.resolve() / source.name))
-    layout = h5py.VirtualLayout((len(patches), side_px, side_px, 3), np.uint8)
-    shapes = {patch.dataset: file[patch.dataset].shape for patch in patches}
-    windows = {name: h5py.VirtualSource(path, escape(name), shape, np.uint8) for name, shape in shapes.items()}
-    for row, patch in enumerate(patches):
-        # Without the fourth channel, because some public files hold alpha.
-        layout[row] = windows[patch.dataset][(*patch.row, ..., slice(3))]
-    return layout
-
-
-def _reasons(source: Path, file: h5py.File, patches: Sequence[_Patch]) -> NDArray[np.object_]:
-    if "reason" in file and patches[0].row:
-        stored = read_texts(file["reason"])
-        return np.array([stored[patch.row] for patch in patches], dtype=object)
-    image = open_source(file[patches[0].dataset], source)
-    reasons = np.full(len(patches), "", dtype=object)
-    for number, patch in enumerate(track(patches, len(patches), "patches")):
-        if is_blank(file[patch.dataset][(*patch.row, ..., slice(3))]):
-            reasons[number] = NO_TISSUE
-    if image is not None:
-        image.file.close()
+def _reasons(linked: Path) -> NDArray[np.object_]:
+    """Return why each cell of a patch file has no image, from its pixels, (N,)."""
+    windows = WindowReader(linked)
+    reasons = np.full(windows.cells, "", dtype=object)
+    for row in track(range(windows.cells), windows.cells, "patches"):
+        if is_blank(windows.read(np.array([row]))[0]):
+            reasons[row] = NO_TISSUE
     return reasons

@@ -10,7 +10,7 @@ import numpy as np
 
 from nuclass_pipeline.config.slides import ANNOTATIONS
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, damaged_h5, open_patches, open_source, read_json, whole_files
+from nuclass_pipeline.io import READ_ERRORS, WindowReader, damaged_h5, open_window_file, read_json, require_file, whole_files
 from nuclass_pipeline.layout import USUAL_PX, patch_file
 
 Track = Callable[[Sequence[int], str], Iterable[int]]
@@ -42,8 +42,8 @@ def export_trio(slide: Path, target: Path, track: Track = lambda rows, _: rows) 
         raise UserError(found[0], "file", "it exists already", "Name a new folder, or remove the files in it.")
     with whole_files(*targets) as (annotations, *patches):
         shutil.copyfile(slide / ANNOTATIONS, annotations)
-        for (side_px, name), partial in zip(names.items(), patches, strict=True):
-            _copy_patches(slide / name, partial, side_px, track)
+        for name, partial in zip(names.values(), patches, strict=True):
+            _copy_patches(slide / name, partial, track)
 
 
 def _patch_files(slide: Path) -> dict[int, str]:
@@ -55,26 +55,28 @@ def _patch_files(slide: Path) -> dict[int, str]:
 def _require_space(slide: Path, names: dict[int, str], target: Path) -> None:
     needed = 0
     for side_px, name in names.items():
-        with open_patches(slide / name, side_px) as file:
-            needed += file["images"].nbytes
+        windows = WindowReader(require_file(slide / name))
+        if windows.side_px != side_px:
+            raise UserError(
+                slide / name, "images", f"its windows are {windows.side_px} px wide", f"Rename it to {patch_file(windows.side_px)}."
+            )
+        needed += windows.cells * 3 * side_px**2
     folder = next(path for path in (target, *target.absolute().parents) if path.is_dir())
     if (free := shutil.disk_usage(folder).free) < needed:
         problem = f"copies take up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
         raise UserError(target, "disk", problem, "Name a folder on a larger disk, or copy image.h5 with the patches instead.")
 
 
-def _copy_patches(source: Path, target: Path, side_px: int, track: Track) -> None:
-    with open_patches(source, side_px) as file, h5py.File(target, "w", libver="v110") as copy:
+def _copy_patches(source: Path, target: Path, track: Track) -> None:
+    windows = WindowReader(source)
+    shape = (windows.cells, windows.side_px, windows.side_px, 3)
+    with open_window_file(source) as file, h5py.File(target, "w", libver="v110") as copy:
         try:
             for name in {"keys", "padded", "reason"} & set(file):
                 file.copy(name, copy)
             copy.attrs.update({name: file.attrs[name] for name in {"mpp", "fill"} & set(file.attrs)})
-            image = open_source(file["images"], source)
-            shape = file["images"].shape
             images = copy.create_dataset("images", shape, np.uint8, chunks=(1, *shape[1:]), compression="lzf")
             for row in track(range(len(images)), source.name):
-                images[row] = file["images"][row]
-            if image is not None:
-                image.file.close()
+                images[row] = windows.read([row])[0]
         except READ_ERRORS as error:
             raise damaged_h5(source, error) from error

@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.data.image.slide import RGB
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5
+from nuclass_pipeline.io import cut_square, open_h5
 
 MAKE_IMAGE_AGAIN = "Remove the file and run again; the rule build_image writes it."
 
@@ -41,22 +42,15 @@ def cut_window(level: h5py.Dataset | RGB, x_px: float, y_px: float, side_px: int
     padded
         Whether a part of the window lies outside the image.
     """
-    height, width = level.shape[:2]
-    source, target = overlap(x_px, y_px, side_px, height, width)
-    window = np.full((side_px, side_px, 3), fill, dtype=np.uint8)
-    window[target] = level[source]
-    return window, window[target].shape != window.shape
+    (left, top), (height, width) = corners(np.array([[x_px, y_px]]), side_px)[0].tolist(), level.shape[:2]
+    padded = left < 0 or top < 0 or left + side_px > width or top + side_px > height
+    return cut_square(level, left, top, side_px, fill), padded
 
 
-def overlap(x_px: float, y_px: float, side_px: int, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the part of a window that lies in the image, as (rows, columns) of the image and as (rows, columns) of the window."""
-    source, target = [], []
-    for center, size in ((y_px, height), (x_px, width)):
-        start = round(center - side_px / 2)
-        low, high = min(max(start, 0), size), max(min(start + side_px, size), 0)
-        source.append(slice(low, max(low, high)))
-        target.append(slice(low - start, max(low, high) - start))
-    return (source[0], source[1]), (target[0], target[1])
+def corners(xy_px: Floats, side_px: int) -> NDArray[np.int32]:
+    """Return the left and top edge of the windows of `side_px`² px around centroids (N, 2), px, (N, 2)."""
+    # Rounded to even, as Python does it.
+    return np.rint(xy_px - side_px / 2).astype(np.int32)
 
 
 def thumbnail(file: h5py.File, mpp: float) -> tuple[NDArray[np.uint8], float]:

@@ -46,7 +46,7 @@ def test_materialized_patches_have_the_same_pixels(patched_slide, tmp_path):
 def test_the_progress_of_both_files_is_one(patched_slide, tmp_path, monkeypatch, caplog, copied, half):
     folder, *_ = patched_slide
     # Without the windows themselves, because copies of all take a minute.
-    monkeypatch.setattr("nuclass_pipeline.data.image.patches.cut_window", lambda level, x, y, side_px, fill: (0, False))
+    monkeypatch.setattr("nuclass_pipeline.data.image.patches.cut_square", lambda level, left, top, side_px, fill: np.uint8(0))
     inputs = {"image": folder / "image.h5", **{name: folder / f"{name}.parquet" for name in ("cells", "labels")}}
     outputs = {name: tmp_path / name for name in ("local", "context", "annotations")}
     shared = {"slide": "s", "organ": "lung", "registration": folder / "registration.json", "config": ImageConfig(materialize=copied)}

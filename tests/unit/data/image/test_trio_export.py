@@ -15,7 +15,7 @@ from nuclass_pipeline.data.image.trio import import_trio
 from nuclass_pipeline.data.image.trio_export import export_trio
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.attribution import field_px
-from nuclass_pipeline.io import open_patches, read_reasons, write_json
+from nuclass_pipeline.io import WindowReader, read_reasons, write_json
 from nuclass_pipeline.train.cell_task import pixel_size
 from nuclass_pipeline.train.dataset import read_ids
 from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
@@ -58,16 +58,15 @@ def test_exported_copies_come_back_pixel_by_pixel_without_the_slide(slide, tmp_p
     assert seen == [(FILES[1], 4), (FILES[2], 4)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
     enter(tmp_path / "out", tmp_path / "in")
-    with open_patches(slide / FILES[1]) as local, open_patches(slide / FILES[2]) as context:
-        pixels = {FILES[1]: local["images"][...], FILES[2]: context["images"][...]}
+    pixels = {name: WindowReader(slide / name).read(range(4)) for name in FILES[1:]}
     shutil.rmtree(slide)
     for name, expected in pixels.items():
         assert expected[0].std() > 50
         for folder in ("out", "in"):
-            with open_patches(tmp_path / folder / name) as file:
-                assert (file["images"][...] == expected).all()
-                assert file["keys"].asstr()[:].tolist() == IDS
-                assert file.attrs["mpp"] == 0.25
+            windows = WindowReader(tmp_path / folder / name)
+            assert (windows.read(range(4)) == expected).all()
+            assert windows.ids.tolist() == IDS
+            assert pixel_size([windows.path]) == 0.25
     assert read_reasons(tmp_path / "in" / FILES[1]) == dict(zip(IDS, REASONS, strict=True))
 
 

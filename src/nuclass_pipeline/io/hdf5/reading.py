@@ -1,5 +1,6 @@
 """HDF5 files, opened for reading."""
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nuclass_pipeline.io.hdf5_check import Windows
+    from nuclass_pipeline.io.hdf5.check import Windows
 
 IMAGE = "image.h5"
 """The file beside a patch file that its windows may point into."""
@@ -27,11 +28,10 @@ COPY_WINDOWS = (
 )
 
 
-def open_h5(path: Path | str, remedy: str = "Remove it and run again.", *, imported: bool = True, **options: Any) -> "h5py.File":
+def open_h5(path: Path | str, remedy: str = "Remove it and run again.", *, unread: Collection[str] = (), **options: Any) -> "h5py.File":
     """Open an HDF5 file for reading, once it is known that nothing in it reaches into other files.
 
-    The exception are windows of a patch file: into the `image.h5` beside it, or, in the patches of an imported slide, into the imported
-    file of the same name.
+    The exception are windows of a patch file into the `image.h5` beside it.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def open_h5(path: Path | str, remedy: str = "Remove it and run again.", *, impor
         The file.
     remedy
         What the user should do about a broken file.
-    imported
-        Whether windows may point into an imported file.
+    unread
+        Objects at the top of the file that are not read. Virtual windows take 25 kB of memory each once they are opened.
     **options
         Further arguments of `h5py.File`.
 
@@ -51,7 +51,7 @@ def open_h5(path: Path | str, remedy: str = "Remove it and run again.", *, impor
     """
     import h5py
 
-    from nuclass_pipeline.io.hdf5_check import check_objects
+    from nuclass_pipeline.io.hdf5.check import check_objects
 
     path = require_file(path)
     # Resolved, because HDF5 looks for the source of a window beside the link and beside its target.
@@ -59,24 +59,24 @@ def open_h5(path: Path | str, remedy: str = "Remove it and run again.", *, impor
     try:
         with ExitStack() as until_checked:
             file = until_checked.enter_context(h5py.File(target, "r", **options))
-            if (windows := check_objects(path, file)) is not None:
-                _check_sources(path, file, windows, imported)
+            if (windows := check_objects(path, file, unread)) is not None:
+                _check_sources(path, file, windows)
             until_checked.pop_all()
     except READ_ERRORS as error:
         raise UserError(path, "file", f"not a readable HDF5 file ({first_line(error)})", remedy) from error
     return file
 
 
-def _check_sources(path: Path, file: "h5py.File", windows: "Windows", imported: bool) -> None:
+def _check_sources(path: Path, file: "h5py.File", windows: "Windows") -> None:
     # Opened one by one, because HDF5 reads empty windows where a source is missing, and raises no error.
     target = Path(file.filename)
     for name in sorted(windows.files):
         source = target.parent / name
-        if name != IMAGE and not (imported and Path(name).is_absolute() and source.name == target.name):
+        if name != IMAGE:
             raise UserError(path, "images", f"its windows point into {name}, not into the {IMAGE} beside it", COPY_WINDOWS)
         if not source.is_file():
             raise UserError(path, "images", f"its windows point into {source}, which does not exist", COPY_WINDOWS)
-        with open_h5(source, MAKE_AGAIN, imported=False) as opened:
+        with open_h5(source, MAKE_AGAIN) as opened:
             found = tuple(opened[windows.dataset].shape) if windows.dataset in opened else ()
             made_for = tuple(map(int, file.attrs.get(SOURCE_SHAPE, found)))
             if not found or found != made_for:

@@ -4,7 +4,7 @@ HDF5 can point to values in any other file of the machine, and a few bytes of it
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,11 @@ from h5py import h5d, h5g, h5l, h5o, h5t, h5z
 from nuclass_pipeline.errors import UserError
 
 WINDOWS = "images"
-"""The only dataset that may be virtual."""
+"""The dataset of windows. It may be virtual, as may the blocks that it is made of."""
+WINDOW_BLOCKS = "blocks"
+"""The group of those blocks."""
+ITSELF = "."
+"""The name by which a virtual dataset points into its own file."""
 MAX_DEPTH = 32
 """Groups inside each other."""
 MAX_SHOWN = 80
@@ -59,7 +63,12 @@ class _Dataset:
     @property
     def read_in_parts(self) -> bool:
         """Whether the pipeline reads it window by window, so that its size does not matter."""
-        return self.name == WINDOWS or self.name.startswith("level_")
+        return self.holds_windows or self.name.startswith("level_")
+
+    @property
+    def holds_windows(self) -> bool:
+        """Whether it holds windows, which may be virtual."""
+        return self.name == WINDOWS or self.name.startswith(f"{WINDOW_BLOCKS}/")
 
     @property
     def bytes(self) -> int:
@@ -92,7 +101,7 @@ def _overflows(dataset: _Dataset) -> bool:
 
 REFUSALS: dict[str, Callable[[_Dataset], bool]] = {
     "keeps its values in another file": lambda d: d.properties.get_external_count() > 0,
-    f"is virtual, which only {WINDOWS} of a patch file may be": lambda d: d.layout == h5d.VIRTUAL and d.name != WINDOWS,
+    f"is virtual, which only {WINDOWS} of a patch file may be": lambda d: d.layout == h5d.VIRTUAL and not d.holds_windows,
     "holds references to other objects": lambda d: bool(d.type.detect_class(h5t.REFERENCE)),
     "has a named type": lambda d: bool(d.type.committed()),
     "is compressed by a filter that is not installed": lambda d: not d.properties.all_filters_avail(),
@@ -110,8 +119,15 @@ _CHECKED: dict[tuple[str | int, ...], Windows | None] = {}
 """Files that were inspected in this process."""
 
 
-def check_objects(path: Path, file: h5py.File) -> Windows | None:
+def check_objects(path: Path, file: h5py.File, unread: Collection[str] = ()) -> Windows | None:
     """Return what the virtual windows of an open file point into; None without such windows.
+
+    Parameters
+    ----------
+    path, file
+        The file, and the same opened.
+    unread
+        Objects at its top that are left closed, because nothing reads them.
 
     Raises
     ------
@@ -119,13 +135,19 @@ def check_objects(path: Path, file: h5py.File) -> Windows | None:
         If an object reaches outside the file by other means, or is larger than what is stored.
     """
     state = Path(file.filename).stat()
-    key = (file.filename, state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+    key = (file.filename, state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size, *sorted(unread))
     if key not in _CHECKED:
-        _CHECKED[key] = next(filter(None, [_inspect(path, dataset) for dataset in _datasets(path, file)]), None)
+        found = [windows for dataset in _datasets(path, file, unread) if (windows := _inspect(path, dataset)) is not None]
+        _CHECKED[key] = _joined(found)
     return _CHECKED[key]
 
 
-def _datasets(path: Path, file: h5py.File) -> Iterator[_Dataset]:
+def _joined(found: list[Windows]) -> Windows | None:
+    """Return what all virtual datasets of a file point into."""
+    return Windows(frozenset().union(*(windows.files for windows in found)), found[0].dataset) if found else None
+
+
+def _datasets(path: Path, file: h5py.File, unread: Collection[str]) -> Iterator[_Dataset]:
     """Yield all datasets of a file, without following links."""
     root = h5g.open(file.id, b"/")
     # A list instead of recursion, because groups may be nested until the stack of HDF5's own visitor overflows.
@@ -135,6 +157,8 @@ def _datasets(path: Path, file: h5py.File) -> Iterator[_Dataset]:
         group, prefix, depth = waiting.pop()
         for name, kind in _links(path, group):
             full = (prefix + name.decode(errors="replace"))[-MAX_SHOWN:]
+            if full in unread and not prefix:
+                continue
             if kind != h5l.TYPE_HARD:
                 raise UserError(path, full, LINKS.get(kind, "is a link of unknown kind"), PLAIN_REMEDY)
             entry = h5o.open(group, name)
@@ -164,8 +188,13 @@ def _inspect(path: Path, dataset: _Dataset) -> Windows | None:
     layout = dataset.properties
     if dataset.layout != h5d.VIRTUAL or not layout.get_virtual_count():
         return None
-    files = frozenset(layout.get_virtual_filename(number) for number in range(layout.get_virtual_count()))
-    return Windows(frozenset(map(unescape, files)), unescape(layout.get_virtual_dsetname(0)))
+    sources = [
+        (unescape(layout.get_virtual_filename(n)), unescape(layout.get_virtual_dsetname(n))) for n in range(layout.get_virtual_count())
+    ]
+    if any(file == ITSELF and (dataset.name != WINDOWS or not name.startswith(f"/{WINDOW_BLOCKS}/")) for file, name in sources):
+        raise UserError(path, dataset.name, "points into its own file", PLAIN_REMEDY)
+    outside = [name for file, name in sources if file != ITSELF]
+    return Windows(frozenset(file for file, _ in sources) - {ITSELF}, outside[0]) if outside else None
 
 
 def escape(name: str) -> str:

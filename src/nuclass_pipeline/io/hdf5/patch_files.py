@@ -1,7 +1,7 @@
 """Patch files: images of cells with their ids, stored as pixels or as windows into another file."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io.hdf5 import damaged_h5, open_h5, read_texts
-from nuclass_pipeline.io.paths import READ_ERRORS
+from nuclass_pipeline.io.hdf5.reading import COPY_WINDOWS, IMAGE, SOURCE_SHAPE, damaged_h5, open_h5, read_texts
+from nuclass_pipeline.io.paths import MAKE_AGAIN, READ_ERRORS
 
 if TYPE_CHECKING:
     import h5py
 
 FORMAT_REMEDY = "Write the file with the datasets images (N, S, S, 3) and keys (N,); see docs/data.md."
 MAKE_PATCHES_AGAIN = "Remove the file and run again."
+FINEST = "level_0"
+"""The image itself in `image.h5`; further levels are coarser."""
+ORIGIN, SOURCE = "origin_px", "source"
+"""The corners of the windows in `image.h5`, and the attribute that names the patch file of another data set."""
+VIRTUAL = ("images", "blocks")
+"""What other programs read of a file with corners."""
 # 1365 chunks of `image.h5` (256² px of 3 bytes). A prime, near a hundred slots per chunk, because HDF5 drops a chunk whose slot is taken.
 CHUNK_CACHE: dict[str, Any] = {"rdcc_nbytes": 256 * 2**20, "rdcc_nslots": 130_003}
 
@@ -43,6 +49,40 @@ def open_patches(path: Path | str, side_px: int | None = None) -> Iterator["h5py
         if file["images"].dtype != np.uint8:
             raise UserError(path, "images", f"is {file['images'].dtype}, not uint8", FORMAT_REMEDY)
         yield file
+
+
+def open_window_file(path: Path | str) -> "h5py.File":
+    """Open a patch file without its virtual windows, if it names corners or a source to read instead.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or broken, or the image or source that it names is missing, or another one.
+    """
+    with ExitStack() as until_checked:
+        file = until_checked.enter_context(open_h5(path, unread=VIRTUAL))
+        if ORIGIN not in file and SOURCE not in file.attrs:
+            return open_h5(path)
+        folder = Path(file.filename).parent
+        if ORIGIN in file:
+            _check_holder(path, folder / IMAGE, FINEST, file.attrs.get(SOURCE_SHAPE))
+        else:
+            _check_holder(path, folder / str(file.attrs[SOURCE]))
+        until_checked.pop_all()
+    return file
+
+
+def _check_holder(path: Path | str, holder: Path, name: str = "", shape: "NDArray[Any] | None" = None) -> None:
+    if not holder.is_file():
+        raise UserError(path, "images", f"its windows point into {holder}, which does not exist", COPY_WINDOWS)
+    if not name:
+        return
+    with open_h5(holder, MAKE_AGAIN) as file:
+        found = tuple(file[name].shape) if name in file else ()
+    made_for = found if shape is None else tuple(map(int, shape))
+    if not found or found != made_for:
+        problem = f"its windows were made for {name} of shape {made_for}, but {holder} has {found or 'none'}"
+        raise UserError(path, "images", problem, COPY_WINDOWS)
 
 
 def read_keys(path: Path | str, keys: "h5py.Dataset") -> NDArray[np.object_]:
@@ -76,7 +116,7 @@ def read_reasons(path: Path | str) -> dict[str, str]:
         If the file is missing or broken, or does not hold reasons.
     """
     try:
-        with open_patches(path) as file:
+        with open_window_file(path) as file:
             if "reason" not in file:
                 raise UserError(path, "reason", "the dataset is missing", MAKE_PATCHES_AGAIN)
             return dict(zip(read_keys(path, file["keys"]), read_texts(file["reason"]), strict=True))
@@ -100,17 +140,19 @@ def open_source(values: "h5py.Dataset", path: Path) -> "h5py.Dataset | None":
     Returns
     -------
     Dataset or None
-        The image, to be kept open while windows are read; None for windows that are stored in the file itself.
+        The image, to be kept open while windows are read; None for windows of the file itself.
 
     Raises
     ------
     UserError
         If the image is missing or broken.
     """
-    from nuclass_pipeline.io.hdf5_check import unescape
+    from nuclass_pipeline.io.hdf5.check import ITSELF, unescape
 
     layout = values.id.get_create_plist()
     if not values.is_virtual or not layout.get_virtual_count():
         return None
-    source = path.resolve().parent / unescape(layout.get_virtual_filename(0))
+    if (name := unescape(layout.get_virtual_filename(0))) == ITSELF:
+        return None
+    source = path.resolve().parent / name
     return open_h5(source, **CHUNK_CACHE)[unescape(layout.get_virtual_dsetname(0))]

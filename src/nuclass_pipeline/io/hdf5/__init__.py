@@ -1,0 +1,1 @@
+"""HDF5 files: what they may hold, and the patch files among them."""

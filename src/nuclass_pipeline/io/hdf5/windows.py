@@ -1,0 +1,256 @@
+"""Windows of cells, read from where their pixels lie.
+
+A patch file holds its windows in one of three ways: as pixels in `images`, as corners in the `image.h5` beside it (`origin_px`), or as
+rows or names in the patch file of another data set (the attribute `source`). Corners take 8 bytes per cell. Virtual windows, which other
+programs read, take 25 kB each in every process that opens them, so they are not opened here.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io.hdf5.patch_files import FINEST, FORMAT_REMEDY, ORIGIN, SOURCE, open_source, open_window_file, read_keys
+from nuclass_pipeline.io.hdf5.reading import IMAGE, damaged_h5, open_h5
+from nuclass_pipeline.io.paths import READ_ERRORS
+
+if TYPE_CHECKING:
+    import h5py
+
+WindowPixels = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+
+SOURCE_ROW = "source_row"
+MAX_OPEN_IMAGES = 4
+"""Images that a process keeps open."""
+# 341 chunks of 256² px, several rows of chunks around a cell. Slots: a prime near a hundred times as many, as HDF5 advises.
+IMAGE_CACHE: dict[str, Any] = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 34_129}
+_CHUNK_PX = 256
+
+
+def cut_square(level: "h5py.Dataset | WindowPixels", left_px: int, top_px: int, side_px: int, fill: int) -> WindowPixels:
+    """Return the square (side, side, 3) of an image (height, width, 3) from its corner; outside the image it holds `fill`."""
+    (rows, columns), target = overlap(left_px, top_px, side_px, *level.shape[:2])
+    if target == (slice(0, side_px), slice(0, side_px)):
+        return np.asarray(level[rows, columns])
+    window = np.full((side_px, side_px, 3), fill, dtype=np.uint8)
+    window[target] = level[rows, columns]
+    return window
+
+
+def overlap(left_px: int, top_px: int, side_px: int, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return the part of a square that lies in the image, as (rows, columns) of the image and as (rows, columns) of the square."""
+    source, target = [], []
+    for start, size in ((top_px, height), (left_px, width)):
+        low, high = min(max(start, 0), size), max(min(start + side_px, size), 0)
+        source.append(slice(low, max(low, high)))
+        target.append(slice(low - start, max(low, high) - start))
+    return (source[0], source[1]), (target[0], target[1])
+
+
+class _Pixels(Protocol):
+    """Where the pixels of the windows of one file lie.
+
+    Attributes
+    ----------
+    holder
+        The file that holds them.
+    """
+
+    holder: Path
+
+    def order(self, rows: Rows) -> Rows:
+        """Return the order (B,) in which rows (B,) are read fastest."""
+        ...
+
+    def read(self, row: int) -> WindowPixels:
+        """Return one window (S, S, 3)."""
+        ...
+
+
+class _Stored:
+    """Windows of the file itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.images = open_h5(path)["images"]
+        # Kept open, because HDF5 then cuts virtual windows from decoded chunks.
+        self.image = open_source(self.images, path)
+        self.holder = path if self.image is None else Path(self.image.file.filename)
+
+    def order(self, rows: Rows) -> Rows:
+        return np.argsort(rows, kind="stable")
+
+    def read(self, row: int) -> WindowPixels:
+        return _central(self.images[row], self.images.shape[1])
+
+
+class _Rows:
+    """Rows of the patch file of another data set."""
+
+    def __init__(self, source: "WindowReader", side_px: int, rows: Rows) -> None:
+        self.source, self.side_px, self.rows = source, side_px, rows
+        self.holder = source.pixels.holder
+
+    def order(self, rows: Rows) -> Rows:
+        return self.source.pixels.order(self.rows[rows])
+
+    def read(self, row: int) -> WindowPixels:
+        return _central(self.source.pixels.read(int(self.rows[row])), self.side_px)
+
+
+class _Named:
+    """Datasets of another file, one per window."""
+
+    def __init__(self, path: Path, side_px: int, names: NDArray[np.bytes_]) -> None:
+        self.file, self.names, self.side_px, self.holder = open_h5(path), names, side_px, path
+
+    def order(self, rows: Rows) -> Rows:
+        return np.arange(len(rows))
+
+    def read(self, row: int) -> WindowPixels:
+        return _central(self.file[self.names[row].decode()][...], self.side_px)
+
+
+class _Cut:
+    """Squares of an image."""
+
+    def __init__(self, image: Path, side_px: int, origin_px: NDArray[np.int32], fill: int) -> None:
+        self.holder, self.side_px, self.origin_px, self.fill = image, side_px, origin_px, fill
+        state = image.stat()
+        self.key = (image, os.getpid(), state.st_ino, state.st_mtime_ns)
+
+    def order(self, rows: Rows) -> Rows:
+        # By chunk, because neighbouring windows share decoded chunks.
+        left, top = (self.origin_px[rows] // _CHUNK_PX).T
+        return np.lexsort((left, top))
+
+    def read(self, row: int) -> WindowPixels:
+        left, top = self.origin_px[row]
+        return cut_square(_open_level(*self.key), int(left), int(top), self.side_px, self.fill)
+
+
+@lru_cache(maxsize=MAX_OPEN_IMAGES)
+def _open_level(image: Path, process: int, inode: int, changed: int) -> "h5py.Dataset":
+    """Return the finest level of an image, open in this process; the least used of `MAX_OPEN_IMAGES` images is closed for another."""
+    return open_h5(image, **IMAGE_CACHE)[FINEST]
+
+
+class WindowReader:
+    """The windows of one patch file. It can be pickled and used in several processes; each opens the files itself.
+
+    Parameters
+    ----------
+    path
+        Patch file.
+
+    Attributes
+    ----------
+    path
+        Patch file.
+    cells
+        Number of windows.
+    side_px
+        Side of a window, px.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, broken or holds no windows, or its image or source is missing; also where it is read later.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pixels: _Pixels | None = None
+        self._owner = -1
+        with open_window_file(path) as file:
+            try:
+                self.cells, self.side_px = int(file["keys"].shape[0]), side_of(path, file)
+                self._source = path.resolve().parent / str(file.attrs[SOURCE]) if SOURCE in file.attrs else None
+                self._fill = int(file.attrs.get("fill", 255))
+                self._origin_px = np.asarray(file[ORIGIN][...], np.int32) if ORIGIN in file else None
+                self._rows = np.asarray(file[SOURCE_ROW][...] if SOURCE_ROW in file else (), np.int64)
+                named = self._source is not None and SOURCE_ROW not in file
+                self._names = np.char.encode(read_keys(path, file["keys"]).astype(str), "utf-8") if named else None
+            except READ_ERRORS as error:
+                raise damaged_h5(path, error) from error
+        for places in (self._origin_px, self._rows if len(self._rows) else None):
+            if places is not None and len(places) != self.cells:
+                raise UserError(path, "keys", f"names {self.cells} cells, and {len(places)} have a place", FORMAT_REMEDY)
+        # Opened at once, because what is missing is said before any work.
+        _ = self.pixels
+        self.close()
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """Cell ids (N,), in the order of the rows."""
+        with open_window_file(self.path) as file:
+            return read_keys(self.path, file["keys"])
+
+    def read(self, rows: Rows | Sequence[int]) -> WindowPixels:
+        """Return the windows (B, S, S, 3) of rows (B,), in their order."""
+        rows = np.asarray(rows, np.int64)
+        windows = np.empty((len(rows), self.side_px, self.side_px, 3), np.uint8)
+        if len(rows):
+            pixels = self.pixels
+            try:
+                for place in pixels.order(rows):
+                    windows[place] = pixels.read(int(rows[place]))
+            except READ_ERRORS as error:
+                raise damaged_h5(pixels.holder, error) from error
+        return windows
+
+    def close(self) -> None:
+        """Close the files; the next read opens them again."""
+        self._pixels = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the handles, because h5py cannot pickle them.
+        return {**self.__dict__, "_pixels": None}
+
+    @property
+    def pixels(self) -> "_Pixels":
+        """The opened files."""
+        # Once per process, because a handle inherited by a loader process shares its file position with the parent's.
+        if self._pixels is None or self._owner != os.getpid():
+            self._pixels, self._owner = self._find(), os.getpid()
+        return self._pixels
+
+    def _find(self) -> "_Pixels":
+        # Checked again, because the image may have gone since the last time.
+        open_window_file(self.path).close()
+        if self._origin_px is not None:
+            return _Cut(self.path.resolve().parent / IMAGE, self.side_px, self._origin_px, self._fill)
+        if self._source is None:
+            return _Stored(self.path)
+        if self._names is not None:
+            return _Named(self._source, self.side_px, self._names)
+        return _Rows(WindowReader(self._source), self.side_px, self._rows)
+
+
+def side_of(path: Path, file: "h5py.File") -> int:
+    """Return the side of the windows of an open patch file, px.
+
+    Raises
+    ------
+    UserError
+        If it holds no windows of uint8.
+    """
+    if "side_px" in file.attrs:
+        return int(file.attrs["side_px"])
+    images = file.get("images")
+    if getattr(images, "ndim", 0) != 4:
+        raise UserError(path, "images", "the dataset is missing", FORMAT_REMEDY)
+    if images.dtype != np.uint8:
+        raise UserError(path, "images", f"is {images.dtype}, not uint8", FORMAT_REMEDY)
+    return int(images.shape[1])
+
+
+def _central(window: WindowPixels, side_px: int) -> WindowPixels:
+    """Return the central square (side, side, 3) of a window, without a fourth channel, because some public files hold alpha."""
+    margin = (window.shape[0] - side_px) // 2
+    return window[margin : margin + side_px, margin : margin + side_px, :3]
