@@ -17,7 +17,7 @@ from nuclass_pipeline.vocabulary import UNRESOLVED
 if TYPE_CHECKING:
     from nuclass_pipeline.train.gates.outputs import FeatureFile
 
-# Bounded, because the gate's activations for all cells of a large slide at once take gigabytes.
+# Bounded, because the features and the gate's activations for all cells of a large slide at once take gigabytes.
 PREDICT_BATCH = 4096
 COLLAPSED_SHARE = 0.95
 """Largest share of a slide's cells in one predicted class without a warning."""
@@ -146,7 +146,7 @@ def run_models(source: "FeatureFile", checkpoint: Path) -> list[tuple[str, NDArr
         if isinstance(model, NeighborGate):
             g, p = model.fuse(probabilities[1], source.read_places())
         else:
-            batches = zip(*(torch.split(tensor, PREDICT_BATCH) for tensor in source.read(everyone)), strict=True)
+            batches = (source.read(rows) for rows in np.split(everyone, range(PREDICT_BATCH, len(everyone), PREDICT_BATCH)))
             g = torch.cat([torch.sigmoid(model(*batch)) for batch in batches])
             p = mix(g, *probabilities)
     weights = {"local": torch.zeros_like(g), "global": torch.ones_like(g), "gate": g}

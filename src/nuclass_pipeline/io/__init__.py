@@ -1,24 +1,26 @@
 """Files that are either whole or absent, and readers that answer in one line."""
 
 from nuclass_pipeline.errors import first_line
-from nuclass_pipeline.io.hdf5.patch_files import open_patches, open_window_file, read_keys, read_reasons
+from nuclass_pipeline.io.hdf5.patch_files import IDS_DIGEST, digest_ids, open_patches, open_window_file, read_keys, read_reasons
 from nuclass_pipeline.io.hdf5.reading import damaged_h5, open_h5, read_texts
 from nuclass_pipeline.io.hdf5.windows import WindowReader, cut_square, overlap, side_of
 from nuclass_pipeline.io.json_files import read_json, write_json, write_json_object
 from nuclass_pipeline.io.paths import READ_ERRORS, require, require_file
 from nuclass_pipeline.io.spreadsheet import quote_formula, quote_row, quote_table, unquote_formula
-from nuclass_pipeline.io.tables import read_parquet, read_table, write_table
+from nuclass_pipeline.io.tables import read_compact, read_parquet, read_table, write_table
 from nuclass_pipeline.io.text import TextTable, read_fields, read_header, read_rows, read_text
 from nuclass_pipeline.io.warnings_kept import read_warnings
 from nuclass_pipeline.io.writing import whole_file, whole_files
 from nuclass_pipeline.io.yaml_files import read_yaml
 
 __all__ = [
+    "IDS_DIGEST",
     "READ_ERRORS",
     "TextTable",
     "WindowReader",
     "cut_square",
     "damaged_h5",
+    "digest_ids",
     "first_line",
     "open_h5",
     "open_patches",
@@ -27,6 +29,7 @@ __all__ = [
     "quote_formula",
     "quote_row",
     "quote_table",
+    "read_compact",
     "read_fields",
     "read_header",
     "read_json",

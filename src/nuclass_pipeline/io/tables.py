@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +18,7 @@ from nuclass_pipeline.table_schema import Table
 logger = logging.getLogger(__name__)
 
 WARNINGS_KEY = b"nuclass.warnings"
+_ARROW_TEXT = dict.fromkeys((pa.string(), pa.large_string()), pd.StringDtype("pyarrow"))
 
 
 def write_table(frame: pd.DataFrame, path: Path | str, schema: Table, warnings: Sequence[str] = ()) -> None:
@@ -57,8 +59,31 @@ def read_table(path: Path | str, schema: Table, columns: list[str] | None = None
     return frame
 
 
-def read_parquet(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read `columns` of a Parquet file; a missing file, column or a broken file is a `UserError`."""
+def read_compact(path: Path | str, schema: Table, columns: list[str]) -> pd.DataFrame:
+    """Read columns as `read_table` does, with text in Arrow's memory: about 14 bytes for a cell id, where Python takes 66.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not Parquet, or does not follow the schema.
+    """
+    frame = read_parquet(path, columns, _ARROW_TEXT)
+    schema.check(frame, path, only=columns)
+    return frame
+
+
+def read_parquet(path: Path | str, columns: list[str] | None = None, types: dict[pa.DataType, Any] | None = None) -> pd.DataFrame:
+    """Read `columns` of a Parquet file; a missing file, column or a broken file is a `UserError`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        Columns to read; all without them.
+    types
+        Types of pandas by those of Arrow, where they are not the usual ones.
+    """
     path = require_file(path)
     try:
         names = pq.read_schema(path).names
@@ -66,7 +91,7 @@ def read_parquet(path: Path | str, columns: list[str] | None = None) -> pd.DataF
             raise UserError(
                 path, missing[0], f"the column is missing; found {', '.join(names)}", "Restore the column, or the original file."
             )
-        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
+        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas(types_mapper=types.get if types else None)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             path,

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, first_line, open_window_file, read_keys, read_table
+from nuclass_pipeline.io import IDS_DIGEST, READ_ERRORS, digest_ids, first_line, open_window_file, read_compact, read_keys
 from nuclass_pipeline.schemas import LABELS, SPLIT
 from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows
 
@@ -95,7 +95,7 @@ class CellDataset(Dataset[CellBatch]):
     Attributes
     ----------
     cells
-        Table of the N cells: `cell_id`, `label`, `subset`, `block`, the rows of their patches, and `slide`, the number of the slide.
+        Table of the N cells: `cell_id`, `label`, `subset`, the rows of their patches, and `slide`, the number of the slide.
     labels, organs
         (N,) class indices, −1 for a label that is not in `classes`, and organ indices.
 
@@ -122,21 +122,25 @@ class CellDataset(Dataset[CellBatch]):
             if slide.organ not in organs:
                 remedy = f"Set the organ of the slide to one of {', '.join(organs)}."
                 raise UserError(slide.patches, "organ", f"{slide.organ!r} is not an organ of the model", remedy)
-        self.cells = pd.concat([table.assign(slide=number) for number, table in enumerate(tables)], ignore_index=True)
+        counts = [len(table) for table in tables]
+        # Categories again, because those of the slides differ.
+        self.cells = pd.concat(tables, ignore_index=True).astype({"label": "category", "subset": "category"})
+        self.cells["slide"] = np.repeat(np.arange(len(slides), dtype=np.int16), counts)
         if self.cells.empty:
             remedy = "Check that the labels, the split and the patch files are of the same slide."
             raise UserError(slides[0].split, "subset", f"no usable cell in subset {', '.join(subsets)}", remedy)
-        self.labels = pd.Index(list(classes)).get_indexer(pd.Index(self.cells["label"]))
-        self.organs = np.array([list(organs).index(slide.organ) for slide in slides])[self.cells["slide"].to_numpy()]
+        codes = pd.Index(list(classes)).get_indexer(self.cells["label"].cat.categories).astype(np.int16)
+        self.labels = codes[self.cells["label"].cat.codes]
+        self.organs = np.array([list(organs).index(slide.organ) for slide in slides], np.int16)[self.cells["slide"].to_numpy()]
         self._slide = self.cells["slide"].to_numpy()
-        self._position = self.cells.groupby("slide").cumcount().to_numpy()
+        self._position = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
         # Contexts first, because each of their bytes in memory saves more reading than a byte of a crop.
         self._contexts = [
-            open_windows(s.context, t["context_row"].to_numpy(), context_px, memory)
+            open_windows(s.context, t["context_row"].to_numpy(np.int32), context_px, memory)
             for s, t in zip(slides, tables, strict=True)
             if s.context is not None
         ]
-        self._images = [open_windows(s.patches, t["row"].to_numpy(), image_px, memory) for s, t in zip(slides, tables, strict=True)]
+        self._images = [open_windows(s.patches, t["row"].to_numpy(np.int32), image_px, memory) for s, t in zip(slides, tables, strict=True)]
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -172,13 +176,23 @@ class CellDataset(Dataset[CellBatch]):
 
 
 def join_cells(labels: Path, split: Path, subsets: Sequence[str], classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return `cell_id, label, subset, block` of the cells in `subsets`, with a label in `classes` if given."""
-    cells = read_table(split, SPLIT, ["cell_id", "subset", "block"])
-    cells = cells.merge(read_table(labels, LABELS, ["cell_id", "label"]), on="cell_id", validate="one_to_one")
+    """Return `cell_id, label, subset` of the cells in `subsets`, with a label in `classes` if given; the index is the row of the split."""
+    cells = _with_labels(labels, split)
     chosen = cells["subset"].isin(subsets)
     if classes is not None:
         chosen &= cells["label"].isin(list(classes))
-    return cells[chosen].reset_index(drop=True)
+    return cells[chosen]
+
+
+def _with_labels(labels: Path, split: Path) -> pd.DataFrame:
+    cells = read_compact(split, SPLIT, ["cell_id", "subset"])
+    labelled = read_compact(labels, LABELS, ["cell_id", "label"])
+    # Beside each other where the rows are the same, because a merge takes hundreds of bytes per cell.
+    if cells["cell_id"].equals(labelled["cell_id"]):
+        cells["label"] = labelled["label"]
+    else:
+        cells = cells.reset_index().merge(labelled, on="cell_id", validate="one_to_one").set_index("index")
+    return cells.astype({"subset": "category", "label": "category"})
 
 
 def read_ids(path: Path) -> NDArray[np.object_]:
@@ -204,11 +218,19 @@ def read_ids(path: Path) -> NDArray[np.object_]:
 
 def _located_cells(slide: SlideFiles, subsets: Sequence[str], classes: Sequence[str] | None) -> pd.DataFrame:
     cells = join_cells(slide.labels, slide.split, subsets, classes)
-    cells["row"] = pd.Index(read_ids(slide.patches)).get_indexer(pd.Index(cells["cell_id"]))
-    cells["context_row"] = 0 if slide.context is None else pd.Index(read_ids(slide.context)).get_indexer(pd.Index(cells["cell_id"]))
-    located = cells[(cells["row"] >= 0) & (cells["context_row"] >= 0)]
-    if len(located) < len(cells):
-        for path, column in ((slide.patches, "row"), (slide.context, "context_row")):
-            if missing := int((cells[column] < 0).sum()):
-                logger.warning("%s: %d of %d cells are missing and left out", path, missing, len(cells))
-    return located.sort_values("row", ignore_index=True)
+    digest = digest_ids(read_compact(slide.split, SPLIT, ["cell_id"])["cell_id"])
+    located = cells.reset_index(drop=True)
+    for path, column in ((slide.patches, "row"), (slide.context, "context_row")):
+        located[column] = np.int32(0) if path is None else _find_rows(path, cells, digest)
+        if missing := int((located[column] < 0).sum()):
+            logger.warning("%s: %d of %d cells are missing and left out", path, missing, len(cells))
+    return located[(located["row"] >= 0) & (located["context_row"] >= 0)].sort_values("row", ignore_index=True)
+
+
+def _find_rows(path: Path, cells: pd.DataFrame, digest: str) -> NDArray[np.int32]:
+    """Return the row of each cell (N,) in a patch or feature file, −1 where it is missing."""
+    # By the hash of all ids, because the ids themselves would take most of the memory of a training.
+    with open_window_file(path) as file:
+        if file.attrs.get(IDS_DIGEST) == digest:
+            return cells.index.to_numpy(np.int32)
+    return pd.Index(read_ids(path)).get_indexer(pd.Index(cells["cell_id"].astype(object))).astype(np.int32)

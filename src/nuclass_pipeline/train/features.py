@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import read_table, whole_file
+from nuclass_pipeline.io import IDS_DIGEST, digest_ids, read_table, whole_file
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.frozen import FrozenFeatures, build_frozen
 from nuclass_pipeline.models.global_ import GlobalClassifier, restore_global
@@ -38,7 +38,6 @@ STAGE_VERSION = 1
 # Without `train`, because the paths are right nearly everywhere on the cells that they were trained on.
 EMBEDDED_SUBSETS = ("gate", "val", "heldout")
 FEATURE_BATCH = 64
-CHUNK_ROWS = 64
 SHARED = {
     "classes": "classes",
     "organs": "organs",
@@ -96,7 +95,8 @@ class RowsWriter:
         for name, block in values.items():
             if name not in self.file:
                 shape = (self.rows, *block.shape[1:])
-                self.file.create_dataset(name, shape, block.dtype, chunks=(min(CHUNK_ROWS, self.rows), *shape[1:]))
+                # In one piece, because the gate reads single rows.
+                self.file.create_dataset(name, shape, block.dtype)
             self.file[name][self._next : self._next + count] = block
         self._next += count
 
@@ -260,8 +260,9 @@ def read_places(path: Path, ids: "pd.Series[str]") -> Places:
 
 
 def write_ids(file: h5py.File, ids: NDArray[np.object_]) -> None:
-    """Write the cell ids (N,) of a feature file, in the order of its rows."""
+    """Write the cell ids (N,) of a feature file in the order of its rows, and their hash."""
     file.create_dataset("cell_id", data=np.asarray(ids, dtype=object), dtype=h5py.string_dtype())
+    file.attrs[IDS_DIGEST] = digest_ids(ids)
 
 
 def _half(values: Tensor) -> NDArray[np.float16]:

@@ -15,8 +15,8 @@ from nuclass_pipeline.io import READ_ERRORS, WindowReader, damaged_h5, open_h5, 
 
 BLOCK_ROWS = 4096
 """Rows of features that are read at once."""
-CACHED_AT_ONCE = 64
-"""Windows that are read at once to be kept."""
+READ_AT_ONCE = 8
+"""Windows that are in memory before they are resized."""
 
 
 @dataclass
@@ -124,8 +124,8 @@ class PatchReader:
         self._windows = WindowReader(path)
         kept = memory.take_rows(len(rows), 3 * side_px**2)
         self._cache = np.empty((kept, side_px, side_px, 3), np.uint8)
-        for start in range(0, kept, CACHED_AT_ONCE):
-            block = np.arange(start, min(start + CACHED_AT_ONCE, kept))
+        for start in range(0, kept, READ_AT_ONCE):
+            block = np.arange(start, min(start + READ_AT_ONCE, kept))
             self._cache[block] = self._read(block)
         self.close()
 
@@ -146,4 +146,10 @@ class PatchReader:
         self._windows.close()
 
     def _read(self, positions: Integers) -> NDArray[np.uint8]:
-        return resize(self._windows.read(self.rows[positions]), self.side_px)
+        rows, values = self.rows[positions], np.empty((len(positions), *self._cache.shape[1:]), np.uint8)
+        order = self._windows.order(rows)
+        # A few at once, because context windows take 3 MB each before they are resized.
+        for start in range(0, len(order), READ_AT_ONCE):
+            few = order[start : start + READ_AT_ONCE]
+            values[few] = resize(self._windows.read(rows[few]), self.side_px)
+        return values

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import digest_ids
 from nuclass_pipeline.train.cell_task import observed_classes
 from nuclass_pipeline.train.dataset import CellDataset, SlideFiles, read_ids
 from nuclass_pipeline.train.features import EMBEDDED_SUBSETS
@@ -80,6 +81,29 @@ def test_loader_processes_read_the_same(slides: list[SlideFiles]) -> None:
         assert torch.equal(one.image, other.image)
     assert sum(len(batch.label) for batch in plain) == len(dataset)
     assert len(pickle.loads(pickle.dumps(dataset))) == len(dataset)
+
+
+@pytest.mark.parametrize("ids", ["of the split", "of another table"])
+@pytest.mark.parametrize("labels_in", ["the same order", "another order", "another order, one missing"])
+def test_rows_are_found_by_the_hash_of_the_ids_or_by_the_ids(tmp_path: Path, ids: str, labels_in: str) -> None:
+    """Crops are then in the order of the split, and contexts are not."""
+    made = write_slide(tmp_path, 40, 0)
+    labels = pd.read_parquet(made["labels"])
+    if "another" in labels_in:
+        labels = labels.iloc[np.random.default_rng(1).permutation(40)[int("missing" in labels_in) :]]
+        labels.to_parquet(made["labels"])
+    with h5py.File(made["patches"], "a") as file:
+        file.attrs["ids_sha256"] = digest_ids(pd.read_parquet(made["split"])["cell_id"]) if ids == "of the split" else "0"
+    slide = SlideFiles(made["patches"], made["labels"], made["split"], "lung", made["contexts"])
+    dataset = open_dataset([slide], subsets=["train", "gate", "val"], labelled=False)
+    assert sorted(dataset.cells["cell_id"]) == sorted(labels["cell_id"])
+    batch = dataset.__getitems__(list(range(len(dataset))))
+    assert batch.context is not None
+    truth = labels.set_index("cell_id")["label"]
+    for place, cell in enumerate(dataset.cells["cell_id"]):
+        assert dataset.cells["label"][place] == truth[cell]
+        assert torch.equal(batch.image[place], by_id(slide.patches, cell))
+        assert torch.equal(batch.context[place], by_id(slide.context, cell))
 
 
 def test_cells_without_patches_are_counted(slides: list[SlideFiles], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.alignment import read_registration
 from nuclass_pipeline.data.image.no_image import find_reasons
 from nuclass_pipeline.data.image.windows import corners, open_image
-from nuclass_pipeline.io import cut_square, overlap, read_table, whole_file, whole_files, write_json_object
+from nuclass_pipeline.io import IDS_DIGEST, cut_square, digest_ids, overlap, read_table, whole_file, whole_files, write_json_object
 from nuclass_pipeline.io.hdf5.check import ITSELF, WINDOW_BLOCKS
 from nuclass_pipeline.io.hdf5.patch_files import CHUNK_CACHE, FINEST, ORIGIN
 from nuclass_pipeline.io.hdf5.reading import SOURCE_SHAPE
@@ -134,8 +134,9 @@ def _leave_their_image(source: h5py.File, xy_px: ImagePixel, side_px: int) -> Bo
 
 
 def write_keys(file: h5py.File, ids: Sequence[str]) -> None:
-    """Write the cell ids of a patch or feature file."""
+    """Write the cell ids of a patch file, and their hash."""
     file.create_dataset("keys", data=np.array(ids, dtype=object), dtype=h5py.string_dtype())
+    file.attrs[IDS_DIGEST] = digest_ids(ids)
 
 
 def write_reasons(file: h5py.File, reasons: NDArray[np.object_]) -> None:

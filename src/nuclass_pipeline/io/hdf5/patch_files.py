@@ -1,6 +1,7 @@
 """Patch files: images of cells with their ids, stored as pixels or as windows into another file."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ FINEST = "level_0"
 """The image itself in `image.h5`; further levels are coarser."""
 ORIGIN, SOURCE = "origin_px", "source"
 """The corners of the windows in `image.h5`, and the attribute that names the patch file of another data set."""
+IDS_DIGEST = "ids_sha256"
+"""Attribute of patch and feature files: the hash of their cell ids."""
 VIRTUAL = ("images", "blocks")
 """What other programs read of a file with corners."""
 # 1365 chunks of `image.h5` (256² px of 3 bytes). A prime, near a hundred slots per chunk, because HDF5 drops a chunk whose slot is taken.
@@ -105,6 +108,14 @@ def read_keys(path: Path | str, keys: "h5py.Dataset") -> NDArray[np.object_]:
     if (twice := pd.Index(ids).duplicated()).any():
         raise UserError(path, "keys", f"{ids[twice][0]!r} occurs twice", "Keep one patch of each cell.")
     return ids
+
+
+def digest_ids(ids: Iterable[str]) -> str:
+    """Return the SHA-256 of cell ids in their order, by which two files are known to have the same rows."""
+    digest = hashlib.sha256()
+    for cell in ids:
+        digest.update(cell.encode() + b"\n")
+    return digest.hexdigest()
 
 
 def read_reasons(path: Path | str) -> dict[str, str]:

@@ -204,6 +204,10 @@ class WindowReader:
                 raise damaged_h5(pixels.holder, error) from error
         return windows
 
+    def order(self, rows: Rows) -> Rows:
+        """Return the order (B,) in which rows (B,) are read fastest, because windows beside each other share decoded chunks."""
+        return self.pixels.order(rows)
+
     def close(self) -> None:
         """Close the files; the next read opens them again."""
         self._pixels = None

@@ -6,31 +6,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from nuclass_pipeline.config.models import GateConfig
 from nuclass_pipeline.models.gate import Gate
 from nuclass_pipeline.models.mixture import mix
 from nuclass_pipeline.train.engine import FitSettings, TrainingTask, fit_model
-from nuclass_pipeline.train.gates.outputs import FeatureFile, PathOutputs, read_path_outputs
+from nuclass_pipeline.train.gates.outputs import FeatureFile, PathOutputs, PathOutputsDataset
 from nuclass_pipeline.train.history import FitResult
 from nuclass_pipeline.train.loaders import make_loader
 from nuclass_pipeline.train.losses import gate_loss
 from nuclass_pipeline.train.optim import ParamGroup
-
-
-class PathOutputsDataset(Dataset[PathOutputs]):
-    """Outputs of both paths in memory, in whole batches."""
-
-    def __init__(self, outputs: PathOutputs) -> None:
-        self.outputs = outputs
-
-    def __len__(self) -> int:
-        return len(self.outputs.label)
-
-    def __getitems__(self, indices: Sequence[int]) -> PathOutputs:
-        """Return a whole batch."""
-        return PathOutputs(*(tensor[list(indices)] for tensor in self.outputs))
 
 
 class GateTask(TrainingTask):
@@ -69,7 +54,9 @@ def fit_mlp(
     """
     torch.manual_seed(seed)
     meta = slides[0].meta
-    train, validation = (PathOutputsDataset(read_path_outputs(slides, labels, splits, subset)) for subset in ("gate", "val"))
+    for slide in slides:
+        slide.check()
+    train, validation = (PathOutputsDataset(slides, labels, splits, subset) for subset in ("gate", "val"))
     model = Gate(meta.dims["local"], meta.dims["global"], config)
     loaders = (make_loader(train, config.optim.batch_size, 0, shuffle_seed=seed), make_loader(validation, config.optim.batch_size, 0))
     # On the CPU and without a state to resume, because training on cached outputs takes seconds.

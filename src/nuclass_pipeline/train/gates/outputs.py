@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
@@ -21,6 +23,8 @@ from nuclass_pipeline.train.dataset import join_cells
 # Far above the rounding of a softmax in float32.
 MAX_SUM_ERROR = 1e-3
 """How far the probabilities of a cell may sum from 1."""
+READ_ROWS = 4096
+"""Rows of features that are read at once."""
 
 
 class PathOutputs(NamedTuple):
@@ -91,16 +95,38 @@ class FeatureFile:
         UserError
             If the file is damaged in the middle, or its values are not those of the models that it names.
         """
+        found = {name: np.empty((len(rows), self._columns(name)), np.float32) for name in names}
+        with open_h5(self.path) as file:
+            # In whole blocks, because HDF5 selects scattered rows slowly and only in increasing order.
+            for start in range(0, len(self.cells), READ_ROWS):
+                if (inside := (rows >= start) & (rows < start + READ_ROWS)).any():
+                    block = slice(int(rows[inside].min()), int(rows[inside].max()) + 1)
+                    for name, values in found.items():
+                        values[inside] = self._block(file, name, block)[rows[inside] - block.start]
+        return [torch.from_numpy(values) for values in found.values()]
+
+    def check(self) -> None:
+        """Check all its values.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged in the middle, or its values are not those of the models that it names.
+        """
+        with open_h5(self.path) as file:
+            for start in range(0, len(self.cells), READ_ROWS):
+                for name in PathOutputs._fields[:4]:
+                    self._block(file, name, slice(start, start + READ_ROWS))
+
+    def _block(self, file: h5py.File, name: str, rows: slice) -> NDArray[np.float32]:
         try:
-            with open_h5(self.path) as file:
-                # Whole datasets first, because HDF5 selects scattered rows slowly and only in increasing order.
-                found = {name: file[name][:].astype(np.float32) for name in names}
+            values: NDArray[np.float32] = file[name][rows].astype(np.float32)
+            shape = file[name].shape
         except (OSError, KeyError) as error:
             raise damaged_h5(self.path, error) from error
-        for name, values in found.items():
-            if problem := self._problem(name, values):
-                raise UserError(self.path, name, problem, "Remove the file and run again.")
-        return [torch.from_numpy(values[rows]) for values in found.values()]
+        if problem := self._problem(name, shape, values):
+            raise UserError(self.path, name, problem, "Remove the file and run again.")
+        return values
 
     def read_places(self) -> Places:
         """Return where its cells are.
@@ -132,35 +158,51 @@ class FeatureFile:
         label = pd.Index(list(self.meta.classes)).get_indexer(pd.Index(cells["label"]))
         return rows[rows >= 0], label[rows >= 0]
 
-    def _problem(self, name: str, values: NDArray[np.float32]) -> str | None:
-        """Return what is wrong with a dataset, or None."""
+    def _columns(self, name: str) -> int:
         path, kind = name.split("_")
-        columns = len(self.meta.classes) if kind == "p" else self.meta.dims[path]
-        if values.shape != (len(self.cells), columns):
-            return f"has the shape {values.shape}, not {(len(self.cells), columns)}, as the cells and the models need"
+        return len(self.meta.classes) if kind == "p" else self.meta.dims[path]
+
+    def _problem(self, name: str, shape: tuple[int, ...], values: NDArray[np.float32]) -> str | None:
+        """Return what is wrong with a dataset of this shape, or with some of its rows; or None."""
+        if shape != (wanted := (len(self.cells), self._columns(name))):
+            return f"has the shape {shape}, not {wanted}, as the cells and the models need"
         if not np.isfinite(values).all():
             return "a value is not finite"
-        if kind == "p" and len(values) and np.abs(values.sum(axis=1) - 1).max() > MAX_SUM_ERROR:
+        if name.endswith("_p") and len(values) and np.abs(values.sum(axis=1) - 1).max() > MAX_SUM_ERROR:
             return "the probabilities of a cell do not sum to 1"
         return None
 
 
-def read_path_outputs(slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], subset: str) -> PathOutputs:
-    """Read the outputs of both paths for the labelled cells of one subset of all slides.
+class PathOutputsDataset(Dataset[PathOutputs]):
+    """Outputs of both paths for the labelled cells of one subset of all slides, read from their files in whole batches.
 
     Raises
     ------
     UserError
-        If there is no such cell.
+        If there is no such cell, or a file is damaged or not that of its models.
     """
-    columns = []
-    for slide, label_file, split_file in zip(slides, labels, splits, strict=True):
-        rows, label = slide.labeled_rows(label_file, split_file, subset)
-        columns.append([*slide.read(rows), torch.from_numpy(label).long()])
-    outputs = PathOutputs(*(torch.cat(tensors) for tensors in zip(*columns, strict=True)))
-    if not len(outputs.label):
-        raise no_labeled_cell(splits[0], subset)
-    return outputs
+
+    def __init__(self, slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], subset: str) -> None:
+        files = zip(slides, labels, splits, strict=True)
+        located = [slide.labeled_rows(label_file, split_file, subset) for slide, label_file, split_file in files]
+        self.rows, self.labels = (np.concatenate(columns) for columns in zip(*located, strict=True))
+        self.slide = np.repeat(np.arange(len(slides)), [len(rows) for rows, _ in located])
+        if not len(self.rows):
+            raise no_labeled_cell(splits[0], subset)
+        self.slides, self._files = slides, [open_h5(slide.path) for slide in slides]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> PathOutputs:
+        """Return a whole batch."""
+        columns = {name: self._read(name, indices) for name in PathOutputs._fields[:4]}
+        return PathOutputs(**columns, label=torch.from_numpy(self.labels[list(indices)]).long())
+
+    def _read(self, name: str, indices: Sequence[int]) -> Tensor:
+        # Row by row, because HDF5 selects scattered rows slowly, and from the file, because a large study has gigabytes of features.
+        rows = (self._files[self.slide[index]][name][int(self.rows[index])] for index in indices)
+        return torch.from_numpy(np.stack([*rows]).astype(np.float32))
 
 
 def no_labeled_cell(split: Path, subset: str) -> UserError:
