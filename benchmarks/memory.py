@@ -11,8 +11,8 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -60,20 +60,15 @@ def main() -> None:
 
 def run(step: Callable[[Path], dict[str, float]], folder: Path) -> dict[str, float]:
     """Run a step in a new interpreter, and return what it measured, MB by name."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    child = context.Process(target=_report, args=(results, step, folder))
-    child.start()
-    found: dict[str, float] = results.get()
-    child.join()
-    return found
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_run_alone, step, folder).result()
 
 
-def _report(results: Any, step: Callable[[Path], dict[str, float]], folder: Path) -> None:
+def _run_alone(step: Callable[[Path], dict[str, float]], folder: Path) -> dict[str, float]:
     import nuclass_pipeline.evaluate.predict
     import nuclass_pipeline.train.gate  # noqa: F401
 
-    results.put(step(folder))
+    return step(folder)
 
 
 def write_slide(folder: Path, cells: int) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -130,6 +131,8 @@ class CellDataset(Dataset[CellBatch]):
             remedy = "Check that the labels, the split and the patch files are of the same slide."
             raise UserError(slides[0].split, "subset", f"no usable cell in subset {', '.join(subsets)}", remedy)
         codes = pd.Index(list(classes)).get_indexer(self.cells["label"].cat.categories).astype(np.int16)
+        # Returned to the system, because Arrow keeps what the tables took, four times as much as the cells.
+        pa.default_memory_pool().release_unused()
         self.labels = codes[self.cells["label"].cat.codes]
         self.organs = np.array([list(organs).index(slide.organ) for slide in slides], np.int16)[self.cells["slide"].to_numpy()]
         self._slide = self.cells["slide"].to_numpy()
