@@ -62,7 +62,7 @@ def _enough_left(subsets: Names, classes: Names) -> bool:
 
 def _widest_buffer(xy_um: Floats, classes: Names, window_um: float, config: SplitConfig) -> tuple[float, Names]:
     """Return the largest buffer of whole µm that leaves enough cells, but no less than half a window, and the subsets."""
-    # No narrower, because a window would then show cells of another subset, which a run file may not ask for either.
+    # No narrower, because a window would then show cells of another subset, and a run file with such a buffer is refused.
     low, high = math.ceil(window_um / 2), math.ceil(window_um)
     best = assign_subsets(xy_um, classes, config, low)
     while high - low > 1:
