@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.data.image.windows import overlap
+from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.data.shared_pixels import ContextWindows
 
 SMALL = ImageConfig(local_um=8, context_um=16)
-FAR_PX = 10**6
 
 
 def pixels(corner_px, side_px):
@@ -53,11 +52,14 @@ def test_nothing_is_shared_with_no_cell():
 
 def test_corners_are_those_that_windows_are_cut_at():
     rng = np.random.default_rng(0)
-    xy_um = np.vstack([rng.uniform(1000, 2000, (50, 2)), [[1000.125, 1000.375], [1000.625, 1001.125]]])
-    windows = ContextWindows.place(xy_um, None, ImageConfig())
+    xy_um = np.vstack([rng.uniform(10, 50, (50, 2)), [[10.125, 10.375], [10.625, 11.125]]])
+    windows = ContextWindows.place(xy_um, None, SMALL)
+    rows, columns = np.mgrid[:250, :250]
+    places = np.stack([columns, rows, columns * 0], axis=2).astype(np.uint8)
     for (x, y), corner in zip(xy_um / 0.25, windows.corners_px, strict=True):
-        (rows, columns), _ = overlap(x, y, 1024, FAR_PX, FAR_PX)
-        assert (columns.start, rows.start) == tuple(corner)
+        cut, padded = cut_window(places, x, y, windows.side_px, 255)
+        assert not padded
+        assert tuple(cut[0, 0, :2]) == tuple(corner)
 
 
 @pytest.mark.parametrize(
