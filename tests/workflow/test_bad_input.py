@@ -87,6 +87,14 @@ def test_a_run_file_that_cannot_be_used_is_one_line(project, arguments, text, me
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 
 
+def test_a_buffer_below_a_context_window_is_noted_before_the_plan(project):
+    note = "split.buffer_um: 128 is less than a context window (256 µm), so subsets may share pixels"
+    printed = project.snakemake("-n").stdout
+    assert printed.count("split.buffer_um") == 1 and printed.index(f"config/demo.yaml: {note}") < printed.index("Job stats:")
+    project.edit(lambda raw: raw["split"].pop("buffer_um"))
+    assert "split.buffer_um" not in project.snakemake("-n").stdout
+
+
 @pytest.mark.parametrize("directory", [[], ["--directory", "."]])
 def test_a_run_from_another_folder_finds_the_inputs_of_the_project(project, tmp_path_factory, directory):
     target = "results/demo/slides/demo-lung-1/labels.parquet"

@@ -31,14 +31,14 @@ def test_the_demo_plans_every_step(project):
     assert "embed_windows" not in jobs
 
 
-def test_the_paper_fetches_eleven_slides_and_caches_the_frozen_encoder(project):
+def test_the_paper_fetches_twelve_slides_and_caches_the_frozen_encoder(project):
     project.edit(lambda raw: raw["compute"].update(gpu=0), "paper")
     for name in ("uni2-h", "dinov3-vitl16"):
         weights = project.folder / f"resources/weights/{name}/model.safetensors"
         weights.parent.mkdir(parents=True)
         weights.touch()
     jobs = project.planned("--configfile", "config/paper.yaml")
-    assert {jobs[rule] for rule in ("fetch_slide", "embed_windows", *OF_XENIUM, *OF_ALL)} == {11}
+    assert {jobs[rule] for rule in ("fetch_slide", "embed_windows", *OF_XENIUM, *OF_ALL)} == {12}
     assert not {"measure_image", "segment_nuclei", "figure_cell_map"} & set(jobs)
     assert jobs["explain_cells"] == 3
     assert "make_slide" not in jobs

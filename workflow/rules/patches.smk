@@ -76,6 +76,7 @@ rule split_cells:
         cells=files.cells,
         labels=files.labels,
         patches=files.local_patches,
+        registration=lambda w: run.registration_of(w.slide),
     output:
         split=files.split,
     log:
@@ -89,6 +90,7 @@ rule split_cells:
     params:
         role=lambda w: run.role(w.slide),
         config=run.section("split"),
+        image=run.section("image"),
         code=code_version("data.splits"),
     message:
         "Splitting the cells of {wildcards.slide}."

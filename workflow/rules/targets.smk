@@ -12,6 +12,10 @@ from snakemake_logger_plugin_nuclass import watch
 
 watch(workflow, run)
 
+if workflow.is_main_process:
+    for note in run.notes:
+        logger.warning(note)
+
 
 onstart:
     with one_line():

@@ -67,6 +67,7 @@ SPLIT = stage(
     patches=Path("imported/patches_224x224.h5"),
     role="train",
     config=lambda: _config("evaluation", "SplitConfig"),
+    image=lambda: _config("image", "ImageConfig"),
     split=Path("out/split.parquet"),
 )
 
@@ -74,10 +75,10 @@ SPLIT = stage(
 def _split_imported() -> None:
     from nuclass_pipeline.data.splits import split_cells
 
-    config = _config("evaluation", "SplitConfig")
-    made, split = Path("made"), Path("out/split.parquet")
-    patches = made / "patches_224x224.h5"
-    split_cells(cells=made / "cells.parquet", labels=made / "labels.parquet", patches=patches, role="heldout", config=config, split=split)
+    made = Path("made")
+    files = {"cells": made / "cells.parquet", "labels": made / "labels.parquet", "patches": made / "patches_224x224.h5"}
+    config = {"config": _config("evaluation", "SplitConfig"), "image": _config("image", "ImageConfig")}
+    split_cells(**files, role="heldout", **config, split=Path("out/split.parquet"))
 
 
 def import_and_split() -> None:

@@ -11,12 +11,12 @@ Verdict = Literal["ok", "note", "problem"]
 MIN_PYTHON, SNAKEMAKE = (3, 11), ((9, 27), (10, 0))
 """Oldest Python, and the versions of Snakemake from the first to before the second."""
 JOB_GB, DEMO_GB, SLIDE_GB, PAPER_GB = 3, 6, 8, 64
-"""Memory for the largest job of the demo, the demo on two cores, a slide of 500,000 cells, and training on the paper's eight slides.
+"""Memory for the largest job of the demo, the demo on two cores, a slide of 500,000 cells, and training on the paper's nine slides.
 
 Measured: 2.3 GB for the largest job of the demo, 5.1 GB to cluster 500,000 cells (docs/performance.md). That of training is estimated.
 """
 DEMO_DISK_GB, SLIDE_DISK_GB, PAPER_DISK_GB = 1, 20, 1000
-"""Disk for the demo's files (0.3 GB measured), and estimates of that for a slide and for the paper's eleven slides."""
+"""Disk for the demo's files (0.3 GB measured), and estimates of that for a slide and for the paper's twelve slides."""
 PAPER_ENCODERS = ("uni2-h", "dinov3-vitl16")
 """Encoders of the paper, whose weights are downloaded by hand."""
 PAPER_GPU_GB = 75

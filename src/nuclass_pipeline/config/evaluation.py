@@ -23,7 +23,9 @@ class SplitConfig(Section):
     """The spatial split of a training slide; buffers separate its subsets."""
 
     fractions: Fractions = Fractions()
-    buffer_um: float = Field(128.0, ge=0, description="smallest distance between cells of different subsets, µm; at least half a window")
+    buffer_um: float | None = Field(
+        None, ge=0, description="smallest distance between cells of different subsets, µm; empty for a whole context window"
+    )
     band_um: float = Field(4000.0, gt=0, description="the three subsets repeat along the slide about once in this length, µm")
     block_um: float = Field(500.0, gt=0, description="side of a bootstrap block, µm")
 

@@ -130,6 +130,7 @@ class GateConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1, description="in projections and gate")
     optim: GateOptimConfig = GateOptimConfig()
     soft_k: float = Field(10.0, gt=0, description="sharpness of the soft target when both paths are right or wrong")
+    balance_cells: int = Field(12, ge=2, description="cells over whose mean target t̄ the weight (1 − t̄)/t̄ of positive targets is taken")
     conflict_boost: float = Field(2.0, ge=0, description="extra weight where exactly one path is right")
     delta_scale: float = Field(1.0, ge=0, description="extra weight per |p_global(y) − p_local(y)|^delta_gamma")
     delta_gamma: float = Field(1.0, ge=0, description="see delta_scale")

@@ -11,7 +11,7 @@ from nuclass_pipeline.config.errors import explain_validation
 from nuclass_pipeline.config.image import SEGMENTERS
 from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
 from nuclass_pipeline.config.loading import requirements
-from nuclass_pipeline.config.loading.checks import ALWAYS, FILES
+from nuclass_pipeline.config.loading.checks import ALWAYS, FILES, note_buffer
 from nuclass_pipeline.config.loading.places import locate, locate_key
 from nuclass_pipeline.config.loading.roles import StudySlides
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
@@ -139,6 +139,15 @@ class Run(StudySlides, WindowSources):
     def temperatures_for(self, slide: str) -> str | list[str]:
         """Return the file of temperatures for `slide`, or nothing for a training slide, because they are fitted on its predictions."""
         return [] if self.role(slide) == "train" else str(files.temperatures)
+
+    def registration_of(self, slide: str) -> str | list[str]:
+        """Return the file that places the cells of `slide` on its image, or nothing for a patch dataset, which has no such image."""
+        return [] if self.slides[slide].kind == "trio" else str(files.registration)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is allowed in the run file, and should be known before the first job."""
+        return note_buffer(self)
 
     @property
     def annotations(self) -> list[str]:

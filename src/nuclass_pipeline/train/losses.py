@@ -111,9 +111,14 @@ def gate_weight(local_p: Tensor, global_p: Tensor, label: Tensor, config: GateCo
     return 1 + config.conflict_boost * conflict + config.delta_scale * difference**config.delta_gamma
 
 
-def positive_weight(target: Tensor) -> Tensor:
-    """Return `(1 − t̄) / t̄` with the batch mean t̄ kept away from 0 and 1."""
-    mean = target.mean().clamp(MEAN_TARGET_BOUND, 1 - MEAN_TARGET_BOUND)
+def positive_weight(target: Tensor, cells: int) -> Tensor:
+    """Return `(1 − t̄) / t̄` for each cell (B,), with the mean t̄ of every `cells` cells in turn kept away from 0 and 1.
+
+    The public reference has 12 cells on its GPU, and adds up the gradients of 32 such batches for a step. All other terms are means over
+    cells, so a batch of 384 with means over 12 has the same gradient.
+    """
+    mean = torch.cat([part.mean().expand(len(part)) for part in torch.split(target, cells)])
+    mean = mean.clamp(MEAN_TARGET_BOUND, 1 - MEAN_TARGET_BOUND)
     return (1 - mean) / mean
 
 
@@ -170,9 +175,10 @@ def gate_loss(logit: Tensor, local_p: Tensor, global_p: Tensor, label: Tensor, c
     difference = (_of_label(global_p, label) - _of_label(local_p, label)).abs()
     # From the logit, because −g·ln g has no finite gradient once g rounds to 0 or 1.
     entropy = g * softplus(-logit) + (1 - g) * softplus(logit)
+    positive = positive_weight(target, config.balance_cells)
     terms = (
         config.weight_mix * (weight * -(_of_label(mixed, label) + EPSILON).log()).mean(),
-        config.weight_target * binary_cross_entropy_with_logits(logit, target, weight, pos_weight=positive_weight(target)),
+        config.weight_target * binary_cross_entropy_with_logits(logit, target, weight, pos_weight=positive),
         config.weight_align * (weight * divergence).mean(),
         config.weight_entropy * (entropy * difference).mean(),
     )

@@ -44,7 +44,7 @@ def test_other_sides_are_refused_with_a_value_that_works(key, values, message):
     assert getattr(ImageConfig(**values | {key: value} | later), key) == value
 
 
-def test_files_are_named_by_pixels_and_the_buffer_follows(demo):
+def test_files_are_named_by_pixels_and_a_buffer_must_follow(demo):
     demo["image"] = {"local_um": 32, "context_um": 128}
     run = load_run(demo, root=ROOT)
     assert {name: run.path_parts[name] for name in ("local_px", "context_px")} == {"local_px": "128", "context_px": "512"}

@@ -15,7 +15,7 @@ def test_demo_and_paper_are_valid(demo):
     assert run.context_source.endswith("patches_<context_px>x<context_px>.h5")
     assert run.config.labeling.markers == "config/markers.tsv"
     paper = load_paper()
-    assert len(paper.slides) == 11
+    assert len(paper.slides) == 12
     assert {slide.organ for slide in paper.slides.values()} == {"breast", "colon", "heart", "kidney", "liver", "lung", "ovary", "pancreas"}
     assert paper.context_source.endswith(f"features/dinov3-vitl16.1024.{paper.config.global_.context.key}.h5")
 
@@ -184,4 +184,5 @@ def test_an_error_names_the_file_that_sets_the_key(demo):
     sources = {"config/demo.yaml": demo, "mine.yaml": {"split": {"buffer_um": 100}}, "--config": {"seeds": [1]}}
     with pytest.raises(UserError) as caught:
         load_run(raw, root=ROOT, sources=sources)
-    assert str(caught.value) == "mine.yaml: split.buffer_um: 100 is less than half a context window (128 µm). Set it to 128 or more."
+    problem = "mine.yaml: split.buffer_um: 100 is less than half a context window (128 µm)"
+    assert str(caught.value) == f"{problem}. Remove the key for a whole window, or set it to 128 or more."

@@ -17,7 +17,9 @@ def test_the_sheet_names_what_is_public():
     sheet = read_slides(ROOT / "config/slides.tsv")
     public = [slide for slide in sheet.values() if slide.kind == "xenium"]
     assert len(public) == 24
-    assert set(load_paper().slides) < {slide.slide for slide in public}
+    study = load_paper().config.study
+    for role, word in (("train", "train"), ("heldout", "held out")):
+        assert list(getattr(study, role)) == [slide.slide for slide in public if slide.note.split("; ")[1] == word]
     for slide in public:
         sample = slide.note.split(";")[0]
         assert slide.release

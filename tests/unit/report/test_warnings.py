@@ -81,6 +81,8 @@ MESSAGES = {
     "split": {
         "no image": ["3 of 9 [cells have no image and are in no subset]: outside the H&E 3"],
         "cells have a label and an image": ["only 9 [cells have a label and an image]; scores of fewer than 500 are uncertain"],
+        "buffers as wide": ["[buffers as wide as a context window ](256 µm) leave too few labelled cells, so they are 200 µm wide"],
+        "share pixels": ["9 of 90 val cells (10.0 %)[ share pixels of their context with training windows]"],
         "fewer than": ["2 of 9 [classes have fewer than] 20 cells in a subset. T_Cell: train 9, gate 1, val 0, buffer 1"],
     },
     "predictions": {"are predicted as": ["gate, seed 0: 99 % of 900 [cells are predicted as] T_Cell; 12 % of its labels are"]},

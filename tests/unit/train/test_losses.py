@@ -90,12 +90,39 @@ def test_gate_targets_and_weights() -> None:
     target = gate_target(LOCAL_P, GLOBAL_P, LABEL, 10)
     close(target, 0.268941, 1, 0, 1)
     close(gate_weight(LOCAL_P, GLOBAL_P, LABEL, GateConfig()), 1.1, 3.4, 3.5, 3.25)
-    close(positive_weight(target), 0.762937)
+    close(positive_weight(target, 12), *[0.762937] * 4)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.0, 999.0), (1.0, 0.001001)])
 def test_positive_weight_is_bounded(value: float, expected: float) -> None:
-    assert positive_weight(torch.full((4,), value)).item() == pytest.approx(expected, rel=1e-3)
+    assert positive_weight(torch.full((4,), value), 4).tolist() == pytest.approx([expected] * 4, rel=1e-3)
+
+
+def test_the_positive_weight_is_that_of_a_few_cells() -> None:
+    # t = (.268941, 1, 0, 1): t̄ is .634471 for the first two cells, and .5 for the last two.
+    target = gate_target(LOCAL_P, GLOBAL_P, LABEL, 10)
+    close(positive_weight(target, 2), 0.576117, 0.576117, 1, 1)
+    close(positive_weight(target, 3), *[1.364175] * 3, 0.001001)
+    # By hand: (1.1·.693147·(.576117·.268941 + .731059) + 3.4·.576117·.313262 + 3.5·.313262 + 3.25·.474077) / 4.
+    close(gate_loss(LOGIT, LOCAL_P, GLOBAL_P, LABEL, GateConfig(balance_cells=2)).target, 0.981581)
+
+
+def test_a_batch_of_384_has_the_gradient_of_32_batches_of_12() -> None:
+    generator = torch.Generator().manual_seed(0)
+    local, wide = (torch.rand(384, 5, generator=generator).softmax(-1) for _ in range(2))
+    label, start = torch.randint(5, (384,), generator=generator), torch.randn(384, generator=generator)
+    config, gradients = GateConfig(), []
+    for cells in (384, 12):
+        logit = start.clone().requires_grad_()
+        parts = [part.split(cells) for part in (logit, local, wide, label)]
+        losses = [gate_loss(*part, GateConfig(balance_cells=12)).total for part in zip(*parts, strict=True)]
+        torch.stack(losses).mean().backward()
+        gradients.append(logit.grad)
+    torch.testing.assert_close(*gradients)
+    assert config.balance_cells == 12 and config.optim.batch_size == 12 * 32
+    logit = start.clone().requires_grad_()
+    gate_loss(logit, local, wide, label, GateConfig(balance_cells=384)).total.backward()
+    assert not torch.allclose(logit.grad, gradients[0], rtol=0.01)
 
 
 def test_gate_loss() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nuclass_pipeline.config.expression import GO_DOWNLOADS
 from nuclass_pipeline.config.loading.points import check_point_images
 from nuclass_pipeline.config.loading.requirements import check_language_model
-from nuclass_pipeline.config.loading.run_files import is_set
+from nuclass_pipeline.config.loading.run_files import is_set, source_of
 from nuclass_pipeline.config.loading.same_files import cells_apart, same_bundle, same_file
 from nuclass_pipeline.config.loading.sharing import check_slides_from
 from nuclass_pipeline.errors import UserError, similar
@@ -39,11 +39,21 @@ def check_seeds(run: "Run") -> None:
 
 
 def check_buffer(run: "Run") -> None:
-    """Check that windows of different subsets cannot overlap."""
+    """Check that no context window shows cells of another subset; that it shares pixels with another is noted by `note_buffer`."""
     half_um, buffer_um = run.config.image.context_um / 2, run.config.split.buffer_um
-    if buffer_um < half_um:
+    if buffer_um is not None and buffer_um < half_um:
         problem = f"{buffer_um:g} is less than half a context window ({half_um:g} µm)"
-        raise run.error("split.buffer_um", problem, f"Set it to {half_um:g} or more.")
+        raise run.error("split.buffer_um", problem, f"Remove the key for a whole window, or set it to {half_um:g} or more.")
+
+
+def note_buffer(run: "Run") -> list[str]:
+    """Return a note if the buffer lets context windows of different subsets share pixels."""
+    context_um, buffer_um = run.config.image.context_um, run.config.split.buffer_um
+    if buffer_um is None or buffer_um >= context_um or not run.slides_in_strips:
+        return []
+    file = source_of("split.buffer_um", run.sources) or "run file"
+    why = f"{buffer_um:g} is less than a context window ({context_um:g} µm), so subsets may share pixels; the report says how many cells do"
+    return [f"{file}: split.buffer_um: {why}. Remove the key for a whole window."]
 
 
 def check_frozen(run: "Run") -> None:

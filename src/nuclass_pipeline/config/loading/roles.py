@@ -78,6 +78,11 @@ class StudySlides:
         return [name for name in self.slides_with_xenium if name in self.classified_slides]
 
     @property
+    def slides_in_strips(self) -> list[str]:
+        """Training slides that are cut into strips: all but images, which are split by case."""
+        return [name for name in self.training_slides if self.slides[name].kind != "images"]
+
+    @property
     def heldout_point_slides(self) -> list[str]:
         """Held-out slides that are images with points."""
         return [name for name in self.heldout_slides if self.slides[name].kind == "images"]

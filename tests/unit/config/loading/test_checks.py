@@ -14,8 +14,8 @@ from tests.unit.config.conftest import edited
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("split.buffer_um", 100, "split.buffer_um: 100 is less than half a context window (128 µm). Set it to 128 or more."),
-        ("image.context_um", 512, "split.buffer_um: 128 is less than half a context window (256 µm). Set it to 256 or more."),
+        ("split.buffer_um", 100, "split.buffer_um: 100 is less than half a context window (128 µm). Remove the key for a whole"),
+        ("image.context_um", 512, "split.buffer_um: 128 is less than half a context window (256 µm). Remove the key for a whole"),
         ("study", {"train": ["demo-lung-1"], "heldout": ["demo-lung-he"]}, "study.heldout: slide demo-lung-he is an H&E without Xenium"),
         ("synthetic.seeds", {}, "synthetic.seeds.demo-lung-1: the slide is synthetic and has no seed. Add `demo-lung-1: 1` there"),
         ("synthetic.seeds.demo-lug-1", 5, "synthetic.seeds.demo-lug-1: no such slide in config/slides.tsv, did you mean 'demo-lung-1'?"),
@@ -37,6 +37,13 @@ def test_what_does_not_fit_together_is_refused_by_its_key(refused, path, value, 
     assert message in refused(path, value)
 
 
+@pytest.mark.parametrize(("buffer_um", "noted"), [(None, False), (128, True), (255.9, True), (256, False), (300, False)])
+def test_a_buffer_below_a_window_is_noted_at_load(demo, buffer_um, noted):
+    problem = f"split.buffer_um: {buffer_um} is less than a context window (256 µm), so subsets may share pixels"
+    notes = load_run(edited(demo, "split.buffer_um", buffer_um), root=ROOT, file="mine.yaml").notes
+    assert [note.startswith(f"mine.yaml: {problem}") for note in notes] == [True] * noted
+
+
 def test_an_accepted_slide_changes_the_parameters_of_no_other(demo):
     run = load_run(edited(demo, "registration.accept_unclear", ["demo-lung-2"]), root=ROOT)
     before = load_run(demo, root=ROOT)
@@ -48,6 +55,7 @@ def test_an_accepted_slide_changes_the_parameters_of_no_other(demo):
 def test_remedies_work(demo):
     for path, value in (
         ("split.buffer_um", 128),
+        ("split.buffer_um", None),
         ("synthetic.seeds.demo-lung-2", 13),
         ("synthetic.seeds.breast-1", 1),
         ("study", {"train": ["demo-lung-1"], "heldout": ["demo-lung-2"], "predict": ["demo-lung-he"]}),

@@ -67,7 +67,8 @@ def test_images_keep_their_pixels_and_windows_their_image(folder):
             seen = file["images"][row]
             inked = seen[seen.min(axis=2) < 255]
             assert inked.min() >= 20 * own + 40 and inked.max() < 20 * own + 80
-    split_cells(cells=out["cells"], labels=out["labels"], patches=patches["local"], role="train", config=SplitConfig(), split=folder / "s")
+    places = {name: out[name] for name in ("cells", "labels", "registration")}
+    split_cells(**places, patches=patches["local"], role="train", config=SplitConfig(), image=CONFIG, split=folder / "s")
     split = read_table(folder / "s", SPLIT)
     assert set(split["subset"]) == {"train", "gate", "val"} and (split.groupby("block")["subset"].nunique() == 1).all()
     assert (split["block"] == cells["case"]).all()
@@ -83,7 +84,7 @@ def test_two_cases_are_too_few_for_three_subsets(folder):
     )  # fmt: skip
     files = {"cells": out["cells"], "labels": out["labels"], "patches": folder / "local.h5", "split": folder / "s"}
     with pytest.raises(UserError, match="2 cases have labelled cells, and the 3 subsets need a case each"):
-        split_cells(**files, role="train", config=SplitConfig())
+        split_cells(**files, role="train", config=SplitConfig(), image=CONFIG)
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (100, 90)), (7, (491, 300)), (30, (1000, 1000))])
