@@ -27,7 +27,7 @@ from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.config.models import LocalConfig, LocalOptimConfig
-from nuclass_pipeline.data.image.trio import import_trio
+from nuclass_pipeline.data.trio.stage import import_trio
 from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.io import open_patches, read_table, write_json, write_table
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX

@@ -105,7 +105,7 @@ def _trio(folder: Path) -> None:
     import pandas as pd
 
     from nuclass_pipeline.config.image import ImageConfig
-    from nuclass_pipeline.data.image.trio import import_trio
+    from nuclass_pipeline.data.trio.stage import import_trio
 
     write_trio(folder / "trio")
     made = folder / "imported"

@@ -23,7 +23,7 @@ def _config(module: str, name: str, /, **values: Any) -> Any:
 
 
 IMPORT = stage(
-    "data.image.trio:import_trio",
+    "data.trio.stage:import_trio",
     annotations=Path(NOTES),
     local_source=Path(LOCAL),
     context_source=Path(CONTEXT),
