@@ -153,7 +153,7 @@ def test_windows_of_another_side_are_refused_and_those_of_another_pixel_size_war
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_images(tmp_path / "w.h5", ["a"], np.zeros((1, 24, 24, 3), np.uint8))
-    with pytest.raises(UserError, match="w.h5: local_um: is 6 µm, .* trained on 8 µm. Set image.local_um to 8,"):
+    with pytest.raises(UserError, match=r"w.h5: local_um: is 6 µm, .* trained on 8 µm. Set image.local_um to 8,"):
         check_windows(path, make_global()[1], "local_um")
     coarse = write_images(tmp_path / "coarse.h5", ["a"], np.zeros((1, 16, 16, 3), np.uint8))
     with h5py.File(coarse, "a") as file:

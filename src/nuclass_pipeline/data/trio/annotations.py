@@ -171,7 +171,7 @@ def _check_tissues(path: Path, records: dict[str, Any], organ: str) -> list[str]
     organs = {name for tissue in tissues for name in organs_named(tissue)}
     if organ == OTHER_ORGAN:
         only = organs if len(organs) == 1 and not unknown else ()
-        return [f"the tissue of all cells is of the {name}, and the slide sheet says {OTHER_ORGAN}" for name in only]
+        return [f"the tissue of all cells is of the {name}, and the organ of the slide sheet is {OTHER_ORGAN}" for name in only]
     for tissue, count in tissues.items():
         if tissue not in unknown and organ not in (named := sorted(organs_named(tissue))):
             problem = f"{tissue!r} of {count} cells is of the {named[0]}, and the slide sheet says {organ}"

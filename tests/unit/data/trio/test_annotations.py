@@ -57,7 +57,7 @@ def test_ids_keep_their_zeros_in_both_encodings(tmp_path):
         ({"micron_per_pixel": True}, "micron_per_pixel: True is not a pixel size."),
         (
             {"tissue_type": " Human Colon Cancer FFPE"},
-            "tissue_type: 'human colon cancer ffpe' of 1 cells is of the colon, and the slide sheet",
+            "tissue_type: 'human colon cancer ffpe' of 1 cells is of the colon, and the",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_other_records_are_one_line(tmp_path):
         (["Liver metastasis of colon cancer"], "colon", []),
         ([None, ""], "colon", []),
         (["FFPE"], "colon", ["the tissue 'ffpe' of 1 cells names no known organ; colon is used"]),
-        (["Human Colon", "human colon "], "other", ["the tissue of all cells is of the colon, and the slide sheet says other"]),
+        (["Human Colon", "human colon "], "other", ["the tissue of all cells is of the colon, and the organ of the slide sheet is other"]),
         (["colon", "Tonsil"], "other", []),
         (["colon", "ovarian"], "other", []),
     ],
@@ -102,7 +102,7 @@ def test_another_organ_names_its_remedy(tmp_path):
 
 def test_each_organ_is_known_by_its_name_and_no_word_means_two():
     assert [organs_named(f"Human {organ} FFPE") for organ in ORGANS] == [{organ} for organ in ORGANS]
-    words = "mammary colorectal cardiac renal hepatic pulmonary ovarian pancreatic".split()
+    words = ["mammary", "colorectal", "cardiac", "renal", "hepatic", "pulmonary", "ovarian", "pancreatic"]
     assert [organs_named(word) for word in words] == [{organ} for organ in ORGANS]
     assert organs_named("heartburn, delivery and lunge") == set()
 

@@ -9,10 +9,10 @@ import pytest
 
 from nuclass_pipeline import cli
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.data.trio import export
 from nuclass_pipeline.data.image.patches import write_patches, write_reasons
-from nuclass_pipeline.data.trio.stage import import_trio
+from nuclass_pipeline.data.trio import export
 from nuclass_pipeline.data.trio.export import export_trio
+from nuclass_pipeline.data.trio.stage import import_trio
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import WindowReader, read_reasons, write_json
 from nuclass_pipeline.train.cell_task import pixel_size, window_field
@@ -48,13 +48,8 @@ def enter(folder, target):
     (target / "labels.tsv").write_text("raw\tclass\treason\n")
     outputs = {"cells": "cells.parquet", "labels": "labels.parquet", "local": FILES[1], "context": FILES[2]}
     sources = dict(zip(("annotations", "local_source", "context_source"), (folder / name for name in FILES), strict=True))
-    import_trio(
-        organ="lung",
-        **sources,
-        label_map=target / "labels.tsv",
-        config=ImageConfig(),
-        **{name: target / file for name, file in outputs.items()},
-    )
+    written = {name: target / file for name, file in outputs.items()}
+    import_trio(organ="lung", **sources, label_map=target / "labels.tsv", config=ImageConfig(), **written)
 
 
 def test_exported_copies_come_back_pixel_by_pixel_without_the_slide(slide, tmp_path):
