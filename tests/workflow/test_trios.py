@@ -92,6 +92,7 @@ def test_both_encodings_reach_a_trained_gate(project, study, tmp_path_factory):
     assert "c, bundle: " in again.stdout + again.stderr and "does not exist" in again.stdout + again.stderr
 
 
+@pytest.mark.long
 def test_contradictions_end_the_import_in_one_line(project, study, tmp_path_factory):
     sheet = study / "slides.tsv"
     sheet.write_text(sheet.read_text().replace("a\ttrio\tlung", "a\ttrio\tcolon"))

@@ -254,7 +254,7 @@ CASES = [
     _case("tissue of another organ", "Human Colon Cancer FFPE on a lung sheet", notes(lambda c: {k: v | {"tissue_type": "Human Colon Cancer FFPE"} for k, v in c.items()}), "tissue_type"),
     _case("tissue unknown", "FFPE", notes(lambda c: {k: v | {"tissue_type": "FFPE"} for k, v in c.items()}), "ffpe", expects="warned"),
     _case("rows that failed", "two rows of zeros without ids, of cells that are not annotated", both(notes(lambda c: dict(list(c.items())[:10])), *(
-          h5(lambda f: (f["images"].__setitem__(slice(10, 12), 0), put(f, "keys", np.array([*f["keys"][:10], b"", b""], object))), path) for path in (LOCAL, CONTEXT))),
+          h5(lambda f: (f["images"].__setitem__(slice(10, 12), np.zeros((2, *f["images"].shape[1:]), "u1")), put(f, "keys", np.array([*f["keys"][:10], b"", b""], object))), path) for path in (LOCAL, CONTEXT))),
           "2 of 12 patches", expects="warned"),
     _case("needed rows that failed", "two rows of zeros without ids", _keys(lambda k: np.array([*k[:10], b"", b""], object)), "no patch for 2 cells"),
     _case("grey patches", "(N, 224, 224)", h5(lambda f: put(f, "images", f["images"][:][..., 0]), LOCAL), expects="accepted", check=_imported),
