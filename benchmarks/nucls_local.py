@@ -27,8 +27,8 @@ from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.config.models import LocalConfig, LocalOptimConfig
-from nuclass_pipeline.data.image.trio import import_trio
 from nuclass_pipeline.data.image.windows import cut_window
+from nuclass_pipeline.data.trio.stage import import_trio
 from nuclass_pipeline.io import open_patches, read_table, write_json, write_table
 from nuclass_pipeline.layout import CONTEXT_PX, LOCAL_PX
 from nuclass_pipeline.models.local import restore_local
@@ -65,7 +65,8 @@ def make_trio(image: Path, folder: Path) -> None:
                 images[row], _ = cut_window(pixels, *place, side, CONFIG.fill)
     records = zip(ids, nuclei["label"], places, strict=True)
     annotations = {
-        i: {"class_id": CLASSES[label], "tissue_type": "breast", "centroid_x": x, "centroid_y": y} for i, label, (x, y) in records
+        i: {"class_id": CLASSES[label], "tissue_type": "breast", "micron_per_pixel": CONFIG.mpp, "centroid_x": x, "centroid_y": y}
+        for i, label, (x, y) in records
     }
     write_json(annotations, folder / "annotations.json")
 
@@ -74,6 +75,7 @@ def enter(trio: Path, target: Path, label_map: Path) -> None:
     """Import a patch dataset as the workflow does."""
     target.mkdir()
     import_trio(
+        organ="breast",
         annotations=trio / "annotations.json",
         local_source=trio / "patches_224x224.h5",
         context_source=trio / "patches_1024x1024.h5",

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "data.splits": BASE | {"config", "data.cases", "data.strips", "data.shared_pixels"},
     "data.xenium": BASE | {"data.alignment_file", "data.alignment", "data.image"},
     "data.image": BASE | {"config", "data.alignment"},
+    "data.trio": BASE | {"config", "data.image"},
     "data.points": BASE | {"config", "data.alignment", "data.cases", "data.image"},
     "data.segmentation": BASE | {"config", "data.alignment", "data.image"},
     "data.registration": BASE | {"config", "data.alignment", "data.xenium", "data.image", "data.segmentation"},

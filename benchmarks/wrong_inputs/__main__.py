@@ -19,7 +19,7 @@ LOADED = (
     "nuclass_pipeline.data.registration.stage",
     "nuclass_pipeline.data.segmentation.stage",
     "nuclass_pipeline.data.image.pyramid",
-    "nuclass_pipeline.data.image.trio",
+    "nuclass_pipeline.data.trio.stage",
     "nuclass_pipeline.evaluate.predict",
     "nuclass_pipeline.train.gate",
     "nuclass_pipeline.train.local",

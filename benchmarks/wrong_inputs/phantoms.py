@@ -85,7 +85,12 @@ def write_trio(folder: Path, cells: int = TRIO_CELLS) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ids = [f"cell{number:03d}-1" for number in range(cells)]
     records = {
-        name: {"class_id": CLASSES[number % 3], "centroid_x": 600.0 + 1200 * number, "centroid_y": 700.0 + 40 * number}
+        name: {
+            "class_id": CLASSES[number % 3],
+            "centroid_x": 600.0 + 1200 * number,
+            "centroid_y": 700.0 + 40 * number,
+            "micron_per_pixel": 0.25,
+        }
         for number, name in enumerate(ids)
     }
     (folder / "annotations.json").write_text(json.dumps(records))
@@ -105,11 +110,12 @@ def _trio(folder: Path) -> None:
     import pandas as pd
 
     from nuclass_pipeline.config.image import ImageConfig
-    from nuclass_pipeline.data.image.trio import import_trio
+    from nuclass_pipeline.data.trio.stage import import_trio
 
     write_trio(folder / "trio")
     made = folder / "imported"
     import_trio(
+        organ="lung",
         annotations=folder / "trio/annotations.json",
         local_source=folder / "trio/patches_224x224.h5",
         context_source=folder / "trio/patches_1024x1024.h5",
@@ -123,7 +129,7 @@ def _trio(folder: Path) -> None:
     for side in (224, 1024):
         name = f"patches_{side}x{side}.h5"
         with h5py.File(made / name) as file:
-            further = {dataset: file[dataset][:] for dataset in file if dataset not in ("images", "keys")}
+            further = {dataset: file[dataset][:] for dataset in file if dataset not in ("images", "keys", "source_row")}
         # A copy, because the imported file shows the patches of the phantom's folder, and cases change them.
         shutil.copy(folder / "trio" / name, made / name)
         with h5py.File(made / name, "r+") as file:

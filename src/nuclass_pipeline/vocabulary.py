@@ -70,6 +70,27 @@ OTHER_ORGAN = "other"
 """Organ of images whose tissue is of another organ, or of several."""
 
 
+_ORGAN_WORDS: dict[str, tuple[str, ...]] = {
+    "breast": ("mammary",),
+    "colon": ("colonic", "colorectal", "colorectum", "rectal", "rectum"),
+    "heart": ("cardiac", "myocardial", "myocardium"),
+    "kidney": ("kidneys", "renal"),
+    "liver": ("hepatic", "hepatocellular"),
+    "lung": ("lungs", "pulmonary"),
+    "ovary": ("ovarian", "ovaries"),
+    "pancreas": ("pancreatic",),
+}
+"""Organ → further words by which the name of a tissue says that it is of the organ."""
+
+
+def organs_named(tissue: str) -> set[str]:
+    """Return the organs that the name of a tissue names, such as colon for "Human Colon Cancer FFPE"."""
+    words = set(re.findall("[a-z]+", tissue.lower()))
+    # Without the h of human too, as in hColon.
+    words |= {word[1:] for word in words if word.startswith("h")}
+    return {organ for organ, further in _ORGAN_WORDS.items() if words & {organ, *further}}
+
+
 def embedded_organs(organs: Iterable[str]) -> tuple[str, ...]:
     """Return the organs of the models of slides of `organs`."""
     # Only where it occurs, because a further row would change the first weights of all other models.

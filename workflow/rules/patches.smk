@@ -61,10 +61,11 @@ rule import_trio:
         mem_mb=by_attempt(4000),
         runtime=60,
     params:
+        organ=lambda w: run.slides[w.slide].organ,
         own=list(run.config.study.colors),
         config=run.section("image"),
         content=content(run.config.labels),
-        code=code_version("data.image.trio"),
+        code=code_version("data.trio.stage"),
     message:
         "Importing the patches of {wildcards.slide}."
     script:

@@ -23,7 +23,8 @@ def _config(module: str, name: str, /, **values: Any) -> Any:
 
 
 IMPORT = stage(
-    "data.image.trio:import_trio",
+    "data.trio.stage:import_trio",
+    organ="lung",
     annotations=Path(NOTES),
     local_source=Path(LOCAL),
     context_source=Path(CONTEXT),
@@ -36,6 +37,7 @@ IMPORT = stage(
 )
 EMBED = stage(
     "train.features:embed_cells",
+    cells=Path("imported/cells.parquet"),
     patches=Path("imported/patches_224x224.h5"),
     contexts=Path("imported/patches_1024x1024.h5"),
     labels=Path("imported/labels.parquet"),
@@ -179,6 +181,13 @@ def _imported() -> None:
     assert sorted(labels["label"].unique()) == ["Fibroblast", "Macrophage", "T_Cell"], sorted(labels["label"].unique())
 
 
+def _coarse() -> None:
+    import h5py
+
+    with h5py.File("out/patches_224x224.h5") as file:
+        assert (file.attrs["mpp"], file.attrs["side_px"]) == (0.5, 112), dict(file.attrs)
+
+
 def _case(name: str, wrong: str, make: Step, says: str = "", door: Step = IMPORT, **named: Any) -> Case:
     needs = {IMPORT: ("trio",), EMBED: ("trio", "models"), PREDICT: ("trio", "models"), SPLIT: ("trio",)}.get(door, ("trio",))
     return Case("patches", name, wrong, make, door, says=says, needs=named.pop("needs", needs), cpu_s=named.pop("cpu_s", 10), **named)
@@ -235,6 +244,24 @@ CASES = [
     _case("annotations deep", "100,000 brackets", write(NOTES, '{"a":' * 100_000), "annotations.json"),
     _case("annotations twice", "a cell twice in the JSON", replace(NOTES, '{"cell000-1"', '{"cell001-1": {"class_id": "T_Cell", "centroid_x": 1, "centroid_y": 2}, "cell000-1"'),
           "annotations.json", expects="refused or warned"),
+    _case("class alias", "cell_type in place of class_id", notes(lambda c: {k: {("cell_type" if f == "class_id" else f): x for f, x in v.items()} for k, v in c.items()}),
+          "cell_type", expects="warned", check=_imported),
+    _case("no pixel size", "no micron_per_pixel", notes(lambda c: {k: v | {"micron_per_pixel": None} for k, v in c.items()}), "pixel size", expects="warned", check=_imported),
+    _case("two pixel sizes", "one cell at 0.5 µm", first(micron_per_pixel=0.5), "micron_per_pixel"),
+    _case("pixel sizes contradict", "0.5 µm in a patch file", h5(lambda f: f.attrs.__setitem__("mpp", 0.5), CONTEXT), "mpp"),
+    _case("coarser pixels", "all at 0.5 µm", notes(lambda c: {k: v | {"micron_per_pixel": 0.5} for k, v in c.items()}), "0.5 µm", expects="warned", check=_coarse),
+    _case("finer pixels", "all at 0.2125 µm, so the field is too small", notes(lambda c: {k: v | {"micron_per_pixel": 0.2125} for k, v in c.items()}), "local_um"),
+    _case("pixel size in nm", "250", notes(lambda c: {k: v | {"micron_per_pixel": 250} for k, v in c.items()}), "micron_per_pixel"),
+    _case("tissue of another organ", "Human Colon Cancer FFPE on a lung sheet", notes(lambda c: {k: v | {"tissue_type": "Human Colon Cancer FFPE"} for k, v in c.items()}), "tissue_type"),
+    _case("tissue unknown", "FFPE", notes(lambda c: {k: v | {"tissue_type": "FFPE"} for k, v in c.items()}), "ffpe", expects="warned"),
+    _case("rows that failed", "two rows of zeros without ids, of cells that are not annotated", both(notes(lambda c: dict(list(c.items())[:10])), *(
+          h5(lambda f: (f["images"].__setitem__(slice(10, 12), np.zeros((2, *f["images"].shape[1:]), "u1")), put(f, "keys", np.array([*f["keys"][:10], b"", b""], object))), path) for path in (LOCAL, CONTEXT))),
+          "2 of 12 patches", expects="warned"),
+    _case("needed rows that failed", "two rows of zeros without ids", _keys(lambda k: np.array([*k[:10], b"", b""], object)), "no patch for 2 cells"),
+    _case("grey patches", "(N, 224, 224)", h5(lambda f: put(f, "images", f["images"][:][..., 0]), LOCAL), expects="accepted", check=_imported),
+    _case("one dataset per cell: external link", "a link to another file", both(lambda: _per_cell(LOCAL), external_link(LOCAL, "cell000-1")), "cell000-1"),
+    _case("one dataset per cell: group", "a group in place of a patch", both(lambda: _per_cell(LOCAL), h5(lambda f: (f.__delitem__("cell000-1"), f.create_group("cell000-1")), LOCAL)), "cell000-1"),
+    _case("one dataset per cell: two sides", "one patch of 256 px", both(lambda: _per_cell(LOCAL), h5(lambda f: put(f, "cell001-1", np.zeros((256, 256, 3), np.uint8)), LOCAL)), "cell001-1"),
     _case("centroid nan", "NaN", first(centroid_x=float("nan")), "centroid_x"),
     _case("centroid text", "'12,5'", first(centroid_x="12,5"), "centroid_x"),
     _case("centroid null", "no value", first(centroid_y=None), "centroid_y"),

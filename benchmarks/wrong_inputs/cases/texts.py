@@ -13,7 +13,8 @@ from benchmarks.wrong_inputs.phantoms import ROOT
 
 MAP, EDITS, GIVEN, KNOWLEDGE = "labels.tsv", "mine-1.tsv", "mine-1.csv", "markers.tsv"
 IMPORT_MAP = stage(
-    "data.image.trio:import_trio",
+    "data.trio.stage:import_trio",
+    organ="lung",
     annotations=Path("trio/annotations.json"),
     local_source=Path("trio/patches_224x224.h5"),
     context_source=Path("trio/patches_1024x1024.h5"),

@@ -7,13 +7,26 @@ import typer
 from nuclass_pipeline.cli.check import check
 from nuclass_pipeline.cli.compare import compare
 from nuclass_pipeline.cli.doctor import doctor
+from nuclass_pipeline.cli.imports import import_holdouts, import_points
 from nuclass_pipeline.cli.label import label
 from nuclass_pipeline.cli.labels import build_markers, score_labels
 from nuclass_pipeline.cli.lists import backbones, docs
-from nuclass_pipeline.cli.points import import_points
 from nuclass_pipeline.cli.results import export_trio, summary
 
-COMMANDS = (doctor, check, label, backbones, summary, compare, score_labels, build_markers, import_points, export_trio, docs)
+COMMANDS = (
+    doctor,
+    check,
+    label,
+    backbones,
+    summary,
+    compare,
+    score_labels,
+    build_markers,
+    import_points,
+    import_holdouts,
+    export_trio,
+    docs,
+)
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in COMMANDS:

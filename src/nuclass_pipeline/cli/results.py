@@ -34,7 +34,7 @@ def export_trio(
     """Write a slide's annotations and patches as copies that need no other file, such as image.h5."""
     from rich.progress import track
 
-    from nuclass_pipeline.data.image.trio_export import export_trio as export
+    from nuclass_pipeline.data.trio.export import export_trio as export
 
     export(slide, out, lambda rows, name: track(rows, name, console=Console(stderr=True)))
     console.print(out)

@@ -10,13 +10,13 @@ from nuclass_pipeline.config.base import InputPath, Name, Section
 from nuclass_pipeline.config.errors import describe_problem
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.config.loading.points import IMAGES, POINTS, picture_files
+from nuclass_pipeline.config.loading.trios import ANNOTATIONS, patch_paths
 from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.io import read_rows
 from nuclass_pipeline.io.addresses import address_problem, show_address
-from nuclass_pipeline.layout import UNPACKED_MANIFEST, patch_file
+from nuclass_pipeline.layout import UNPACKED_MANIFEST
 from nuclass_pipeline.vocabulary import ORGANS, OTHER_ORGAN
 
-ANNOTATIONS = "annotations.json"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Endings of an archive, in small letters or capitals."""
 _TABLE_ENDINGS, _IMAGE_ENDINGS = (".csv", ".tsv", ".txt", ".json"), (".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg")
@@ -147,10 +147,8 @@ class Slide(Section):
 
     def trio_files(self, image: ImageConfig) -> dict[str, str]:
         """Return the paths of the annotations and the two patch files of a slide of kind `trio`."""
-        sides = {"local": image.local_px, "context": image.context_px}
-        return {"annotations": f"{self.bundle}/{ANNOTATIONS}"} | {
-            name: f"{self.bundle}/{patch_file(side_px)}" for name, side_px in sides.items()
-        }
+        local, context = patch_paths(self.bundle, image)
+        return {"annotations": f"{self.bundle}/{ANNOTATIONS}", "local": local, "context": context}
 
     @property
     def pictures(self) -> list[str]:

@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_window_file, read_table, side_of, write_table
+from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.schemas import ATTRIBUTION, PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -74,7 +74,7 @@ def explain_cells(
         If a file is missing or broken, the weights of a frozen encoder are missing or others, or the gate has no prediction of a cell.
     """
     from nuclass_pipeline.models.frozen import attach_encoders
-    from nuclass_pipeline.train.cell_task import check_windows
+    from nuclass_pipeline.train.cell_task import check_windows, window_field
     from nuclass_pipeline.train.dataset import SlideFiles
     from nuclass_pipeline.train.features import open_cells, restore_classifiers
 
@@ -84,7 +84,7 @@ def explain_cells(
     attach_encoders(local_model, global_model, meta)
     dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EXPLAINED_SUBSETS)
     explainer = Explainer(local_model.to(device), global_model.to(device), meta.classes, device)
-    sides_um = [field_px(path) * meta.mpp for path in (patches, contexts)]
+    sides_um = [window_field([patches], "local_um"), window_field([contexts], "context_um")]
     cells = _with_gate(dataset.cells[["cell_id", "label"]], gate)
     rows = [
         {"slide": slide, "field_um": side_um, **cells.iloc[cell].to_dict(), **found}
@@ -232,18 +232,6 @@ def _on_tissue(model: str, pixels: NDArray[np.uint8], found: dict[str, Any]) -> 
     heat, share = mask_heat(found["heat"], tissue)
     drawn = {"image": to_png(pixels), "tissue": to_png(tissue), "heat": heat.ravel().tolist(), "masked_share": share}
     return {**found, "model": model, **drawn}
-
-
-def field_px(path: Path) -> int:
-    """Return the side of the windows in a patch file, px.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, broken or holds no images.
-    """
-    with open_window_file(path) as file:
-        return side_of(path, file)
 
 
 def to_pixels(image: "Tensor") -> NDArray[np.uint8]:

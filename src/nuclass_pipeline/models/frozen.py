@@ -1,6 +1,7 @@
 """Frozen encoders: what their features depend on, and the encoder itself where features are not enough."""
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from nuclass_pipeline.models.checkpoint import CheckpointMetadata
     from nuclass_pipeline.models.global_ import GlobalClassifier
     from nuclass_pipeline.models.local import LocalClassifier
+
+logger = logging.getLogger(__name__)
 
 _AGAIN = "Remove the file and run again; models that were trained on other features are then trained again."
 _STRUCTURED = ("layers", "spec")
@@ -119,10 +122,11 @@ class FrozenFeatures(Section):
         Raises
         ------
         UserError
-            If the file was written by another encoder, or from other windows.
+            If the file was written by another encoder, or from windows of another side. Another pixel size is a warning.
         """
         found = FrozenFeatures.read(path)
-        for name in ("encoder", "mpp", "field_um", "image_px", "layers", "pool", "weights_sha256", "key", "dim"):
+        warn_of_mpp(path, found.mpp, self.mpp)
+        for name in ("encoder", "field_um", "image_px", "layers", "pool", "weights_sha256", "key", "dim"):
             here, wanted = getattr(found, name), getattr(self, name)
             if here != wanted:
                 raise UserError(
@@ -143,6 +147,13 @@ class FrozenFeatures(Section):
             remedy = "Put back the weights of the training, or train the models again."
             raise UserError(weights[0] if weights else config.name, "weights", problem, remedy)
         return build_frozen(config)
+
+
+def warn_of_mpp(path: Path, found: float, wanted: float) -> None:
+    """Log that windows have another pixel size than those that a model was trained on, µm."""
+    # No error, because models resize windows, and the field of view is the same.
+    if abs(found - wanted) > 1e-6 * wanted:
+        logger.warning("%s: its pixel size is %.10g µm, and that of the models %.10g: it differs in detail", path, found, wanted)
 
 
 def build_frozen(config: BackboneConfig) -> Encoder:
@@ -168,8 +179,7 @@ def attach_encoders(local: "LocalClassifier", global_: "GlobalClassifier", meta:
 
 
 def _remedy(name: str, field: str, wanted: Any) -> str:
-    keys = {"mpp": "image.mpp", "field_um": f"image.{field}"}
-    return f"Set {keys[name]} to {wanted:.10g}, or train the models again." if name in keys else _AGAIN
+    return f"Set image.{field} to {wanted:.10g}, or train the models again." if name == "field_um" else _AGAIN
 
 
 def _shown(value: Any) -> str:

@@ -18,7 +18,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import open_window_file, side_of
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.encoders import Encoder
-from nuclass_pipeline.models.frozen import FrozenFeatures
+from nuclass_pipeline.models.frozen import FrozenFeatures, warn_of_mpp
 from nuclass_pipeline.models.layers import Standardization
 from nuclass_pipeline.train.augment import AugmentRanges, augment, sample_augmentation
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, join_cells
@@ -154,12 +154,12 @@ def observed_classes(slides: Sequence[SlideFiles], subset: str, classes: Sequenc
 
 
 def pixel_size(patches: Sequence[Path]) -> float:
-    """Return the one pixel size of all patch files, µm.
+    """Return the pixel size of all patch files, µm: the smallest where they differ, because crops of it can be made into any other.
 
     Raises
     ------
     UserError
-        If a file is broken or has no pixel size, or if two differ.
+        If a file is broken or has no pixel size.
     """
     sizes = {}
     for path in patches:
@@ -169,9 +169,8 @@ def pixel_size(patches: Sequence[Path]) -> float:
                 raise UserError(path, "mpp", "the attribute is missing", remedy)
             sizes[float(file.attrs["mpp"])] = path
     if len(sizes) > 1:
-        remedy = "Use slides of one pixel size: make the patches again with one value of image.mpp."
-        raise UserError(patches[0], "mpp", f"patches differ in pixel size: {_listed(sizes)}", remedy)
-    return next(iter(sizes))
+        logger.warning("patches of one field of view differ in pixel size, and so in detail, µm: %s", _listed(sizes))
+    return min(sizes)
 
 
 def window_field(patches: Sequence[Path], name: str) -> float:
@@ -244,7 +243,7 @@ def check_windows(path: Path, meta: CheckpointMetadata, name: str, features: Fro
     Raises
     ------
     UserError
-        If it holds something else, or windows of another side or pixel size.
+        If it holds something else, or windows of another side. Another pixel size is a warning.
     """
     if features:
         return features.check(path, name, "the checkpoint")
@@ -253,11 +252,11 @@ def check_windows(path: Path, meta: CheckpointMetadata, name: str, features: Fro
             raise UserError(
                 path, "images", "the dataset is missing, and the encoder is part of the model", "Name the patch file of the slide."
             )
-    wanted = {"mpp": meta.mpp, name: getattr(meta, name)}
-    for field, found in {"mpp": pixel_size([path]), name: _field_um(path)}.items():
-        if wanted[field] is not None and abs(found - wanted[field]) > 1e-6 * found:
-            problem = f"is {found:.10g} µm, and the model was trained on {wanted[field]:.10g} µm"
-            raise UserError(path, field, problem, f"Set image.{field} to {wanted[field]:.10g}, or train the models again.")
+    warn_of_mpp(path, pixel_size([path]), meta.mpp)
+    found, wanted = _field_um(path), getattr(meta, name)
+    if wanted is not None and abs(found - wanted) > 1e-6 * found:
+        problem = f"is {found:.10g} µm, and the model was trained on {wanted:.10g} µm"
+        raise UserError(path, name, problem, f"Set image.{name} to {wanted:.10g}, or train the models again.")
     return None
 
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.config.loading.checks import check_trios
+from nuclass_pipeline.config.loading.trios import check_trios
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
 from tests import ROOT
@@ -101,8 +101,8 @@ def test_a_trio_with_windows_of_another_side_is_refused(demo, tmp_path):
     check_trios(run)  # Without any patches, the workflow names the missing file.
     for side_px in (128, 1024):
         (tmp_path / f"patches_{side_px}x{side_px}.h5").touch()
-    problem = "its windows are 32 µm wide, and image.local_um is 56; patches_224x224.h5 is missing"
-    message = re.escape(f"patches_128x128.h5: local_um: {problem}. Set image.local_um to 32,")
+    problem = "its windows are 32 µm wide (128 px of 0.25 µm), and image.local_um is 56"
+    message = re.escape(f"patches_128x128.h5: local_um: {problem}. Set image.local_um to 32, or cut the patches again 224 px wide.")
     with pytest.raises(UserError, match=message):
         check_trios(run)
     run.config = run.config.model_copy(update={"image": ImageConfig(local_um=32)})

@@ -15,7 +15,7 @@ from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.evaluation import AttributionConfig
 from nuclass_pipeline.config.models import GlobalConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, field_px, find_stained, grad_cam, mask_heat
+from nuclass_pipeline.evaluate.attribution import choose_cells, explain_cells, find_stained, grad_cam, mask_heat
 from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
@@ -264,12 +264,3 @@ def test_a_broken_patch_file_is_named(files: dict[str, Any], name: str, how: str
     with pytest.raises(UserError, match=rf"{files[name].name}: file: not a readable HDF5 file"):
         explain_cells(**files, config=AttributionConfig(cells=3))
     assert not files["attribution"].exists()
-
-
-@pytest.mark.parametrize("how", BREAKS)
-def test_the_window_of_a_broken_file_is_not_guessed(tmp_path: Path, how: str) -> None:
-    path = write_patches(tmp_path / "wide.h5", 128)
-    assert field_px(path) == 128
-    break_file(path, how)
-    with pytest.raises(UserError, match=r"wide.h5: file: not a readable HDF5 file"):
-        field_px(path)

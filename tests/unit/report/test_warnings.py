@@ -34,6 +34,17 @@ MESSAGES = {
             "control_counts [differs from the controls of] matrix.h5 in 9 of 90 cells",
             "transcripts.parquet: [more gene transcripts than transcript_counts of] cells.parquet in 1 of 90 cells, fewer in 0 of 90",
         ],
+        "pixel size is stated": ["[no pixel size is stated, so that of the run], 0.25 µm, is assumed"],
+        "detail than": ["[the patches have a pixel size of] 0.5 µm and show less detail than 0.25 µm, that of the run"],
+        "the classes are those of": ["no record has class_id, so [the classes are those of] label"],
+        "no known organ|sheet is other": [
+            "the tissue 'ffpe' of 9 cells [names no known organ; ]lung is used",
+            "[the tissue of all cells is of the] lung, and the organ of the slide sheet is other",
+        ],
+        "could not be cut|without annotation": [
+            "2 of 9 patches of patches_224x224.h5 [have no id, because they could not be cut, and are left out]",
+            "2 of 9 patches of patches_224x224.h5 [are of cells without annotation, and are left out]",
+        ],
         ".": ["[pixel_size is] 0.5 µm in experiment.xenium; Xenium writes 0.2125"],
     },
     "registration": {
@@ -76,6 +87,7 @@ MESSAGES = {
     },
     "labels": {
         "have a marker on the panel": ["3 of 14 cell types of the lung [have a marker on the panel]; the gene names look like those"],
+        "are Unresolved": ["210 cells of 'CAF' [are Unresolved: ]not in the label map"],
         "no provided label": ["3 of 9 [cells have no provided label that is a class]: not in the label map"],
     },
     "split": {

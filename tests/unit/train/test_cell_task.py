@@ -1,5 +1,6 @@
 """Batches on the device, and what all slides of a training have in common."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,14 +87,15 @@ def test_crop_and_context_share_their_parameters() -> None:
     assert torch.equal(prepared.image, prepared.context)
 
 
-def test_the_pixel_size_is_one_and_known(tmp_path: Path) -> None:
+def test_the_smallest_pixel_size_is_recorded_and_others_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     images = make_batch(None).image.permute(0, 2, 3, 1).numpy()
     files = [write_images(tmp_path / f"{number}.h5", list("abc"), images) for number in range(2)]
     assert pixel_size(files) == 0.25
     with h5py.File(files[1], "a") as file:
         file.attrs["mpp"] = 0.5
-    with pytest.raises(UserError, match=r"patches differ in pixel size: 0.25 in .*0.h5, 0.5 in .*1.h5"):
-        pixel_size(files)
+    assert not caplog.records
+    assert pixel_size(files[::-1]) == 0.25
+    assert re.search(r"differ in pixel size, and so in detail, µm: 0.5 in .*1.h5, 0.25 in .*0.h5", caplog.text)
     with h5py.File(files[1], "a") as file:
         del file.attrs["mpp"]
     with pytest.raises(UserError, match=r"1.h5: mpp: the attribute is missing"):
@@ -111,7 +113,6 @@ def test_the_windows_have_one_side(tmp_path: Path) -> None:
 
 OTHERS = {
     "encoder": ("tiny-resnet", "is tiny-resnet in the file, and tiny-vit in the run file or .*0.h5. Remove the file and run again"),
-    "mpp": (0.5, "is 0.5 in the file, and 0.25 in .*. Set image.mpp to 0.25, or train the models again"),
     "field_um": (32.0, "is 32.0 in the file, and 16.0 in .*. Set image.context_um to 16, or train the models again"),
     "image_px": (64, "is 64 in the file, and 32 in .*. Remove the file"),
     "layers": ("[1, 2]", r"is \[1, 2\] in the file, and .*. Remove the file"),
@@ -139,15 +140,26 @@ def test_features_of_another_encoder_or_other_windows_are_refused(tmp_path: Path
         frozen_features(files, FROZEN, "context_um")
 
 
-@pytest.mark.parametrize(
-    ("mpp", "side", "message"), [(0.25, 24, "local_um: is 6 µm, .* trained on 8 µm. Set image.local_um to 8,"), (0.5, 16, "mpp: is 0.5")]
-)
-def test_windows_of_another_side_or_pixel_size_are_refused(tmp_path: Path, mpp: float, side: int, message: str) -> None:
-    path = write_images(tmp_path / "w.h5", ["a"], np.zeros((1, side, side, 3), np.uint8))
-    with h5py.File(path, "a") as file:
-        file.attrs["mpp"] = mpp
-    with pytest.raises(UserError, match=f"w.h5: {message}"):
+def test_features_of_another_pixel_size_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [write_features(tmp_path / f"{number}.h5", 4) for number in range(2)]
+    with h5py.File(files[1], "a") as file:
+        file.attrs["mpp"] = 0.5
+    assert frozen_features(files, FROZEN, "context_um") == FEATURES
+    check_windows(files[1], make_global()[1], "context_um", FEATURES)
+    assert caplog.text.count("1.h5: its pixel size is 0.5 µm, and that of the models 0.25") == 2
+
+
+def test_windows_of_another_side_are_refused_and_those_of_another_pixel_size_warned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_images(tmp_path / "w.h5", ["a"], np.zeros((1, 24, 24, 3), np.uint8))
+    with pytest.raises(UserError, match=r"w.h5: local_um: is 6 µm, .* trained on 8 µm. Set image.local_um to 8,"):
         check_windows(path, make_global()[1], "local_um")
+    coarse = write_images(tmp_path / "coarse.h5", ["a"], np.zeros((1, 16, 16, 3), np.uint8))
+    with h5py.File(coarse, "a") as file:
+        file.attrs["mpp"] = 0.5
+    check_windows(coarse, make_global()[1], "local_um")
+    assert "coarse.h5: its pixel size is 0.5 µm, and that of the models 0.25: it differs in detail" in caplog.text
     right = write_images(tmp_path / "right.h5", ["a"], np.zeros((1, 32, 32, 3), np.uint8))
     check_windows(right, make_global()[1], "local_um")
     with pytest.raises(UserError, match=r"features\.h5: images: the dataset is missing, and the encoder is part of the model"):

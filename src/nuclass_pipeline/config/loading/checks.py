@@ -1,6 +1,5 @@
 """What must hold for a run before its first job: one function per rule, listed at the end."""
 
-import re
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -12,8 +11,8 @@ from nuclass_pipeline.config.loading.requirements import check_language_model
 from nuclass_pipeline.config.loading.run_files import is_set, source_of
 from nuclass_pipeline.config.loading.same_files import cells_apart, same_bundle, same_file
 from nuclass_pipeline.config.loading.sharing import check_slides_from
+from nuclass_pipeline.config.loading.trios import annotations_below, check_trio_slides, check_trios
 from nuclass_pipeline.errors import UserError, similar
-from nuclass_pipeline.layout import patch_file
 from nuclass_pipeline.vocabulary import read_label_map
 
 if TYPE_CHECKING:
@@ -74,25 +73,6 @@ _WITHOUT_EFFECT = {
     "stain_jitter": _FEATURES_ONLY,
     "freeze_backbone_epochs": "local.backbone.freeze keeps the encoder frozen in all epochs",
 }
-
-
-def check_trios(run: "Run") -> None:
-    """Check that the patches of each trio have the sides of the windows of this run, by the names of their files."""
-    image = run.config.image
-    for name in run.slides_of("trio"):
-        slide = run.slides[name]
-        for kind, key in (("local", "local_um"), ("context", "context_um")):
-            path = Path(slide.trio_files(image)[kind])
-            if not path.exists() and (sides := _other_sides(path.parent, image.local_px, image.context_px)):
-                side_px = sides[0] if kind == "local" else sides[-1]
-                side_um, other = side_px * image.mpp, path.with_name(patch_file(side_px))
-                problem = f"its windows are {side_um:.10g} µm wide, and image.{key} is {getattr(image, key):g}; {path.name} is missing"
-                raise UserError(other, key, problem, f"Set image.{key} to {side_um:.10g}, or cut the patches again as {path.name}.")
-
-
-def _other_sides(folder: Path, *known: int) -> list[int]:
-    sides = (re.fullmatch(r"patches_(\d+)x\1", path.stem) for path in folder.glob("patches_*.h5"))
-    return sorted(side for found in sides if found and (side := int(found[1])) not in known)
 
 
 def check_labels(run: "Run") -> None:
@@ -181,7 +161,10 @@ def check_slide_files(run: "Run") -> None:
                 place = f"{slide.slide}, {column}"
                 if column == "bundle" and Path(slide.bundle).is_file() and not slide.archived:
                     raise UserError(run.config.slides, place, f"{slide.bundle} is a file", "Name the folder that holds experiment.xenium.")
-                raise UserError(run.config.slides, place, problem, "Correct the path, or put the file there.")
+                remedy = "Correct the path, or put the file there."
+                if column == "bundle" and slide.kind == "trio":
+                    problem, remedy = annotations_below(slide.bundle) or (problem, remedy)
+                raise UserError(run.config.slides, place, problem, remedy)
 
 
 def check_tables(run: "Run") -> None:
@@ -223,6 +206,7 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
 FILES: tuple[Callable[["Run"], None], ...] = (
     check_slide_files,
     check_trios,
+    check_trio_slides,
     check_point_images,
     check_tables,
     check_language_model,

@@ -142,6 +142,37 @@ def check_objects(path: Path, file: h5py.File, unread: Collection[str] = ()) -> 
     return _CHECKED[key]
 
 
+def list_names(path: Path, file: h5py.File) -> list[str]:
+    """Return the names of everything at the top of an open file; nothing is opened."""
+    return [name.decode(errors="replace") for name, _ in _links(path, h5g.open(file.id, b"/"))]
+
+
+def open_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """Open one dataset at the top of an open file, and inspect it as `check_objects` does.
+
+    Raises
+    ------
+    UserError
+        If it is missing, is not a dataset of this file, or is larger than what is stored.
+    """
+    group, raw = h5g.open(file.id, b"/"), name.encode()
+    # Without a slash, because only the last link of a path would be looked at.
+    if not raw or b"/" in raw or not group.links.exists(raw):
+        raise UserError(path, name[-MAX_SHOWN:], "the dataset is missing", PLAIN_REMEDY)
+    _check_link(path, name[-MAX_SHOWN:], group.links.get_info(raw).type)
+    entry = h5o.open(group, raw)
+    if not isinstance(entry, h5d.DatasetID):
+        raise UserError(path, name[-MAX_SHOWN:], "is a group, not a patch", "Keep the datasets of the cells at the top of the file.")
+    if _inspect(path, _Dataset(name[-MAX_SHOWN:], entry)) is not None:
+        raise UserError(path, name[-MAX_SHOWN:], "is virtual", PLAIN_REMEDY)
+    return h5py.Dataset(entry)
+
+
+def _check_link(path: Path, name: str, kind: int) -> None:
+    if kind != h5l.TYPE_HARD:
+        raise UserError(path, name, LINKS.get(kind, "is a link of unknown kind"), PLAIN_REMEDY)
+
+
 def _joined(found: list[Windows]) -> Windows | None:
     """Return what all virtual datasets of a file point into."""
     return Windows(frozenset().union(*(windows.files for windows in found)), found[0].dataset) if found else None
@@ -159,8 +190,7 @@ def _datasets(path: Path, file: h5py.File, unread: Collection[str]) -> Iterator[
             full = (prefix + name.decode(errors="replace"))[-MAX_SHOWN:]
             if full in unread and not prefix:
                 continue
-            if kind != h5l.TYPE_HARD:
-                raise UserError(path, full, LINKS.get(kind, "is a link of unknown kind"), PLAIN_REMEDY)
+            _check_link(path, full, kind)
             entry = h5o.open(group, name)
             if isinstance(entry, h5d.DatasetID):
                 yield _Dataset(full, entry)

@@ -70,16 +70,20 @@ def open_window_file(path: Path | str) -> "h5py.File":
         if ORIGIN in file:
             _check_holder(path, folder / IMAGE, FINEST, file.attrs.get(SOURCE_SHAPE))
         else:
-            _check_holder(path, folder / str(file.attrs[SOURCE]))
+            _check_source(path, folder / str(file.attrs[SOURCE]))
         until_checked.pop_all()
     return file
 
 
-def _check_holder(path: Path | str, holder: Path, name: str = "", shape: "NDArray[Any] | None" = None) -> None:
+def _check_source(path: Path | str, source: Path) -> None:
+    if not source.is_file():
+        remedy = "Put the file back, or correct `bundle` in the slide sheet; then run again."
+        raise UserError(path, SOURCE, f"its patches lie in {source}, which does not exist", remedy)
+
+
+def _check_holder(path: Path | str, holder: Path, name: str, shape: "NDArray[Any] | None") -> None:
     if not holder.is_file():
         raise UserError(path, "images", f"its windows point into {holder}, which does not exist", COPY_WINDOWS)
-    if not name:
-        return
     with open_h5(holder, MAKE_AGAIN) as file:
         found = tuple(file[name].shape) if name in file else ()
     made_for = found if shape is None else tuple(map(int, shape))
@@ -94,7 +98,7 @@ def read_keys(path: Path | str, keys: "h5py.Dataset") -> NDArray[np.object_]:
     Raises
     ------
     UserError
-        If they are of another shape or kind, or one occurs twice.
+        If they are of another shape or kind, or one that is not empty occurs twice.
     """
     from h5py import Dataset, check_string_dtype
 
@@ -105,7 +109,8 @@ def read_keys(path: Path | str, keys: "h5py.Dataset") -> NDArray[np.object_]:
         raise UserError(path, "keys", f"are {keys.dtype}, neither text nor whole numbers", FORMAT_REMEDY)
     values = keys[...].astype(str) if keys.dtype.kind in "iu" else read_texts(keys)
     ids: NDArray[np.object_] = values.reshape(-1).astype(object)
-    if (twice := pd.Index(ids).duplicated()).any():
+    # Not the empty ones, because public files have an empty id in each row whose patch could not be cut.
+    if (twice := pd.Index(ids).duplicated() & (ids != "")).any():
         raise UserError(path, "keys", f"{ids[twice][0]!r} occurs twice", "Keep one patch of each cell.")
     return ids
 

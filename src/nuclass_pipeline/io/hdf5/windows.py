@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io.hdf5.named import NamedPatches
 from nuclass_pipeline.io.hdf5.patch_files import FINEST, FORMAT_REMEDY, ORIGIN, SOURCE, open_source, open_window_file, read_keys
 from nuclass_pipeline.io.hdf5.reading import IMAGE, damaged_h5, open_h5
 from nuclass_pipeline.io.paths import READ_ERRORS
@@ -107,13 +108,13 @@ class _Named:
     """Datasets of another file, one per window."""
 
     def __init__(self, path: Path, side_px: int, names: NDArray[np.bytes_]) -> None:
-        self.file, self.names, self.side_px, self.holder = open_h5(path), names, side_px, path
+        self.patches, self.names, self.side_px, self.holder = NamedPatches(path), names, side_px, path
 
     def order(self, rows: Rows) -> Rows:
         return np.arange(len(rows))
 
     def read(self, row: int) -> WindowPixels:
-        return _central(self.file[self.names[row].decode()][...], self.side_px)
+        return _central(self.patches.read(self.names[row].decode()), self.side_px)
 
 
 class _Cut:
@@ -247,14 +248,31 @@ def side_of(path: Path, file: "h5py.File") -> int:
     if "side_px" in file.attrs:
         return int(file.attrs["side_px"])
     images = file.get("images")
-    if getattr(images, "ndim", 0) != 4:
+    shape = getattr(images, "shape", None)
+    if not shape:
         raise UserError(path, "images", "the dataset is missing", FORMAT_REMEDY)
-    if images.dtype != np.uint8:
-        raise UserError(path, "images", f"is {images.dtype}, not uint8", FORMAT_REMEDY)
-    return int(images.shape[1])
+    return check_patch(path, "images", images.dtype, shape[1:])
+
+
+def check_patch(path: Path, name: str, dtype: Any, shape: tuple[int, ...] | None) -> int:
+    """Return the side of patches of `shape`: (S, S, 3), (S, S, 4) with alpha, or (S, S, 1) and (S, S) of grey, all uint8.
+
+    Raises
+    ------
+    UserError
+        If they are of another shape or type.
+    """
+    if dtype != np.uint8:
+        raise UserError(path, name, f"is {dtype}, not uint8", "Write whole numbers from 0 to 255 as uint8.")
+    if not shape or len(shape) not in (2, 3) or shape[0] != shape[1] or not shape[0] or shape[2:] not in ((), (1,), (3,), (4,)):
+        problem = f"its patches have shape {shape}, not (S, S, 3)"
+        raise UserError(path, name, problem, "Write square patches with the colors last; see docs/data.md.")
+    return int(shape[0])
 
 
 def _central(window: WindowPixels, side_px: int) -> WindowPixels:
-    """Return the central square (side, side, 3) of a window, without a fourth channel, because some public files hold alpha."""
+    """Return the central square (side, side, 3) of a window (S, S), (S, S, 1), (S, S, 3) or (S, S, 4)."""
     margin = (window.shape[0] - side_px) // 2
-    return window[margin : margin + side_px, margin : margin + side_px, :3]
+    # Without a fourth channel, because some public files hold alpha.
+    square = np.atleast_3d(window)[margin : margin + side_px, margin : margin + side_px, :3]
+    return np.broadcast_to(square, (side_px, side_px, 3))

@@ -9,14 +9,13 @@ import pytest
 
 from nuclass_pipeline import cli
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.data.image import trio_export
 from nuclass_pipeline.data.image.patches import write_patches, write_reasons
-from nuclass_pipeline.data.image.trio import import_trio
-from nuclass_pipeline.data.image.trio_export import export_trio
+from nuclass_pipeline.data.trio import export
+from nuclass_pipeline.data.trio.export import export_trio
+from nuclass_pipeline.data.trio.stage import import_trio
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.evaluate.attribution import field_px
 from nuclass_pipeline.io import WindowReader, read_reasons, write_json
-from nuclass_pipeline.train.cell_task import pixel_size
+from nuclass_pipeline.train.cell_task import pixel_size, window_field
 from nuclass_pipeline.train.dataset import read_ids
 from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
 from nuclass_pipeline.units import ImagePixel
@@ -49,7 +48,8 @@ def enter(folder, target):
     (target / "labels.tsv").write_text("raw\tclass\treason\n")
     outputs = {"cells": "cells.parquet", "labels": "labels.parquet", "local": FILES[1], "context": FILES[2]}
     sources = dict(zip(("annotations", "local_source", "context_source"), (folder / name for name in FILES), strict=True))
-    import_trio(**sources, label_map=target / "labels.tsv", config=ImageConfig(), **{name: target / file for name, file in outputs.items()})
+    written = {name: target / file for name, file in outputs.items()}
+    import_trio(organ="lung", **sources, label_map=target / "labels.tsv", config=ImageConfig(), **written)
 
 
 def test_exported_copies_come_back_pixel_by_pixel_without_the_slide(slide, tmp_path):
@@ -75,7 +75,7 @@ OPENERS = {
     "training": lambda folder: PatchReader(folder / FILES[1], np.arange(2), 32, CacheBudget(0)),
     "cells of the training": lambda folder: read_ids(folder / FILES[1]),
     "pixel size": lambda folder: pixel_size([folder / FILES[1]]),
-    "attribution": lambda folder: field_px(folder / FILES[1]),
+    "attribution": lambda folder: window_field([folder / FILES[1]], "local_um"),
     "split": lambda folder: read_reasons(folder / FILES[1]),
     "export": lambda folder: export_trio(folder, folder.parent / "out"),
 }
@@ -109,7 +109,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(slide, tmp_path, monkey
     with pytest.raises(UserError, match=r"patches_1024x1024.h5: file: it exists already"):
         export_trio(slide, tmp_path / "out")
     assert (tmp_path / "out" / FILES[2]).read_text() == "mine"
-    monkeypatch.setattr(trio_export.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1e6}))
+    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1e6}))
     with pytest.raises(UserError, match=r"copies take up to 0.0 GB, and 0.0 GB are free"):
         export_trio(slide, tmp_path / "new" / "deep")
     assert not (tmp_path / "new").exists()

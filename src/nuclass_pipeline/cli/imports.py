@@ -1,4 +1,4 @@
-"""`nuclass import-points`: a data set of images with points as a study of folds."""
+"""`nuclass import-points` and `nuclass import-holdouts`: data sets of others as slides."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,3 +36,21 @@ def import_points(
     cases = {image.case for image in data.images.values()}
     console.print(f"{len(runs)} slides: {len(data.images)} images of {len(cases)} cases, {len(data.points)} cells", highlight=False)
     console.print(f"next: snakemake --cores 2 --configfile {runs[0]}", soft_wrap=True, highlight=False)
+
+
+def import_holdouts(
+    file: Annotated[Path, typer.Argument(help="hold-outs file of the public reference (JSON)")],
+    out: Annotated[Path, typer.Option(help="slide sheet to write; rows are added to one that is there")],
+) -> None:
+    """Add the hold-outs of the public reference to a slide sheet, as slides of kind `trio`."""
+    from nuclass_pipeline.data.trio.holdouts import add_slides, read_holdouts
+
+    found = read_holdouts(file)
+    add_slides(out, list(found.values()))
+    for name, slide in found.items():
+        if name != slide.slide:
+            console.print(f"warning: {name} is named {slide.slide}", soft_wrap=True, highlight=False)
+    rows = "row" if len(found) == 1 else "rows"
+    console.print(f"{out}: {len(found)} {rows} added", soft_wrap=True, highlight=False)
+    names = ", ".join(slide.slide for slide in found.values())
+    console.print(f"next: add to study.heldout of the run file: {names}", soft_wrap=True, highlight=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from nuclass_pipeline.config.slides import ANNOTATIONS
+from nuclass_pipeline.config.loading.trios import ANNOTATIONS
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import READ_ERRORS, WindowReader, damaged_h5, open_window_file, read_json, require_file, whole_files
 from nuclass_pipeline.layout import USUAL_PX, patch_file

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.data.image.trio import import_trio
+from nuclass_pipeline.data.trio.stage import import_trio
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import WindowReader, open_patches, read_reasons, read_table, write_json
 from nuclass_pipeline.schemas import CELLS, LABELS
@@ -24,7 +24,7 @@ def trio(folder, target, **changes):
     outputs = {name: target / f"{name}.parquet" for name in ("cells", "labels")} | {
         name: target / f"patches_{side}x{side}.h5" for name, side in (("local", 224), ("context", 1024))
     }
-    import_trio(**sources, label_map=label_map, config=ImageConfig(), **outputs)
+    import_trio(organ="lung", **sources, label_map=label_map, config=ImageConfig(), **outputs)
 
 
 def test_a_trio_of_our_own_comes_back_unchanged(patched_slide, tmp_path):
@@ -141,8 +141,8 @@ def test_ids_of_every_kind_are_read_and_blank_patches_have_a_reason(tmp_path, ke
         ({"data": "012"}, "keys: has shape (), not (N,)"),
         ({"data": h5py.Empty("S1")}, "keys: has shape None, not (N,)"),
         ({"data": np.array([b"\xe9", b"1", b"2"], "S1")}, "not a readable patch file ('utf-8' codec can't decode"),
-        ({"data": ["0", "1"], "dtype": TEXT}, "images: is uint8 of shape (3, 224, 224, 3), not uint8 of (2, 224, 224, 3)"),
-        ({"shape": (0,), "dtype": TEXT}, "images: is uint8 of shape (3, 224, 224, 3), not uint8 of (0, 224, 224, 3)"),
+        ({"data": ["0", "1"], "dtype": TEXT}, "images: holds 3 patches, and keys names 2 cells"),
+        ({"shape": (0,), "dtype": TEXT}, "images: holds 3 patches, and keys names 0 cells"),
     ],
 )
 def test_other_ids_are_one_line(tmp_path, keys, message):
@@ -164,11 +164,11 @@ def test_a_centroid_that_is_no_place_is_one_line(tmp_path, value):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("images", np.zeros((3, 224, 224, 3), np.float32), "images: is float32 of shape"),
-        ("images", np.zeros((3, 3, 224, 224), np.uint8), "images: is uint8 of shape (3, 3, 224, 224)"),
-        ("images", np.zeros((3, 224, 224), np.uint8), "images: is uint8 of shape (3, 224, 224)"),
-        ("images", h5py.Empty(np.uint8), "images: is uint8 of shape None"),
-        ("images", None, "images: is a group, not a patch"),
+        ("images", np.zeros((3, 224, 224, 3), np.float32), "images: is float32, not uint8. Write whole numbers from 0 to 255 as uint8."),
+        ("images", np.zeros((3, 3, 224, 224), np.uint8), "images: its patches have shape (3, 224, 224), not (S, S, 3)"),
+        ("images", np.zeros((3, 224, 225), np.uint8), "images: its patches have shape (224, 225), not (S, S, 3)"),
+        ("images", h5py.Empty(np.uint8), "images: the dataset is missing"),
+        ("images", None, "images: the dataset is missing"),
         ("keys", None, "keys: has shape None"),
         ("reason", [1, 2, 3], "not a readable patch file"),
         ("reason", ["", ""], "not a readable patch file"),
