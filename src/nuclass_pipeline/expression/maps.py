@@ -7,7 +7,6 @@ from types import ModuleType
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scanpy as sc
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 EXACT_CELLS = 50_000
 """Most cells with exact neighbours: up to here that search takes less than compiling the approximate one, half a minute."""
 
-EPOCHS, REFINING_EPOCHS = 200, 30
+EPOCHS, REFINING_EPOCHS = 200, 50
 """Rounds of a map that starts from the spectrum of its graph, and of one that starts from the map of a sample."""
 
 Positions = NDArray[np.float32]
@@ -66,10 +65,8 @@ def clip(name: str, wanted: int, most: int) -> int:
 def _tools(config: ClusteringConfig) -> ModuleType:
     """Return the module that finds neighbours and draws the map."""
     # Leiden is igraph's with either backend, because it takes the smaller part of the time and clusters then differ by their graph alone.
-    if config.backend == "scanpy":
-        return sc
     try:
-        return import_module("rapids_singlecell")
+        return import_module("scanpy" if config.backend == "scanpy" else "rapids_singlecell")
     except ImportError as error:
         raise UserError("run file", "clustering.backend", f"rapids cannot be used ({error})", RAPIDS_REMEDY) from error
 
@@ -92,7 +89,7 @@ def draw_map(cells: ad.AnnData, config: ClusteringConfig, start: Positions | Non
         origin, cells.obsm["start"] = "start", start
     epochs = EPOCHS if start is None else REFINING_EPOCHS
     _tools(config).tl.umap(cells, min_dist=0.3, maxiter=epochs, init_pos=origin, random_state=config.seed)
-    return cells.obsm["X_umap"].astype(np.float32)
+    return np.asarray(cells.obsm["X_umap"], np.float32)
 
 
 def spread_positions(graph: sparse.csr_matrix, rows: NDArray[np.int64], placed: Positions, seed: int) -> Positions:

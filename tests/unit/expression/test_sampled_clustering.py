@@ -98,6 +98,19 @@ def test_a_sample_chooses_the_planted_resolution(points, monkeypatch):
     assert (found.cluster == most_stable(whole).cluster).all()
 
 
+@pytest.mark.slow
+def test_sixty_thousand_cells_choose_the_planted_resolution():
+    """The bound as it is: 24 groups, of which a resolution of 0.1 joins some and one of 30 splits all."""
+    rng = np.random.default_rng(1)
+    group = rng.integers(0, 24, 60_000)
+    points = (rng.normal(size=(24, 12))[group] * 3 + rng.normal(size=(60_000, 12))).astype(np.float32)
+    found = clustering._cluster(points, ClusteringConfig(resolutions=(0.1, 1.0, 30.0)), threads=2)
+    assert [len(partition.cluster) for partition in found.tried] == [50_000] * 3
+    assert most_stable(found.tried).resolution == 1.0
+    assert found.cluster.max() == 23
+    assert adjusted_rand_score(group, found.cluster) > 0.99
+
+
 def test_one_resolution_needs_no_sample(draw_cells, tmp_path, monkeypatch):
     config = ClusteringConfig(components=10, resolutions=(0.5,))
     whole, record = _cluster(tmp_path, draw_cells(), config=config)
