@@ -26,7 +26,7 @@ _REMEDIES = {
 }
 _NO_MEMORY = re.compile(
     r"(can't|cannot|could not|unable to|failed to) allocate|out of (shared )?memory|bad_?alloc|failed to map segment|insufficient memory"
-    r"|memory allocation (still )?failed|malloc of size|MemoryError|can't start new thread|killed by signal: Killed",
+    r"|memory allocation (still )?failed|malloc of size|MemoryError|can't start new thread|killed by signal: Killed|excessive memory usage",
     re.IGNORECASE,
 )
 MORE_MEMORY = "Run fewer jobs at once (a smaller `--cores`), or give the job more memory (docs/troubleshooting.md)."

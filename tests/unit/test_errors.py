@@ -1,7 +1,9 @@
 """Failures of the machine, as libraries report them, in one line with the file and a remedy."""
 
 import errno
+import os
 import resource
+import signal
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import pytest
 
 from nuclass_pipeline import errors
 from nuclass_pipeline.errors import explain_full_disk, explain_machine, explain_memory, memory_limit_mb
+from nuclass_pipeline.expression.partitions import worker_pool
 
 HDF5 = "Unable to create file (unable to open file: name = '/x/y.h5', errno = 13, error message = 'Permission denied')"
 
@@ -57,6 +60,12 @@ def test_too_little_memory_has_its_limit():
         assert str(explain_memory(error)).startswith(f"memory: limit: {memory_limit_mb()} MB are not enough")
     gpu = RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has …")
     assert "Reduce `batch_size`" in str(explain_memory(gpu))
+
+
+def test_a_worker_that_the_system_kills_was_out_of_memory():
+    with worker_pool(2) as submit, pytest.raises(RuntimeError) as end:
+        submit(os.kill, submit(os.getpid)(), signal.SIGKILL)()
+    assert "MB are not enough" in str(explain_memory(end.value))
 
 
 def test_the_limit_is_the_least_that_holds():

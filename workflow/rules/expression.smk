@@ -17,7 +17,7 @@ rule cluster_cells:
         "<logs>/cluster_cells/{slide}.log",
     benchmark:
         "<benchmarks>/cluster_cells/{slide}.tsv"
-    threads: 1
+    threads: lambda w: run.clustering_threads(w.slide)
     resources:
         gpu=run.clustering_gpu,
         mem_mb=by_attempt(4000),

@@ -9,4 +9,5 @@ with job(snakemake.log[0], snakemake.threads):
         **paths(snakemake.input),
         **paths(snakemake.output),
         config=ClusteringConfig(**snakemake.params.config),
+        threads=snakemake.threads,
     )

@@ -85,7 +85,7 @@ def read(task: Task) -> None:
 
 def cluster(task: Task) -> None:
     """Cluster the cells by expression."""
-    cluster_cells(**task.take("counts", "clusters"), stability=task.files["clustering"], config=task.clustering)
+    cluster_cells(**task.take("counts", "clusters"), stability=task.files["clustering"], config=task.clustering, threads=1)
 
 
 def rank(task: Task) -> None:

@@ -118,6 +118,10 @@ class Run(StudySlides, WindowSources):
         """GPUs of a job that clusters cells."""
         return self.config.compute.gpu if self.config.clustering.backend == "rapids" else 0
 
+    def clustering_threads(self, slide: str) -> int:
+        """Return the cores of a job that clusters cells: the second one is of use to large slides only, and phantoms are small."""
+        return 1 if self.slides[slide].kind == "synthetic" else 2
+
     def first_seed_predictions(self, model: str, slides: list[str]) -> list[str]:
         """Return the prediction files of a model with the first seed: the models that figures show."""
         return [files.predictions.format(model=model, seed=self.seeds[0], slide=slide) for slide in slides]

@@ -17,7 +17,8 @@ from sklearn.neighbors import kneighbors_graph
 
 from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.expression.clustering import LeidenPartition, cluster_cells, most_stable, partitions
+from nuclass_pipeline.expression.clustering import cluster_cells
+from nuclass_pipeline.expression.partitions import LeidenPartition, compare_seeds, leiden, most_stable, seeded_resolutions
 from nuclass_pipeline.io import read_json, read_table
 from nuclass_pipeline.schemas import CLUSTERS
 
@@ -98,6 +99,10 @@ def test_a_cell_that_occurs_twice_is_refused(draw_cells, tmp_path):
         _cluster(tmp_path, cells)
 
 
+def _compare(graph: sparse.csr_matrix, config: ClusteringConfig) -> list[LeidenPartition]:
+    return compare_seeds([leiden(graph, *run) for run in seeded_resolutions(config)], config)
+
+
 @pytest.fixture(scope="module")
 def blobs():
     """Return the graph of eight far-apart groups of 60 points in ten dimensions, and the groups."""
@@ -110,7 +115,7 @@ def blobs():
 
 def test_planted_groups_are_stable_and_a_random_split_of_them_is_not(blobs):
     graph, group = blobs
-    planted, split = partitions(graph, ClusteringConfig(resolutions=(0.6, 8.0)))
+    planted, split = _compare(graph, ClusteringConfig(resolutions=(0.6, 8.0)))
     assert adjusted_rand_score(group, planted.cluster) == 1
     assert planted.stability == 1
     assert split.cluster.max() > 20
@@ -119,9 +124,9 @@ def test_planted_groups_are_stable_and_a_random_split_of_them_is_not(blobs):
 
 
 def test_the_stability_is_the_mean_agreement_of_the_seeds(blobs):
-    runs = [partitions(blobs[0], ClusteringConfig(resolutions=(8.0,), seed=seed))[0].cluster for seed in (4, 5, 6)]
+    runs = [_compare(blobs[0], ClusteringConfig(resolutions=(8.0,), seed=seed))[0].cluster for seed in (4, 5, 6)]
     pairs = [adjusted_rand_score(runs[i], runs[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-    found = partitions(blobs[0], ClusteringConfig(resolutions=(0.6, 8.0), repeats=3, seed=4))[1]
+    found = _compare(blobs[0], ClusteringConfig(resolutions=(0.6, 8.0), repeats=3, seed=4))[1]
     assert found.stability == pytest.approx(np.mean(pairs), abs=1e-12)
     assert (found.cluster == runs[0]).all()
 
@@ -129,7 +134,7 @@ def test_the_stability_is_the_mean_agreement_of_the_seeds(blobs):
 def test_clusters_are_numbered_by_size(blobs):
     graph, group = blobs
     kept = np.flatnonzero((group != 3) | (np.arange(480) % 2 == 0))
-    sizes = np.bincount(partitions(graph[kept][:, kept], ClusteringConfig(resolutions=(0.6,)))[0].cluster)
+    sizes = np.bincount(_compare(graph[kept][:, kept], ClusteringConfig(resolutions=(0.6,)))[0].cluster)
     assert list(sizes) == [60] * 7 + [30]
 
 
@@ -148,6 +153,7 @@ def test_the_record_says_what_was_tried(slide, tmp_path):
     record = read_json(tmp_path / "c.json")
     coarse, fine = record["resolutions"]
     assert record["chosen"] == coarse["resolution"] == 0.5
+    assert record["cells"] == pd.read_parquet(tmp_path / "c.parquet")["cluster"].notna().sum()
     assert coarse["clusters"] == pd.read_parquet(tmp_path / "c.parquet")["cluster"].nunique() == 7
     assert fine["clusters"] > 30
     assert fine["stability"] < 0.95 < coarse["stability"]
@@ -156,7 +162,9 @@ def test_the_record_says_what_was_tried(slide, tmp_path):
 def test_one_resolution_is_run_once(slide, tmp_path):
     config = ClusteringConfig(components=10, resolutions=(0.5,))
     cluster_cells(counts=slide / "counts.h5ad", config=config, clusters=tmp_path / "c.parquet", stability=tmp_path / "c.json")
-    assert read_json(tmp_path / "c.json") == {"chosen": 0.5, "resolutions": [{"resolution": 0.5, "clusters": 7, "stability": None}]}
+    record = read_json(tmp_path / "c.json")
+    assert record["chosen"] == 0.5
+    assert record["resolutions"] == [{"resolution": 0.5, "clusters": 7, "stability": None}]
 
 
 @pytest.mark.parametrize("wrong", [{"resolutions": ()}, {"resolutions": (0.5, 0.0)}, {"repeats": 1}])

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from scipy import sparse
 
 from nuclass_pipeline.config.expression import DomainsConfig
-from nuclass_pipeline.expression.clustering import Codes, leiden
 from nuclass_pipeline.expression.domains.factors import Factors, factorize, factorize_on_graph
 from nuclass_pipeline.expression.domains.graphs import diffuse
 from nuclass_pipeline.expression.domains.partition import blend_graphs, feature_graph
+from nuclass_pipeline.expression.partitions import Codes, leiden
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import scanpy as sc
 from scipy import sparse
 
 from nuclass_pipeline.arrays import Floats
-from nuclass_pipeline.expression.clustering import EXACT_CELLS
 from nuclass_pipeline.expression.domains.graphs import normalize_rows
+from nuclass_pipeline.expression.maps import EXACT_CELLS
 
 
 def feature_graph(weights: Floats, neighbors: int, seed: int) -> sparse.csr_array:

@@ -10,9 +10,9 @@ from scipy.spatial import cKDTree
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 
 from nuclass_pipeline.arrays import Floats
-from nuclass_pipeline.expression.clustering import Codes
 from nuclass_pipeline.expression.domains.factors import Factors
 from nuclass_pipeline.expression.domains.graphs import normalize_rows
+from nuclass_pipeline.expression.partitions import Codes
 
 SAMPLE = 10_000
 """Cells drawn for the scores that compare all pairs, because time and memory grow with their square."""

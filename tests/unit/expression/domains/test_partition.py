@@ -7,9 +7,9 @@ import pytest
 from scipy import sparse
 
 from nuclass_pipeline.config.expression import DomainsConfig
-from nuclass_pipeline.expression.clustering import leiden
 from nuclass_pipeline.expression.domains.graphs import spatial_graph
 from nuclass_pipeline.expression.domains.partition import blend_graphs, feature_graph
+from nuclass_pipeline.expression.partitions import leiden
 
 
 @pytest.fixture(scope="module")
