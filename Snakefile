@@ -44,7 +44,7 @@ wildcard_constraints:
 
 for name in (
     "bundles slides images points patches expression labels models features"
-    " predictions evaluation warnings summaries quality exports figures report targets"
+    " predictions evaluation variants warnings summaries quality exports figures report targets"
 ).split():
 
     include: f"workflow/rules/{name}.smk"

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/nuclass_pipeline"
 GENERATED = {"configuration.md", "outputs.md"}
-ENTRIES = {"draw", "build", "logger", "STAGE_VERSION"}
+ENTRIES = {"BEST", "GROUPED_BY", "draw", "build", "logger", "STAGE_VERSION"}
 """Names that every module of a kind has: figures, tables, loggers, pinned stages. Commands in cli are called as what they run."""
 ODD = tuple(
     rf"\b{phrase}\b"

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "train": BASE | {"config", "models"},
     "evaluate": BASE | {"config", "models", "train"},
     "export": BASE | {"expression"},
-    "summary": BASE | {"data.alignment", "data.image", "evaluate", "knowledge"},
+    "summary": BASE | {"config", "data.alignment", "data.image", "evaluate", "knowledge"},
     "figures": {"errors", "arrays", "units", "layout", "config", "io", "schemas", "table_schema", "vocabulary"},
     "tables": {"errors", "arrays", "layout", "config", "io", "schemas", "table_schema", "vocabulary"},
     "report": {"errors", "io", "schemas", "vocabulary", "figures", "tables"},

@@ -9,6 +9,7 @@ import pandas as pd
 from benchmarks.real_tissue.folds import Fold
 from benchmarks.real_tissue.scores import Heldout
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.layout import BASE
 from nuclass_pipeline.train.dataset import read_ids
 
 TRAINED = ("local", "global", "gate")
@@ -37,7 +38,7 @@ def read_costs(folds: Sequence[Fold], pooled: Heldout) -> pd.DataFrame:
         rows.append((f"{name} features", "bytes per cell", size))
     rows.append(("both features", "bytes per cell", total))
     for name in TRAINED:
-        times = [seconds(fold.benchmarks / f"train_{name}" / f"seed-{fold.run.seeds[0]}.tsv") for fold in folds]
+        times = [seconds(fold.benchmarks / f"train_{name}" / f"{BASE}.seed-{fold.run.seeds[0]}.tsv") for fold in folds]
         rows.append((f"training of the {name}{'' if name == 'gate' else ' path'}", "s per fold", float(np.mean(times))))
     return pd.DataFrame(rows, columns=["quantity", "unit", "value"])
 

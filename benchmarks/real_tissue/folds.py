@@ -13,10 +13,10 @@ from nuclass_pipeline.config.loading.run_files import read_run_files
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run import Run, load_run
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.layout import files
+from nuclass_pipeline.layout import BASE, files
 
 ROOT = Path(__file__).parents[2]
-OWN = ("split.parquet", "cells.seed-*.h5")
+OWN = ("split.parquet", "cells.*.seed-*.h5")
 """Files of a slide that depend on its role in the fold, and on the models."""
 
 
@@ -82,7 +82,7 @@ class Fold:
 
     def predictions(self, model: str) -> Path:
         """Return the predictions of a model for the slide that is held out."""
-        return self.file(files.predictions, model=model, seed=self.run.seeds[0], slide=self.heldout)
+        return self.file(files.predictions, variant=BASE, model=model, seed=self.run.seeds[0], slide=self.heldout)
 
     def command(self, cores: str, *options: str) -> list[str]:
         """Return the command that makes its predictions."""

@@ -51,17 +51,25 @@ RESULTS: dict[str, ResultFile] = {
     "split": ResultFile("slides/{slide}/split.parquet", "subset of the split, and bootstrap block, per cell"),
     "local_patches": ResultFile("slides/{slide}/patches_<local_px>x<local_px>.h5", "local crops; 224x224 by default"),
     "context_patches": ResultFile("slides/{slide}/patches_<context_px>x<context_px>.h5", "context windows; 1024x1024 by default"),
+    "further_patches": ResultFile("slides/{slide}/patches_{px}x{px}.h5", "windows of another side, which variants need"),
     "annotations": ResultFile("slides/{slide}/annotations.json", "cells and classes of the patches, for other programs"),
+    "variant_labels": ResultFile("variants/{variant}/slides/{slide}/labels.parquet", "labels of a variant that labels otherwise"),
+    "variant_split": ResultFile("variants/{variant}/slides/{slide}/split.parquet", "split of a variant that labels or splits otherwise"),
     "window_features": ResultFile("slides/{slide}/features/{encoder}.{px}.{key}.h5", "features of a frozen encoder, by side of the window"),
-    "cell_features": ResultFile("slides/{slide}/features/cells.seed-{seed}.h5", "features and probabilities of both paths"),
-    "checkpoint": ResultFile("models/{model}/seed-{seed}/best.ckpt", "weights with the best validation macro-F1"),
-    "history": ResultFile("models/{model}/seed-{seed}/history.parquet", "loss and macro-F1 of every validation"),
-    "predictions": ResultFile("predictions/{model}/seed-{seed}/{slide}.parquet", "probabilities of every class per cell"),
-    "temperatures": ResultFile("models/temperatures.parquet", "temperature of each model and seed, 1 where calibration does not hold"),
-    "calibration_metrics": ResultFile("metrics/calibration.parquet", "temperatures, the losses that chose them, and scores on their cells"),
-    "heldout_metrics": ResultFile("metrics/heldout.parquet", "scores on the held-out slides"),
-    "reliability_metrics": ResultFile("metrics/reliability.parquet", "accuracy by confidence"),
-    "complementarity_metrics": ResultFile("metrics/complementarity.parquet", "what each path gets right, and the gate's gain"),
+    "cell_features": ResultFile("slides/{slide}/features/cells.{variant}.seed-{seed}.h5", "features and probabilities of both paths"),
+    "checkpoint": ResultFile("models/{variant}/{model}/seed-{seed}/best.ckpt", "weights with the best validation macro-F1"),
+    "history": ResultFile("models/{variant}/{model}/seed-{seed}/history.parquet", "loss and macro-F1 of every validation"),
+    "predictions": ResultFile("predictions/{variant}/{model}/seed-{seed}/{slide}.parquet", "probabilities of every class per cell"),
+    "temperatures": ResultFile(
+        "models/{variant}/temperatures.parquet", "temperature of each model and seed, 1 where calibration does not hold"
+    ),
+    "calibration_metrics": ResultFile(
+        "metrics/{variant}/calibration.parquet", "temperatures, the losses that chose them, and scores on their cells"
+    ),
+    "heldout_metrics": ResultFile("metrics/{variant}/heldout.parquet", "scores on the held-out slides"),
+    "reliability_metrics": ResultFile("metrics/{variant}/reliability.parquet", "accuracy by confidence"),
+    "complementarity_metrics": ResultFile("metrics/{variant}/complementarity.parquet", "what each path gets right, and the gate's gain"),
+    "variant_metrics": ResultFile("metrics/variants.parquet", "scores of each variant, and its differences from the base"),
     "warnings": ResultFile("metrics/warnings.parquet", "what to know before the results are used, of all slides and of the run"),
     "cohort_metrics": ResultFile("metrics/cohort.parquet", "cells by slide, subset and class"),
     "registration_metrics": ResultFile("metrics/registration.parquet", "fit of each H&E, with a thumbnail"),
@@ -70,7 +78,7 @@ RESULTS: dict[str, ResultFile] = {
     "overview_metrics": ResultFile("metrics/overviews.parquet", "the H&E of each slide, small, in the frame of its cells"),
     "point_image_metrics": ResultFile("metrics/point_images.parquet", "a few of the held-out images with points, of kind `images`"),
     "label_metrics": ResultFile("metrics/labels.parquet", "accuracy of the labels of synthetic slides"),
-    "attribution_metrics": ResultFile("metrics/attribution/seed-{seed}/{slide}.parquet", "where the paths look, for a few cells"),
+    "attribution_metrics": ResultFile("metrics/{variant}/attribution/seed-{seed}/{slide}.parquet", "where the paths look, for a few cells"),
     "figure": ResultFile("figures/{figure}.pdf", "figures"),
     "figure_png": ResultFile("figures/{figure}.png", "the same as pictures"),
     "table": ResultFile("tables/{table}.tsv", "tables, all digits kept"),
@@ -98,6 +106,9 @@ files = SimpleNamespace(**{name: file.in_rules for name, file in RESULTS.items()
 """The paths as rules write them: `files.cells` is `<slides>/{slide}/cells.parquet`, `files.report` is `<results>/report.html`."""
 
 
+BASE = "base"
+"""Variant that is the run file as written; the others are compared with it."""
+
 USUAL_PX = (224, 1024)
 """Sides of crops and context windows in the public data sets, and in results of versions in which they could not be chosen, px."""
 
@@ -105,6 +116,11 @@ USUAL_PX = (224, 1024)
 def patch_file(side_px: int) -> str:
     """Return the name of a patch file."""
     return f"patches_{side_px}x{side_px}.h5"
+
+
+def of_base(path: str) -> str:
+    """Return a path of `files` for the base variant, its other wildcards as they are."""
+    return path.replace("{variant}", BASE)
 
 
 def for_model(path: str, model: str) -> str:

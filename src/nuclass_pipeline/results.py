@@ -1,5 +1,6 @@
 """A finished run, read from Python: its tables and its models."""
 
+from collections.abc import Mapping
 from functools import cached_property, reduce
 from os import PathLike
 from pathlib import Path
@@ -7,16 +8,24 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from pydantic import ValidationError
 
 from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.config.loading.variants import FAMILIES, find_owner, read_configs
+from nuclass_pipeline.config.models import MODELS
+from nuclass_pipeline.config.run_file import Config
+from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.io import WindowReader, read_table, require
-from nuclass_pipeline.layout import RESULTS
+from nuclass_pipeline.layout import BASE, RESULTS
 from nuclass_pipeline.records import read_started
-from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, WARNINGS
+from nuclass_pipeline.schemas import CELLS, LABELS, METRICS, PREDICTIONS, VARIANTS, WARNINGS
 
 if TYPE_CHECKING:
     from nuclass_pipeline.evaluate.classifier import CellClassifier
+
+
+_FAMILY_OF = {"cell_features": "global", "variant_labels": "labels", "variant_split": "split"}
+"""Result → family of files; checkpoints and histories are of the family of their model, all others of `gate`."""
 
 
 class Results:
@@ -49,10 +58,12 @@ class Results:
     def slides(self) -> list[str]:
         """Slides of the run, sorted."""
         folders = {path.name for path in self.folder.glob("slides/*") if path.is_dir()}
-        return sorted(folders | {path.stem for path in self.folder.glob("predictions/*/seed-*/[!.]*.parquet")})
+        return sorted(folders | {path.stem for path in self.folder.glob("predictions/*/*/seed-*/[!.]*.parquet")})
 
     def path(self, name: str, **wildcards: object) -> Path:
         """Return the path of a result by its name in docs/outputs.md, such as `path("labels", slide="demo-lung-1")`.
+
+        Without `variant` it is that of the run file as written; with it, the file that the variant uses, which may be that of another.
 
         Raises
         ------
@@ -62,15 +73,40 @@ class Results:
         if name not in RESULTS:
             raise UserError(self.folder, "name", f"there is no result {name!r}", f"Use one of {', '.join(RESULTS)}.")
         needed = [field for _, field, _, _ in Formatter().parse(RESULTS[name].path) if field]
+        names, needed = needed, [field for field in needed if field != "variant" or field in wildcards]
         if set(wildcards) != set(needed):
             problem = f"{name} needs {', '.join(needed) or 'nothing else'}; found {', '.join(wildcards) or 'nothing'}"
             call = ", ".join([f'"{name}"', *(f"{field}=…" for field in needed)])
             raise UserError(self.folder, "name", problem, f"Use path({call}).")
+        if "variant" in names:
+            wildcards["variant"] = self._owner(name, wildcards)
         folder = self._slides_home if RESULTS[name].is_shared else self.folder
         remedy = self._remedy(needed) if folder.is_dir() else f"Put the results of run {folder.name} beside it, which hold its slides."
         sides = {"<local_px>": self._image.local_px, "<context_px>": self._image.context_px}
         path = RESULTS[name].path.format(**wildcards)
         return require(folder / reduce(lambda text, side: text.replace(side, str(sides[side])), sides, path), remedy)
+
+    def _owner(self, name: str, wildcards: Mapping[str, object]) -> str:
+        """Return the variant in whose folder a result lies."""
+        variant = str(wildcards.get("variant", BASE))
+        if variant == BASE:
+            return BASE
+        configs = self._configs
+        if variant not in configs:
+            raise UserError(
+                self.folder, "variant", f"there is no variant {variant!r}{similar(variant, configs)}", f"Use {', '.join(configs)}."
+            )
+        model = str(wildcards["model"]) if name in ("checkpoint", "history") else _FAMILY_OF.get(name, "gate")
+        return find_owner(configs, model, variant) if model in FAMILIES else variant
+
+    @cached_property
+    def _configs(self) -> dict[str, Config]:
+        """Run file of each variant."""
+        try:
+            return read_configs(read_started(self.folder) or {})
+        except ValidationError:
+            problem = "this version of the program cannot read the run file with which it was started"
+            raise UserError(self.folder, "run file", problem, "Start the run again.") from None
 
     @cached_property
     def _image(self) -> ImageConfig:
@@ -102,27 +138,32 @@ class Results:
         name = "local_patches" if side_px in (None, self._image.local_px) else "context_patches"
         return WindowReader(self.path(name, slide=slide))
 
-    def predictions(self, slide: str, model: str = "gate", seed: int = 0) -> pd.DataFrame:
+    def predictions(self, slide: str, model: str = "gate", seed: int = 0, variant: str = BASE) -> pd.DataFrame:
         """Return the predictions of a model for the cells of a slide.
 
         Its columns are `predicted`, `gate_weight` and `p_<class>` (raw), and save for training slides `confidence` and `c_<class>`,
         which are calibrated.
         """
-        return read_table(self.path("predictions", model=model, seed=seed, slide=slide), PREDICTIONS)
+        return read_table(self.path("predictions", variant=variant, model=model, seed=seed, slide=slide), PREDICTIONS)
 
     def warnings(self) -> pd.DataFrame:
         """Return what to know before the results are used: one row per warning, with its slide and result."""
         return read_table(self.path("warnings"), WARNINGS)
 
-    def scores(self) -> pd.DataFrame:
+    def scores(self, variant: str = BASE) -> pd.DataFrame:
         """Return the scores on the held-out slides, one row per score."""
-        return read_table(self.path("heldout_metrics"), METRICS)
+        return read_table(self.path("heldout_metrics", variant=variant), METRICS)
 
-    def classifier(self, seed: int = 0, device: str = "cpu") -> "CellClassifier":
+    def variants(self) -> pd.DataFrame:
+        """Return the scores of every variant, and its differences from the base: one row per variant, slide, model and score."""
+        return read_table(self.path("variant_metrics"), VARIANTS)
+
+    def classifier(self, seed: int = 0, device: str = "cpu", variant: str = BASE) -> "CellClassifier":
         """Load the trained models of a seed; their `classify` takes images."""
         from nuclass_pipeline.evaluate.classifier import load_classifier
 
-        return load_classifier(self.folder / "models", seed, device)
+        owners: dict[str, str] = {model: self._owner("checkpoint", {"variant": variant, "model": model}) for model in MODELS}
+        return load_classifier(self.folder / "models", seed, device, owners)
 
 
 def open_run(folder: Path | str) -> Results:

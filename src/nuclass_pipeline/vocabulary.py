@@ -69,6 +69,9 @@ ORGANS = ("breast", "colon", "heart", "kidney", "liver", "lung", "ovary", "pancr
 OTHER_ORGAN = "other"
 """Organ of images whose tissue is of another organ, or of several."""
 
+UNKNOWN_ORGAN = "unknown"
+"""Organ of cells of which no organ is given, or one that the models were not trained on."""
+
 
 _ORGAN_WORDS: dict[str, tuple[str, ...]] = {
     "breast": ("mammary",),

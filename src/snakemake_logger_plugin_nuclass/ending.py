@@ -58,7 +58,7 @@ def _warnings(results: Path) -> list[str]:
 
 
 def _next(results: Path, report: Path) -> str:
-    printed = "scores" if (results / "metrics/heldout.parquet").is_file() else "labels"
+    printed = "scores" if (results / "metrics/base/heldout.parquet").is_file() else "labels"
     return f"`{shlex.join([_beside('nuclass'), 'summary', str(results)])}` prints the {printed}; open {report} in a browser."
 
 

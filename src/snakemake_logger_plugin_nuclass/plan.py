@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nuclass_pipeline.layout import BASE
 from snakemake_logger_plugin_nuclass.reasons import AGAIN, code_modules, explain_reason
 from snakemake_logger_plugin_nuclass.times import PlannedJob, Rest, about, read_times
 
@@ -144,5 +145,7 @@ def _modules(rule: Any) -> str:
 
 def wildcards(values: Mapping[str, str] | None) -> str:
     """Return the wildcards of a job in words, such as `demo-lung-1 seed 0`."""
-    slide = [value for name, value in (values or {}).items() if name == "slide"]
-    return " ".join([*slide, *(f"{name} {value}" for name, value in (values or {}).items() if name != "slide")])
+    # Without the base, because it is nearly always the only variant.
+    shown = {name: value for name, value in (values or {}).items() if (name, value) != ("variant", BASE)}
+    slide = [value for name, value in shown.items() if name == "slide"]
+    return " ".join([*slide, *(value if name == "variant" else f"{name} {value}" for name, value in shown.items() if name != "slide")])

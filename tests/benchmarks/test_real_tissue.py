@@ -100,7 +100,7 @@ def test_probes_read_only_the_chosen_cells_of_the_training_slides():
 def test_slides_are_linked_without_what_depends_on_the_fold(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     shared = ("s-1/image.h5", "s-1/features/net.64.0123abcd.h5", "s-2/patches_64x64.h5")
-    for name in (*shared, "s-1/split.parquet", "s-1/features/cells.seed-0.h5", ".jobs.json"):
+    for name in (*shared, "s-1/split.parquet", "s-1/features/cells.base.seed-0.h5", ".jobs.json"):
         (one / name).parent.mkdir(parents=True, exist_ok=True)
         (one / name).write_text(name)
         os.utime(one / name, (1, 1))

@@ -69,7 +69,7 @@ def test_build_markers_adds_a_panel(tmp_path):
         (("docs", "--root=nope"), "error: nope/config: file: it does not exist. Name the folder of the project, which holds"),
         (("summary", "nope"), "error: nope: folder: it holds no run. Name the folder of a run, such as results/demo."),
         (("summary", "no[/b]dir"), "error: no[/b]dir: folder: it holds no run."),
-        (("summary", "run"), "error: run/metrics/heldout.parquet: file: it does not exist. Run the workflow."),
+        (("summary", "run"), "error: run/metrics/base/heldout.parquet: file: it does not exist. Run the workflow."),
     ],
 )
 def test_an_unknown_organ_or_folder_is_one_line(tmp_path, arguments, message):

@@ -1,5 +1,6 @@
 """A run is opened, and its results are found by name."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.unit.evaluate.test_classifier import models  # noqa: F401
 @pytest.fixture
 def run(tmp_path: Path) -> Results:
     """Return a run with one slide and its predictions."""
-    for name in ("slides/a/labels.parquet", "predictions/gate/seed-0/a.parquet", "metrics/heldout.parquet"):
+    for name in ("slides/a/labels.parquet", "predictions/base/gate/seed-0/a.parquet", "metrics/base/heldout.parquet"):
         (tmp_path / name).parent.mkdir(parents=True)
         pd.DataFrame({"cell_id": ["c"]}).to_parquet(tmp_path / name)
     return open_run(tmp_path)
@@ -42,18 +43,22 @@ def test_the_package_exports_what_its_help_says(models: Path) -> None:  # noqa: 
 def test_a_result_is_found_by_its_name(run: Results) -> None:
     assert run.path("labels", slide="a") == run.folder / "slides/a/labels.parquet"
     assert run.path("predictions", model="gate", seed=0, slide="a").is_file()
-    assert run.path("heldout_metrics") == run.folder / "metrics/heldout.parquet"
+    assert run.path("heldout_metrics") == run.folder / "metrics/base/heldout.parquet"
 
 
 def test_slides_of_another_run_are_found_beside_it(tmp_path: Path) -> None:
-    for name in ("second/predictions/gate/seed-0/a.parquet", "second/slides/a/features/cells.seed-0.h5", "demo/slides/a/labels.parquet"):
+    for name in (
+        "second/predictions/base/gate/seed-0/a.parquet",
+        "second/slides/a/features/cells.base.seed-0.h5",
+        "demo/slides/a/labels.parquet",
+    ):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
     (tmp_path / "second/.run.json").write_text('{"run": "second", "slides_from": "demo"}')
     run = open_run(tmp_path / "second")
     assert run.slides == ["a"]
     assert run.path("labels", slide="a") == tmp_path / "demo/slides/a/labels.parquet"
-    assert run.path("cell_features", slide="a", seed=0) == tmp_path / "second/slides/a/features/cells.seed-0.h5"
+    assert run.path("cell_features", slide="a", seed=0) == tmp_path / "second/slides/a/features/cells.base.seed-0.h5"
     (tmp_path / "demo").rename(tmp_path / "elsewhere")
     with pytest.raises(
         UserError, match=r"labels\.parquet: file: it does not exist. Put the results of run demo beside it, which hold its slides"
@@ -61,6 +66,28 @@ def test_slides_of_another_run_are_found_beside_it(tmp_path: Path) -> None:
         run.path("labels", slide="a")
     (tmp_path / "elsewhere").rename(tmp_path / "demo")
     assert run.path("labels", slide="a").is_file()
+
+
+def test_a_variant_has_its_own_results_and_those_that_it_shares(run: Results) -> None:
+    raw = {"run": "r", "study": {"train": ["a"], "heldout": ["b"]}}
+    raw["variants"] = {"concat": {"local": {"conditioning": "concat"}}, "small": {"gate": {"hidden": [8, 8]}}}
+    (run.folder / ".run.json").write_text(json.dumps(raw))
+    for name in ("models/base/local", "models/base/gate", "models/concat/local", "models/small/gate", "predictions/small/local"):
+        (run.folder / name / "seed-0").mkdir(parents=True)
+        for file in ("best.ckpt", "a.parquet"):
+            (run.folder / name / "seed-0" / file).touch()
+
+    def folder(name: str, **wildcards: object) -> str:
+        return run.path(name, seed=0, **wildcards).relative_to(run.folder).parent.as_posix()
+
+    assert folder("checkpoint", model="local") == "models/base/local/seed-0"
+    assert folder("checkpoint", model="local", variant="concat") == "models/concat/local/seed-0"
+    assert folder("checkpoint", model="local", variant="small") == "models/base/local/seed-0"
+    assert folder("checkpoint", model="gate", variant="small") == "models/small/gate/seed-0"
+    assert folder("predictions", model="local", variant="small", slide="a") == "predictions/small/local/seed-0"
+    assert run.slides == ["a"]
+    with pytest.raises(UserError, match=r"variant: there is no variant 'smal', did you mean 'small'\? Use base, concat, small"):
+        run.scores(variant="smal")
 
 
 def test_patches_without_their_image_are_refused(run: Results) -> None:
@@ -110,7 +137,12 @@ def test_a_result_that_was_not_computed_has_a_remedy(run: Results, name: str, wi
 
 
 def test_an_archived_run_has_the_slides_of_its_predictions(tmp_path: Path) -> None:
-    for name in ("gate/seed-0/b.parquet", "gate/seed-1/a.parquet", "local/seed-0/b.parquet", "gate/seed-0/.c.1-host.partial.parquet"):
+    for name in (
+        "base/gate/seed-0/b.parquet",
+        "base/gate/seed-1/a.parquet",
+        "base/local/seed-0/b.parquet",
+        "base/gate/seed-0/.c.1-host.partial.parquet",
+    ):
         (tmp_path / "predictions" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "predictions" / name).touch()
     assert open_run(str(tmp_path)).slides == ["a", "b"]

@@ -61,7 +61,7 @@ def files_of(rule: Rule, kind: str, slides: list[str]) -> list[str]:
 
 def call(function: Any, slide: str) -> Any:
     try:
-        return function(SimpleNamespace(slide=slide, seed=0))
+        return function(SimpleNamespace(slide=slide, seed=0, variant="base"))
     # Of a rule with wildcards of an encoder, which only the run knows.
     except AttributeError:
         return []

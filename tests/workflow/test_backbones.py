@@ -34,14 +34,14 @@ def prepare(project, architecture, epochs=1):
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_a_network_is_planned(project, architecture):
     prepare(project, architecture)
-    assert project.planned("--forcerun", "train_local", "--", "results/demo/models/local/seed-0/best.ckpt")["train_local"] == 1
+    assert project.planned("--forcerun", "train_local", "--", "results/demo/models/base/local/seed-0/best.ckpt")["train_local"] == 1
 
 
 @pytest.mark.slow
 def test_each_network_trains_an_epoch(project):
     for architecture, dim in NETWORKS.items():
         prepare(project, architecture)
-        done = project.snakemake("--", "results/demo/models/local/seed-0/best.ckpt")
+        done = project.snakemake("--", "results/demo/models/base/local/seed-0/best.ckpt")
         assert done.returncode == 0, done.stderr[-3000:]
-        model, meta = restore_local(project.folder / "results/demo/models/local/seed-0/best.ckpt")
+        model, meta = restore_local(project.folder / "results/demo/models/base/local/seed-0/best.ckpt")
         assert (model.backbone.dim, meta.epoch, meta.local.backbone.architecture) == (dim, 0, architecture)

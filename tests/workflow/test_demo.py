@@ -40,10 +40,10 @@ def demo(tmp_path_factory):
     return project
 
 
-def score(project, slide, model, metric, variant="raw"):
-    rows = read_table(project.folder / "results/demo/metrics/heldout.parquet", METRICS)
+def score(project, slide, model, metric, probabilities="raw"):
+    rows = read_table(project.folder / "results/demo/metrics/base/heldout.parquet", METRICS)
     rows = rows[(rows["slide"] == slide) & (rows["model"] == model) & (rows["metric"] == metric) & (rows["label_set"] == "open")]
-    (value,) = rows.loc[(rows["variant"] == variant) & (rows["label"] == "all"), "value"]
+    (value,) = rows.loc[(rows["probabilities"] == probabilities) & (rows["label"] == "all"), "value"]
     return value
 
 
@@ -59,7 +59,7 @@ def test_calibration_lowers_the_calibration_error_of_the_gate_and_raises_none(de
     raw, calibrated = ({m: score(demo, slide, m, "ece", variant) for m in ("local", "global", "gate")} for variant in ("raw", "calibrated"))
     assert calibrated["gate"] <= min(raw["gate"], 0.05)
     assert all(calibrated[model] <= raw[model] for model in raw)
-    cells = read_table(demo.folder / f"results/demo/predictions/gate/seed-0/{slide}.parquet", PREDICTIONS)
+    cells = read_table(demo.folder / f"results/demo/predictions/base/gate/seed-0/{slide}.parquet", PREDICTIONS)
     cells = cells[cells["label"] != UNRESOLVED]
     # Within 0.05, since the mean distance over bins is no less than the distance of the means.
     assert abs(cells["confidence"].mean() - (cells["predicted"] == cells["label"]).mean()) <= 0.05
@@ -121,7 +121,7 @@ def test_an_image_alone_is_classified_nearly_as_well_as_with_its_cells(demo):
     )
     mapping, _ = read_registration(results / "slides/demo-lung-2/registration.json")
     xy_um = mapping.to_he(Micron(truth[["x_um", "y_um"]].to_numpy())) * mapping.mpp_he
-    found = read_table(results / "predictions/gate/seed-0/demo-lung-he.parquet", PREDICTIONS)
+    found = read_table(results / "predictions/base/gate/seed-0/demo-lung-he.parquet", PREDICTIONS)
     assert set(found["label"]) == {UNRESOLVED}
     distance_um = cdist(found[["x_um", "y_um"]], xy_um)
     rows, columns = linear_sum_assignment(np.where(distance_um < 2.4, distance_um, 1e6))

@@ -14,7 +14,7 @@ from tests.workflow.recipes import commands, read_recipes
 RECIPES = read_recipes()
 EXPECTED = {
     "slide", "organ", "class", "raw label", "backbone", "segmentation method", "marker source", "cell annotator",
-    "figure", "table", "metric", "baseline model", "export",
+    "figure", "table", "metric", "variant of the models", "baseline model", "export",
 }  # fmt: skip
 COPIED = ("Snakefile", "Makefile", "pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "workflow", "config", "profiles",
           "src", "tests", "docs")  # fmt: skip

@@ -10,7 +10,7 @@ from nuclass_pipeline.schemas import PREDICTIONS
 from tests.unit.train.toys import write_images
 
 CELLS = 240
-GATE = "results/{run}/predictions/gate/seed-{seed}/c.parquet"
+GATE = "results/{run}/predictions/base/gate/seed-{seed}/c.parquet"
 
 
 def write_trio(folder, seed):

@@ -52,10 +52,11 @@ def short(path: str) -> str:
 
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory):
-    """Return the rules of two runs: the demo, and one with gene programs and a frozen context encoder."""
+    """Return the rules of two runs: the demo, and one with gene programs, a frozen context encoder and a variant."""
     demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     other = copy.deepcopy(demo) | {"programs": {"library": "resources/sets.gmt"}}
     other["global"]["context"]["freeze"] = True
+    other["variants"] = {"concat": {"local": {"conditioning": "concat"}}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nuclass_pipeline.config.run.FILES", ())
         return [rule for raw in (demo, other) for rule in load_rules(raw, tmp_path_factory.mktemp("rules")).values()]

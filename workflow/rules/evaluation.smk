@@ -1,7 +1,7 @@
 """Evaluation: calibrate on training slides, score held-out slides, compare the paths.
 
-INPUTS   predictions/{model}/seed-{seed}/{slide}.parquet
-OUTPUTS  metrics/{calibration,heldout,reliability,complementarity}.parquet
+INPUTS   predictions/{variant}/{model}/seed-{seed}/{slide}.parquet
+OUTPUTS  metrics/{variant}/{calibration,heldout,reliability,complementarity}.parquet
 """
 
 
@@ -12,13 +12,14 @@ rule calibrate_models:
             model=SCORED_MODELS,
             seed=run.seeds,
             slide=run.training_slides,
+            allow_missing=True,
         ),
     output:
         calibration=files.calibration_metrics,
     log:
-        "<logs>/calibrate_models.log",
+        "<logs>/calibrate_models/{variant}.log",
     benchmark:
-        "<benchmarks>/calibrate_models.tsv"
+        "<benchmarks>/calibrate_models/{variant}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -33,7 +34,7 @@ rule calibrate_models:
         config=run.section("evaluation"),
         code=code_version("evaluate.calibration"),
     message:
-        "Calibrating the models on training slides."
+        "Calibrating the models on training slides, {wildcards.variant}."
     script:
         "../scripts/calibrate_models.py"
 
@@ -45,15 +46,16 @@ rule score_predictions:
             model=SCORED_MODELS,
             seed=run.seeds,
             slide=run.heldout_slides,
+            allow_missing=True,
         ),
         calibration=files.calibration_metrics,
     output:
         heldout=files.heldout_metrics,
         reliability=files.reliability_metrics,
     log:
-        "<logs>/score_predictions.log",
+        "<logs>/score_predictions/{variant}.log",
     benchmark:
-        "<benchmarks>/score_predictions.tsv"
+        "<benchmarks>/score_predictions/{variant}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -69,7 +71,7 @@ rule score_predictions:
         config=run.section("evaluation"),
         code=code_version("evaluate.heldout"),
     message:
-        "Scoring the held-out slides."
+        "Scoring the held-out slides, {wildcards.variant}."
     script:
         "../scripts/score_predictions.py"
 
@@ -80,9 +82,9 @@ rule compare_paths:
     output:
         complementarity=files.complementarity_metrics,
     log:
-        "<logs>/compare_paths.log",
+        "<logs>/compare_paths/{variant}.log",
     benchmark:
-        "<benchmarks>/compare_paths.tsv"
+        "<benchmarks>/compare_paths/{variant}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -97,6 +99,6 @@ rule compare_paths:
         config=run.section("evaluation"),
         code=code_version("evaluate.comparison"),
     message:
-        "Comparing the paths with the gate."
+        "Comparing the paths with the gate, {wildcards.variant}."
     script:
         "../scripts/compare_paths.py"

@@ -1,13 +1,14 @@
 """Features: what frozen networks compute from a slide, once.
 
-INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, patches_{px}x{px}.h5}, models/{local,global}/seed-{seed}/best.ckpt
-OUTPUTS  slides/{slide}/features/{{encoder}.{px}.{key}.h5, cells.seed-{seed}.h5}
+INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, patches_{px}x{px}.h5}
+         models/{variant}/{local,global}/seed-{seed}/best.ckpt
+OUTPUTS  slides/{slide}/features/{{encoder}.{px}.{key}.h5, cells.{variant}.seed-{seed}.h5}
 """
 
 
 rule embed_windows:
     input:
-        lambda w: run.encoder_weights(run.frozen_field(w)),
+        lambda w: run.frozen_run(w).encoder_weights(run.frozen_run(w).frozen_field(w)),
         patches="<slides>/{slide}/patches_{px}x{px}.h5",
     output:
         features=files.window_features,
@@ -23,10 +24,10 @@ rule embed_windows:
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
-        mem_mb=lambda w, attempt: attempt * run.frozen_mb(w),
+        mem_mb=lambda w, attempt: attempt * run.frozen_run(w).frozen_mb(w),
         runtime=60 * run.config.compute.hours,
     params:
-        config=lambda w: run.frozen_section(w),
+        config=lambda w: run.frozen_run(w).frozen_section(w),
         code=code_version("train.features"),
     message:
         "Computing the {wildcards.encoder} features of {wildcards.slide}, windows of {wildcards.px} px."
@@ -37,18 +38,18 @@ rule embed_windows:
 rule embed_cells:
     input:
         cells=files.cells,
-        patches=run.local_source,
-        contexts=run.context_source,
-        labels=files.labels,
-        split=files.split,
-        local=for_model(files.checkpoint, "local"),
+        patches=lambda w: run.variants[w.variant].local_source,
+        contexts=lambda w: run.variants[w.variant].context_source,
+        labels=lambda w: run.labels_of(w.slide, w.variant),
+        split=lambda w: run.split_of(w.slide, w.variant),
+        local=lambda w: run.checkpoint("local", w.variant),
         global_=for_model(files.checkpoint, "global"),
     output:
         features=files.cell_features,
     log:
-        "<logs>/embed_cells/{slide}.seed-{seed}.log",
+        "<logs>/embed_cells/{slide}.{variant}.seed-{seed}.log",
     benchmark:
-        "<benchmarks>/embed_cells/{slide}.seed-{seed}.tsv"
+        "<benchmarks>/embed_cells/{slide}.{variant}.seed-{seed}.tsv"
     threads: run.config.compute.threads
     resources:
         gpu=run.config.compute.gpu,
@@ -61,6 +62,6 @@ rule embed_cells:
         organ=lambda w: run.slides[w.slide].organ,
         code=code_version("train.features"),
     message:
-        "Running both paths on {wildcards.slide}, seed {wildcards.seed}."
+        "Running both paths on {wildcards.slide}, {wildcards.variant}, seed {wildcards.seed}."
     script:
         "../scripts/embed_cells.py"

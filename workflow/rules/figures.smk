@@ -1,6 +1,6 @@
 """Figures and tables: one rule each, from the lists in figures/__init__.py and tables/__init__.py; targets by their numbers in the paper.
 
-INPUTS   metrics/*.parquet, metrics/attribution/seed-{seed}/{slide}.parquet, predictions/{model}/seed-{seed}/{slide}.parquet
+INPUTS   metrics/{*.parquet, base/*.parquet}, metrics/base/attribution/seed-{seed}/{slide}.parquet, predictions/base/{model}/seed-{seed}/{slide}.parquet
          slides/{slide}/{cells,clusters,markers,labels}.parquet
 OUTPUTS  figures/{figure}.{pdf,png}, tables/{table}.{tsv,tex}, slides/{slide}/label_report.{pdf,png}
 """

@@ -2,7 +2,7 @@
 
 INPUTS   slides/{slide}/{counts.h5ad, clusters.parquet, markers.parquet, programs.parquet}, config/markers.tsv
          config/annotation/{slide}.{tsv,csv}, config/labels.tsv; resources/synthetic/{slide}/truth.parquet
-OUTPUTS  slides/{slide}/{labels.parquet, proposals.tsv, ablation.parquet}
+OUTPUTS  slides/{slide}/{labels.parquet, proposals.tsv, ablation.parquet}, variants/{variant}/slides/{slide}/labels.parquet
 """
 
 
@@ -43,6 +43,19 @@ rule label_cells:
         "Labelling the cells of {wildcards.slide}."
     script:
         "../scripts/label_cells.py"
+
+
+use rule label_cells as label_variant with:
+    output:
+        labels=files.variant_labels,
+    log:
+        "<logs>/label_variant/{slide}.{variant}.log",
+    benchmark:
+        "<benchmarks>/label_variant/{slide}.{variant}.tsv"
+    params:
+        config=lambda w: run.variants[w.variant].section("labeling"),
+    message:
+        "Labelling the cells of {wildcards.slide}, {wildcards.variant}."
 
 
 rule propose_labels:

@@ -2,6 +2,7 @@
 
 INPUTS   slides/{slide}/{image.h5, registration.json, cells.parquet, labels.parquet}, or annotations.json with two patch files, config/labels.tsv
 OUTPUTS  slides/{slide}/{patches_224x224.h5, patches_1024x1024.h5, annotations.json, cells.parquet, labels.parquet, split.parquet}
+         variants/{variant}/slides/{slide}/split.parquet
 """
 
 
@@ -97,3 +98,20 @@ rule split_cells:
         "Splitting the cells of {wildcards.slide}."
     script:
         "../scripts/split_cells.py"
+
+
+use rule split_cells as split_variant with:
+    input:
+        cells=files.cells,
+        labels=lambda w: run.labels_of(w.slide, w.variant),
+        patches=files.local_patches,
+    output:
+        split=files.variant_split,
+    log:
+        "<logs>/split_variant/{slide}.{variant}.log",
+    benchmark:
+        "<benchmarks>/split_variant/{slide}.{variant}.tsv"
+    params:
+        config=lambda w: run.variants[w.variant].section("split"),
+    message:
+        "Splitting the cells of {wildcards.slide}, {wildcards.variant}."

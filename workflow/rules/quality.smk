@@ -2,7 +2,7 @@
 
 INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, counts.h5ad, registration.json, image.h5}, config/markers.tsv
          slides/{slide}/{proposals.tsv, domains.parquet, programs.parquet, label_report.pdf, label_report.png, labels.csv, labels.h5ad}
-         predictions/gate/seed-{seed}/{slide}.parquet, figures/{figure}.{pdf,png}, tables/{table}.{tsv,tex}
+         predictions/base/gate/seed-{seed}/{slide}.parquet, figures/{figure}.{pdf,png}, tables/{table}.{tsv,tex}
          metrics/{labels,warnings}.parquet, manifest.json
 OUTPUTS  metrics/{quality,runtime}.parquet
 """

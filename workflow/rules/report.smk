@@ -1,7 +1,7 @@
 """The report: everything on one page. What a study lacks, such as scores of slides that are only labelled, has no section.
 
-INPUTS   figures/{figure}.png, tables/{table}.tsv, slides/{slide}/{label_report.png, tissue.png}, models/{model}/seed-{seed}/history.parquet
-         metrics/{heldout,cohort,quality,runtime,warnings}.parquet, manifest.json, config.yaml
+INPUTS   figures/{figure}.png, tables/{table}.tsv, slides/{slide}/{label_report.png, tissue.png}, models/base/{model}/seed-{seed}/history.parquet
+         metrics/{base/heldout,cohort,quality,runtime,warnings}.parquet, manifest.json, config.yaml
 OUTPUTS  report.html
 """
 
@@ -21,12 +21,16 @@ rule build_report:
         label_reports=expand(files.label_report_png, slide=run.slides_with_xenium),
         tissue=expand(files.tissue_png, slide=run.slides_with_image),
         histories=(
-            expand(files.history, model=["local", "global", "gate"], seed=run.seeds)
+            expand(
+                run.of_base(files.history),
+                model=["local", "global", "gate"],
+                seed=run.seeds,
+            )
             if run.training_slides
             else []
         ),
         captions=ancient(captions),
-        heldout=files.heldout_metrics if run.heldout_slides else [],
+        heldout=run.of_base(files.heldout_metrics) if run.heldout_slides else [],
         cohort=files.cohort_metrics if run.heldout_slides else [],
         quality=files.quality_metrics,
         runtime=files.runtime_metrics,

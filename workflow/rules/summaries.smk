@@ -1,6 +1,6 @@
 """Summaries: what the slides hold, how they are registered, how good their labels are, how the run was made.
 
-INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, registration.json, image.h5}, predictions/{model}/seed-{seed}/{slide}.parquet
+INPUTS   slides/{slide}/{cells.parquet, labels.parquet, split.parquet, registration.json, image.h5}, predictions/{variant}/{model}/seed-{seed}/{slide}.parquet
          resources/synthetic/{slide}/{truth.parquet, outs/experiment.xenium, {slide}_he_image.ome.tif, {slide}_he_imagealignment.csv}
          config/{slides.tsv, labels.tsv, markers.tsv}, and the files of the slides
 OUTPUTS  metrics/{cohort,registration,labels}.parquet, config.yaml, manifest.json

@@ -2,7 +2,7 @@
 
 INPUTS   slides/{slide}/{proposals.tsv, ablation.parquet, domains.parquet, programs.parquet, label_report.pdf, label_report.png}
          slides/{slide}/{labels.csv, labels.h5ad}
-         predictions/gate/seed-{seed}/{slide}.parquet, metrics/labels.parquet
+         predictions/base/gate/seed-{seed}/{slide}.parquet, metrics/labels.parquet
          figures/{figure}.{pdf,png}, tables/{table}.{tsv,tex}
 OUTPUTS  none
 """
@@ -48,7 +48,7 @@ rule ablation:
 rule classification:
     input:
         expand(
-            files.predictions,
+            run.of_base(files.predictions),
             model="gate",
             seed=run.seeds,
             slide=run.unscored_slides,

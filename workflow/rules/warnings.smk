@@ -2,7 +2,8 @@
 
 INPUTS   slides/{slide}/{cells.parquet, registration.json, image.h5, nuclei.parquet, labels.parquet, patches_224x224.h5, split.parquet}
          slides/{slide}/features/{encoder}.{px}.{key}.h5
-         predictions/{model}/seed-{seed}/{slide}.parquet, metrics/{calibration,heldout}.parquet, manifest.json
+         predictions/{variant}/{model}/seed-{seed}/{slide}.parquet, metrics/{variant}/{calibration,heldout}.parquet, manifest.json
+         metrics/variants.parquet
 OUTPUTS  metrics/warnings.parquet
 """
 
@@ -17,10 +18,11 @@ rule collect_warnings:
         labels=expand(files.labels, slide=run.slides),
         local_patches=expand(files.local_patches, slide=run.classified_slides),
         split=expand(files.split, slide=run.classified_slides),
-        window_features=expand(run.frozen.values(), slide=run.classified_slides),
-        calibration_metrics=[files.calibration_metrics] if run.heldout_slides else [],
-        heldout_metrics=[files.heldout_metrics] if run.heldout_slides else [],
+        window_features=run.frozen_files,
+        calibration_metrics=run.scores(files.calibration_metrics),
+        heldout_metrics=run.scores(files.heldout_metrics),
         predictions=run.all_predictions,
+        variant_metrics=files.variant_metrics if run.config.variants else [],
     output:
         warnings=files.warnings,
     log:

@@ -8,4 +8,5 @@ with job(snakemake.log[0], snakemake.threads):
         **paths(snakemake.input),
         **paths(snakemake.output),
         **snakemake.params.names,
+        variant=snakemake.wildcards.variant,
     )

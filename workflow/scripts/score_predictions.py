@@ -9,5 +9,6 @@ with job(snakemake.log[0], snakemake.threads):
         **paths(snakemake.input),
         **paths(snakemake.output),
         **snakemake.params.names,
+        variant=snakemake.wildcards.variant,
         config=EvaluationConfig(**snakemake.params.config),
     )

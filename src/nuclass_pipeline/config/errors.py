@@ -63,7 +63,8 @@ def explain_validation(error: ValidationError, model: type[BaseModel], source: C
     """Turn the first error that pydantic found in a run file, read as `model`, into a `UserError`; `source` is field → file."""
     # Unknown keys first, because the key that is missing is often the one misspelt.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    field = ".".join(str(part) for part in first["loc"]) or "run file"
+    # Without the mark of pydantic for a key of its own, because the key itself stands before it.
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]") or "run file"
     file = source(field)
     if first["type"] == "extra_forbidden":
         if field in MOVED:

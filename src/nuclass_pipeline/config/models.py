@@ -57,11 +57,17 @@ class GateOptimConfig(OptimConfig):
 
 
 class LocalConfig(Section):
-    """The local path: a crop around the cell, with the organ by FiLM."""
+    """The local path: a crop around the cell, with the organ."""
 
     backbone: BackboneConfig = BackboneConfig(name="uni2-h", gradient_checkpointing=True)
     optim: LocalOptimConfig = LocalOptimConfig()
+    conditioning: Literal["film", "concat", "none"] = Field(
+        "film", description="the organ: film scales and shifts the feature by it, concat appends its embedding, none leaves it out"
+    )
     organ_dim: int = Field(64, ge=1, description="size of the organ embedding")
+    organ_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of training cells whose organ is hidden; above 0 the models learn an unknown organ"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="in the head")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="in the cross-entropy")
     class_balance: float = Field(0.9999, ge=0, lt=1, description="β of the effective number of samples")
@@ -69,6 +75,15 @@ class LocalConfig(Section):
     standardize: bool = Field(False, description="features of a frozen encoder to mean 0 and standard deviation 1 over the training cells")
     augment: bool = Field(True, description="flips, small rotations, shifts and scales, colour jitter")
     stain_jitter: float = Field(0.0, ge=0, lt=1, description="augmentation of stain strength, as a fraction; 0 in the paper")
+
+    @property
+    def learns_unknown_organ(self) -> bool:
+        """Whether a model of this section can classify cells of an organ that it was not trained on."""
+        return self.conditioning == "none" or self.organ_dropout > 0
+
+    def feature_dim(self, dim: int) -> int:
+        """Return the size of the feature with the organ, from that of the encoder's vector."""
+        return dim + (self.organ_dim if self.conditioning == "concat" else 0)
 
     @model_validator(mode="after")
     def _only_frozen_features_are_standardized(self) -> "LocalConfig":
@@ -80,6 +95,7 @@ class GlobalConfig(Section):
 
     context: BackboneConfig = BackboneConfig(name="dinov3-vitl16", image_px=512, freeze=True)
     optim: GlobalOptimConfig = GlobalOptimConfig()
+    use_context: bool = Field(True, description="off: the window has no influence, and the path sees the local vector alone")
     lr_context: float = Field(1e-6, gt=0, description="learning rate of the context encoder when it is trained")
     projection: int = Field(512, ge=1, description="size of each projected vector")
     dropout: float = Field(0.2, ge=0, lt=1, description="in the head")

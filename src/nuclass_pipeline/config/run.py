@@ -1,6 +1,7 @@
 """The run file, read once and checked: rules see a section of it, and the slides by what is done with them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +12,20 @@ from nuclass_pipeline.config.errors import explain_validation
 from nuclass_pipeline.config.image import SEGMENTERS
 from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
 from nuclass_pipeline.config.loading import requirements
-from nuclass_pipeline.config.loading.checks import ALWAYS, FILES, note_buffer
+from nuclass_pipeline.config.loading.checks import ALWAYS, FILES, OF_VARIANTS, note_buffer
 from nuclass_pipeline.config.loading.places import locate, locate_key
 from nuclass_pipeline.config.loading.roles import StudySlides
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
+from nuclass_pipeline.config.loading.variants import VariantFiles, apply_variant, check_changes, check_variants
 from nuclass_pipeline.config.loading.windows import WindowSources
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.config.slides import Slide, place_slide, read_slides
 from nuclass_pipeline.errors import UserError, similar
-from nuclass_pipeline.layout import files
+from nuclass_pipeline.layout import BASE, files
 
 
-class Run(StudySlides, WindowSources):
+class Run(StudySlides, WindowSources, VariantFiles):
     """A checked run file together with the slides it uses.
 
     Attributes
@@ -36,12 +38,15 @@ class Run(StudySlides, WindowSources):
         The run files that it was merged from.
     folder
         Where relative paths of inputs start from, if not where jobs run.
+    within
+        Key of the run file below which its sections lie; empty save for a variant.
     slides
         Rows of the slides of the study, with paths as jobs use them.
     """
 
-    def __init__(self, config: Config, catalogue: Mapping[str, Slide], sources: Sources, folder: str = "") -> None:
+    def __init__(self, config: Config, catalogue: Mapping[str, Slide], sources: Sources, folder: str = "", within: str = "") -> None:
         self.config, self.catalogue, self.sources, self.folder = config, catalogue, sources, folder
+        self.variants, self.within = {BASE: self}, within
         if unknown := [name for name in config.study.slides if name not in catalogue]:
             problem = f"slide {unknown[0]!r} is not in {self.config.slides}{similar(unknown[0], catalogue)}"
             raise self.error(f"study.{self.role(unknown[0])}", problem, "Correct the name, or add a row for it.")
@@ -58,7 +63,7 @@ class Run(StudySlides, WindowSources):
 
     def error(self, field: str, problem: str, remedy: str) -> UserError:
         """Return the error for a key of the run file, which names the file that sets it."""
-        return UserError(source_of(field, self.sources) or "run file", field, problem, remedy)
+        return UserError(source_of(field, self.sources) or "run file", f"{self.within}{field}", problem, remedy)
 
     @property
     def seeds(self) -> list[int]:
@@ -68,7 +73,8 @@ class Run(StudySlides, WindowSources):
     @property
     def constraints(self) -> dict[str, str]:
         """Wildcard → what it may be."""
-        return {"slide": self.pattern(), "model": "|".join(SCORED_MODELS), "seed": r"\d+", "px": r"\d+", "key": "[0-9a-f]{8}"}
+        names = {"slide": self.pattern(), "model": "|".join(SCORED_MODELS), "variant": "|".join(self.variants)}
+        return names | {"seed": r"\d+", "px": r"\d+", "key": "[0-9a-f]{8}"}
 
     @property
     def folders(self) -> dict[str, str]:
@@ -123,15 +129,19 @@ class Run(StudySlides, WindowSources):
         return 1 if self.slides[slide].kind == "synthetic" else 2
 
     def first_seed_predictions(self, model: str, slides: list[str]) -> list[str]:
-        """Return the prediction files of a model with the first seed: the models that figures show."""
-        return [files.predictions.format(model=model, seed=self.seeds[0], slide=slide) for slide in slides]
+        """Return the prediction files of a model of the base with the first seed: the models that figures show."""
+        return [files.predictions.format(variant=BASE, model=model, seed=self.seeds[0], slide=slide) for slide in slides]
 
     @property
     def all_predictions(self) -> list[str]:
-        """Prediction files of every model and seed on training and held-out slides, and of the gate on slides that are only classified."""
-        slides = dict.fromkeys(SCORED_MODELS, self.cohort_slides) | {"gate": self.classified_slides}
-        named = [(model, seed, slide) for model in slides for seed in self.seeds for slide in slides[model]]
-        return [files.predictions.format(model=model, seed=seed, slide=slide) for model, seed, slide in named]
+        """Prediction files of all variants, models and seeds; of slides that are only classified, those of the base's gate."""
+        paths = [
+            files.predictions.format(variant=BASE, model="gate", seed=seed, slide=slide)
+            for seed in self.seeds
+            for slide in self.unscored_slides
+        ]
+        scored = product(self.variants, SCORED_MODELS, self.seeds, self.cohort_slides)
+        return [files.predictions.format(variant=v, model=model, seed=seed, slide=slide) for v, model, seed, slide in scored] + paths
 
     @property
     def source_files(self) -> list[str]:
@@ -210,17 +220,37 @@ def load_run(
         At the first key or value that is not allowed, and for slides missing from the sheet.
     """
     sources = sources or {file: raw}
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        raise explain_validation(error, Config, lambda field: source_of(field, sources) or file) from None
     folder = "" if Path(root).resolve() == Path.cwd() else str(root)
-    config = place(config, lambda key, path: locate_key(key, path, sources, folder))
+    config = _read_config(raw, sources, folder, "")
     run = Run(config, read_slides(Path(config.slides)), sources, folder)
+    _add_variants(run, raw)
     scored = Path("results", config.run, "metrics").is_dir()
     for check in (*ALWAYS, *(() if scored or is_job else FILES), *(() if is_job else checks)):
         check(run)
+    for check in OF_VARIANTS:
+        for variant in run.config.variants:
+            check(run.variants[variant])
     return run
+
+
+def _read_config(raw: Mapping[str, Any], sources: Sources, folder: str, within: str) -> Config:
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        found = explain_validation(error, Config, lambda field: source_of(field, sources) or "run file")
+        raise UserError(found.file, f"{within}{found.field}", found.problem, found.remedy) from None
+    return place(config, lambda key, path: locate_key(key, path, sources, folder))
+
+
+def _add_variants(run: Run, raw: Mapping[str, Any]) -> None:
+    """Add the variants to a run: runs of the same slides, whose run files have the changes in them."""
+    check_changes(run)
+    for name in run.config.variants:
+        sources: Sources = {source: apply_variant(values, name) for source, values in run.sources.items()}
+        within = f"variants.{name}."
+        config = _read_config(apply_variant(raw, name), sources, run.folder, within)
+        run.variants[name] = Run(config, run.catalogue, sources, run.folder, within)
+    check_variants(run)
 
 
 def load_workflow(workflow: Any, raw: Mapping[str, Any], *checks: Callable[[Run], None]) -> Run:

@@ -1,5 +1,7 @@
 """The run file: its keys, from top to bottom."""
 
+from typing import Any
+
 from pydantic import Field, PositiveInt, field_validator
 
 from nuclass_pipeline.config.base import InputPath, Name, Section, Seed
@@ -38,6 +40,10 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     attribution: AttributionConfig = AttributionConfig()
+    variants: dict[Name, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict,
+        description="name → sections with changed keys: further models in the same run, compared with those of the file",
+    )
     figures: dict[PositiveInt, str] = Field(default_factory=dict, description="number in the paper → figure, for the targets fig1, fig2, …")
     tables: dict[PositiveInt, str] = Field(default_factory=dict, description="number in the paper → table, for the targets tab1, tab2, …")
 

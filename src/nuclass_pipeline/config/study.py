@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -25,6 +25,11 @@ class Study(Section):
     heldout: tuple[str, ...] = Field((), description="slides that no training step reads; needed where there are slides for training")
     predict: tuple[str, ...] = Field((), description="slides that are classified and not scored; an H&E without Xenium belongs here")
     label: tuple[str, ...] = Field((), description="slides that are labelled from their transcripts and nothing more; they need no H&E")
+    unknown_organ: Literal["refuse", "neutral"] = Field(
+        "refuse",
+        description="slides of an organ that no training slide has: refuse, or neutral, which takes the organ as unknown; "
+        "that needs local.organ_dropout, or local.conditioning none",
+    )
     # Before `classes`, because those are checked with it.
     colors: dict[str, str] = Field(
         default_factory=dict, description="colour of each class of your own, as `#rrggbb`; `classes` may then list its name"

@@ -195,7 +195,10 @@ def grad_cam(score: "Tensor", grid: "Tensor") -> NDArray[np.float32]:
     """Return `ReLU(Σ_k mean(∂score/∂A_k)·A_k)` of a map A (1, channels, h, w), scaled to 0–1, as (h, w)."""
     import torch
 
-    (gradient,) = torch.autograd.grad(score, grid)
+    # Unused by a global path without context, which then has no evidence there.
+    (gradient,) = torch.autograd.grad(score, grid, allow_unused=True)
+    if gradient is None:
+        gradient = torch.zeros_like(grid)
     heat = (gradient.mean((2, 3), keepdim=True) * grid).sum(1)[0].relu().detach().float()
     span = heat.max() - heat.min()
     scaled: NDArray[np.float32] = ((heat - heat.min()) / span if span > 0 else torch.zeros_like(heat)).cpu().numpy()

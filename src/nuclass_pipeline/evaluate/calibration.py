@@ -14,6 +14,7 @@ from nuclass_pipeline.evaluate.metrics import OVERALL, pool, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import ScoredCells, adjust, by_model, read_scored
 from nuclass_pipeline.io import read_table
+from nuclass_pipeline.layout import BASE
 from nuclass_pipeline.models.temperature import MAX_TEMPERATURE, fit_temperature, log_loss
 from nuclass_pipeline.schemas import ALL, METRICS, POOLED
 
@@ -65,6 +66,7 @@ def calibrate_models(
     run: str,
     config: EvaluationConfig,
     calibration: Path,
+    variant: str = BASE,
 ) -> None:
     """Fit one temperature per model and seed on cells of the training slides, and score these cells before and after.
 
@@ -76,8 +78,8 @@ def calibrate_models(
         Prediction tables in the order of ``expand(…, model=models, seed=seeds, slide=slides)``.
     models, seeds, slides
         Models, seeds and training slides.
-    run
-        Name of the run.
+    run, variant
+        Name of the run, and variant of the models.
     config
         Bins, resamples and seed of the scores before and after calibration.
     calibration
@@ -100,10 +102,11 @@ def calibrate_models(
         temperature = rows.loc[rows["metric"] == "temperature", "value"].item()
         tables.append(rows)
         tables += [
-            _score(scored, value, config).assign(variant=kind, **_names(model, seed)) for kind, value in variants(temperature).items()
+            _score(scored, value, config).assign(probabilities=kind, **_names(model, seed))
+            for kind, value in temperatures_by_kind(temperature).items()
         ]
         warnings += [f"{model}, seed {seed}: {text}" for text in _warnings(scored, fitted)]
-    write_metrics(tables, calibration, run, warnings)
+    write_metrics(tables, calibration, run, warnings, variant=variant)
 
 
 def calibration_subsets(model: str) -> tuple[str, ...]:
@@ -122,7 +125,7 @@ def fit_model_temperature(scored: Sequence[ScoredCells], model: str, seed: int) 
     used = fitted if calibrated < raw else 1.0
     rows = {("temperature", "calibrated"): used, ("nll_left_out", "raw"): raw, ("nll_left_out", "temperature"): calibrated}
     cells = sum(len(slide.truth) for slide in scored)
-    tables = [tidy(np.array([[value]]), [ALL], [name], [cells], variant=kind) for (name, kind), value in rows.items()]
+    tables = [tidy(np.array([[value]]), [ALL], [name], [cells], probabilities=kind) for (name, kind), value in rows.items()]
     return fitted, pd.concat(tables).assign(**_names(model, seed))
 
 
@@ -145,8 +148,8 @@ def _at_bound(proba: Floats, truth: Integers, fitted: float) -> bool:
     return any(log_loss(proba, truth, bound) < best + 1e-6 for bound in (1 / MAX_TEMPERATURE, MAX_TEMPERATURE))
 
 
-def variants(temperature: float) -> dict[str, float]:
-    """Return the temperature of each variant of the probabilities."""
+def temperatures_by_kind(temperature: float) -> dict[str, float]:
+    """Return the temperature of raw and of calibrated probabilities."""
     return {"raw": 1.0, "calibrated": temperature}
 
 

@@ -1,5 +1,6 @@
 """The trained models as one object that classifies images in memory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from nuclass_pipeline.config.models import MODELS
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.predict import prediction_table
 from nuclass_pipeline.io import first_line, require
-from nuclass_pipeline.layout import USUAL_PX
+from nuclass_pipeline.layout import BASE, USUAL_PX
 
 if TYPE_CHECKING:
     from nuclass_pipeline.models.checkpoint import CheckpointMetadata
@@ -58,8 +59,7 @@ class CellClassifier:
         contexts
             (N, context_px, context_px, 3) uint8, RGB around the same cells, at the same scale.
         organ
-            One of `meta.organs`. An organ that no training slide had has an untrained embedding. `meta` does not hold the trained
-            organs: see `study.train` in the run file.
+            One of `meta.usable_organs`. Models trained with organ dropout take any other organ as unknown, with a warning.
         xy_um
             (N, 2) centroids in one image, µm. The gate of kind neighbors needs them, and with them all cells of the image at once.
 
@@ -85,14 +85,13 @@ class CellClassifier:
         if len(crops) != len(contexts):
             problem = f"found {len(contexts)} contexts for {len(crops)} crops"
             raise UserError("classify", "contexts", problem, "Pass one context per crop, in the same order.")
-        if organ not in self.meta.organs:
-            raise UserError("classify", "organ", f"{organ!r} is not an organ of the model", f"Use one of {', '.join(self.meta.organs)}.")
+        index = checked_organ(organ, self.meta)
         # Before the paths run, because that takes long.
         xy_um = checked_places(xy_um, len(crops)) if isinstance(self.gate, NeighborGate) else np.empty((0, 2))
         context_px = self.meta.global_.context.image_px if self.meta.global_ else contexts.shape[1]
         sides = ((crops, self.meta.local.backbone.image_px), (contexts, context_px))
         image, context = (torch.from_numpy(resize(pixels, side_px)).permute(0, 3, 1, 2) for pixels, side_px in sides)
-        organs, labels = torch.full((len(crops),), self.meta.organs.index(organ)), torch.full((len(crops),), -1)
+        organs, labels = torch.full((len(crops),), index), torch.full((len(crops),), -1)
         run = run_classifiers(self.local, self.global_, self.device)
         with running(self.device, Compute(precision="32-true")):
             found = run(CellBatch(image, context, organs, labels, torch.arange(len(crops))))
@@ -106,8 +105,8 @@ class CellClassifier:
         return prediction_table(pd.DataFrame(index=range(len(crops))), p.numpy(), g.numpy(), self.meta.classes)
 
 
-def load_classifier(models: Path, seed: int = 0, device: str = "cpu") -> CellClassifier:
-    """Load the models of a seed from the folder `models` of a run.
+def load_classifier(models: Path, seed: int = 0, device: str = "cpu", owners: Mapping[str, str] | None = None) -> CellClassifier:
+    """Load the models of a seed from the folder `models` of a run: of the base, or of the variant in `owners` for each model.
 
     Raises
     ------
@@ -120,12 +119,31 @@ def load_classifier(models: Path, seed: int = 0, device: str = "cpu") -> CellCla
 
     _check_device(device)
     remedy = "Choose the seed of a trained model, or run the workflow."
-    local, global_, gate = (require(models / name / f"seed-{seed}" / "best.ckpt", remedy) for name in MODELS)
+    local, global_, gate = (
+        require(models / (owners or {}).get(name, BASE) / name / f"seed-{seed}" / "best.ckpt", remedy) for name in MODELS
+    )
     (local_model, global_model), meta = restore_classifiers(local, global_)
     attach_encoders(local_model, global_model, meta)
     models_ = local_model.to(device), global_model.to(device), restore_gate(gate)[0]
     sides = (round((side_um or 0) / meta.mpp) for side_um in (meta.local_um, meta.context_um))
     return CellClassifier(*models_, meta, device, *sides)
+
+
+def checked_organ(organ: str, meta: "CheckpointMetadata") -> int:
+    """Return the index of an organ in the embedding of the models, −1 for one that they take as unknown, which is logged.
+
+    Raises
+    ------
+    UserError
+        If it is not an organ of the models, and they know no unknown one.
+    """
+    from nuclass_pipeline.train.features import organ_warnings
+
+    if (used := meta.organ_for(organ)) is None:
+        remedy = f"Use one of {', '.join(meta.usable_organs)}."
+        raise UserError("classify", "organ", f"{organ!r} is not an organ of the model", remedy)
+    organ_warnings(organ, meta)
+    return meta.organ_index(used)
 
 
 def checked_pixels(name: str, pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from nuclass_pipeline.evaluate.metrics import accuracy, macro_f1
 from nuclass_pipeline.evaluate.metrics_table import tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import HELDOUT, ScoredCells, by_model, read_scored, with_labels
 from nuclass_pipeline.io import read_table
+from nuclass_pipeline.layout import BASE
 from nuclass_pipeline.schemas import ALL, POOLED, PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -80,6 +81,7 @@ def compare_paths(
     run: str,
     config: EvaluationConfig,
     complementarity: Path,
+    variant: str = BASE,
 ) -> None:
     """Compare the local path, the global path and the gate cell by cell on the held-out slides (open label set).
 
@@ -99,8 +101,8 @@ def compare_paths(
         Seeds and held-out slides.
     organs
         Organ of each slide.
-    run
-        Name of the run.
+    run, variant
+        Name of the run, and variant of the models.
     config
         Resamples and seed.
     complementarity
@@ -125,11 +127,11 @@ def compare_paths(
                 "seed": seed,
                 "slide": slide,
                 "organ": organs.get(slide, ALL),
-                "variant": "raw",
+                "probabilities": "raw",
                 "label_set": "open",
             }
             tables += [rows.assign(**names) for rows in _rows(sums, models[-1].labels)]
-    write_metrics(tables, complementarity, run)
+    write_metrics(tables, complementarity, run, variant=variant)
 
 
 def _read(paths: Sequence[Path], labels: set[str]) -> tuple[ScoredCells, ScoredCells, ScoredCells]:

@@ -12,11 +12,12 @@ from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.config.evaluation import EvaluationConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.bootstrap import divide, draw_weights, interval
-from nuclass_pipeline.evaluate.calibration import temperature_of, variants
+from nuclass_pipeline.evaluate.calibration import temperature_of, temperatures_by_kind
 from nuclass_pipeline.evaluate.metrics import OVERALL, PER_CLASS, Tally, calibration_error, pool, score_classes, score_overall, tally_blocks
 from nuclass_pipeline.evaluate.metrics_table import tidy, write_metrics
 from nuclass_pipeline.evaluate.predictions import HELDOUT, ScoredCells, adjust, align_labels, by_model, read_scored
 from nuclass_pipeline.io import write_table
+from nuclass_pipeline.layout import BASE
 from nuclass_pipeline.schemas import ALL, MEAN, POOLED, RELIABILITY
 
 LABEL_SETS = ("open", "closed")
@@ -56,6 +57,7 @@ def score_predictions(
     config: EvaluationConfig,
     heldout: Path,
     reliability: Path,
+    variant: str = BASE,
 ) -> None:
     """Score held-out predictions: open and closed label set, raw and calibrated, per slide, mean of slides and pooled.
 
@@ -75,8 +77,8 @@ def score_predictions(
         Organ of each slide.
     calibration
         Metrics table with the temperature of each model and seed.
-    run
-        Name of the run.
+    run, variant
+        Name of the run, and variant of the models.
     config
         Bins, resamples and seed.
     heldout
@@ -101,18 +103,18 @@ def score_predictions(
         bins += [frame.assign(**names) for frame in by_bin]
         warnings |= dict.fromkeys(text for slide, cells in held.scored.items() for text in _warnings(slide, cells))
         warnings |= dict.fromkeys(f"{model}, seed {seed}: {text}" for text in raised)
-    write_metrics(rows, heldout, run, list(warnings))
-    write_table(pd.concat(bins, ignore_index=True).assign(run=run), reliability, RELIABILITY)
+    write_metrics(rows, heldout, run, list(warnings), variant=variant)
+    write_table(pd.concat(bins, ignore_index=True).assign(run=run, variant=variant), reliability, RELIABILITY)
 
 
 def _score_sets(
     held: _Slides, temperature: float, organs: Mapping[str, str], n_bins: int
 ) -> tuple[list[pd.DataFrame], list[pd.DataFrame], list[str]]:
-    """Return scores, bins and warnings of one model, for each variant and label set."""
+    """Return scores, bins and warnings of one model, raw and calibrated, for each label set."""
     scores, bins, open_sets = [], [], []
-    for (variant, value), label_set in product(variants(temperature).items(), LABEL_SETS):
+    for (kind, value), label_set in product(temperatures_by_kind(temperature).items(), LABEL_SETS):
         tallies = _tally(held, value, label_set == "closed", n_bins)
-        names = {"variant": variant, "label_set": label_set}
+        names = {"probabilities": kind, "label_set": label_set}
         scores += [frame.assign(**names) for frame in _score(tallies, held.labels, organs)]
         bins += [_bins(tally, n_bins).assign(slide=slide, **names) for slide, tally in _with_pooled(tallies)]
         open_sets += [tallies] if label_set == "open" else []
@@ -229,7 +231,7 @@ def _count_unseen(cells: ScoredCells, slide: str) -> pd.DataFrame:
     unseen = _unseen(cells)
     counts = {ALL: sum(unseen.values()), **unseen}
     values = np.array([list(counts.values())], float)
-    names = {"slide": slide, "variant": "raw", "label_set": "open"}
+    names = {"slide": slide, "probabilities": "raw", "label_set": "open"}
     return tidy(values, list(counts), ["unseen_cells"] * len(counts), values[0], **names)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from nuclass_pipeline.arrays import Floats
 from nuclass_pipeline.evaluate.bootstrap import interval
 from nuclass_pipeline.io import write_table
+from nuclass_pipeline.layout import BASE
 from nuclass_pipeline.schemas import METRICS
 
 
@@ -22,7 +23,7 @@ def tidy(values: Floats, labels: Sequence[str], metrics: Sequence[str], n: Seque
     labels, metrics, n
         (columns,) class or `all`, name of the score, and number of cells.
     **names
-        Values of other columns, the same in all rows: model, variant, seed, slide, organ, label_set.
+        Values of other columns, the same in all rows: model, probabilities, seed, slide, organ, label_set.
     """
     low, high = interval(values)
     frame = pd.DataFrame(
@@ -31,7 +32,7 @@ def tidy(values: Floats, labels: Sequence[str], metrics: Sequence[str], n: Seque
     return frame[frame["value"].notna()].assign(**names)
 
 
-def write_metrics(tables: Iterable[pd.DataFrame], path: Path | str, run: str, warnings: Sequence[str] = ()) -> None:
-    """Write rows of `tidy` as one metrics table of this run, with its warnings."""
-    frame = pd.concat(list(tables), ignore_index=True).assign(run=run)
+def write_metrics(tables: Iterable[pd.DataFrame], path: Path | str, run: str, warnings: Sequence[str] = (), *, variant: str = BASE) -> None:
+    """Write rows of `tidy` as one metrics table of this run and variant, with its warnings."""
+    frame = pd.concat(list(tables), ignore_index=True).assign(run=run, variant=variant)
     write_table(frame[[column.name for column in METRICS.columns]], path, METRICS, warnings)

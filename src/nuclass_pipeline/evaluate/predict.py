@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.calibration import temperature_of
 from nuclass_pipeline.evaluate.predictions import adjust
-from nuclass_pipeline.io import damaged_h5, open_h5, read_table, write_table
+from nuclass_pipeline.io import damaged_h5, open_h5, read_table, read_warnings, write_table
 from nuclass_pipeline.schemas import CELLS, LABELS, PREDICTIONS, SPLIT
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -66,11 +66,12 @@ def predict_slide(
     source = FeatureFile.open(features)
     frame = describe_cells(source, cells, labels, split, patches)
     outputs = {"local": local, "global": global_, "gate": gate}
+    inherited = read_warnings(features)
     for model, weight, p in run_models(source, checkpoint):
         table = prediction_table(frame, p, weight, source.meta.classes)
         if temperatures:
             table = table.join(calibrated_columns(p, temperature_of(model, seed, temperatures), source.meta.classes, table.index))
-        write_table(table, outputs[model], PREDICTIONS, collapse(table))
+        write_table(table, outputs[model], PREDICTIONS, [*inherited, *collapse(table)])
 
 
 def prediction_table(frame: pd.DataFrame, p: NDArray[np.float32], g: NDArray[np.float32], classes: tuple[str, ...]) -> pd.DataFrame:
@@ -137,7 +138,7 @@ def run_models(source: "FeatureFile", checkpoint: Path) -> list[tuple[str, NDArr
     from nuclass_pipeline.models.neighbors import NeighborGate
 
     model, meta = restore_gate(checkpoint)
-    if (meta.classes, meta.dims) != (source.meta.classes, source.meta.dims):
+    if (meta.classes, meta.dims, meta.feature_dims) != (source.meta.classes, source.meta.dims, source.meta.feature_dims):
         problem = f"the gate was trained on other models than those of {source.path}"
         raise UserError(checkpoint, "classes", problem, "Train the gate again, on features of these models.")
     everyone = np.arange(len(source.cells))

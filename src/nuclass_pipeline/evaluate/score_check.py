@@ -22,8 +22,8 @@ def check_scores(run: ScoredRun) -> None:
     UserError
         If a score differs, as it does where predictions were replaced and not scored again.
     """
-    metrics = run.folder / RESULTS["heldout_metrics"].path
-    rows = run.metrics[run.metrics["label_set"].eq("open") & run.metrics["variant"].eq("raw") & run.metrics["label"].eq(ALL)]
+    metrics = run.folder / RESULTS["heldout_metrics"].path.format(variant=run.variant)
+    rows = run.metrics[run.metrics["label_set"].eq("open") & run.metrics["probabilities"].eq("raw") & run.metrics["label"].eq(ALL)]
     rows = rows[rows["slide"].isin(run.slides) & rows["metric"].isin(_RECOMPUTED)]
     for (slide, model, seed), part in rows.groupby(["slide", "model", "seed"], sort=False):
         path = run.prediction(str(slide), str(model), int(str(seed)))

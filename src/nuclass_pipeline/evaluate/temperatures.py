@@ -15,6 +15,7 @@ from nuclass_pipeline.evaluate.metrics_table import write_metrics
 from nuclass_pipeline.evaluate.predict import prediction_table, run_models
 from nuclass_pipeline.evaluate.predictions import ScoredCells, to_scored
 from nuclass_pipeline.io import read_table
+from nuclass_pipeline.layout import BASE
 from nuclass_pipeline.schemas import LABELS, SPLIT
 
 
@@ -27,6 +28,7 @@ def fit_temperatures(
     seeds: Sequence[int],
     run: str,
     temperatures: Path,
+    variant: str = BASE,
 ) -> None:
     """Fit one temperature per path, and one for the gate, of every seed.
 
@@ -40,8 +42,8 @@ def fit_temperatures(
         Tables of the training slides.
     seeds
         Seeds of the models.
-    run
-        Name of the run.
+    run, variant
+        Name of the run, and variant of the models.
     temperatures
         Metrics table.
     """
@@ -53,7 +55,7 @@ def fit_temperatures(
             for model, cells in _classify(checkpoint, *files).items():
                 scored[model].append(cells)
         tables += [fit_model_temperature(slides, model, seed)[1] for model, slides in scored.items()]
-    write_metrics(tables, temperatures, run)
+    write_metrics(tables, temperatures, run, variant=variant)
 
 
 def _classify(checkpoint: Path, features: Path, labels: Path, split: Path) -> dict[str, ScoredCells]:

@@ -16,13 +16,13 @@ from nuclass_pipeline.evaluate.bootstrap import draw_weights, interval
 from nuclass_pipeline.evaluate.metrics import OVERALL, score_classes, tally_blocks
 from nuclass_pipeline.evaluate.predictions import HELDOUT, PREFIX, to_scored
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.layout import RESULTS
+from nuclass_pipeline.layout import BASE, RESULTS
 from nuclass_pipeline.schemas import ALL, JOINED, MEAN, METRICS, PREDICTIONS
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 SIDES = ("first", "second")
 COMPARED = {"macro_f1": "raw", "accuracy": "raw", "ece": "calibrated"}
-"""Score → variant of the probabilities in the metrics of a run."""
+"""Score → probabilities from which it is computed, in the metrics of a run."""
 _CALIBRATED = "c_"
 # Cells of one name that lie further apart are cells of two slides that have one name.
 _SAME_PLACE_UM = 1.0
@@ -40,11 +40,14 @@ class ScoredRun:
         Its results.
     metrics
         Metrics of the held-out slides.
+    variant
+        Variant of its models.
     """
 
     name: str
     folder: Path
     metrics: pd.DataFrame
+    variant: str = BASE
 
     @property
     def slides(self) -> list[str]:
@@ -67,7 +70,7 @@ class ScoredRun:
 
     def prediction(self, slide: str, model: str, seed: int) -> Path:
         """Return the prediction file of a seed."""
-        return self.folder / RESULTS["predictions"].path.format(model=model, seed=seed, slide=slide)
+        return self.folder / RESULTS["predictions"].path.format(variant=self.variant, model=model, seed=seed, slide=slide)
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,9 @@ class Comparison:
     notes: list[str]
 
 
-def read_scores(folder: Path, name: str) -> ScoredRun:
-    """Read the scores of a run."""
-    return ScoredRun(name, folder, read_table(folder / RESULTS["heldout_metrics"].path, METRICS))
+def read_scores(folder: Path, name: str, variant: str = BASE) -> ScoredRun:
+    """Read the scores of a run, or of a variant of it."""
+    return ScoredRun(name, folder, read_table(folder / RESULTS["heldout_metrics"].path.format(variant=variant), METRICS), variant)
 
 
 def compare_runs(first: ScoredRun, second: ScoredRun, config: EvaluationConfig) -> Comparison:
@@ -254,7 +257,7 @@ def _own(run: ScoredRun, slides: Sequence[str]) -> pd.DataFrame:
     """Return the scores of a run as it made them; those over all slides only where `slides` are all of its held-out slides."""
     shown = [*slides, MEAN] if set(slides) == set(run.slides) else slides
     rows = run.metrics[run.metrics["label"].eq(ALL) & run.metrics["label_set"].eq("open") & run.metrics["slide"].isin(shown)]
-    rows = rows[rows["variant"] == rows["metric"].map(COMPARED)]
+    rows = rows[rows["probabilities"] == rows["metric"].map(COMPARED)]
     return rows.groupby(["slide", "model", "metric"])[["value", "ci_low", "ci_high"]].mean()
 
 

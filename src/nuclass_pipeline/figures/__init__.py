@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nuclass_pipeline.errors import similar
-from nuclass_pipeline.layout import files
+from nuclass_pipeline.layout import files, of_base
 
 if TYPE_CHECKING:
     from nuclass_pipeline.config.run import Run
@@ -49,10 +49,12 @@ def _figures_of_models(run: "Run") -> dict[str, Figure]:
         "composition": Figure({"cohort": files.cohort_metrics}),
         **({"registration": Figure({"registration": files.registration_metrics})} if run.registered_slides else {}),
         "confusion": Figure({**predictions}),
-        "reliability": Figure({"reliability": files.reliability_metrics, "heldout": files.heldout_metrics}),
-        "complementarity": Figure({"complementarity": files.complementarity_metrics}),
+        "reliability": Figure({"reliability": of_base(files.reliability_metrics), "heldout": of_base(files.heldout_metrics)}),
+        "complementarity": Figure({"complementarity": of_base(files.complementarity_metrics)}),
         "gate_map": Figure({**predictions, "overviews": files.overview_metrics}, {"slides": heldout}),
-        "attribution": Figure({"attribution": [files.attribution_metrics.format(seed=run.seeds[0], slide=slide) for slide in heldout]}),
+        "attribution": Figure(
+            {"attribution": [of_base(files.attribution_metrics).format(seed=run.seeds[0], slide=slide) for slide in heldout]}
+        ),
     }
     if points := run.heldout_point_slides:
         inputs = {"gate": run.first_seed_predictions("gate", points), "point_images": files.point_image_metrics}

@@ -37,18 +37,18 @@ def draw(*, reliability: Path, heldout: Path, models: Sequence[str] = MODELS) ->
     """
     bins = _pooled(read_table(reliability, RELIABILITY))
     scores = _pooled(read_table(heldout, METRICS))
-    ece = scores[(scores["metric"] == "ece") & (scores["label"] == ALL)].groupby(["model", "variant"])["value"].mean()
+    ece = scores[(scores["metric"] == "ece") & (scores["label"] == ALL)].groupby(["model", "probabilities"])["value"].mean()
     figure = new_figure(4.6)
     grid = figure.subplots(3, len(models), sharex=True, sharey="row", height_ratios=[3, 1, 1], squeeze=False)
     for (upper, *lower), model in zip(grid.T, models, strict=True):
-        part = {variant: average_seeds(bins[(bins["model"] == model) & (bins["variant"] == variant)]) for variant in _MARKS}
+        part = {kind: average_seeds(bins[(bins["model"] == model) & (bins["probabilities"] == kind)]) for kind in _MARKS}
         _diagram(upper, part, model, ece)
-        for axes, (variant, joined) in zip(lower, part.items(), strict=True):
-            _histogram(axes, joined, model, variant)
+        for axes, (kind, joined) in zip(lower, part.items(), strict=True):
+            _histogram(axes, joined, model, kind)
         lower[-1].set_xlabel("confidence")
     grid[0, 0].set_ylabel("accuracy")
-    for axes, variant in zip(grid[1:, 0], _MARKS, strict=True):
-        axes.set_ylabel(f"share of cells,\n{variant}")
+    for axes, kind in zip(grid[1:, 0], _MARKS, strict=True):
+        axes.set_ylabel(f"share of cells,\n{kind}")
     return figure
 
 
@@ -80,9 +80,9 @@ def _diagram(axes: Axes, part: dict[str, pd.DataFrame], model: str, ece: "pd.Ser
     color = MODEL_COLORS.get(model)
     # Once, where the temperature is 1, because one of two equal curves would be hidden by the other.
     is_same = np.allclose(part["raw"].fillna(-1), part["calibrated"].fillna(-1))
-    for variant in ["calibrated"] if is_same else list(_MARKS):
-        joined, mark = part[variant].dropna(subset="accuracy"), _MARKS[variant]
-        label = f"{'both' if is_same else variant}, ECE {ece[model, variant]:.3f}"
+    for kind in ["calibrated"] if is_same else list(_MARKS):
+        joined, mark = part[kind].dropna(subset="accuracy"), _MARKS[kind]
+        label = f"{'both' if is_same else kind}, ECE {ece[model, kind]:.3f}"
         axes.plot(joined["confidence"], joined["accuracy"], color=color, markersize=3, label=label, clip_on=False, zorder=3, **mark)
         sure = joined.dropna()
         axes.vlines(sure["confidence"], sure["accuracy_low"], sure["accuracy_high"], color=color, linewidth=0.7, zorder=1)
@@ -91,11 +91,11 @@ def _diagram(axes: Axes, part: dict[str, pd.DataFrame], model: str, ece: "pd.Ser
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
 
 
-def _histogram(axes: Axes, joined: pd.DataFrame, model: str, variant: str) -> None:
+def _histogram(axes: Axes, joined: pd.DataFrame, model: str, kind: str) -> None:
     filled = joined[joined["n_cells"] > 0]
     shares = filled["n_cells"] / filled["n_cells"].sum()
-    fill = "white" if variant == "raw" else MODEL_COLORS.get(model)
-    style: dict[str, Any] = {"linestyle": _MARKS[variant]["linestyle"], "edgecolor": MODEL_COLORS.get(model), "linewidth": 0.7}
+    fill = "white" if kind == "raw" else MODEL_COLORS.get(model)
+    style: dict[str, Any] = {"linestyle": _MARKS[kind]["linestyle"], "edgecolor": MODEL_COLORS.get(model), "linewidth": 0.7}
     width = filled["bin_high"] - filled["bin_low"]
     axes.bar(filled["bin_low"], shares, width, align="edge", color=fill, **style)
     # Room above the bars for the numbers of cells.

@@ -99,7 +99,7 @@ def score_labels(
     files = zip(labels, truths, slides, strict=True)
     scored = [_score(label, truth).assign(slide=slide, organ=organs[slide]) for label, truth, slide in files]
     frame = pd.concat(scored, ignore_index=True).assign(run=run, model="labels", variant="rules", seed=0)
-    frame = frame.assign(label=ALL, label_set="open", ci_low=np.nan, ci_high=np.nan)
+    frame = frame.assign(label=ALL, label_set="open", ci_low=np.nan, ci_high=np.nan, probabilities=None)
     write_table(frame[[column.name for column in METRICS.columns]], metrics, METRICS)
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: weights, with all that is needed to rebuild and to use the model."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nuclass_pipeline.layout import USUAL_PX
 from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.models.weights import UNREADABLE, Network, as_state, fill, read_pickle
 from nuclass_pipeline.runtime import stay_offline
+from nuclass_pipeline.vocabulary import ORGANS, OTHER_ORGAN, UNKNOWN_ORGAN
 
 FORMAT = "nuclass-checkpoint-1"
 _REMEDY = "Train the model again, or name a checkpoint that this version wrote."
@@ -33,6 +35,8 @@ class CheckpointMetadata(Section):
         C class names, in the order of the probabilities.
     organs
         Organ names, in the order of the embedding.
+    trained_organs
+        Those of the training slides; empty in files of earlier versions, which do not say.
     mpp
         Pixel size of the training images, µm.
     local, global_, gate
@@ -60,6 +64,7 @@ class CheckpointMetadata(Section):
     kind: ModelName
     classes: tuple[str, ...]
     organs: tuple[str, ...]
+    trained_organs: tuple[str, ...] = ()
     mpp: float = Field(gt=0)
     local_um: float = Field(gt=0)
     context_um: float | None = Field(None, gt=0)
@@ -84,6 +89,27 @@ class CheckpointMetadata(Section):
             return values
         earlier = {"local_um": USUAL_PX[0] * mpp} | ({} if values.get("kind") == "local" else {"context_um": USUAL_PX[1] * mpp})
         return earlier | values
+
+    @property
+    def feature_dims(self) -> dict[str, int]:
+        """Sizes of the features that gates read: of the local path with the organ, and of the global path."""
+        return {"local": self.local.feature_dim(self.dims["local"]), "global": self.dims["global"]}
+
+    @property
+    def usable_organs(self) -> tuple[str, ...]:
+        """Organs that the model was trained on, and the unknown one if it was trained with organ dropout."""
+        return (*(self.trained_organs or self.organs), *((UNKNOWN_ORGAN,) if self.local.learns_unknown_organ else ()))
+
+    def organ_for(self, organ: str) -> str | None:
+        """Return the organ as which cells of `organ` are classified: itself, or the unknown one; None if it is neither."""
+        if organ in self.usable_organs:
+            return organ
+        # No other names, because one that is misspelt must not become the unknown organ.
+        return UNKNOWN_ORGAN if organ in (*self.organs, *ORGANS, OTHER_ORGAN) and self.local.learns_unknown_organ else None
+
+    def organ_index(self, organ: str) -> int:
+        """Return the index of a usable organ in the embedding, −1 for the unknown one."""
+        return -1 if organ == UNKNOWN_ORGAN else self.organs.index(organ)
 
     @model_validator(mode="after")
     def _encoders_are_described(self) -> "CheckpointMetadata":
@@ -112,7 +138,7 @@ def load_checkpoint(path: Path | str, kind: ModelName) -> tuple[CheckpointMetada
         content = read_pickle(require(path))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise UserError(path, "format", f"not a {FORMAT} file", _REMEDY)
-        meta, state = CheckpointMetadata.model_validate(content["meta"]), as_state(content["state"])
+        meta, state = CheckpointMetadata.model_validate(content["meta"]), _renamed(as_state(content["state"]))
     except UNREADABLE as error:
         raise UserError(path, "file", f"not a readable checkpoint ({_reason(error)})", _REMEDY) from error
     if meta.kind != kind:
@@ -140,6 +166,11 @@ def restore(path: Path | str, kind: ModelName, build: Callable[[CheckpointMetada
         return fill(lambda: build(meta), state).eval(), meta
     except UNREADABLE as error:
         raise UserError(path, "weights", f"they do not fit its description ({_reason(error)})", _REMEDY) from error
+
+
+def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    # Earlier versions knew no other conditioning than FiLM, and named the layer after it.
+    return {re.sub(r"^(local\.)?film\.", r"\1conditioning.", name): tensor for name, tensor in state.items()}
 
 
 def _reason(error: BaseException) -> str:

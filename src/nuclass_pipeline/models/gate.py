@@ -30,7 +30,7 @@ class Gate(nn.Module):
     Parameters
     ----------
     local_dim, global_dim
-        Sizes of the local path's feature after FiLM, and of the global path's feature `[û; ĉ]`.
+        Sizes of the local path's feature with the organ, and of the global path's feature `[û; ĉ]`.
     config
         Sizes of the layers, and dropout.
     """
@@ -73,4 +73,4 @@ def _build(meta: checkpoint.CheckpointMetadata) -> Gate | NeighborGate:
     config = meta.gate or GateConfig()
     if config.kind == "neighbors":
         return NeighborGate(len(meta.classes), config.neighbor_um)
-    return Gate(meta.dims["local"], meta.dims["global"], config)
+    return Gate(meta.feature_dims["local"], meta.feature_dims["global"], config)

@@ -40,7 +40,7 @@ class GlobalClassifier(nn.Module):
     Parameters
     ----------
     local
-        The local path. The projection takes the vector of its encoder *before* FiLM; FiLM and head yield p_local for the objective.
+        The local path. The projection takes the vector of its encoder *before* conditioning; the rest yields p_local for the objective.
     encoder
         Context encoder; None when it is frozen, and its features (B, context_dim) replace the images.
     context_dim
@@ -48,7 +48,7 @@ class GlobalClassifier(nn.Module):
     classes
         Number of classes C.
     config
-        Size of the projections, dropout and α.
+        Size of the projections, dropout, α, and whether the context is used.
     """
 
     alpha: Tensor
@@ -62,7 +62,7 @@ class GlobalClassifier(nn.Module):
         self.context_projection = Projection(context_dim, size)
         self.head = ClassifierHead(2 * size, classes, config.dropout)
         self.inner_gate = nn.Sequential(nn.Linear(2 * size + 1, 256), nn.SiLU(), nn.Linear(256, 1), nn.Sigmoid())
-        self.context_dropout = config.context_dropout
+        self.context_dropout, self.use_context = config.context_dropout, config.use_context
         # In the checkpoint, because the public reference used the α of the first epoch at inference.
         self.register_buffer("alpha", torch.tensor(config.alpha_final))
 
@@ -78,21 +78,24 @@ class GlobalClassifier(nn.Module):
         context
             Windows (B, 3, S, S), values 0–1, or the features (B, context_dim) of a frozen encoder.
         organ
-            Organ indices (B,).
+            Organ indices (B,), −1 if unknown.
         label
             True classes (B,), in training only: p_local(y) is an input of the inner gate. Without them that input is 0, and no score
             may depend on the inner gate.
         alpha
             Scale of the context in the first epochs; without it the final scale of the checkpoint.
         """
-        vector = self.encoder(context) if self.encoder is not None else context
+        if not self.use_context:
+            vector = context.new_zeros(len(context), self.context_dim)
+        else:
+            vector = self.encoder(context) if self.encoder is not None else context
         return self.classify(self.local(image, organ), vector, label=label, alpha=alpha)
 
     def classify(self, inner: LocalOutput, vector: Tensor, *, label: Tensor | None = None, alpha: float | None = None) -> GlobalOutput:
         """Classify from the output of the inner local path and context vectors (B, context_dim)."""
         vector = self.standardize(vector)
         # One draw for all cells, because the public reference drops the context of whole batches.
-        if self.training and torch.rand(()) < self.context_dropout:
+        if not self.use_context or (self.training and torch.rand(()) < self.context_dropout):
             vector = torch.zeros_like(vector)
         u, c = self.local_projection(inner.raw), self.context_projection(vector)
         logits = self.head(torch.cat([u, c * (self.alpha if alpha is None else alpha)], dim=-1))

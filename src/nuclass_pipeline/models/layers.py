@@ -1,10 +1,24 @@
 """Layers that both paths use."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 MAX_DEVIATIONS = 10.0
 """Bound of a standardized feature: one that hardly varies in training may lie thousands of deviations off in a new cell."""
+
+
+UNKNOWN = -1
+"""Index of the unknown organ."""
+
+
+class OrganEmbedding(nn.Embedding):
+    """A vector for each organ (organs, organ_dim); that of `UNKNOWN` is 0, the middle of the first ones of all organs."""
+
+    def forward(self, organ: Tensor) -> Tensor:
+        """Return the vectors (B, organ_dim) of organ indices (B,)."""
+        return super().forward(organ.clamp(min=0)) * (organ != UNKNOWN)[:, None]
 
 
 class FiLM(nn.Module):
@@ -26,7 +40,7 @@ class FiLM(nn.Module):
         super().__init__()
         hidden = max(64, 2 * organ_dim)
         self.norm = nn.LayerNorm(dim)
-        self.embedding = nn.Embedding(organs, organ_dim)
+        self.embedding = OrganEmbedding(organs, organ_dim)
         self.modulation = nn.Sequential(nn.Linear(organ_dim, hidden), nn.SiLU(), nn.Linear(hidden, 2 * dim))
 
     def forward(self, feature: Tensor, organ: Tensor) -> Tensor:
@@ -34,6 +48,52 @@ class FiLM(nn.Module):
         gamma, beta = self.modulation(self.embedding(organ)).chunk(2, dim=-1)
         modulated: Tensor = self.norm(feature) * (1 + gamma) + beta
         return modulated
+
+
+class Concatenation(nn.Module):
+    """A normed feature, followed by the organ's embedding: `[LN(f); e]`.
+
+    Parameters
+    ----------
+    dim, organs, organ_dim
+        As for `FiLM`.
+    """
+
+    def __init__(self, dim: int, organs: int, organ_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.embedding = OrganEmbedding(organs, organ_dim)
+
+    def forward(self, feature: Tensor, organ: Tensor) -> Tensor:
+        """Return features (B, dim + organ_dim) of features (B, dim) and organ indices (B,)."""
+        return torch.cat([self.norm(feature), self.embedding(organ)], dim=-1)
+
+
+class Unconditioned(nn.Module):
+    """A normed feature, whatever the organ: `LN(f)`.
+
+    Parameters
+    ----------
+    dim, organs, organ_dim
+        As for `FiLM`; only the first is used.
+    """
+
+    def __init__(self, dim: int, organs: int, organ_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, feature: Tensor, organ: Tensor) -> Tensor:
+        """Return features (B, dim) normed; organ indices (B,) are ignored."""
+        normed: Tensor = self.norm(feature)
+        return normed
+
+
+class _MakesConditioning(Protocol):
+    def __call__(self, dim: int, organs: int, organ_dim: int) -> nn.Module: ...
+
+
+CONDITIONINGS: dict[str, _MakesConditioning] = {"film": FiLM, "concat": Concatenation, "none": Unconditioned}
+"""Name in `local.conditioning` → layer between encoder and head."""
 
 
 class ClassifierHead(nn.Sequential):

@@ -1,4 +1,4 @@
-"""The local path: the crop of the cell through an encoder, FiLM by organ, and a classifier (arXiv 2511.13586)."""
+"""The local path: the crop of the cell through an encoder, conditioning by organ, and a classifier (arXiv 2511.13586)."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nuclass_pipeline.config.models import LocalConfig
 from nuclass_pipeline.models import checkpoint
 from nuclass_pipeline.models.encoders import Encoder, assemble
-from nuclass_pipeline.models.layers import ClassifierHead, FiLM, Standardization
+from nuclass_pipeline.models.layers import CONDITIONINGS, ClassifierHead, Standardization
 
 
 class LocalOutput(NamedTuple):
@@ -19,7 +19,7 @@ class LocalOutput(NamedTuple):
     raw
         (B, dim) vectors of the encoder, standardized if the run file says so.
     feature
-        (B, dim) features after FiLM.
+        (B, feature_dim) features with the organ.
     logits
         (B, C) logits.
     """
@@ -30,7 +30,7 @@ class LocalOutput(NamedTuple):
 
 
 class LocalClassifier(nn.Module):
-    """Encoder → FiLM → head.
+    """Encoder → conditioning by organ, in the paper FiLM → head.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class LocalClassifier(nn.Module):
     classes, organs
         Number of classes C and of organs.
     config
-        Size of the organ embedding, and dropout.
+        How the organ enters, size of its embedding, and dropout.
     dim
         Size of the vector, without an encoder.
     """
@@ -48,17 +48,17 @@ class LocalClassifier(nn.Module):
         super().__init__()
         self.backbone, self.dim = backbone, backbone.dim if backbone is not None else dim
         self.standardize = Standardization(self.dim) if config.standardize else nn.Identity()
-        self.film = FiLM(self.dim, organs, config.organ_dim)
-        self.head = ClassifierHead(self.dim, classes, config.dropout)
+        self.conditioning = CONDITIONINGS[config.conditioning](self.dim, organs, config.organ_dim)
+        self.head = ClassifierHead(config.feature_dim(self.dim), classes, config.dropout)
 
     def forward(self, image: Tensor, organ: Tensor) -> LocalOutput:
-        """Classify crops (B, 3, S, S) with values 0–1, or features (B, dim) of a frozen encoder, of organs (B,)."""
+        """Classify crops (B, 3, S, S) with values 0–1, or features (B, dim) of a frozen encoder, of organs (B,), −1 if unknown."""
         return self.classify(self.backbone(image) if self.backbone is not None else image, organ)
 
     def classify(self, raw: Tensor, organ: Tensor) -> LocalOutput:
         """Classify vectors (B, dim) of the encoder."""
         raw = self.standardize(raw)
-        feature = self.film(raw, organ)
+        feature = self.conditioning(raw, organ)
         return LocalOutput(raw, feature, self.head(feature))
 
 

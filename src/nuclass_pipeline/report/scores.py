@@ -50,7 +50,7 @@ def score_table(heldout: Path, cohort: Path) -> dict[str, Any]:
     model lacks the class. Per slide it has the `cells` and the `scores` of the models, None where the slide has no cell of the class.
     """
     metrics = read_table(heldout, METRICS)
-    rows = metrics[(metrics["variant"] == "raw") & (metrics["label_set"] == "open") & (metrics["label"] != ALL)]
+    rows = metrics[(metrics["probabilities"] == "raw") & (metrics["label_set"] == "open") & (metrics["label"] != ALL)]
     scores = rows[rows["metric"] == "f1"]
     values = scores.groupby(["label", "slide", "model"])["value"].mean()
     cells = scores.groupby(["label", "slide"])["n_cells"].first()

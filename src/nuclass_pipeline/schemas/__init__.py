@@ -31,6 +31,7 @@ from nuclass_pipeline.schemas.metrics import (
     REGISTRATION,
     RELIABILITY,
     RUNTIME,
+    VARIANTS,
     WARNINGS,
 )
 
@@ -48,6 +49,7 @@ TABLES = (
     SPLIT,
     PREDICTIONS,
     METRICS,
+    VARIANTS,
     COHORT,
     RELIABILITY,
     REGISTRATION,
@@ -88,6 +90,7 @@ __all__ = [
     "SPLIT",
     "TABLES",
     "TRUTH",
+    "VARIANTS",
     "WARNINGS",
     "empty_labels",
     "provided_labels",

@@ -40,7 +40,13 @@ METRICS = Table(
     (
         Column("run", "text", "run"),
         Column("model", "text", "local, global, gate, or a baseline's name"),
-        Column("variant", "text", "raw or calibrated; temperature: fitted, before the choice; an ablation's name"),
+        Column("variant", "text", "base, or a variant of the run file; of domains, fitted or a control; of labels, rules"),
+        Column(
+            "probabilities",
+            "text",
+            "raw or calibrated; temperature: fitted, before the choice; empty for scores that are not of models",
+            optional=True,
+        ),
         Column("seed", "integer", "seed of training"),
         Column("slide", "text", "slide, mean or pooled"),
         Column("organ", "text", "organ; all where slides are joined"),
@@ -52,6 +58,26 @@ METRICS = Table(
         Column("ci_high", "number", "97.5 % bound", optional=True),
         Column("n_cells", "integer", "cells"),
     ),
+)
+VARIANTS = Table(
+    "variants",
+    (
+        Column("run", "text", "run"),
+        Column("variant", "text", "base, or a variant of the run file"),
+        Column("slide", "text", "slide or mean"),
+        Column("model", "text", "local, global, gate, or a baseline's name"),
+        Column("metric", "text", "macro_f1 and accuracy of raw probabilities, ece of calibrated ones; open label set, mean over seeds"),
+        Column("value", "number", "value of the variant"),
+        Column("value_low", "number", "2.5 % bound, bootstrap over spatial blocks", optional=True),
+        Column("value_high", "number", "97.5 % bound", optional=True),
+        Column(
+            "difference", "number", "variant minus base, on the cells that both scored with one label; empty for the base", optional=True
+        ),
+        Column("difference_low", "number", "2.5 % bound, paired: the same blocks of both", optional=True),
+        Column("difference_high", "number", "97.5 % bound", optional=True),
+        Column("n_cells", "integer", "cells compared; of the base, cells scored"),
+    ),
+    unique=("variant", "slide", "model", "metric"),
 )
 COHORT = Table(
     "cohort",
@@ -71,7 +97,8 @@ RELIABILITY = Table(
     (
         Column("run", "text", "run"),
         Column("model", "text", "local, global, gate, or a baseline's name"),
-        Column("variant", "text", "raw or calibrated"),
+        Column("variant", "text", "base, or a variant of the run file"),
+        Column("probabilities", "text", "raw or calibrated"),
         Column("seed", "integer", "seed of training"),
         Column("slide", "text", "slide or pooled"),
         Column("label_set", "text", "open or closed"),
@@ -86,7 +113,7 @@ RELIABILITY = Table(
         Column("accuracy_high", "number", "97.5 % bound", optional=True),
         Column("n_cells", "integer", "cells"),
     ),
-    unique=("model", "variant", "seed", "slide", "label_set", "bin"),
+    unique=("model", "probabilities", "seed", "slide", "label_set", "bin"),
 )
 REGISTRATION = Table(
     "registration",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from nuclass_pipeline.io import read_warnings, write_table
-from nuclass_pipeline.layout import RESULTS
+from nuclass_pipeline.layout import BASE, RESULTS
 from nuclass_pipeline.schemas import WARNINGS
 
 
@@ -29,7 +29,8 @@ def _rows(name: str, path: Path) -> Iterator[tuple[str, str, str]]:
     wildcards = _wildcards(name, path)
     slide = wildcards.pop("slide", "")
     # The model and its seed, because a warning about predictions is about those of one model.
-    about = ", ".join(value if key == "model" else f"{key} {value}" for key, value in wildcards.items())
+    wildcards = {key: value for key, value in wildcards.items() if (key, value) != ("variant", BASE)}
+    about = ", ".join(value if key in ("model", "variant") else f"{key} {value}" for key, value in wildcards.items())
     for text in read_warnings(path):
         yield slide, name, f"{about}: {text}" if about else text
 

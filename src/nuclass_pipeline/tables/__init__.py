@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from nuclass_pipeline.errors import similar
-from nuclass_pipeline.layout import files
+from nuclass_pipeline.layout import files, of_base
 
 if TYPE_CHECKING:
     from nuclass_pipeline.config.run import Run
@@ -19,8 +19,11 @@ def list_tables(run: "Run") -> dict[str, dict[str, str]]:
     """
     tables: dict[str, dict[str, str]] = {
         "cohort": {"cohort": files.cohort_metrics},
-        "heldout": {"heldout": files.heldout_metrics},
+        "heldout": {"heldout": of_base(files.heldout_metrics)},
+        "variants": {"variants": files.variant_metrics},
     }
+    if not run.config.variants:
+        del tables["variants"]
     if not run.heldout_slides:
         del tables["heldout"]
     for number, name in run.config.tables.items():

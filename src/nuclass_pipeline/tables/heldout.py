@@ -18,7 +18,7 @@ SCORES = {
     "ece": ("ece", "calibrated"),
     "brier": ("brier", "calibrated"),
 }
-"""Column → metric, and variant of the probabilities from which it is computed."""
+"""Column → metric, and the probabilities from which it is computed."""
 UNSEEN = "unseen_cells"
 BEST: dict[str, Extreme] = {"macro_f1": "max", "accuracy": "max", "weighted_f1": "max", "ece": "min", "brier": "min"}
 """Score → which value of a slide is best."""
@@ -42,8 +42,8 @@ def build(*, heldout: Path) -> pd.DataFrame:
     """
     metrics = read_table(heldout, METRICS)
     rows = metrics[(metrics["label"] == ALL) & (metrics["label_set"] == "open") & metrics["model"].isin(MODELS)]
-    scores = rows.groupby(["metric", "variant", "slide", "model"])[["value", "ci_low", "ci_high"]].mean()
-    if not set(SCORES.values()) <= set(zip(rows["metric"], rows["variant"], strict=True)):
+    scores = rows.groupby(["metric", "probabilities", "slide", "model"])[["value", "ci_low", "ci_high"]].mean()
+    if not set(SCORES.values()) <= set(zip(rows["metric"], rows["probabilities"], strict=True)):
         found = ", ".join(sorted(set(metrics["model"]))) or "none"
         raise UserError(heldout, "model", f"no score of {', '.join(MODELS)}; found {found}", "Remove the file and run again.")
     # `mean` and `pooled` last, because they summarize the slides above them.

@@ -19,7 +19,7 @@ from nuclass_pipeline.io import open_window_file, side_of
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.encoders import Encoder
 from nuclass_pipeline.models.frozen import FrozenFeatures, warn_of_mpp
-from nuclass_pipeline.models.layers import Standardization
+from nuclass_pipeline.models.layers import UNKNOWN, Standardization
 from nuclass_pipeline.train.augment import AugmentRanges, augment, sample_augmentation
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, join_cells
 from nuclass_pipeline.train.engine import TrainingTask
@@ -76,10 +76,19 @@ class TrainingCells:
 
 
 class CellTask(TrainingTask):
-    """Training of a path: images become values 0–1 on the device, and are augmented there while training; features stay as they are."""
+    """Training of a path: images become values 0–1 on the device, and are augmented there while training; features stay as they are.
+
+    Attributes
+    ----------
+    augmented, ranges
+        Whether images are augmented, and how much.
+    organ_dropout
+        Share of training cells whose organ is hidden.
+    """
 
     augmented: bool
     ranges: AugmentRanges
+    organ_dropout = 0.0
 
     def on_after_batch_transfer(self, batch: CellBatch, dataloader_idx: int) -> CellBatch:
         """Prepare a batch; Lightning calls this."""
@@ -93,7 +102,11 @@ class CellTask(TrainingTask):
             if context is not None and context.ndim == IMAGE_AXES:
                 # The same parameters, because the crop shows the middle of the context.
                 context = augment(context, params)
-        return batch._replace(image=image, context=context)
+        organ = batch.organ
+        if self.organ_dropout and self.trainer.training:
+            hidden = torch.rand(len(organ), generator=self.generator) < self.organ_dropout
+            organ = organ.masked_fill(hidden.to(organ.device), UNKNOWN)
+        return batch._replace(image=image, context=context, organ=organ)
 
 
 def as_float(values: Tensor) -> Tensor:

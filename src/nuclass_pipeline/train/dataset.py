@@ -20,6 +20,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import IDS_DIGEST, READ_ERRORS, digest_ids, first_line, open_window_file, read_compact, read_keys
 from nuclass_pipeline.schemas import LABELS, SPLIT
 from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows
+from nuclass_pipeline.vocabulary import UNKNOWN_ORGAN
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class CellBatch(NamedTuple):
     context
         (B, 3, S, S) windows, or features likewise; or None.
     organ
-        (B,) organ indices.
+        (B,) organ indices; −1 for the unknown organ.
     label
         (B,) class indices; −1 for a label that is not a class of the model.
     cell
@@ -98,7 +99,7 @@ class CellDataset(Dataset[CellBatch]):
     cells
         Table of the N cells: `cell_id`, `label`, `subset`, the rows of their patches, and `slide`, the number of the slide.
     labels, organs
-        (N,) class indices, −1 for a label that is not in `classes`, and organ indices.
+        (N,) class indices, −1 for a label that is not in `classes`, and organ indices, −1 for the unknown organ.
 
     Raises
     ------
@@ -120,7 +121,7 @@ class CellDataset(Dataset[CellBatch]):
     ) -> None:
         tables = [_located_cells(slide, subsets, classes if labelled else None) for slide in slides]
         for slide in slides:
-            if slide.organ not in organs:
+            if slide.organ not in (*organs, UNKNOWN_ORGAN):
                 remedy = f"Set the organ of the slide to one of {', '.join(organs)}."
                 raise UserError(slide.patches, "organ", f"{slide.organ!r} is not an organ of the model", remedy)
         counts = [len(table) for table in tables]
@@ -134,7 +135,8 @@ class CellDataset(Dataset[CellBatch]):
         # Returned to the system, because Arrow keeps what the tables took, four times as much as the cells.
         pa.default_memory_pool().release_unused()
         self.labels = codes[self.cells["label"].cat.codes]
-        self.organs = np.array([list(organs).index(slide.organ) for slide in slides], np.int16)[self.cells["slide"].to_numpy()]
+        indices = [-1 if slide.organ == UNKNOWN_ORGAN else list(organs).index(slide.organ) for slide in slides]
+        self.organs = np.array(indices, np.int16)[self.cells["slide"].to_numpy()]
         self._slide = self.cells["slide"].to_numpy()
         self._position = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
         # Contexts first, because each of their bytes in memory saves more reading than a byte of a crop.

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def embed_cells(
     compute, device
         Precision, loader processes and device.
     features
-        HDF5 with `cell_id`, `local_feature` (after FiLM) and `global_feature` (`[û; ĉ]`) in float16, `local_p` and `global_p` (N, C)
+        HDF5 with `cell_id`, `local_feature` (with the organ) and `global_feature` (`[û; ĉ]`) in float16, `local_p` and `global_p` (N, C)
         in float32, `xy_um` (N, 2), and `image` (N,), the number of the image of the cell. The attribute `classes` names the columns.
 
     Raises
@@ -177,7 +178,7 @@ def embed_cells(
     with whole_file(features) as partial, h5py.File(partial, "w") as file, running(device, compute):
         write_ids(file, dataset.cells["cell_id"].to_numpy())
         file["xy_um"], file["image"] = read_places(cells, dataset.cells["cell_id"])
-        file.attrs.update(classes=list(meta.classes), meta=meta.model_dump_json())
+        file.attrs.update(classes=list(meta.classes), meta=meta.model_dump_json(), warnings=json.dumps(organ_warnings(organ, meta)))
         writer = RowsWriter(file, len(dataset))
         run = run_classifiers(local_model.to(device), global_model.to(device), device)
         for batch in track(make_loader(dataset, FEATURE_BATCH, compute.workers), len(dataset), "cells", FEATURE_BATCH):
@@ -211,8 +212,28 @@ def restore_classifiers(local: Path, global_: Path) -> tuple[tuple[LocalClassifi
     return (local_model, global_model), meta
 
 
+def organ_warnings(organ: str, meta: CheckpointMetadata) -> list[str]:
+    """Return and log a warning if cells of `organ` are classified as of an unknown organ, although an organ could matter."""
+    if organ in meta.usable_organs or meta.local.conditioning == "none":
+        return []
+    text = f"no training slide is of {organ}, so the models take its organ as unknown"
+    logger.warning(text)
+    return [text]
+
+
 def open_cells(slide: SlideFiles, meta: CheckpointMetadata, subsets: Sequence[str]) -> CellDataset:
-    """Open all cells of these subsets of a slide, whatever their label, with the image sizes of the models; no patch is cached."""
+    """Open all cells of these subsets of a slide, whatever their label, with the image sizes of the models; no patch is cached.
+
+    Raises
+    ------
+    UserError
+        If the models know neither the organ of the slide nor an unknown one, or a file is missing or broken.
+    """
+    if (organ := meta.organ_for(slide.organ)) is None:
+        problem = f"no training slide is of {slide.organ}, and the models were trained without organ dropout"
+        remedy = f"Set the organ of the slide to one of {', '.join(meta.usable_organs)}, or train with local.organ_dropout."
+        raise UserError(slide.patches, "organ", problem, remedy)
+    slide = replace(slide, organ=organ)
     sides = {"image_px": meta.local.backbone.image_px, "context_px": meta.global_.context.image_px if meta.global_ else 0}
     return CellDataset([slide], subsets=subsets, classes=meta.classes, organs=meta.organs, memory=CacheBudget(0), labelled=False, **sides)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nuclass_pipeline.config.compute import Compute
-from nuclass_pipeline.config.models import GlobalConfig
+from nuclass_pipeline.config.models import GlobalConfig, LocalConfig
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.frozen import FrozenFeatures
@@ -39,9 +39,9 @@ class GlobalTask(CellTask):
     model: GlobalClassifier
     weights: Tensor
 
-    def __init__(self, model: GlobalClassifier, weights: Tensor, config: GlobalConfig, seed: int, *, local_frozen: bool) -> None:
+    def __init__(self, model: GlobalClassifier, weights: Tensor, config: GlobalConfig, seed: int, *, local: LocalConfig) -> None:
         super().__init__(model, classes=len(weights), optim=config.optim, seed=seed)
-        self.config, self.local_frozen = config, local_frozen
+        self.config, self.local_frozen, self.organ_dropout = config, local.backbone.freeze, local.organ_dropout
         self.augmented, self.ranges = config.augment, AugmentRanges(stain=config.stain_jitter)
         self.register_buffer("weights", weights)
 
@@ -127,7 +127,7 @@ def train_global(
     data = TrainingCells.open(slides, compute.cache_gb, classes=local_meta.classes, organs=local_meta.organs, **sides)
     set_standardization(model.standardize, data.train, "context")
     weights = class_weights(data.train.counts(len(local_meta.classes)), config.class_balance)
-    task = GlobalTask(model, weights, config, seed, local_frozen=local_meta.local.backbone.freeze)
+    task = GlobalTask(model, weights, config, seed, local=local_meta.local)
     first = local_meta.model_dump(), _weight_sums(inner)
     identity = fingerprint("global", config.model_dump(), *first, data.fingerprint(), seed, STAGE_VERSION, features)
     frozen_epochs = config.freeze_backbone_epochs if inner.backbone else 0

@@ -42,6 +42,7 @@ class LocalTask(CellTask):
     def __init__(self, model: LocalClassifier, weights: Tensor, config: LocalConfig, seed: int) -> None:
         super().__init__(model, classes=len(weights), optim=config.optim, seed=seed)
         self.config, self.augmented, self.ranges = config, config.augment, AugmentRanges(stain=config.stain_jitter)
+        self.organ_dropout = config.organ_dropout
         self.register_buffer("weights", weights)
 
     def start_epoch(self, epoch: int) -> None:
@@ -53,7 +54,7 @@ class LocalTask(CellTask):
         optim, model = self.config.optim, self.model
         # Warmed up from its first trained step, because the warm-up would else be over while the encoder is frozen.
         start = self.steps_before(self.config.freeze_backbone_epochs)
-        rest = [*model.film.parameters(), *model.head.parameters()]
+        rest = [*model.conditioning.parameters(), *model.head.parameters()]
         if model.backbone is None:
             return [ParamGroup(rest, optim.lr_head)]
         return [*encoder_param_groups(model.backbone, optim.lr_backbone, optim.layer_decay, start), ParamGroup(rest, optim.lr_head)]
@@ -121,10 +122,10 @@ def train_local(
     task = LocalTask(model, class_weights(data.train.counts(len(trained)), config.class_balance), config, seed)
     identity = fingerprint("local", config.model_dump(), trained, data.fingerprint(), seed, STAGE_VERSION, features)
     settings = FitSettings(config.optim, device, compute.precision, resume, identity, 0 if features else config.freeze_backbone_epochs)
+    names = {"classes": tuple(trained), "organs": known, "trained_organs": tuple(dict.fromkeys(organs))}
     meta = CheckpointMetadata(
         kind="local",
-        classes=tuple(trained),
-        organs=known,
+        **names,
         mpp=pixel_size(patches),
         local_um=window_field(patches, "local_um"),
         local=config,

@@ -12,7 +12,7 @@ from tests.workflow.test_keys import KEYS
 def test_demo_and_paper_are_valid(demo):
     run = load_run(demo, root=ROOT)
     assert run.training_slides == ["demo-lung-1", "demo-pancreas-1"]
-    assert run.context_source.endswith("patches_<context_px>x<context_px>.h5")
+    assert run.context_source.endswith("patches_1024x1024.h5")
     assert run.config.labeling.markers == "config/markers.tsv"
     paper = load_paper()
     assert len(paper.slides) == 12

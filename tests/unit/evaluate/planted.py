@@ -42,7 +42,7 @@ def write_predictions(
     )
     for index, name in enumerate(classes):
         frame[f"p_{name}"] = proba[:, index]
-    path = root / "predictions" / model / f"seed-{seed}" / f"{slide}.parquet"
+    path = root / "predictions/base" / model / f"seed-{seed}" / f"{slide}.parquet"
     write_table(frame, path, PREDICTIONS)
     return path
 

@@ -208,6 +208,16 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     }
 
 
+def test_a_global_path_without_context_has_an_empty_map(files: dict[str, Any]) -> None:
+    content = torch.load(files["global_"], weights_only=True)
+    content["meta"]["global_"]["use_context"] = False
+    torch.save(content, files["global_"])
+    explain_cells(**files, config=AttributionConfig(cells=3))
+    heat = read_table(files["attribution"], ATTRIBUTION).set_index("model")["heat"].map(max)
+    assert not heat["global"].any()
+    assert heat["local"].any()
+
+
 def test_both_paths_are_explained(files: dict[str, Any]) -> None:
     explain_cells(**files, config=AttributionConfig(cells=3))
     table = read_table(files["attribution"], ATTRIBUTION)

@@ -59,7 +59,7 @@ def test_calibration_lowers_nll_and_ece_on_overconfident_predictions(tmp_path: P
     path = write_predictions(tmp_path, adjust(honest, 1 / 3), labels, subset="val")
     _calibrate(path, tmp_path / "calibration.parquet")
     frame = read_table(tmp_path / "calibration.parquet", METRICS)
-    value = frame.set_index(["variant", "metric"])["value"]
+    value = frame.set_index(["probabilities", "metric"])["value"]
     assert value["calibrated", "temperature"] == pytest.approx(3, rel=0.06)
     assert value["calibrated", "nll"] < value["raw", "nll"]
     assert value["calibrated", "ece"] < 0.02 < value["raw", "ece"]
@@ -78,7 +78,7 @@ def _two_slides(root: Path, sharpness: tuple[float, float], model: str = "gate",
 
 
 def _value(path: Path) -> "pd.Series[float]":
-    return read_table(path, METRICS).set_index(["variant", "metric"])["value"]
+    return read_table(path, METRICS).set_index(["probabilities", "metric"])["value"]
 
 
 def _calibrate_two(files: list[Path], output: Path, model: str = "gate") -> "pd.Series[float]":

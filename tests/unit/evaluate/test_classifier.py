@@ -37,8 +37,8 @@ def models(trained: dict[str, Any], tmp_path: Path) -> Path:  # noqa: F811
         meta.model_copy(update={"kind": "gate", "gate": config}),
     )
     for name, source in (("local", trained["local"]), ("global", trained["global_"]), ("gate", tmp_path / "gate.ckpt")):
-        (folder / name / "seed-0").mkdir(parents=True)
-        (folder / name / "seed-0/best.ckpt").write_bytes(Path(source).read_bytes())
+        (folder / "base" / name / "seed-0").mkdir(parents=True)
+        (folder / "base" / name / "seed-0/best.ckpt").write_bytes(Path(source).read_bytes())
     return folder
 
 
@@ -63,7 +63,7 @@ def test_images_in_memory_get_what_the_workflow_writes(models: Path, trained: di
         file["padded"] = np.zeros(len(ids), bool)
     outputs = {name: tmp_path / f"{name}.parquet" for name in ("local", "global_", "gate")}
     tables = {"cells": tmp_path / "cells.parquet", "labels": trained["labels"], "split": trained["split"], "patches": trained["contexts"]}
-    predict_slide(features=tmp_path / "features.h5", checkpoint=models / "gate/seed-0/best.ckpt", **tables, **outputs)
+    predict_slide(features=tmp_path / "features.h5", checkpoint=models / "base/gate/seed-0/best.ckpt", **tables, **outputs)
     written = read_table(outputs["gate"], PREDICTIONS).set_index("cell_id")
     with h5py.File(trained["patches"]) as narrow, h5py.File(trained["contexts"]) as wide:
         rows = [list(narrow["keys"].asstr()[:]).index(cell) for cell in written.index]
@@ -76,7 +76,7 @@ def test_images_in_memory_get_what_the_workflow_writes(models: Path, trained: di
 
 
 def test_the_gate_of_neighbors_needs_places(models: Path) -> None:
-    path = models / "gate/seed-0/best.ckpt"
+    path = models / "base/gate/seed-0/best.ckpt"
     meta, _ = load_checkpoint(path, "gate")
     torch.manual_seed(2)
     save_checkpoint(path, NeighborGate(2, 20.0), meta.model_copy(update={"gate": GateConfig(kind="neighbors")}))
@@ -98,7 +98,7 @@ def test_the_gate_of_neighbors_needs_places(models: Path) -> None:
 
 
 def test_places_are_checked_before_the_paths_run(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = models / "gate/seed-0/best.ckpt"
+    path = models / "base/gate/seed-0/best.ckpt"
     meta, _ = load_checkpoint(path, "gate")
     save_checkpoint(path, NeighborGate(2, 20.0), meta.model_copy(update={"gate": GateConfig(kind="neighbors")}))
     classifier = load_toy(models)
@@ -110,6 +110,20 @@ def test_places_are_checked_before_the_paths_run(models: Path, monkeypatch: pyte
 def test_an_unknown_organ_is_refused(models: Path) -> None:
     with pytest.raises(UserError, match=r"'colon' is not an organ of the model\. Use one of lung"):
         load_toy(models).classify(images(1, 64), images(1, 128), organ="colon")
+
+
+def test_an_organ_without_training_is_taken_as_unknown_by_models_that_learnt_it(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for path in models.glob("base/*/seed-0/best.ckpt"):
+        content = torch.load(path, weights_only=True)
+        content["meta"].update(trained_organs=["lung"], local=content["meta"]["local"] | {"organ_dropout": 0.2})
+        torch.save(content, path)
+    classifier, two = load_toy(models), (images(2, 64), images(2, 128))
+    assert classifier.meta.usable_organs == ("lung", "unknown")
+    pd.testing.assert_frame_equal(classifier.classify(*two, organ="colon"), classifier.classify(*two, organ="unknown"))
+    assert "no training slide is of colon, so the models take its organ as unknown" in caplog.text
+    assert not np.allclose(classifier.classify(*two, organ="lung")["p_Acinar"], classifier.classify(*two, organ="unknown")["p_Acinar"])
+    with pytest.raises(UserError, match=r"'lugn' is not an organ of the model\. Use one of lung, unknown\."):
+        classifier.classify(*two, organ="lugn")
 
 
 def test_a_flipped_view_is_read_as_its_copy(models: Path) -> None:

@@ -20,7 +20,7 @@ from nuclass_pipeline.io import read_table, read_warnings, write_table
 from nuclass_pipeline.schemas import METRICS, RELIABILITY
 from tests.unit.evaluate.planted import CLASSES, draw_labels, one_hot, random_proba, write_predictions
 
-KEY = ["slide", "variant", "label_set", "label", "metric"]
+KEY = ["slide", "probabilities", "label_set", "label", "metric"]
 
 
 def _overall(proba: np.ndarray, truth: np.ndarray, bins: int = 10) -> dict[str, float]:
@@ -29,7 +29,16 @@ def _overall(proba: np.ndarray, truth: np.ndarray, bins: int = 10) -> dict[str, 
 
 
 def _score(root: Path, files: list[Path], slides: list[str], temperature: float = 1.0, bootstrap: int = 50) -> pd.DataFrame:
-    row = {"run": "r", "model": "gate", "variant": "calibrated", "seed": 0, "slide": "pooled", "organ": "all", "label": "all"}
+    row = {
+        "run": "r",
+        "model": "gate",
+        "variant": "base",
+        "probabilities": "calibrated",
+        "seed": 0,
+        "slide": "pooled",
+        "organ": "all",
+        "label": "all",
+    }
     row |= {"label_set": "open", "metric": "temperature", "value": temperature, "ci_low": np.nan, "ci_high": np.nan, "n_cells": 9}
     write_table(pd.DataFrame([row]), root / "calibration.parquet", METRICS)
     score_predictions(
@@ -179,7 +188,7 @@ def test_temperature_leaves_accuracy_alone_and_moves_confidence(tmp_path: Path) 
 def test_cells_of_classes_that_the_model_lacks_are_errors_of_the_open_set(tmp_path: Path) -> None:
     labels = ["Acinar", "Ductal", "Unresolved", "Monocyte", "Monocyte", "NK_Cell"]
     rows = _score(tmp_path, [write_predictions(tmp_path, one_hot([0, 1, 0, 0, 0, 0], 3), labels)], ["a"])
-    unseen = rows["value"].xs("unseen_cells", level="metric").droplevel(["slide", "variant", "label_set"])
+    unseen = rows["value"].xs("unseen_cells", level="metric").droplevel(["slide", "probabilities", "label_set"])
     assert unseen.to_dict() == {"all": 3, "Monocyte": 2, "NK_Cell": 1}
     value, cells = rows["value"], rows["n_cells"]
     assert value["a", "raw", "open", "all", "accuracy"] == pytest.approx(2 / 5)
@@ -203,7 +212,7 @@ def test_a_slide_with_one_class_has_no_closed_score_and_is_in_no_mean(tmp_path: 
     first = write_predictions(tmp_path, one_hot([0, 0, 1, 0], 3), ["Acinar", "Acinar", "Ductal", "Ductal"], slide="a")
     second = write_predictions(tmp_path, one_hot([2, 1], 3), ["T_Cell", "T_Cell"], slide="b")
     rows = _score(tmp_path, [first, second], ["a", "b"])
-    closed = rows.xs("raw", level="variant").xs("closed", level="label_set").sort_index()
+    closed = rows.xs("raw", level="probabilities").xs("closed", level="label_set").sort_index()
     assert closed.loc["b"].index.get_level_values("metric").tolist() == sorted(OVERALL)
     assert closed.loc["b", ["value", "ci_low", "ci_high"]].isna().all(axis=None)
     assert closed.loc["b", "n_cells"].eq(0).all()
@@ -235,7 +244,7 @@ def test_a_raised_ece_is_a_warning(tmp_path: Path) -> None:
 def test_mean_and_pooled(tmp_path: Path) -> None:
     first = write_predictions(tmp_path, one_hot([0, 0, 0, 0], 3), ["Acinar"] * 3 + ["Ductal"], slide="a")
     second = write_predictions(tmp_path, one_hot([2, 1], 3), ["T_Cell", "T_Cell"], slide="b")
-    value = _score(tmp_path, [first, second], ["a", "b"])["value"].xs("raw", level="variant").xs("open", level="label_set")
+    value = _score(tmp_path, [first, second], ["a", "b"])["value"].xs("raw", level="probabilities").xs("open", level="label_set")
     assert value["mean", "all", "accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert value["pooled", "all", "accuracy"] == pytest.approx(4 / 6)
     # A class on one slide only: the mean is that slide's score.
@@ -249,7 +258,7 @@ def test_reliability_bins_reproduce_the_ece(tmp_path: Path) -> None:
     rows = _score(tmp_path, files, ["a", "b"], temperature=1.5)["value"]
     bins = read_table(tmp_path / "reliability.parquet", RELIABILITY)
     assert len(bins) == 3 * 2 * 2 * 10
-    for (slide, variant, label_set), diagram in bins.groupby(["slide", "variant", "label_set"]):
+    for (slide, variant, label_set), diagram in bins.groupby(["slide", "probabilities", "label_set"]):
         ece = (diagram["n_cells"] * (diagram["accuracy"] - diagram["confidence"]).abs()).sum() / diagram["n_cells"].sum()
         assert ece == pytest.approx(rows[slide, variant, label_set, "all", "ece"])
 
@@ -265,7 +274,7 @@ def test_bounds_of_a_bin_are_those_of_resampled_blocks(tmp_path: Path) -> None:
     file = write_predictions(tmp_path, proba, labels, block=[str(name) for name in block])
     _score(tmp_path, [file], ["a"], bootstrap=200)
     table = read_table(tmp_path / "reliability.parquet", RELIABILITY)
-    bins = table[(table["slide"] == "a") & (table["variant"] == "raw") & (table["label_set"] == "open")].set_index("bin")
+    bins = table[(table["slide"] == "a") & (table["probabilities"] == "raw") & (table["label_set"] == "open")].set_index("bin")
     weights = draw_weights(6, 200, [EvaluationConfig().seed, 0])[1:, :5]
     hits, cells = (np.bincount(block[:300], values, minlength=5) for values in (right[:300], None))
     drawn = weights @ hits / (weights @ cells)

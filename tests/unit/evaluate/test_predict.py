@@ -100,7 +100,16 @@ def test_cells_keep_their_attributes(files: dict[str, Any]) -> None:
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
 def test_calibrated_probabilities_stand_beside_the_raw_ones(files: dict[str, Any], tmp_path: Path, temperature: float) -> None:
     rows = [
-        {"run": "r", "model": model, "variant": "calibrated", "seed": seed, "slide": "pooled", "organ": "all", "label": "all"}
+        {
+            "run": "r",
+            "model": model,
+            "variant": "base",
+            "probabilities": "calibrated",
+            "seed": seed,
+            "slide": "pooled",
+            "organ": "all",
+            "label": "all",
+        }
         | {"label_set": "open", "metric": "temperature", "value": value, "ci_low": np.nan, "ci_high": np.nan, "n_cells": 9}
         for seed in (0, 7)
         for model, value in {"local": 1.0, "global": 9.0, "gate": temperature if seed else 8.0}.items()

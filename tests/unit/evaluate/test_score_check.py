@@ -32,7 +32,7 @@ def replace_predictions(path, change):
 )
 def test_metrics_of_other_predictions_than_those_beside_them_are_refused(tmp_path, change, score):
     run = a_run(tmp_path / "a", range(40), slides=("s", "t"), models=("local", "gate"), seeds=(0, 1))
-    path = tmp_path / "a/predictions/gate/seed-1/t.parquet"
+    path = tmp_path / "a/predictions/base/gate/seed-1/t.parquet"
     replace_predictions(path, change)
     if score is None:
         check_scores(run)
@@ -40,7 +40,7 @@ def test_metrics_of_other_predictions_than_those_beside_them_are_refused(tmp_pat
     with pytest.raises(UserError) as caught:
         check_scores(run)
     assert str(caught.value) == (
-        f"{tmp_path}/a/metrics/heldout.parquet: value: {score} from {path}, so it is of other predictions. "
+        f"{tmp_path}/a/metrics/base/heldout.parquet: value: {score} from {path}, so it is of other predictions. "
         "Remove the file and start the run again, which scores them."
     )
 

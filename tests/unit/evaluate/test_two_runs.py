@@ -50,20 +50,23 @@ def predictions(path, wrong, model=CLASSES, classes=None, confidence=0.8, **colu
     write_table(frame.assign(confidence=confidence), path, PREDICTIONS)
 
 
-def a_run(folder: Path, wrong, slides=("s",), models=("gate",), seeds=(0,), **options):
+def a_run(folder: Path, wrong, slides=("s",), models=("gate",), seeds=(0,), variant="base", **options):
     """Return a run with predictions of slides, scored as the workflow scores them."""
-    files = [folder / f"predictions/{model}/seed-{seed}/{slide}.parquet" for model in models for seed in seeds for slide in slides]
+    files = [
+        folder / f"predictions/{variant}/{model}/seed-{seed}/{slide}.parquet" for model in models for seed in seeds for slide in slides
+    ]
     for path in files:
         predictions(path, wrong, **options)
-    place = {"variant": "calibrated", "slide": "pooled", "organ": "all", "label_set": "open"}
+    place = {"probabilities": "calibrated", "slide": "pooled", "organ": "all", "label_set": "open"}
     named = [place | {"model": model, "seed": seed} for model in models for seed in seeds]
     rows = [tidy(np.ones((1, 1)), ["all"], ["temperature"], [1], **names) for names in named]
-    (folder / "metrics").mkdir()
-    write_metrics(rows, folder / "metrics/calibration.parquet", "run")
+    metrics = folder / "metrics" / variant
+    metrics.mkdir(parents=True)
+    write_metrics(rows, metrics / "calibration.parquet", "run", variant=variant)
     names = {"models": models, "seeds": seeds, "slides": slides, "organs": dict.fromkeys(slides, "lung"), "run": "run", "config": CONFIG}
-    out = {name: folder / f"metrics/{name}.parquet" for name in ("heldout", "reliability")}
-    score_predictions(predictions=files, calibration=folder / "metrics/calibration.parquet", **names, **out)
-    return read_scores(folder, folder.name)
+    out = {name: metrics / f"{name}.parquet" for name in ("heldout", "reliability")}
+    score_predictions(predictions=files, calibration=metrics / "calibration.parquet", variant=variant, **names, **out)
+    return read_scores(folder, folder.name, variant)
 
 
 def test_the_difference_is_that_of_the_scores_with_a_paired_interval(tmp_path):
@@ -98,8 +101,8 @@ def test_equal_runs_differ_by_nothing(tmp_path):
 
 def test_the_mean_over_slides_has_the_mean_difference_and_the_interval_of_means_of_resamples(tmp_path):
     first, second = (a_run(tmp_path / name, range(40), slides=("s", "t")) for name in ("a", "b"))
-    predictions(tmp_path / "b/predictions/gate/seed-0/s.parquet", [])
-    predictions(tmp_path / "b/predictions/gate/seed-0/t.parquet", range(100, 120))
+    predictions(tmp_path / "b/predictions/base/gate/seed-0/s.parquet", [])
+    predictions(tmp_path / "b/predictions/base/gate/seed-0/t.parquet", range(100, 120))
     row = compare_runs(first, second, CONFIG).scores.set_index(["slide", "metric"]).loc[("mean", "accuracy")]
     assert (row["first"], row["difference"], row["cells"]) == (pytest.approx(0.9), pytest.approx((0.1 + 0.05) / 2), 800)
     gains = np.zeros((2, BLOCKS))
@@ -112,7 +115,7 @@ def test_the_mean_over_slides_has_the_mean_difference_and_the_interval_of_means_
 
 def test_a_slide_without_a_common_cell_is_left_out_of_all_rows_and_named(tmp_path):
     first, second = a_run(tmp_path / "a", range(40), slides=("s", "t", "u")), a_run(tmp_path / "b", range(20), slides=("s", "t", "u"))
-    predictions(tmp_path / "b/predictions/gate/seed-0/t.parquet", range(20), cell_id=[f"d{number}" for number in range(CELLS)])
+    predictions(tmp_path / "b/predictions/base/gate/seed-0/t.parquet", range(20), cell_id=[f"d{number}" for number in range(CELLS)])
     found = compare_runs(first, second, CONFIG)
     assert found.cells.set_index("slide").loc["t", ["common", "only_first", "only_second"]].tolist() == [0, 400, 400]
     for frame in (found.scores, found.classes, found.agreement):
@@ -176,7 +179,7 @@ def test_only_cells_of_both_with_one_label_in_one_place_are_compared_and_the_oth
 
 def test_scores_are_means_over_the_seeds_of_each_run_and_slides_of_one_are_named(tmp_path):
     first = a_run(tmp_path / "a", range(40), slides=("s", "t"), seeds=(0, 1))
-    predictions(tmp_path / "a/predictions/gate/seed-1/s.parquet", range(20))
+    predictions(tmp_path / "a/predictions/base/gate/seed-1/s.parquet", range(20))
     second = a_run(tmp_path / "b", [], slides=("u", "s"), seeds=(5,))
     found = compare_runs(first, second, CONFIG)
     accuracy = found.scores.set_index("metric").loc["accuracy"]

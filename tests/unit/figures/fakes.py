@@ -156,7 +156,8 @@ def metric(**values: object) -> dict[str, object]:
     row: dict[str, object] = {
         "run": "fake",
         "model": "gate",
-        "variant": "raw",
+        "variant": "base",
+        "probabilities": "raw",
         "seed": 0,
         "slide": "pooled",
         "organ": "all",
@@ -177,7 +178,15 @@ def write_reliability(path: Path) -> Path:
             for b in range(1, bins):
                 middle = (b + 0.5) / bins
                 n = int(5000 * middle**2)
-                names = {"run": "fake", "model": model, "variant": variant, "seed": 0, "slide": "pooled", "label_set": "open"}
+                names = {
+                    "run": "fake",
+                    "model": model,
+                    "variant": "base",
+                    "probabilities": variant,
+                    "seed": 0,
+                    "slide": "pooled",
+                    "label_set": "open",
+                }
                 edges = {"bin": b, "bin_low": b / bins, "bin_high": (b + 1) / bins}
                 # The second bin lies in one block, so that its bounds are unknown.
                 bounds = {"accuracy_low": factor * middle - 0.02 if b > 1 else np.nan, "accuracy_high": factor * middle + 0.03}
@@ -190,8 +199,8 @@ def write_reliability(path: Path) -> Path:
 
 def write_ece(path: Path) -> Path:
     values = {("local", "raw"): 0.241, ("global", "raw"): 0.188, ("gate", "raw"): 0.121}
-    rows = [metric(model=model, variant=variant, metric="ece", value=value) for (model, variant), value in values.items()]
-    rows += [metric(model=model, variant="calibrated", metric="ece", value=0.02) for model in ("local", "global", "gate")]
+    rows = [metric(model=model, probabilities=variant, metric="ece", value=value) for (model, variant), value in values.items()]
+    rows += [metric(model=model, probabilities="calibrated", metric="ece", value=0.02) for model in ("local", "global", "gate")]
     return write_metrics(path, rows)
 
 

@@ -75,7 +75,15 @@ def write_reliability(path: Path) -> Path:
                     n = (1, 0, 3, 10_000, 200_000, 1_000_000, 30, 500, 20_000, 3_000_000)[number]
                     shift = 0.3 if variant == "raw" and model != "gate" else 0.5
                     middle, right = ((number + shift) / 10, min(1.0, number / 9)) if n else (np.nan, np.nan)
-                    names = {"run": "hard", "model": model, "variant": variant, "seed": seed, "slide": "pooled", "label_set": "open"}
+                    names = {
+                        "run": "hard",
+                        "model": model,
+                        "variant": "base",
+                        "probabilities": variant,
+                        "seed": seed,
+                        "slide": "pooled",
+                        "label_set": "open",
+                    }
                     edges = {"bin": number, "bin_low": number / 10, "bin_high": (number + 1) / 10}
                     rows.append(names | edges | {"confidence": middle, "accuracy": right, "n_cells": n})
                     rows[-1] |= {"accuracy_low": np.clip(right - 0.1, 0, 1), "accuracy_high": np.clip(right + 0.1, 0, 1)}

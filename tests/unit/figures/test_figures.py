@@ -34,7 +34,7 @@ def test_each_figure_reads_the_held_out_slides() -> None:
     }
     assert figures["gate_map"].options == {"slides": ("a", "b")}
     assert [path.split("/", 1)[1] for path in figures["attribution"].inputs["attribution"]] == [
-        f"metrics/attribution/seed-3/{slide}.parquet" for slide in "ab"
+        f"metrics/base/attribution/seed-3/{slide}.parquet" for slide in "ab"
     ]
 
 

@@ -19,10 +19,10 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
     monkeypatch.setattr("shutil.which", lambda name: None)
     folder = tmp_path / "results/demo"
-    (folder / "metrics").mkdir(parents=True)
+    (folder / "metrics/base").mkdir(parents=True)
     rows = [("demo-lung-1", "split", f"few cells {number}" + " and more" * 30) for number in range(4)] + [("", "manifest", "changed")]
     write_table(pd.DataFrame(rows, columns=["slide", "stage", "warning"], dtype=object), folder / "metrics/warnings.parquet", WARNINGS)
-    (folder / "metrics/heldout.parquet").touch()
+    (folder / "metrics/base/heldout.parquet").touch()
     (folder / "report.html").touch()
     return folder.relative_to(tmp_path)
 
@@ -58,7 +58,7 @@ def test_the_next_command_is_beside_the_python_that_runs(results, tmp_path, monk
 
 
 def test_without_scores_or_warnings_there_are_fewer_lines(results):
-    (results / "metrics/heldout.parquet").unlink()
+    (results / "metrics/base/heldout.parquet").unlink()
     (results / "metrics/warnings.parquet").write_bytes(b"broken")
     lines = summarize(FILES, results, "")
     assert lines[1] == "Report: results/demo/report.html"

@@ -41,14 +41,18 @@ def why(found, made_before=True, outputs=OUTPUTS, **params):
             "slides/*/labels.parquet (4 slides) are newer",
         ),
         (
-            {"updated_input": {f"results/a/predictions/{model}/seed-0/{slide}.parquet" for model in ("gate", "local") for slide in "xyz"}},
-            "predictions/*/seed-0/*.parquet (6 files) are newer",
+            {
+                "updated_input": {
+                    f"results/a/predictions/base/{model}/seed-0/{slide}.parquet" for model in ("gate", "local") for slide in "xyz"
+                }
+            },
+            "predictions/base/*/seed-0/*.parquet (6 files) are newer",
         ),
-        ({"updated_input": {"results/a/predictions/gate/seed-0/x.parquet"}}, "predictions/gate/seed-0/x.parquet is newer"),
-        ({"updated_input": {"results/a/models/local/seed-0/best.ckpt"}}, "best.ckpt is newer"),
+        ({"updated_input": {"results/a/predictions/base/gate/seed-0/x.parquet"}}, "predictions/base/gate/seed-0/x.parquet is newer"),
+        ({"updated_input": {"results/a/models/base/local/seed-0/best.ckpt"}}, "best.ckpt is newer"),
         (
-            {"updated_input": {f"results/a/models/{model}/seed-{seed}/best.ckpt" for model in ("global", "local") for seed in (0, 1)}},
-            "models/*/seed-*/best.ckpt (4 files) are newer",
+            {"updated_input": {f"results/a/models/base/{model}/seed-{seed}/best.ckpt" for model in ("global", "local") for seed in (0, 1)}},
+            "models/base/*/seed-*/best.ckpt (4 files) are newer",
         ),
         (
             {"updated_input": {*(f"results/a/slides/{slide}/{name}.parquet" for slide in "xy" for name in ("cells", "labels")), "z.tsv"}},

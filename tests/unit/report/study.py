@@ -34,7 +34,16 @@ def write_heldout(path: Path) -> Path:
 
 
 def _metric(model: str, slide: str, label: str, metric: str, value: float, variant: str) -> dict[str, Any]:
-    place = {"run": "r", "model": model, "variant": variant, "seed": 0, "slide": slide, "organ": "all", "label": label}
+    place = {
+        "run": "r",
+        "model": model,
+        "variant": "base",
+        "probabilities": variant,
+        "seed": 0,
+        "slide": slide,
+        "organ": "all",
+        "label": label,
+    }
     score = {"metric": metric, "value": value, "ci_low": value - 0.05, "ci_high": value + 0.05, "n_cells": CELLS[slide]}
     return place | {"label_set": "open"} | score
 
@@ -82,7 +91,7 @@ def write_warnings(path: Path, rows: list[tuple[str, str, str]]) -> Path:
 
 
 def write_history(root: Path, model: str, seed: int = 0, checks: int = 1) -> Path:
-    path = root / "models" / model / f"seed-{seed}" / "history.parquet"
+    path = root / "models/base" / model / f"seed-{seed}" / "history.parquet"
     path.parent.mkdir(parents=True)
     scores = [0.2, 0.6, 0.83125, 0.83125, 0.7, 0.8]
     frame = pd.DataFrame({"epoch": np.arange(6) // checks, "train_loss": np.linspace(2, 1, 6), "val_macro_f1": scores})

@@ -123,7 +123,7 @@ def test_scores_are_those_of_the_table_and_the_best_is_strong(html: str) -> None
 def test_the_headline_shows_the_ece_before_calibration(tmp_path: Path) -> None:
     inputs = inputs_of_models(tmp_path) | {"histories": []}
     frame = pd.read_parquet(inputs["heldout"])
-    frame.loc[(frame["metric"] == "ece") & (frame["variant"] == "raw"), "value"] = 0.042
+    frame.loc[(frame["metric"] == "ece") & (frame["probabilities"] == "raw"), "value"] = 0.042
     frame.to_parquet(inputs["heldout"])
     html = build(inputs)
     assert html.count("before calibration 0.042") == 1

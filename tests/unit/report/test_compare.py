@@ -122,7 +122,7 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(runs, tmp_path, capsys):
     [
         ("demo/../demo", "folder: both are one run. Name two runs, such as results/demo and results/second."),
         ("nothing", "nothing: folder: it holds no run. Name the folder of a run, such as results/demo."),
-        ("empty", "empty/metrics/heldout.parquet: file: it does not exist. Run the workflow."),
+        ("empty", "empty/metrics/base/heldout.parquet: file: it does not exist. Run the workflow."),
         ("moved", "moved: slides: no held-out slide in common with demo: u here, s, t there."),
     ],
 )
@@ -142,9 +142,9 @@ def test_a_run_file_that_cannot_be_read_is_named(runs, tmp_path):
 
 
 def test_metrics_that_are_not_of_the_predictions_beside_them_are_refused_and_no_page_is_written(runs, tmp_path):
-    predictions(runs[1] / "predictions/gate/seed-0/s.parquet", [])
+    predictions(runs[1] / "predictions/base/gate/seed-0/s.parquet", [])
     with pytest.raises(
-        UserError, match=r"other/metrics/heldout.parquet: value: .* Remove the file and start the run again, which scores them\."
+        UserError, match=r"other/metrics/base/heldout.parquet: value: .* Remove the file and start the run again, which scores them\."
     ):
         compare(*runs, tmp_path / "compare.html")
     assert not (tmp_path / "compare.html").exists()

@@ -97,7 +97,10 @@ MESSAGES = {
         "share pixels": ["9 of 90 val cells (10.0 %)[ share pixels of their context with training windows]"],
         "fewer than": ["2 of 9 [classes have fewer than] 20 cells in a subset. T_Cell: train 9, gate 1, val 0, buffer 1"],
     },
-    "predictions": {"are predicted as": ["gate, seed 0: 99 % of 900 [cells are predicted as] T_Cell; 12 % of its labels are"]},
+    "predictions": {
+        "are predicted as": ["gate, seed 0: 99 % of 900 [cells are predicted as] T_Cell; 12 % of its labels are"],
+        "organ as unknown": ["gate, seed 0: no training slide is of colon, [so the models take its organ as unknown]"],
+    },
     "calibration_metrics": {
         "one slide": ["gate, seed 0: [the calibration cells are of one slide, so nothing shows whether the calibration holds] on another"],
         "cells calibrate it": ["gate, seed 0: only 90 [cells calibrate it, and] 200 are few"],
@@ -107,6 +110,12 @@ MESSAGES = {
         "classes that the model lacks": ["3 of 9 labelled cells are [of classes that the model lacks] (Monocyte 3): errors"],
         "one class": ["[its cells are of one class of the model], so it has no score with the closed label set"],
         "raised the ECE": ["gate, seed 0: [calibration raised the ECE of] a from 0.100 to 0.200"],
+    },
+    "variant_metrics": {
+        "subsets overlap": [
+            "close: split.buffer_um is 0 µm, less than half a context window (128 µm)[, so windows of different subsets overlap]"
+        ],
+        "not compared with the base": ["strict: labelled cells of a[ that are not compared with the base]: 3 have another label"],
     },
     "manifest": {"no commit": ["The code had changes [that no commit holds], so the commit in the manifest is not the code"]},
 }

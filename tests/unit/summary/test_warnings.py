@@ -23,13 +23,13 @@ def _files(root: Path) -> dict[str, list[Path]]:
         file.attrs["warnings"] = '["half of it is empty"]'
     write_table(NO_ROWS, folder / "split.parquet", WARNINGS, ["small", "B_Cell: val 0"])
     quiet = write_predictions(root / "results/demo", one_hot([0], 3), ["Acinar"], slide="lung-1", seed=7)
-    write_table(NO_ROWS, root / "results/demo/metrics/heldout.parquet", WARNINGS, ["<b>worse</b>"])
+    write_table(NO_ROWS, root / "results/demo/metrics/base/heldout.parquet", WARNINGS, ["<b>worse</b>"])
     return {
         "registration": [folder / "registration.json"],
         "image": [folder / "image.h5"],
         "split": [folder / "split.parquet"],
         "predictions": [quiet],
-        "heldout_metrics": [root / "results/demo/metrics/heldout.parquet"],
+        "heldout_metrics": [root / "results/demo/metrics/base/heldout.parquet"],
     }
 
 

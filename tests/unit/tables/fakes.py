@@ -13,7 +13,17 @@ SCORES = {"local": (0.60, 0.21), "global": (0.55, 0.30), "gate": (0.70, 0.21)}
 
 def write_heldout(path: Path, seeds: tuple[int, ...] = (0,), slides: tuple[str, ...] = ("mean", "lung-2", "pooled", "ovary-2")) -> Path:
     rows = [
-        {"run": "r", "model": model, "variant": variant, "seed": seed, "slide": slide, "organ": "all", "label": label, "label_set": kind}
+        {
+            "run": "r",
+            "model": model,
+            "variant": "base",
+            "probabilities": variant,
+            "seed": seed,
+            "slide": slide,
+            "organ": "all",
+            "label": label,
+            "label_set": kind,
+        }
         | {"metric": metric, "value": value + 0.02 * seed + wrong, "ci_low": value - 0.1, "ci_high": value + 0.1, "n_cells": 1234}
         for slide in slides
         for seed in seeds
@@ -28,7 +38,17 @@ def write_heldout(path: Path, seeds: tuple[int, ...] = (0,), slides: tuple[str, 
         )
     ]
     rows += [
-        {"run": "r", "model": model, "variant": "raw", "seed": seed, "slide": slide, "organ": "all", "label": label, "label_set": "open"}
+        {
+            "run": "r",
+            "model": model,
+            "variant": "base",
+            "probabilities": "raw",
+            "seed": seed,
+            "slide": slide,
+            "organ": "all",
+            "label": label,
+            "label_set": "open",
+        }
         | {"metric": "unseen_cells", "value": count, "ci_low": None, "ci_high": None, "n_cells": int(count)}
         for seed in seeds
         for model in SCORES

@@ -53,6 +53,17 @@ def make_batch(context: torch.Tensor | None) -> CellBatch:
     return CellBatch(image, context, *(torch.zeros(3, dtype=torch.long) for _ in range(3)))
 
 
+def test_organ_dropout_hides_organs_in_training_alone() -> None:
+    batch = make_batch(None)._replace(image=torch.zeros(20_000, 1), organ=torch.arange(20_000) % 3)
+    for training, share in ((True, 0.3), (False, 0.3), (True, 0.0)):
+        task = make_task(training=training, augmented=False)
+        task.organ_dropout = share
+        organ = task.on_after_batch_transfer(batch, 0).organ
+        hidden = organ == -1
+        assert float(hidden.float().mean()) == pytest.approx(share if training else 0, abs=0.01)
+        assert torch.equal(organ[~hidden], batch.organ[~hidden])
+
+
 WINDOWS = torch.randint(0, 256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
 
 

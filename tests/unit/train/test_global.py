@@ -16,6 +16,7 @@ from tests.unit.train.toys import (
     FROZEN,
     break_file,
     global_config,
+    local_config,
     make_global,
     save_models,
     training_files,
@@ -26,7 +27,7 @@ from tests.unit.train.toys import (
 
 def make_task() -> GlobalTask:
     torch.manual_seed(0)
-    return GlobalTask(make_global()[0], torch.ones(len(CLASSES)), global_config(context=FROZEN), seed=0, local_frozen=False)
+    return GlobalTask(make_global()[0], torch.ones(len(CLASSES)), global_config(context=FROZEN), seed=0, local=local_config())
 
 
 def make_batch(labels: list[int]) -> CellBatch:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import read_warnings
 from nuclass_pipeline.models.gate import restore_gate
 from nuclass_pipeline.models.global_ import restore_global
 from nuclass_pipeline.models.local import restore_local
@@ -188,6 +189,30 @@ def test_a_frozen_context_encoder_is_run_once(slides: Slides, local: Path, tmp_p
     embed(slides[0], local, path, tmp_path / "cells.h5", contexts=features[0])
     with pytest.raises(UserError, match="the dataset is missing, and the encoder is frozen"):
         run_global(slides, tmp_path, local, [slide["contexts"] for slide in slides], context=FROZEN)
+
+
+@pytest.mark.parametrize(("name", "dim"), [("concat", 200), ("none", 192)])
+def test_all_stages_follow_the_conditioning(few: Slides, tmp_path: Path, name: str, dim: int) -> None:
+    config = local_config(conditioning=name, organ_dropout=0.3, optim=local_optim(max_epochs=1))
+    local = run_local(few, tmp_path / "local", config=config)
+    contexts = [slide["contexts"] for slide in few]
+    global_ = run_global(few, tmp_path / "global", local, contexts, optim=global_optim(max_epochs=1), use_context=False)
+    meta = restore_global(global_)[1]
+    assert (meta.trained_organs, meta.usable_organs) == (("lung", "pancreas"), ("lung", "pancreas", "unknown"))
+    organs = ("lung", "pancreas", "colon")
+    features = [embed(few[0], local, global_, tmp_path / f"{organ}.h5", organ=organ) for organ in organs]
+    probabilities, warnings = [], []
+    for path in features:
+        with h5py.File(path) as file:
+            assert file["local_feature"].shape[1] == dim
+            probabilities.append(file["local_p"][:])
+        warnings.append(read_warnings(path))
+    unknown = ["no training slide is of colon, so the models take its organ as unknown"]
+    assert warnings == [[], [], unknown if name == "concat" else []]
+    assert all(np.allclose(probabilities[0], other) == (name == "none") for other in probabilities[1:])
+    gate = {"labels": [few[0]["labels"]], "splits": [few[0]["split"]], "seed": 0, "history": tmp_path / "gate.parquet"}
+    train_gate(features=features[:1], config=gate_config(), checkpoint=tmp_path / "gate.ckpt", **gate)
+    assert restore_gate(tmp_path / "gate.ckpt")[1].feature_dims == {"local": dim, "global": 64}
 
 
 def test_the_seed_decides_the_weights(few: Slides, tmp_path: Path) -> None:

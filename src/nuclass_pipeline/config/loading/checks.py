@@ -94,13 +94,17 @@ def check_images(run: "Run") -> None:
 
 
 def check_organs(run: "Run") -> None:
-    """Check that each organ is trained on, because the embedding of any other organ keeps its random start."""
+    """Check that each organ is trained on, or that the models learn an unknown one: the embedding of any other keeps its random start."""
     trained = {run.organs[name] for name in run.training_slides}
     for name in [*run.heldout_slides, *run.unscored_slides]:
         if (organ := run.organs[name]) not in trained:
             field = f"study.{run.role(name)}"
             problem = f"slide {name} is of {organ}, and no slide of study.train is, so the models do not learn that organ"
-            raise run.error(field, problem, f"Add a slide of {organ} to study.train, or remove {name} from {field}.")
+            if run.config.study.unknown_organ == "refuse":
+                raise run.error(field, problem, f"Add a slide of {organ} to study.train, or remove {name} from {field}.")
+            if not run.config.local.learns_unknown_organ:
+                remedy = "Set it above 0, such as 0.1, or study.unknown_organ to refuse."
+                raise run.error("local.organ_dropout", f"is 0, and {problem}, nor an unknown one", remedy)
 
 
 def check_accepted(run: "Run") -> None:
@@ -203,6 +207,8 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_shared_files,
     check_slides_from,
 )
+OF_VARIANTS: tuple[Callable[["Run"], None], ...] = (check_frozen, check_organs)
+"""Checks of each variant. Its buffer may be too small, which is a warning, because what the buffer does is then the question."""
 FILES: tuple[Callable[["Run"], None], ...] = (
     check_slide_files,
     check_trios,

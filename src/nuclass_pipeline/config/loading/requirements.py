@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.expression import RAPIDS_REMEDY
 from nuclass_pipeline.config.image import CELLPOSE_PACKAGE_REMEDY, CELLPOSE_REMEDY
 from nuclass_pipeline.config.labeling import LANGUAGE_MODEL_REMEDY
@@ -62,7 +63,10 @@ def describe_encoders(run: "Run") -> list[dict[str, Any]]:
     """Return use, name, terms and files of the run's encoders, for its record; a run that only labels slides uses none."""
     if not run.training_slides:
         return []
-    used = {"local.backbone": run.config.local.backbone, "global.context": run.config.global_.context}
+    used: dict[str, BackboneConfig] = {}
+    for variant in run.variants.values():
+        own = {"local.backbone": variant.config.local.backbone, "global.context": variant.config.global_.context}
+        used |= {f"{variant.within}{field}": encoder for field, encoder in own.items() if encoder not in used.values()}
     return [
         {"use": use, "name": encoder.name, "licence": encoder.entry.licence, "source": encoder.entry.source, "files": encoder.weights_files}
         for use, encoder in used.items()

@@ -44,19 +44,24 @@ class WindowSources:
         }
 
     @property
+    def local_windows(self) -> str:
+        """File of a slide's crops."""
+        return str(files.local_patches).replace("<local_px>", str(self.config.image.local_px))
+
+    @property
+    def context_windows(self) -> str:
+        """File of a slide's context windows."""
+        return str(files.context_patches).replace("<context_px>", str(self.config.image.context_px))
+
+    @property
     def local_source(self) -> str:
         """What models read of a slide's crops."""
-        return self.frozen.get("local.backbone", str(files.local_patches))
+        return self.frozen.get("local.backbone", self.local_windows)
 
     @property
     def context_source(self) -> str:
         """What models read of a slide's context."""
-        return self.frozen.get("global.context", str(files.context_patches))
-
-    @property
-    def frozen_names(self) -> str:
-        """Wildcard constraint for the frozen encoders."""
-        return "|".join(dict.fromkeys(self.window_encoders[field][0].name for field in self.frozen)) or "(?!)"
+        return self.frozen.get("global.context", self.context_windows)
 
     def frozen_field(self, wildcards: Any) -> str:
         """Return the key of the run file of the frozen encoder with this name, side of the windows and key."""

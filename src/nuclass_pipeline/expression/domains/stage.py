@@ -141,5 +141,5 @@ def _gene_controls(x: sparse.csr_array, graph: sparse.csr_array, config: Domains
 
 def _tidy(rows: DomainRows, **constant: str | int) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["variant", "metric", "value", "n_cells"]).astype({"value": float, "n_cells": int})
-    frame = frame.assign(model="domains", label=ALL, label_set="open", ci_low=np.nan, ci_high=np.nan, **constant)
+    frame = frame.assign(model="domains", label=ALL, label_set="open", ci_low=np.nan, ci_high=np.nan, probabilities=None, **constant)
     return frame[[column.name for column in METRICS.columns]]

@@ -57,7 +57,7 @@ def fit_mlp(
     for slide in slides:
         slide.check()
     train, validation = (PathOutputsDataset(slides, labels, splits, subset) for subset in ("gate", "val"))
-    model = Gate(meta.dims["local"], meta.dims["global"], config)
+    model = Gate(meta.feature_dims["local"], meta.feature_dims["global"], config)
     loaders = (make_loader(train, config.optim.batch_size, 0, shuffle_seed=seed), make_loader(validation, config.optim.batch_size, 0))
     # On the CPU and without a state to resume, because training on cached outputs takes seconds.
     with tempfile.TemporaryDirectory() as scratch:

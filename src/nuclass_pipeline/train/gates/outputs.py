@@ -33,7 +33,7 @@ class PathOutputs(NamedTuple):
     Attributes
     ----------
     local_feature
-        (B, dim) feature of the local path, after FiLM.
+        (B, feature_dim) feature of the local path, with the organ.
     global_feature
         (B, 2 · projection) feature `[û; ĉ]` of the global path.
     local_p, global_p
@@ -160,7 +160,7 @@ class FeatureFile:
 
     def _columns(self, name: str) -> int:
         path, kind = name.split("_")
-        return len(self.meta.classes) if kind == "p" else self.meta.dims[path]
+        return len(self.meta.classes) if kind == "p" else self.meta.feature_dims[path]
 
     def _problem(self, name: str, shape: tuple[int, ...], values: NDArray[np.float32]) -> str | None:
         """Return what is wrong with a dataset of this shape, or with some of its rows; or None."""

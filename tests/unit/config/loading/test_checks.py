@@ -76,6 +76,17 @@ def test_a_predicted_slide_of_an_organ_that_is_not_trained_is_refused_and_the_re
     assert own.load().role("c") == "predict"
 
 
+def test_an_organ_that_is_not_trained_can_be_taken_as_unknown(own):
+    own.rows["c"] = ["image", "liver", "", "c.tif", ""]
+    own.write("c.tif", "c")
+    own.raw["study"] |= {"predict": ["c"], "unknown_organ": "neutral"}
+    problem = "local.organ_dropout: is 0, and slide c is of liver, and no slide of study.train is"
+    assert problem in own.refused()
+    for changes in ({"organ_dropout": 0.1}, {"conditioning": "none"}):
+        own.raw["local"] = {"backbone": {"name": "tiny-resnet"}, **changes}
+        assert own.load().role("c") == "predict"
+
+
 @pytest.mark.parametrize(
     ("column", "path", "message"),
     [

@@ -15,7 +15,7 @@ from tests import ROOT
 from tests.unit.config.conftest import edited
 
 FREE = {"run", "seeds", "slides", "slides_from", "compute", "study", "local", "global", "gate", "evaluation", "attribution"}
-FREE |= {"figures", "tables"}
+FREE |= {"variants", "figures", "tables"}
 """Keys in which two runs may differ; of `study` the classes and the roles of shared slides are compared."""
 REMEDY = "Give both the same value, or remove slides_from."
 
