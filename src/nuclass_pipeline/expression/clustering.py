@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.expression.counts import read_counts, totals
-from nuclass_pipeline.expression.maps import EXACT_CELLS, Positions, clip, draw_map, find_neighbors, spread_positions
+from nuclass_pipeline.expression.maps import EXACT_CELLS, MapPositions, clip, draw_map, find_neighbors, spread_positions
 from nuclass_pipeline.expression.partitions import (
     Codes,
     LeidenPartition,
@@ -48,7 +48,7 @@ PANEL_GENES = 2000
 class _Clustering:
     """The map and the clusters of the cells, (cells, …), and the partitions that were compared, maybe of a sample."""
 
-    umap: Positions
+    umap: MapPositions
     cluster: Codes
     tried: list[LeidenPartition]
 
@@ -141,7 +141,7 @@ def _cluster_by_sample(cells: ad.AnnData, find: Callable[..., ad.AnnData], confi
     return found if chosen.stability is not None else replace(found, tried=[replace(chosen, cluster=found.cluster)])
 
 
-def _draw_and_compare(cells: ad.AnnData, config: ClusteringConfig, submit: Submit) -> tuple[Positions, list[LeidenPartition]]:
+def _draw_and_compare(cells: ad.AnnData, config: ClusteringConfig, submit: Submit) -> tuple[MapPositions, list[LeidenPartition]]:
     codes = [submit(leiden, cells.obsp["connectivities"], *run) for run in seeded_resolutions(config)]
     # Here, while other processes partition the graph.
     umap = draw_map(cells, config)

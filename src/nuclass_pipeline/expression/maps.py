@@ -21,7 +21,7 @@ EXACT_CELLS = 50_000
 EPOCHS, REFINING_EPOCHS = 200, 50
 """Rounds of a map that starts from the spectrum of its graph, and of one that starts from the map of a sample."""
 
-Positions = NDArray[np.float32]
+MapPositions = NDArray[np.float32]
 """Coordinates of cells on the map, (cells, 2)."""
 
 
@@ -71,7 +71,7 @@ def _tools(config: ClusteringConfig) -> ModuleType:
         raise UserError("run file", "clustering.backend", f"rapids cannot be used ({error})", RAPIDS_REMEDY) from error
 
 
-def draw_map(cells: ad.AnnData, config: ClusteringConfig, start: Positions | None = None) -> Positions:
+def draw_map(cells: ad.AnnData, config: ClusteringConfig, start: MapPositions | None = None) -> MapPositions:
     """Draw the UMAP of cells with neighbours.
 
     Parameters
@@ -92,7 +92,7 @@ def draw_map(cells: ad.AnnData, config: ClusteringConfig, start: Positions | Non
     return np.asarray(cells.obsm["X_umap"], np.float32)
 
 
-def spread_positions(graph: sparse.csr_matrix, rows: NDArray[np.int64], placed: Positions, seed: int) -> Positions:
+def spread_positions(graph: sparse.csr_matrix, rows: NDArray[np.int64], placed: MapPositions, seed: int) -> MapPositions:
     """Place every cell of a graph by those that have a place.
 
     A cell comes to the weighted mean of its neighbours that have a place; then come those next to it, and so on. Cells that no path links

@@ -19,7 +19,7 @@ def load(demo, variants, **changes):
     ("change", "own"),
     [
         ({"gate": {"hidden": [8, 8]}}, {"gate"}),
-        ({"gate": {"kind": "neighbors", "optim": None}}, {"gate"}),
+        ({"gate": {"kind": "neighbors", "optim": None, "balance_cells": None}}, {"gate"}),
         ({"global": {"use_context": False}}, {"global", "gate"}),
         ({"global": {"fused_weight": 0, "global_weight": 1}}, {"global", "gate"}),
         ({"image": {"context_um": 128}}, {"global", "gate"}),
@@ -85,7 +85,10 @@ def test_changes_are_merged_key_by_key_and_nothing_restores_the_default():
 
 
 def test_the_recorded_run_file_has_the_same_variants(demo):
-    run = load(demo, {"knn": {"gate": {"kind": "neighbors", "optim": None}}, "concat": {"local": {"conditioning": "concat"}}})
+    run = load(
+        demo,
+        {"knn": {"gate": {"kind": "neighbors", "optim": None, "balance_cells": None}}, "concat": {"local": {"conditioning": "concat"}}},
+    )
     recorded = yaml.safe_load(yaml.safe_dump(run.checked))
     assert read_configs(recorded) == {name: variant.config.model_copy(update={"variants": {}}) for name, variant in run.variants.items()}
 
