@@ -12,7 +12,18 @@ import pandas as pd
 import pytest
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import open_h5, read_json, read_table, read_warnings, require, whole_file, whole_files, write_json, write_table
+from nuclass_pipeline.io import (
+    open_h5,
+    read_json,
+    read_table,
+    read_warnings,
+    require,
+    whole_file,
+    whole_files,
+    write_json,
+    write_json_object,
+    write_table,
+)
 from nuclass_pipeline.schemas import SPLIT
 
 
@@ -166,3 +177,10 @@ def test_warnings_travel_with_json_and_hdf5(tmp_path):
     with h5py.File(tmp_path / "image.h5", "w") as file:
         file.attrs["warnings"] = json.dumps(["dark"])
     assert [read_warnings(tmp_path / name) for name in ("a.json", "b.json", "image.h5")] == [["look"], [], ["dark"]]
+
+
+@pytest.mark.parametrize("value", [{}, {"a": {"x": [1, {"y": "line\nbreak"}], "é": None}, 'b"c': {}, "d": 1.5}])
+def test_an_object_written_entry_by_entry_is_the_same_text(tmp_path, value):
+    write_json(value, tmp_path / "whole.json")
+    write_json_object(iter(value.items()), tmp_path / "parts.json")
+    assert (tmp_path / "parts.json").read_text() == (tmp_path / "whole.json").read_text()

@@ -340,7 +340,7 @@ def test_slides_of_different_field_of_view_are_refused(few: Slides, tmp_path: Pa
     other = write_slide(tmp_path / "c", 40, 3)
     with h5py.File(other["patches"], "a") as file:
         file.attrs["mpp"] = 0.5
-    with pytest.raises(UserError, match="windows differ in side: 8.0 in .* 16.0 in"):
+    with pytest.raises(UserError, match=r"windows differ in side: 8\.0 in .* 16\.0 in"):
         run_local([few[0], other], tmp_path)
 
 
