@@ -19,7 +19,7 @@ def summarize_variants(
     *,
     heldout: Sequence[Path],
     predictions: Sequence[Path],
-    results: Path,
+    results: str,
     names: Sequence[str],
     notes: Sequence[str],
     run: str,
@@ -33,7 +33,7 @@ def summarize_variants(
     heldout, predictions
         Scores and predictions of all variants, which lie in `results` as layout.py says.
     results
-        Results of the run.
+        Folder of the results of the run.
     names
         Variants beside the base.
     notes
@@ -50,8 +50,8 @@ def summarize_variants(
     UserError
         If a file is missing or broken, or a variant has no scored cell in common with the base.
     """
-    base = read_scores(results, BASE)
-    found = {name: compare_runs(base, read_scores(results, name, name), config) for name in names}
+    base = read_scores(Path(results), BASE)
+    found = {name: compare_runs(base, read_scores(Path(results), name, name), config) for name in names}
     tables = [_base_rows(base), *(_rows(comparison).assign(variant=name) for name, comparison in found.items())]
     frame = pd.concat(tables, ignore_index=True).assign(run=run)
     left_out = [text for name, comparison in found.items() for text in _left_out(name, comparison)]
@@ -64,7 +64,9 @@ def _rows(comparison: Comparison) -> pd.DataFrame:
 
 def _base_rows(base: ScoredRun) -> pd.DataFrame:
     rows = base.metrics[base.metrics["label"].eq(ALL) & base.metrics["label_set"].eq("open")]
-    rows = rows[rows["slide"].isin([*base.slides, MEAN]) & rows["probabilities"].eq(rows["metric"].map(COMPARED))]
+    # The mean only where there are several slides, as of the variants.
+    shown = [*base.slides, MEAN] if len(base.slides) > 1 else base.slides
+    rows = rows[rows["slide"].isin(shown) & rows["probabilities"].eq(rows["metric"].map(COMPARED))]
     means = rows.groupby(["slide", "model", "metric"], sort=False)[["value", "ci_low", "ci_high", "n_cells"]].mean().reset_index()
     differences = dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
     renamed = means.rename(columns={"ci_low": "value_low", "ci_high": "value_high"}).astype({"n_cells": int})

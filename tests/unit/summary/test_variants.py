@@ -13,7 +13,7 @@ SCORES = {"slides": ("s", "t"), "models": ("local", "gate"), "seeds": (0, 1)}
 
 def compared(folder, names, notes=()):
     summarize_variants(
-        heldout=[], predictions=[], results=folder, names=names, notes=notes, run="r", config=CONFIG, variants=folder / "v.parquet"
+        heldout=[], predictions=[], results=str(folder), names=names, notes=notes, run="r", config=CONFIG, variants=folder / "v.parquet"
     )
     return read_table(folder / "v.parquet", VARIANTS).set_index(["variant", "slide", "model", "metric"])
 
@@ -37,6 +37,12 @@ def test_each_variant_has_its_scores_and_its_difference_from_the_base(tmp_path):
     assert rows.loc["base", "difference"].isna().all()
     assert set(rows.index.get_level_values("metric")) == {"macro_f1", "accuracy", "ece"}
     assert read_warnings(tmp_path / "v.parquet") == ["better: a note"]
+
+
+def test_a_single_slide_has_no_mean(tmp_path):
+    for variant in ("base", "same"):
+        a_run(tmp_path, range(40), variant=variant)
+    assert set(compared(tmp_path, ["same"]).index.get_level_values("slide")) == {"s"}
 
 
 def test_cells_with_another_label_are_left_out_and_counted(tmp_path):
