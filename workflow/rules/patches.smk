@@ -105,6 +105,7 @@ use rule split_cells as split_variant with:
         cells=files.cells,
         labels=lambda w: run.labels_of(w.slide, w.variant),
         patches=files.local_patches,
+        registration=lambda w: run.registration_of(w.slide),
     output:
         split=files.variant_split,
     log:
@@ -113,5 +114,6 @@ use rule split_cells as split_variant with:
         "<benchmarks>/split_variant/{slide}.{variant}.tsv"
     params:
         config=lambda w: run.variants[w.variant].section("split"),
+        image=lambda w: run.variants[w.variant].section("image"),
     message:
         "Splitting the cells of {wildcards.slide}, {wildcards.variant}."

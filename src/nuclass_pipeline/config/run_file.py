@@ -53,6 +53,11 @@ class Config(Section):
         return self.slides_from or self.run
 
     @property
+    def buffer_um(self) -> float:
+        """Smallest distance between cells of different subsets, µm: a whole context window where the run file names none."""
+        return self.image.context_um if self.split.buffer_um is None else self.split.buffer_um
+
+    @property
     def table_files(self) -> list[str]:
         """Tables made by hand that the run reads: slide sheet, labels, markers."""
         return [self.slides, self.labels, self.labeling.markers]

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from nuclass_pipeline.config.run import Run
 
 _LABELS = ("labeling",)
-_SPLIT = (*_LABELS, "split")
+# With the buffer, because it is as wide as the context window where the run file names none.
+_SPLIT = (*_LABELS, "split", "buffer_um")
 _LOCAL = (*_SPLIT, "image.local_um", "local")
 _GLOBAL = (*_LOCAL, "image.context_um", "global_")
 FAMILIES = {"labels": _LABELS, "split": _SPLIT, "local": _LOCAL, "global": _GLOBAL, "gate": (*_GLOBAL, "gate")}
@@ -192,7 +193,7 @@ class VariantFiles:
 
 
 def _small_buffer(name: str, run: "Run") -> Iterator[str]:
-    buffer_um, half_um = run.config.split.buffer_um, run.config.image.context_um / 2
-    if buffer_um is not None and buffer_um < half_um:
+    buffer_um, half_um = run.config.buffer_um, run.config.image.context_um / 2
+    if buffer_um < half_um:
         problem = f"split.buffer_um is {buffer_um:g} µm, less than half a context window ({half_um:g} µm)"
         yield f"{name}: {problem}, so windows of different subsets overlap; scores on `val` are too high, and held-out scores stay fair"

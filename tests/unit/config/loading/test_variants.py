@@ -36,6 +36,13 @@ def test_a_variant_owns_what_its_changes_reach(demo, change, own):
     assert {run.owner(family, "base") for family in FAMILIES} == {"base"}
 
 
+def test_a_buffer_of_a_whole_window_follows_the_window(demo):
+    run = load(demo, {"wide": {"image": {"context_um": 512}}}, split={})
+    assert [run.owner(family, "wide") for family in FAMILIES] == ["base", "wide", "wide", "wide", "wide"]
+    assert (run.config.buffer_um, run.variants["wide"].config.buffer_um, run.variant_warnings) == (256, 512, [])
+    assert run.variants["wide"].section("image")["context_um"] == 512
+
+
 def test_a_variant_shares_with_the_first_that_is_equal(demo):
     concat = {"conditioning": "concat"}
     run = load(demo, {"a": {"local": concat}, "b": {"local": concat, "gate": {"hidden": [8, 8]}}, "c": {"gate": {"hidden": [8, 8]}}})
