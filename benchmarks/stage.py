@@ -32,7 +32,7 @@ def measure(work: Callable[..., None], *arguments: object, **named: object) -> C
     child.start()
     of_others, peak_gb = _watch(child)
     if child.exitcode:
-        raise SystemExit(f"{work.__name__} failed")
+        raise SystemExit(f"{work.__name__} failed (exit code {child.exitcode})")
     seconds, cpu_seconds, own_gb = results.get()
     cost = Cost(seconds, cpu_seconds + of_others, max(own_gb, peak_gb))
     print(f"{work.__name__}: {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} s of one core, peak {cost.peak_gb:.2f} GB", flush=True)

@@ -182,7 +182,7 @@ def pixel_size(patches: Sequence[Path]) -> float:
                 raise UserError(path, "mpp", "the attribute is missing", remedy)
             sizes[float(file.attrs["mpp"])] = path
     if len(sizes) > 1:
-        logger.warning("patches of one field of view differ in pixel size, and so in detail, µm: %s", _listed(sizes))
+        logger.warning("patches differ in pixel size, and so in detail, µm: %s", _listed(sizes))
     return min(sizes)
 
 

@@ -336,12 +336,21 @@ def test_half_precision_and_loader_processes(few: Slides, tmp_path: Path) -> Non
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in weights(path).values())
 
 
-def test_slides_of_different_field_of_view_are_refused(few: Slides, tmp_path: Path) -> None:
-    other = write_slide(tmp_path / "c", 40, 3)
-    with h5py.File(other["patches"], "a") as file:
-        file.attrs["mpp"] = 0.5
-    with pytest.raises(UserError, match=r"windows differ in side: 8\.0 in .* 16\.0 in"):
-        run_local([few[0], other], tmp_path)
+def test_slides_of_two_pixel_sizes_are_trained_on_if_their_field_is_one(
+    few: Slides, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    brief = local_config(optim=local_optim(max_epochs=1))
+    for name, side, is_one in (("wide", 32, False), ("coarse", 16, True)):
+        other = write_slide(tmp_path / name, 40, 3, side=side)
+        with h5py.File(other["patches"], "a") as file:
+            file.attrs["mpp"] = 0.5
+        if is_one:
+            meta = restore_local(run_local([few[0], other], tmp_path, config=brief))[1]
+            assert (meta.mpp, meta.local_um) == (0.25, 8)
+            assert "patches differ in pixel size, and so in detail" in caplog.text
+        else:
+            with pytest.raises(UserError, match=r"local_um: windows differ in side: 8.0 in .*, 16.0 in .*wide"):
+                run_local([few[0], other], tmp_path, config=brief)
 
 
 def test_every_epoch_has_another_order(few: Slides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
