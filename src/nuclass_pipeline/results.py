@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _FAMILY_OF = {"cell_features": "global", "variant_labels": "labels", "variant_split": "split"}
 """Result → family of files; checkpoints and histories are of the family of their model, all others of `gate`."""
+_OF_SLIDES = {"variant_labels": "labels", "variant_split": "split"}
+"""Result of a variant → the same of the slide itself, which variants share that do not change it."""
 
 
 class Results:
@@ -80,6 +82,8 @@ class Results:
             raise UserError(self.folder, "name", problem, f"Use path({call}).")
         if "variant" in names:
             wildcards["variant"] = self._owner(name, wildcards)
+            if name in _OF_SLIDES and wildcards["variant"] == BASE:
+                return self.path(_OF_SLIDES[name], slide=wildcards["slide"])
         folder = self._slides_home if RESULTS[name].is_shared else self.folder
         remedy = self._remedy(needed) if folder.is_dir() else f"Put the results of run {folder.name} beside it, which hold its slides."
         sides = {"<local_px>": self._image.local_px, "<context_px>": self._image.context_px}
@@ -89,8 +93,9 @@ class Results:
     def _owner(self, name: str, wildcards: Mapping[str, object]) -> str:
         """Return the variant in whose folder a result lies."""
         variant = str(wildcards.get("variant", BASE))
-        if variant == BASE:
-            return BASE
+        # An archive without a run file has the predictions and metrics of each variant in a folder of its name.
+        if variant == BASE or read_started(self.folder) is None:
+            return variant
         configs = self._configs
         if variant not in configs:
             raise UserError(
@@ -134,9 +139,11 @@ class Results:
         return read_table(self.path("labels", slide=slide), LABELS)
 
     def patches(self, slide: str, side_px: int | None = None) -> WindowReader:
-        """Return the local crops of a slide, or its context windows if `side_px` is their side: cells `ids`, and pixels by `read(rows)`."""
-        name = "local_patches" if side_px in (None, self._image.local_px) else "context_patches"
-        return WindowReader(self.path(name, slide=slide))
+        """Return the local crops of a slide, or its windows of `side_px`: cells `ids`, and pixels by `read(rows)`."""
+        own = {None: "local_patches", self._image.local_px: "local_patches", self._image.context_px: "context_patches"}
+        # Those of variants otherwise, and an error where there are none.
+        path = self.path(own[side_px], slide=slide) if side_px in own else self.path("further_patches", slide=slide, px=side_px)
+        return WindowReader(path)
 
     def predictions(self, slide: str, model: str = "gate", seed: int = 0, variant: str = BASE) -> pd.DataFrame:
         """Return the predictions of a model for the cells of a slide.

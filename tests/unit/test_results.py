@@ -46,6 +46,21 @@ def test_a_result_is_found_by_its_name(run: Results) -> None:
     assert run.path("heldout_metrics") == run.folder / "metrics/base/heldout.parquet"
 
 
+def test_windows_of_another_side_are_not_those_of_the_run(run: Results) -> None:
+    with pytest.raises(UserError, match=r"patches_128x128\.h5: file: it does not exist"):
+        run.patches("a", 128)
+
+
+def test_an_archive_has_the_scores_of_its_variants_and_slides_have_what_variants_share(tmp_path: Path) -> None:
+    (tmp_path / "metrics/concat").mkdir(parents=True)
+    (tmp_path / "metrics/concat/heldout.parquet").touch()
+    (tmp_path / "slides/a").mkdir(parents=True)
+    (tmp_path / "slides/a/split.parquet").touch()
+    archive = open_run(tmp_path)
+    assert archive.path("heldout_metrics", variant="concat") == tmp_path / "metrics/concat/heldout.parquet"
+    assert archive.path("variant_split", slide="a") == tmp_path / "slides/a/split.parquet"
+
+
 def test_slides_of_another_run_are_found_beside_it(tmp_path: Path) -> None:
     for name in (
         "second/predictions/base/gate/seed-0/a.parquet",

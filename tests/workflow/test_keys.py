@@ -13,7 +13,10 @@ from nuclass_pipeline.config.slides import read_slides
 from tests import ROOT
 from tests.workflow.loading import described, evaluated, files_of, load_rules
 
-NOT_PARAMS = {"run", "slides", "figures", "tables", "study.train", "study.heldout", "study.predict", "study.label", "study.unknown_organ"}
+NOT_PARAMS = {
+    *("run", "slides", "figures", "tables", "variants"),
+    *("study.train", "study.heldout", "study.predict", "study.label", "study.unknown_organ"),
+}
 """Keys that decide which rules and files there are, and not how a rule works; test_dag and test_config test these."""
 OTHERS: dict[str, Any] = {
     "labels": "other.tsv",

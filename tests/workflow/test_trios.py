@@ -13,7 +13,7 @@ from nuclass_pipeline.schemas import CELLS, LABELS, PREDICTIONS
 from tests.unit.data.trio.sets import write_patches
 
 CELLS_EACH = 240
-GATE = "results/trios/predictions/gate/seed-0/c.parquet"
+GATE = "results/trios/predictions/base/gate/seed-0/c.parquet"
 BRIEF = {"max_epochs": 2, "warmup_steps": 2, "batch_size": 32}
 RUN = {
     "run": "trios",

@@ -9,7 +9,7 @@ OUTPUTS  slides/{slide}/features/{{encoder}.{px}.{key}.h5, cells.{variant}.seed-
 rule embed_windows:
     input:
         lambda w: run.frozen_run(w).encoder_weights(run.frozen_run(w).frozen_field(w)),
-        patches="<slides>/{slide}/patches_{px}x{px}.h5",
+        patches=files.further_patches,
     output:
         features=files.window_features,
     log:

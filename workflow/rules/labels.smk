@@ -54,6 +54,9 @@ use rule label_cells as label_variant with:
         "<benchmarks>/label_variant/{slide}.{variant}.tsv"
     params:
         config=lambda w: run.variants[w.variant].section("labeling"),
+        code=lambda w: code_version(
+            "labeling.stage", run.variants[w.variant].annotator_module
+        ),
     message:
         "Labelling the cells of {wildcards.slide}, {wildcards.variant}."
 

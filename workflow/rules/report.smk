@@ -7,6 +7,8 @@ OUTPUTS  report.html
 
 from os.path import relpath
 
+from nuclass_pipeline.layout import of_base
+
 captions = expand(
     "{folder}/{name}.rst",
     folder=relpath(f"{workflow.basedir}/workflow/report"),
@@ -22,7 +24,7 @@ rule build_report:
         tissue=expand(files.tissue_png, slide=run.slides_with_image),
         histories=(
             expand(
-                run.of_base(files.history),
+                of_base(files.history),
                 model=["local", "global", "gate"],
                 seed=run.seeds,
             )
@@ -30,7 +32,7 @@ rule build_report:
             else []
         ),
         captions=ancient(captions),
-        heldout=run.of_base(files.heldout_metrics) if run.heldout_slides else [],
+        heldout=of_base(files.heldout_metrics) if run.heldout_slides else [],
         cohort=files.cohort_metrics if run.heldout_slides else [],
         quality=files.quality_metrics,
         runtime=files.runtime_metrics,

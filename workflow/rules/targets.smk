@@ -7,6 +7,7 @@ INPUTS   slides/{slide}/{proposals.tsv, ablation.parquet, domains.parquet, progr
 OUTPUTS  none
 """
 
+from nuclass_pipeline.layout import of_base
 from nuclass_pipeline.records import begin
 from snakemake_logger_plugin_nuclass import watch
 
@@ -48,7 +49,7 @@ rule ablation:
 rule classification:
     input:
         expand(
-            run.of_base(files.predictions),
+            of_base(files.predictions),
             model="gate",
             seed=run.seeds,
             slide=run.unscored_slides,

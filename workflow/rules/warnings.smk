@@ -1,6 +1,7 @@
 """Warnings: what the files of a run hold about themselves, for the first screen of the report.
 
-INPUTS   slides/{slide}/{cells.parquet, registration.json, image.h5, nuclei.parquet, labels.parquet, patches_224x224.h5, split.parquet}
+INPUTS   slides/{slide}/{cells.parquet, registration.json, image.h5, nuclei.parquet, labels.parquet, patches_{px}x{px}.h5, split.parquet}
+         variants/{variant}/slides/{slide}/{labels.parquet, split.parquet}
          slides/{slide}/features/{encoder}.{px}.{key}.h5
          predictions/{variant}/{model}/seed-{seed}/{slide}.parquet, metrics/{variant}/{calibration,heldout}.parquet, manifest.json
          metrics/variants.parquet
@@ -16,8 +17,10 @@ rule collect_warnings:
         image=expand(files.image, slide=run.slides_with_image),
         nuclei=expand(files.nuclei, slide=run.slides_of("image")),
         labels=expand(files.labels, slide=run.slides),
+        variant_labels=run.further_labels,
         local_patches=expand(files.local_patches, slide=run.classified_slides),
         split=expand(files.split, slide=run.classified_slides),
+        variant_split=run.further_splits,
         window_features=run.frozen_files,
         calibration_metrics=run.scores(files.calibration_metrics),
         heldout_metrics=run.scores(files.heldout_metrics),

@@ -26,7 +26,7 @@ def compare(
     second: Annotated[Path, typer.Argument(help="results folder of another run with the same held-out slides")],
     out: Annotated[Path, typer.Option(help="page to write", dir_okay=False)] = Path("compare.html"),
 ) -> None:
-    """Compare the held-out scores of two runs, cell by cell, and their run files."""
+    """Compare the held-out scores of two runs, cell by cell, and their run files, both without their variants."""
     from nuclass_pipeline.evaluate.score_check import check_scores
     from nuclass_pipeline.evaluate.two_runs import compare_runs, read_scores
     from nuclass_pipeline.records import read_recorded
@@ -34,7 +34,7 @@ def compare(
     from nuclass_pipeline.results import open_run
 
     if first.resolve() == second.resolve():
-        raise UserError(second, "folder", "both are one run", "Name two runs, such as results/demo and results/second.")
+        raise UserError(second, "folder", "both are one run", "Name two runs. The table `variants` of a run compares its variants.")
     folders = (first, second)
     names = [folder.name if first.name != second.name else str(folder) for folder in folders]
     for folder in folders:
@@ -78,7 +78,10 @@ def _differing(first: Mapping[str, Any] | None, second: Mapping[str, Any] | None
     if first is None or second is None:
         return []
     one, other = ({key: _text(value) for key, value in flatten(section)} for section in (first, second))
-    keys = [key for key in dict.fromkeys((*one, *other)) if key != "run" and one.get(key) != other.get(key)]
+    # Without the variants, because the scores compared are those of the runs as written.
+    keys = [
+        key for key in dict.fromkeys((*one, *other)) if key != "run" and not key.startswith("variants.") and one.get(key) != other.get(key)
+    ]
     return [{"key": key, "first": one.get(key, _ABSENT), "second": other.get(key, _ABSENT)} for key in keys]
 
 

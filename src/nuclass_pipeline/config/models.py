@@ -86,6 +86,12 @@ class LocalConfig(Section):
         return dim + (self.organ_dim if self.conditioning == "concat" else 0)
 
     @model_validator(mode="after")
+    def _only_a_known_organ_is_hidden(self) -> "LocalConfig":
+        if self.conditioning == "none" and self.organ_dropout:
+            raise ValueError("organ_dropout hides the organ, which conditioning none leaves out. Set organ_dropout to 0")
+        return self
+
+    @model_validator(mode="after")
     def _only_frozen_features_are_standardized(self) -> "LocalConfig":
         return _check_standardize(self, self.backbone, "backbone")
 

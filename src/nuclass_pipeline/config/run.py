@@ -16,7 +16,7 @@ from nuclass_pipeline.config.loading.checks import ALWAYS, FILES, OF_VARIANTS, n
 from nuclass_pipeline.config.loading.places import locate, locate_key
 from nuclass_pipeline.config.loading.roles import StudySlides
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
-from nuclass_pipeline.config.loading.variants import VariantFiles, apply_variant, check_changes, check_variants
+from nuclass_pipeline.config.loading.variants import VariantFiles, apply_variant, check_changes, check_variants, place_changes
 from nuclass_pipeline.config.loading.windows import WindowSources
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run_file import Config
@@ -161,7 +161,7 @@ class Run(StudySlides, WindowSources, VariantFiles):
     @property
     def notes(self) -> list[str]:
         """What is allowed in the run file, and should be known before the first job."""
-        return note_buffer(self)
+        return [*note_buffer(self), *self.variant_warnings]
 
     @property
     def annotations(self) -> list[str]:
@@ -250,6 +250,8 @@ def _add_variants(run: Run, raw: Mapping[str, Any]) -> None:
         within = f"variants.{name}."
         config = _read_config(apply_variant(raw, name), sources, run.folder, within)
         run.variants[name] = Run(config, run.catalogue, sources, run.folder, within)
+        # As jobs use them, because the recorded run file must name the weights that a variant read.
+        run.config.variants[name] = place_changes(run.config.variants[name], config.model_dump(mode="json", by_alias=True))
     check_variants(run)
 
 

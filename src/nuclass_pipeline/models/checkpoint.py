@@ -16,6 +16,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import first_line, require, whole_file
 from nuclass_pipeline.layout import USUAL_PX
 from nuclass_pipeline.models.frozen import FrozenFeatures
+from nuclass_pipeline.models.layers import UNKNOWN
 from nuclass_pipeline.models.weights import UNREADABLE, Network, as_state, fill, read_pickle
 from nuclass_pipeline.runtime import stay_offline
 from nuclass_pipeline.vocabulary import ORGANS, OTHER_ORGAN, UNKNOWN_ORGAN
@@ -109,7 +110,7 @@ class CheckpointMetadata(Section):
 
     def organ_index(self, organ: str) -> int:
         """Return the index of a usable organ in the embedding, −1 for the unknown one."""
-        return -1 if organ == UNKNOWN_ORGAN else self.organs.index(organ)
+        return UNKNOWN if organ == UNKNOWN_ORGAN else self.organs.index(organ)
 
     @model_validator(mode="after")
     def _encoders_are_described(self) -> "CheckpointMetadata":

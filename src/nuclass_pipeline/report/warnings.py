@@ -64,5 +64,9 @@ def group_warnings(path: Path, slides: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _place(slide: str, text: str, slides: Collection[str]) -> tuple[str, str]:
-    named, separator, rest = text.partition(": ")
-    return (named, rest) if not slide and separator and named in slides else (slide or RUN, text)
+    if slide:
+        return slide, text
+    # The slide stands first, or after the variant.
+    parts = text.split(": ", 2)
+    place = next((number for number, part in enumerate(parts[:2]) if part in slides and number < len(parts) - 1), None)
+    return (RUN, text) if place is None else (parts[place], ": ".join(parts[:place] + parts[place + 1 :]))

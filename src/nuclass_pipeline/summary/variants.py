@@ -75,6 +75,8 @@ def _base_rows(base: ScoredRun) -> pd.DataFrame:
 
 def _left_out(name: str, comparison: Comparison) -> Iterator[str]:
     for row in comparison.cells.to_dict("records"):
+        if not row["common"]:
+            yield f"{name}: no labelled cell of {row['slide']} is scored in both, so there is no mean over the slides"
         alone = row["only_first"] + row["only_second"]
         if alone or row["other_label"]:
             counts = f"{row['other_label']:,} have another label, {alone:,} are scored in one of the two only"

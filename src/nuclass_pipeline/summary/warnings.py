@@ -10,6 +10,9 @@ from nuclass_pipeline.io import read_warnings, write_table
 from nuclass_pipeline.layout import BASE, RESULTS
 from nuclass_pipeline.schemas import WARNINGS
 
+_STAGES = {"variant_labels": "labels", "variant_split": "split"}
+"""Result of a variant → the same result of a slide, whose warnings it has."""
+
 
 def collect_warnings(*, warnings: Path, **results: Sequence[Path]) -> None:
     """Write the warnings of all results of a run, in the order of the arguments.
@@ -32,7 +35,7 @@ def _rows(name: str, path: Path) -> Iterator[tuple[str, str, str]]:
     wildcards = {key: value for key, value in wildcards.items() if (key, value) != ("variant", BASE)}
     about = ", ".join(value if key in ("model", "variant") else f"{key} {value}" for key, value in wildcards.items())
     for text in read_warnings(path):
-        yield slide, name, f"{about}: {text}" if about else text
+        yield slide, _STAGES.get(name, name), f"{about}: {text}" if about else text
 
 
 def _wildcards(name: str, path: Path) -> dict[str, str]:

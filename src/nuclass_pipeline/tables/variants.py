@@ -7,9 +7,10 @@ import pandas as pd
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_table
 from nuclass_pipeline.schemas import MEAN, VARIANTS
+from nuclass_pipeline.tables import heldout
 from nuclass_pipeline.tables.layout import Extreme
 
-BEST: dict[str, Extreme] = {"macro_f1": "max", "accuracy": "max", "ece": "min"}
+BEST: dict[str, Extreme] = {name: heldout.BEST[name] for name in ("macro_f1", "accuracy", "ece")}
 """Score → which value of a model is best."""
 GROUPED_BY = "model"
 _ENDS = ("", "_low", "_high")

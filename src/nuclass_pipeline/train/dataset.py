@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import IDS_DIGEST, READ_ERRORS, digest_ids, first_line, open_window_file, read_compact, read_keys
+from nuclass_pipeline.models.layers import UNKNOWN
 from nuclass_pipeline.schemas import LABELS, SPLIT
 from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows
 from nuclass_pipeline.vocabulary import UNKNOWN_ORGAN
@@ -135,7 +136,7 @@ class CellDataset(Dataset[CellBatch]):
         # Returned to the system, because Arrow keeps what the tables took, four times as much as the cells.
         pa.default_memory_pool().release_unused()
         self.labels = codes[self.cells["label"].cat.codes]
-        indices = [-1 if slide.organ == UNKNOWN_ORGAN else list(organs).index(slide.organ) for slide in slides]
+        indices = [UNKNOWN if slide.organ == UNKNOWN_ORGAN else list(organs).index(slide.organ) for slide in slides]
         self.organs = np.array(indices, np.int16)[self.cells["slide"].to_numpy()]
         self._slide = self.cells["slide"].to_numpy()
         self._position = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])

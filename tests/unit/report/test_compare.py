@@ -120,7 +120,7 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ("demo/../demo", "folder: both are one run. Name two runs, such as results/demo and results/second."),
+        ("demo/../demo", "folder: both are one run. Name two runs. The table `variants` of a run compares its variants."),
         ("nothing", "nothing: folder: it holds no run. Name the folder of a run, such as results/demo."),
         ("empty", "empty/metrics/base/heldout.parquet: file: it does not exist. Run the workflow."),
         ("moved", "moved: slides: no held-out slide in common with demo: u here, s, t there."),

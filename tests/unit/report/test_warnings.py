@@ -112,9 +112,7 @@ MESSAGES = {
         "raised the ECE": ["gate, seed 0: [calibration raised the ECE of] a from 0.100 to 0.200"],
     },
     "variant_metrics": {
-        "subsets overlap": [
-            "close: split.buffer_um is 0 µm, less than half a context window (128 µm)[, so windows of different subsets overlap]"
-        ],
+        "subsets may share pixels": ["close: split.buffer_um is 0 µm, less than a context window (256 µm)[, so subsets may share pixels]"],
         "not compared with the base": ["strict: labelled cells of a[ that are not compared with the base]: 3 have another label"],
     },
     "manifest": {"no commit": ["The code had changes [that no commit holds], so the commit in the manifest is not the code"]},
@@ -137,7 +135,8 @@ def test_every_row_of_a_kind_explains_a_warning_that_occurs():
 
 def test_every_result_with_warnings_has_a_general_explanation_and_no_row_is_idle():
     collected = set(re.findall(r"^        (\w+)=", (ROOT / "workflow/rules/warnings.smk").read_text(), re.MULTILINE))
-    stages = collected - {"warnings", "mem_mb", "runtime", "code"}
+    # Those of variants have the names of the same files of slides.
+    stages = collected - {"warnings", "mem_mb", "runtime", "code", "variant_labels", "variant_split"}
     assert {row["stage"] for row in ROWS if row["pattern"] == "."} == stages
     assert {row["stage"] for row in ROWS} == stages
     for number, row in enumerate(ROWS):
@@ -155,8 +154,9 @@ def test_a_warning_of_an_unknown_stage_has_no_explanation():
 def test_groups_follow_the_slides_and_join_equal_explanations(tmp_path):
     rows = [("b", "split", "6 cells have no image"), ("", "manifest", "odd"), ("b", "split", "7 cells have no image")]
     rows += [("a", "split", "x: y"), ("", "heldout_metrics", "a: odd"), ("", "heldout_metrics", "gate, seed 0: odd")]
-    rows += [("gone", "split", "odd")]
+    rows += [("gone", "split", "odd"), ("", "heldout_metrics", "concat: c: odd")]
     groups = group_warnings(write_warnings(tmp_path / "w.parquet", rows), ["a", "b", "c"])
-    assert [(group["slide"], group["count"]) for group in groups] == [(RUN, 2), ("a", 2), ("b", 2), ("gone", 1)]
+    assert [(group["slide"], group["count"]) for group in groups] == [(RUN, 2), ("a", 2), ("b", 2), ("c", 1), ("gone", 1)]
     assert [kind["texts"] for kind in groups[2]["kinds"]] == [["split: 6 cells have no image", "split: 7 cells have no image"]]
     assert [kind["texts"] for kind in groups[1]["kinds"]] == [["split: x: y"], ["heldout_metrics: odd"]]
+    assert [kind["texts"] for kind in groups[3]["kinds"]] == [["heldout_metrics: concat: odd"]]

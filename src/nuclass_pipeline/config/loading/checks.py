@@ -13,6 +13,7 @@ from nuclass_pipeline.config.loading.same_files import cells_apart, same_bundle,
 from nuclass_pipeline.config.loading.sharing import check_slides_from
 from nuclass_pipeline.config.loading.trios import annotations_below, check_trio_slides, check_trios
 from nuclass_pipeline.errors import UserError, similar
+from nuclass_pipeline.layout import BASE
 from nuclass_pipeline.vocabulary import read_label_map
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def check_images(run: "Run") -> None:
 def check_organs(run: "Run") -> None:
     """Check that each organ is trained on, or that the models learn an unknown one: the embedding of any other keeps its random start."""
     trained = {run.organs[name] for name in run.training_slides}
-    for name in [*run.heldout_slides, *run.unscored_slides]:
+    # Variants classify no slide that is not scored.
+    for name in [*run.heldout_slides, *([] if run.within else run.unscored_slides)]:
         if (organ := run.organs[name]) not in trained:
             field = f"study.{run.role(name)}"
             problem = f"slide {name} is of {organ}, and no slide of study.train is, so the models do not learn that organ"
@@ -195,6 +197,14 @@ def missing(path: str) -> str | None:
     return f"{path} does not exist{similar(file.name, beside)}"
 
 
+def check_layout(run: "Run") -> None:
+    """Check that the results are not those of a version without variants, whose models would all be trained again."""
+    models = Path("results", run.config.run, "models")
+    if (models / "local").is_dir() and not (models / BASE).is_dir():
+        problem = f"{models.parent} was made by a version whose models lie elsewhere, so all would be trained again"
+        raise run.error("run", problem, "Use another name for the run, or remove models, predictions and metrics there to train again.")
+
+
 ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_seeds,
     check_buffer,
@@ -206,6 +216,7 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_annotation,
     check_shared_files,
     check_slides_from,
+    check_layout,
 )
 OF_VARIANTS: tuple[Callable[["Run"], None], ...] = (check_frozen, check_organs)
 """Checks of each variant. Its buffer may be too small, which is a warning, because what the buffer does is then the question."""

@@ -1,12 +1,13 @@
 """Variants of a run: named changes of its sections, and which variant owns each file that depends on them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.errors import similar
-from nuclass_pipeline.layout import BASE, files, for_model, of_base
+from nuclass_pipeline.layout import BASE, files, for_model
 
 if TYPE_CHECKING:
     from nuclass_pipeline.config.run import Run
@@ -69,8 +70,9 @@ def check_changes(run: "Run") -> None:
     """Check that each variant has a name of its own, and changes what a variant may change."""
     for name, changes in run.config.variants.items():
         field = f"variants.{name}"
-        if name == BASE:
-            raise run.error(field, f"{BASE} is the run file without changes", "Use another name.")
+        if name == BASE or name in run.slides:
+            taken = "the run file without changes" if name == BASE else "a slide"
+            raise run.error(field, f"{name} is {taken}", "Use another name.")
         if not run.training_slides:
             raise run.error(field, "the study trains no model", "Remove it, or list slides under study.train and study.heldout.")
         for section, values in changes.items():
@@ -96,12 +98,27 @@ def check_variants(run: "Run") -> None:
             same = "the run file without changes" if owner == BASE else f"variant {owner}"
             raise run.error(field, f"its models are those of {same}", "Change another key, or remove it.")
         config = run.variants[name].config
-        if config.labeling != run.config.labeling and not run.slides_with_xenium:
-            raise run.error(f"{field}.labeling", "no slide is labelled from its transcripts", "Remove it.")
+        if config.labeling != run.config.labeling and not set(run.slides_with_xenium) & set(run.cohort_slides):
+            raise run.error(f"{field}.labeling", "no slide of study.train or study.heldout is labelled from its transcripts", "Remove it.")
         sides = [(each.local_um, each.context_um) for each in (config.image, run.config.image)]
-        if sides[0] != sides[1] and (trios := run.slides_of("trio")):
+        trios = [slide for slide in run.slides_of("trio") if slide in run.cohort_slides]
+        if sides[0] != sides[1] and trios:
             problem = f"the windows of {trios[0]} were cut elsewhere"
             raise run.error(f"{field}.image", problem, "Remove it, or make another run.")
+    check_features(run)
+
+
+def check_features(run: "Run") -> None:
+    """Check that no two frozen encoders with other weights have one file of features: weights are not part of its name."""
+    found: dict[str, tuple[str, BackboneConfig]] = {}
+    for variant in run.variants.values():
+        for key, path in variant.frozen.items():
+            encoder = variant.window_encoders[key][0]
+            place, first = found.setdefault(path, (f"{variant.within}{key}", encoder))
+            if first.weights != encoder.weights:
+                problem = f"{place} is the same encoder with other weights ({first.weights}), and their features would share a file"
+                remedy = "Set `architecture` and another `name` for one of them, or make another run."
+                raise variant.error(f"{key}.weights", problem, remedy)
 
 
 class VariantFiles:
@@ -114,8 +131,6 @@ class VariantFiles:
     """
 
     variants: "dict[str, Run]"
-
-    of_base = staticmethod(of_base)
 
     def owner(self, family: str, variant: str) -> str:
         """Return the variant that makes the files of a family for `variant`."""
@@ -136,6 +151,21 @@ class VariantFiles:
     def scores(self, path: str) -> list[str]:
         """Return a path of `files` for every variant; none where no slide is held out."""
         return [path.replace("{variant}", name) for name in self.variants] if self.variants[BASE].heldout_slides else []
+
+    @property
+    def further_labels(self) -> list[str]:
+        """Labels of slides that variants have of their own."""
+        return self._own_files("labels", self.labels_of)
+
+    @property
+    def further_splits(self) -> list[str]:
+        """Splits of slides that variants have of their own."""
+        return self._own_files("split", self.split_of)
+
+    def _own_files(self, family: str, find: Callable[[str, str], str]) -> list[str]:
+        base, owners = self.variants[BASE], dict.fromkeys(self.owner(family, name) for name in self.variants)
+        found = [find(slide, name) for name in owners for slide in base.cohort_slides]
+        return [path for path in dict.fromkeys(found) if path not in {find(slide, BASE) for slide in base.cohort_slides}]
 
     def labels_of(self, slide: str, variant: str) -> str:
         """Return the labels of a slide for `variant`."""
@@ -189,11 +219,25 @@ class VariantFiles:
     @property
     def variant_warnings(self) -> list[str]:
         """What to know of the variants before their scores are compared."""
-        return [text for name, run in self.variants.items() for text in _small_buffer(name, run)]
+        base = self.variants[BASE]
+        return [text for name, run in self.variants.items() if name != BASE for text in _small_buffer(name, run, base)]
 
 
-def _small_buffer(name: str, run: "Run") -> Iterator[str]:
-    buffer_um, half_um = run.config.buffer_um, run.config.image.context_um / 2
-    if buffer_um < half_um:
-        problem = f"split.buffer_um is {buffer_um:g} µm, less than half a context window ({half_um:g} µm)"
-        yield f"{name}: {problem}, so windows of different subsets overlap; scores on `val` are too high, and held-out scores stay fair"
+def _small_buffer(name: str, run: "Run", base: "Run") -> Iterator[str]:
+    widths = [(each.config.buffer_um, each.config.image.context_um) for each in (run, base)]
+    buffer_um, window_um = widths[0]
+    # The same of the base is noted for the run file itself.
+    if buffer_um < window_um and widths[0] != widths[1] and run.slides_in_strips:
+        problem = f"split.buffer_um is {buffer_um:g} µm, less than a context window ({window_um:g} µm)"
+        yield f"{name}: {problem}, so subsets may share pixels; scores on `val` are then too high, and held-out scores stay fair"
+
+
+def place_changes(changes: Mapping[str, Any], placed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes of a variant with the values that its checked run file has, whose paths are those that jobs use."""
+    found: dict[str, Any] = {}
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            found[key] = place_changes(value, placed.get(key) or {})
+        else:
+            found[key] = None if value is None else placed.get(key, value)
+    return found

@@ -103,9 +103,9 @@ def test_the_recorded_run_file_has_the_same_variants(demo):
 def test_a_small_buffer_of_a_variant_is_a_warning(demo):
     assert load(demo, {}).variant_warnings == []
     (warning,) = load(demo, {"close": {"split": {"buffer_um": 0}}}).variant_warnings
-    assert warning.startswith("close: split.buffer_um is 0 µm, less than half a context window (128 µm)")
+    assert warning.startswith("close: split.buffer_um is 0 µm, less than a context window (256 µm)")
     (warning,) = load(demo, {"wide": {"image": {"context_um": 512}}}).variant_warnings
-    assert warning.startswith("wide: split.buffer_um is 128 µm, less than half a context window (256 µm)")
+    assert warning.startswith("wide: split.buffer_um is 128 µm, less than a context window (512 µm)")
 
 
 TWICE = {"a": {"gate": {"hidden": [8, 8]}}, "b": {"gate": {"hidden": [8, 8]}}}
@@ -117,6 +117,8 @@ TWICE = {"a": {"gate": {"hidden": [8, 8]}}, "b": {"gate": {"hidden": [8, 8]}}}
         ({"Base": {}}, "variants.Base: 'Base': not a name. Use lower-case letters, digits and hyphens"),
         ({"a/b": {}}, "variants.a/b: 'a/b': not a name."),
         ({"base": {"gate": {"hidden": [8, 8]}}}, "variants.base: base is the run file without changes. Use another name."),
+        ({"demo-lung-1": {"gate": {"hidden": [8, 8]}}}, "variants.demo-lung-1: demo-lung-1 is a slide. Use another name."),
+        ({"x": {"local": {"conditioning": "none", "organ_dropout": 0.1}}}, "variants.x.local: organ_dropout hides the organ, which"),
         ({"x": {}}, "variants.x: its models are those of the run file without changes. Change another key, or remove it."),
         ({"x": {"local": {"organ_dim": 64}}}, "variants.x: its models are those of the run file without changes."),
         (TWICE, "variants.b: its models are those of variant a. Change another key, or remove it."),
@@ -157,7 +159,51 @@ def test_a_variant_needs_models_and_slides_that_it_can_change(demo, own):
     own.raw["variants"] = {"x": {"image": {"local_um": 32}}}
     assert "variants.x.image: the windows of a were cut elsewhere. Remove it, or make another run." in own.refused()
     own.raw["variants"] = {"x": {"labeling": {"min_confidence": 0.5}}}
-    assert "variants.x.labeling: no slide is labelled from its transcripts. Remove it." in own.refused()
+    assert "variants.x.labeling: no slide of study.train or study.heldout is labelled from its transcripts. Remove it." in own.refused()
+
+
+def mine(weights):
+    return {"context": {"name": "mine", "architecture": "vit_tiny_patch16_224", "weights": weights, "image_px": 512, "freeze": True}}
+
+
+def test_one_frozen_encoder_with_two_weights_is_refused(demo):
+    """Because the name of its file of features does not hold the weights."""
+    with pytest.raises(
+        UserError, match=r"variants\.b\.global\.context\.weights: variants\.a\.global\.context is the same encoder with other"
+    ):
+        load(demo, {"a": {"global": mine("w/one")}, "b": {"global": mine("w/two")}})
+    assert load(demo, {"a": {"global": mine("w/one")}, "b": {"global": {**mine("w/one"), "dropout": 0.3}}})
+
+
+def test_the_record_of_a_variant_names_the_weights_that_jobs_read(demo, tmp_path):
+    run_file = tmp_path / "mine.yaml"
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/one").touch()
+    run_file.touch()
+    raw = {**demo, "variants": {"a": {"global": mine("w/one"), "gate": {"balance_cells": None}}}}
+    recorded = load_run(raw, root=ROOT, file=str(run_file), sources={str(run_file): raw}).checked["variants"]["a"]
+    assert recorded["global"]["context"]["weights"] == str(tmp_path / "w/one")
+    assert recorded["gate"] == {"balance_cells": None}
+
+
+def test_results_of_a_version_without_variants_are_not_trained_again(demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/demo/models/local/seed-0").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"run: results/demo was made by a version whose models lie elsewhere"):
+        load_run(demo, root=ROOT, file="config/demo.yaml")
+    (tmp_path / "results/demo/models/base").mkdir()
+    assert load_run(demo, root=ROOT, file="config/demo.yaml")
+
+
+def test_files_of_variants_alone_are_listed_for_their_warnings(demo):
+    close, mlp = {"split": {"buffer_um": 0}}, {"gate": {"hidden": [8, 8]}}
+    run = load(demo, {"strict": {"labeling": {"min_confidence": 0.9}}, "close": close, "mlp": mlp})
+    slides = run.cohort_slides
+    assert run.further_labels == [f"<results>/variants/strict/slides/{slide}/labels.parquet" for slide in slides]
+    assert run.further_splits == [
+        f"<results>/variants/{name}/slides/{slide}/split.parquet" for name in ("strict", "close") for slide in slides
+    ]
+    assert (load(demo, {}).further_labels, load(demo, {}).further_splits) == ([], [])
 
 
 def test_an_organ_of_the_study_must_be_known_to_every_variant(demo):
