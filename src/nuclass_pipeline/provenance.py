@@ -46,7 +46,7 @@ def code_hash(module: str) -> str:
     digest = hashlib.sha256()
     modules = sorted(closure(module))
     for name in modules:
-        digest.update(ast.dump(_without_docstrings(_tree(name))).encode())
+        digest.update(_code(name))
     for folder in sorted({path.parent for name in modules if (path := _path(name))}):
         # Hidden files do not count, because editors and file managers write them.
         for file in sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.suffix not in {".py", ".pyc"}):
@@ -66,6 +66,7 @@ def closure(module: str) -> set[str]:
     return seen
 
 
+@cache
 def _imports(module: str) -> list[str]:
     names: list[str] = []
     for node in ast.walk(_tree(module)):
@@ -82,19 +83,21 @@ def _path(module: str) -> Path | None:
 
 @cache
 def _tree(module: str) -> ast.Module:
+    """Return the syntax tree of a module without its docstrings."""
     path = _path(module)
     if path is None:
         raise ModuleNotFoundError(f"nuclass_pipeline.{module}")
-    return ast.parse(path.read_text())
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    tree = ast.parse(ast.unparse(tree))
+    tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             body[:] = body[1:] or [ast.Pass()]
     return tree
+
+
+@cache
+def _code(module: str) -> bytes:
+    return ast.dump(_tree(module)).encode()
 
 
 def content(*paths: Path | str | Sequence[Path | str]) -> str:

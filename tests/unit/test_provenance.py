@@ -21,13 +21,16 @@ def package(tmp_path, monkeypatch):
     (root / "data/tool.py").write_text("def f():\n    return 1\n")
     monkeypatch.setattr(provenance, "PACKAGE", root)
     yield root
-    provenance._tree.cache_clear()
-    provenance._version.cache_clear()
+    forget()
+
+
+def forget():
+    for cached in (provenance._tree, provenance._imports, provenance._code, provenance._version):
+        cached.cache_clear()
 
 
 def version():
-    provenance._tree.cache_clear()
-    provenance._version.cache_clear()
+    forget()
     return provenance.code_version("stage")
 
 
@@ -54,6 +57,7 @@ def test_every_file_beside_the_code_counts_unless_it_is_hidden(package):
 def test_the_page_of_the_report_is_part_of_its_hash(monkeypatch, tmp_path):
     copy = shutil.copytree(provenance.PACKAGE, tmp_path / "nuclass_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     before = provenance.code_hash("report.build")
+    forget()
     monkeypatch.setattr(provenance, "PACKAGE", copy)
     assert provenance.code_hash("report.build") == before
     (copy / "report/page.html").write_text("<html></html>")
