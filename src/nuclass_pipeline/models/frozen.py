@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _AGAIN = "Remove the file and run again; models that were trained on other features are then trained again."
 _STRUCTURED = ("layers", "spec")
+MAX_MPP_RATIO = 1.4
+"""Largest ratio of two pixel sizes of one magnification: those of scanners at 40x are from 0.21 to 0.28 µm, and 20x has twice as much."""
 
 
 class FrozenFeatures(Section):
@@ -38,6 +40,8 @@ class FrozenFeatures(Section):
         Short hash of its settings.
     weights_sha256
         SHA-256 of its weights; empty for random ones.
+    views
+        Vectors of each window: of the window as it is, and of its turns and mirror images.
     image_px
         Side to which windows are resized, px.
     layers, pool
@@ -53,6 +57,7 @@ class FrozenFeatures(Section):
     encoder: str
     key: str
     weights_sha256: str
+    views: int = Field(1, ge=1)
     image_px: int = Field(ge=1)
     layers: Any = None
     pool: str | None = None
@@ -70,6 +75,7 @@ class FrozenFeatures(Section):
             encoder=config.name,
             key=config.key,
             weights_sha256=weights_sha256(config.weights_files),
+            views=config.views,
             image_px=config.image_px,
             layers=list(layers) if isinstance(layers, tuple) else layers,
             pool=chosen.pool or own.pool,
@@ -86,20 +92,23 @@ class FrozenFeatures(Section):
         Raises
         ------
         UserError
-            If the file is missing or broken, holds no features, or lacks an entry.
+            If the file is missing or broken, holds no features or others than it says, or lacks an entry.
         """
         with open_h5(path) as file:
             if "feature" not in file:
                 problem = "the dataset is missing, and the encoder is frozen"
                 raise UserError(path, "feature", problem, "Name the feature file that embed_windows wrote for this slide.")
             found = {name: file.attrs[name] for name in cls.model_fields if name in file.attrs}
-            found["dim"] = int(file["feature"].shape[1])
+            shape = file["feature"].shape
         try:
-            plain = {name: value.item() if hasattr(value, "item") else value for name, value in found.items()}
-            return cls.model_validate(plain | {name: json.loads(plain[name]) for name in _STRUCTURED if name in plain})
+            plain = {name: value.item() if hasattr(value, "item") else value for name, value in found.items()} | {"dim": shape[-1]}
+            described = cls.model_validate(plain | {name: json.loads(plain[name]) for name in _STRUCTURED if name in plain})
         except (ValidationError, ValueError, TypeError) as error:
             name = str(error.errors()[0]["loc"][0]) if isinstance(error, ValidationError) else _STRUCTURED[0]
             raise UserError(path, name, "the attribute is missing or not of this version", _AGAIN) from error
+        if shape[1:] != ((described.views, described.dim) if described.views > 1 else (described.dim,)):
+            raise UserError(path, "feature", f"its shape is {list(shape)}, and the attribute views is {described.views}", _AGAIN)
+        return described
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -122,11 +131,15 @@ class FrozenFeatures(Section):
         Raises
         ------
         UserError
-            If the file was written by another encoder, or from windows of another side. Another pixel size is a warning.
+            If the file was written by another encoder or by other weights, or from windows of another side, other views, or another
+            magnification. Another pixel size of one magnification is a warning.
         """
         found = FrozenFeatures.read(path)
+        if max(found.mpp, self.mpp) > MAX_MPP_RATIO * min(found.mpp, self.mpp):
+            problem = f"is {found.mpp:.10g} µm in the file, and {self.mpp:.10g} µm in {holder}, so the encoder saw another magnification"
+            raise UserError(path, "mpp", problem, f"Cut the windows again with about {self.mpp:.10g} µm per pixel, or leave the slide out.")
         warn_of_mpp(path, found.mpp, self.mpp)
-        for name in ("encoder", "field_um", "image_px", "layers", "pool", "weights_sha256", "key", "dim"):
+        for name in ("encoder", "field_um", "image_px", "layers", "pool", "weights_sha256", "views", "key", "dim"):
             here, wanted = getattr(found, name), getattr(self, name)
             if here != wanted:
                 raise UserError(

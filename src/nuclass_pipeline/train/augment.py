@@ -1,6 +1,7 @@
 """Augmentation of whole batches on the device; each image has its own parameters."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ LUMA = (0.299, 0.587, 0.114)
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 """Optical densities of haematoxylin, eosin and the remaining colour in red, green and blue (Ruifrok and Johnston 2001)."""
 MIN_INTENSITY = 1 / 255
+QUARTERS = 4
+"""Quarter turns of an image."""
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
@@ -92,6 +95,12 @@ def sample_augmentation(count: int, generator: torch.Generator, ranges: AugmentR
 def augment(images: Tensor, params: AugmentParams) -> Tensor:
     """Move, restain and recolour images (B, 3, S, S), values 0–1."""
     return recolor(restain(move(images, params), params), params)
+
+
+def turned_views(images: Tensor, views: int) -> Iterator[Tensor]:
+    """Yield images (B, 3, S, S) as they are, then turned by further quarters, then their mirror images likewise: `views` of these 8."""
+    for view in range(views):
+        yield torch.rot90(images if view < QUARTERS else images.flip(-1), view % QUARTERS, (-2, -1))
 
 
 def move(images: Tensor, params: AugmentParams) -> Tensor:

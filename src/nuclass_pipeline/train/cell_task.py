@@ -29,6 +29,8 @@ from nuclass_pipeline.train.patch_reader import CacheBudget
 logger = logging.getLogger(__name__)
 
 IMAGE_AXES = 4
+VIEW_AXES = 3
+"""Axes of features with views."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class TrainingCells:
             Further arguments of `CellDataset`.
         """
         memory = CacheBudget.of_gb(cache_gb)
-        train = CellDataset(slides, subsets=["train"], memory=memory, **options)
+        # Without views for validations, because models classify windows as they are.
+        train = CellDataset(slides, subsets=["train"], memory=memory, all_views=True, **options)
         return cls(train, CellDataset(slides, subsets=["val"], memory=memory, **options))
 
     def loaders(self, optim: OptimConfig, compute: Compute, seed: int) -> tuple[DataLoader[Any], DataLoader[Any]]:
@@ -76,7 +79,7 @@ class TrainingCells:
 
 
 class CellTask(TrainingTask):
-    """Training of a path: images become values 0–1 on the device, and are augmented there while training; features stay as they are.
+    """Training of a path: images become values 0–1 on the device, and are augmented there while training; of features, a view is drawn.
 
     Attributes
     ----------
@@ -102,15 +105,31 @@ class CellTask(TrainingTask):
             if context is not None and context.ndim == IMAGE_AXES:
                 # The same parameters, because the crop shows the middle of the context.
                 context = augment(context, params)
+        image, context = self._draw_views(image, context)
         organ = batch.organ
         if self.organ_dropout and self.trainer.training:
             hidden = torch.rand(len(organ), generator=self.generator) < self.organ_dropout
             organ = organ.masked_fill(hidden.to(organ.device), UNKNOWN)
         return batch._replace(image=image, context=context, organ=organ)
 
+    def _draw_views(self, image: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return one view of each cell (B, D), of features with views (B, V, D); anything else as it is."""
+        sources = [source for source in (image, context) if source is not None and source.ndim == VIEW_AXES]
+        # No draw without views, because the other draws of a training then stay the same.
+        if not sources:
+            return image, context
+        view = torch.randint(sources[0].shape[1], (len(image),), generator=self.generator).to(image.device)
+        cell = torch.arange(len(image), device=image.device)
+
+        # One draw for both, because the crop shows the middle of the context.
+        def draw(source: Tensor) -> Tensor:
+            return source[cell, view] if source.ndim == VIEW_AXES else source
+
+        return draw(image), None if context is None else draw(context)
+
 
 def as_float(values: Tensor) -> Tensor:
-    """Return uint8 images (B, 3, S, S) as values 0–1, and features (B, D) as they are."""
+    """Return uint8 images (B, 3, S, S) as values 0–1, and features (B, D) or (B, V, D) as they are."""
     return values.float() / 255 if values.ndim == IMAGE_AXES else values
 
 
@@ -128,16 +147,19 @@ MOMENT_ROWS = 4096
 
 
 def set_standardization(layer: nn.Module, cells: CellDataset, source: Literal["image", "context"]) -> None:
-    """Set the mean and standard deviation of a `Standardization` from all training cells; any other layer is left alone."""
+    """Set the mean and standard deviation of a `Standardization` from all training cells; any other layer is left alone.
+
+    Of features with views all views count, because the training draws each of them as often.
+    """
     if not isinstance(layer, Standardization):
         return
-    sums, squares = torch.zeros(layer.mean.shape, dtype=torch.float64), torch.zeros(layer.mean.shape, dtype=torch.float64)
+    rows, sums, squares = 0, torch.zeros(layer.mean.shape, dtype=torch.float64), torch.zeros(layer.mean.shape, dtype=torch.float64)
     for start in range(0, len(cells), MOMENT_ROWS):
         batch = cells.__getitems__(range(start, min(start + MOMENT_ROWS, len(cells))))
-        values = getattr(batch, source).double()
-        sums, squares = sums + values.sum(0), squares + values.square().sum(0)
-    mean = sums / len(cells)
-    layer.set(mean.float(), (squares / len(cells) - mean.square()).clamp(min=0).sqrt().float())
+        values = getattr(batch, source).double().flatten(0, -2)
+        rows, sums, squares = rows + len(values), sums + values.sum(0), squares + values.square().sum(0)
+    mean = sums / rows
+    layer.set(mean.float(), (squares / rows - mean.square()).clamp(min=0).sqrt().float())
 
 
 def slide_files(
@@ -230,7 +252,7 @@ def frozen_features(paths: Sequence[Path], config: BackboneConfig, name: str) ->
     Raises
     ------
     UserError
-        If a file is missing or broken, holds no features, or was written by another encoder or from other windows.
+        If a file is missing or broken, holds no features, or was written by another encoder or other weights, or from other windows.
     """
     first = FrozenFeatures.read(paths[0])
     wanted = FrozenFeatures.of(config, field_um=first.field_um, mpp=first.mpp, dim=first.dim, spec=first.spec)
@@ -256,7 +278,7 @@ def check_windows(path: Path, meta: CheckpointMetadata, name: str, features: Fro
     Raises
     ------
     UserError
-        If it holds something else, or windows of another side. Another pixel size is a warning.
+        If it holds something else, or windows of another side, or features of another magnification. Another pixel size is a warning.
     """
     if features:
         return features.check(path, name, "the checkpoint")

@@ -32,7 +32,8 @@ class CellBatch(NamedTuple):
     Attributes
     ----------
     image
-        (B, 3, S, S) crops: uint8 from the loader, values 0–1 on the device; or (B, D) float32 features of a frozen encoder.
+        (B, 3, S, S) crops: uint8 from the loader, values 0–1 on the device; or (B, D) float32 features of a frozen encoder, (B, V, D)
+        from the loader of a training with V views.
     context
         (B, 3, S, S) windows, or features likewise; or None.
     organ
@@ -94,6 +95,8 @@ class CellDataset(Dataset[CellBatch]):
         Budget for decoded patches.
     labelled
         Take only cells whose label is in `classes`; otherwise all, with label −1 for the rest.
+    all_views
+        Return the features of all views of a window, where there are several; otherwise those of the window as it is.
 
     Attributes
     ----------
@@ -119,6 +122,7 @@ class CellDataset(Dataset[CellBatch]):
         memory: CacheBudget,
         context_px: int = 0,
         labelled: bool = True,
+        all_views: bool = False,
     ) -> None:
         tables = [_located_cells(slide, subsets, classes if labelled else None) for slide in slides]
         for slide in slides:
@@ -142,11 +146,14 @@ class CellDataset(Dataset[CellBatch]):
         self._position = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
         # Contexts first, because each of their bytes in memory saves more reading than a byte of a crop.
         self._contexts = [
-            open_windows(s.context, t["context_row"].to_numpy(np.int32), context_px, memory)
+            open_windows(s.context, t["context_row"].to_numpy(np.int32), context_px, memory, all_views=all_views)
             for s, t in zip(slides, tables, strict=True)
             if s.context is not None
         ]
-        self._images = [open_windows(s.patches, t["row"].to_numpy(np.int32), image_px, memory) for s, t in zip(slides, tables, strict=True)]
+        self._images = [
+            open_windows(s.patches, t["row"].to_numpy(np.int32), image_px, memory, all_views=all_views)
+            for s, t in zip(slides, tables, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.cells)

@@ -27,6 +27,7 @@ from nuclass_pipeline.models.local import LocalClassifier, restore_local
 from nuclass_pipeline.models.neighbors import Places
 from nuclass_pipeline.runtime import track
 from nuclass_pipeline.schemas import CELLS
+from nuclass_pipeline.train.augment import turned_views
 from nuclass_pipeline.train.cell_task import as_float, check_windows, pixel_size, window_field
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, read_ids
 from nuclass_pipeline.train.loaders import make_loader
@@ -114,7 +115,8 @@ def embed_windows(*, patches: Path, config: BackboneConfig, compute: Compute, de
     compute, device
         Precision, loader processes and device.
     features
-        HDF5 with `cell_id` and `feature` (N, dim) float16, in the order of the windows. Its attributes say what they depend on.
+        HDF5 with `cell_id` and `feature` float16, in the order of the windows: (N, dim), or (N, V, dim) with V views of each window,
+        of which the first is the window as it is. Its attributes say what they depend on.
 
     Raises
     ------
@@ -134,7 +136,8 @@ def embed_windows(*, patches: Path, config: BackboneConfig, compute: Compute, de
         file.attrs.update(described.attributes | {"warnings": json.dumps(warnings)})
         writer = RowsWriter(file, len(ids))
         for images in track(make_loader(windows, FEATURE_BATCH, compute.workers), len(windows), "cells", FEATURE_BATCH):
-            writer.append(feature=_half(encoder(as_float(images.to(device)))))
+            found = [_half(encoder(view)) for view in turned_views(as_float(images.to(device)), config.views)]
+            writer.append(feature=found[0] if config.views == 1 else np.stack(found, axis=1))
 
 
 def embed_cells(
@@ -234,7 +237,7 @@ def open_cells(slide: SlideFiles, meta: CheckpointMetadata, subsets: Sequence[st
         remedy = f"Set the organ of the slide to one of {', '.join(meta.usable_organs)}, or train with local.organ_dropout."
         raise UserError(slide.patches, "organ", problem, remedy)
     slide = replace(slide, organ=organ)
-    sides = {"image_px": meta.local.backbone.image_px, "context_px": meta.global_.context.image_px if meta.global_ else 0}
+    sides: dict[str, Any] = {"image_px": meta.local.backbone.image_px, "context_px": meta.global_.context.image_px if meta.global_ else 0}
     return CellDataset([slide], subsets=subsets, classes=meta.classes, organs=meta.organs, memory=CacheBudget(0), labelled=False, **sides)
 
 

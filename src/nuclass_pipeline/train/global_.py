@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nuclass_pipeline.config.backbones.section import views_differ
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import GlobalConfig, LocalConfig
+from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models.backbones import build_backbone
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.frozen import FrozenFeatures
@@ -140,6 +142,9 @@ def train_global(
 def _features(patches: Sequence[Path], contexts: Sequence[Path], meta: CheckpointMetadata, config: GlobalConfig) -> FrozenFeatures | None:
     for path in patches:
         check_windows(path, meta, "local_um", meta.local_features)
+    if meta.local_features and views_differ(meta.local_features.views, config.context.views):
+        problem = f"is {config.context.views}, and {meta.local_features.views} in the features of the local path"
+        raise UserError("run file", "global.context.views", problem, f"Set it to {meta.local_features.views} or 1.")
     return frozen_features(contexts, config.context, "context_um") if config.context.freeze else None
 
 

@@ -15,6 +15,8 @@ from nuclass_pipeline.io import READ_ERRORS, WindowReader, damaged_h5, open_h5, 
 
 BLOCK_ROWS = 4096
 """Rows of features that are read at once."""
+PLAIN_AXES = 2
+"""Axes of features without views."""
 READ_AT_ONCE = 8
 """Windows that are in memory before they are resized."""
 
@@ -61,6 +63,8 @@ class FeatureReader:
         HDF5 file with `feature`.
     rows
         Rows of the file (N,), in any order.
+    all_views
+        Keep all views of a window, if the file has several; otherwise only the window as it is.
 
     Raises
     ------
@@ -68,16 +72,17 @@ class FeatureReader:
         If the file is missing or broken, or a feature is not finite.
     """
 
-    def __init__(self, path: Path, rows: Integers) -> None:
+    def __init__(self, path: Path, rows: Integers, *, all_views: bool = False) -> None:
         with open_h5(path) as file:
             try:
                 stored = file["feature"]
-                values = np.empty((len(rows), *stored.shape[1:]), np.float16)
+                kept = (0,) if stored.ndim > PLAIN_AXES and not all_views else ()
+                values = np.empty((len(rows), *stored.shape[1 + len(kept) :]), np.float16)
                 # In whole blocks, because HDF5 selects scattered rows slowly, and one block at a time, because a slide has up to 10 GB.
                 for start in range(0, len(stored), BLOCK_ROWS):
                     inside = (rows >= start) & (rows < start + BLOCK_ROWS)
                     if inside.any():
-                        values[inside] = stored[start : start + BLOCK_ROWS][rows[inside] - start]
+                        values[inside] = stored[(slice(start, start + BLOCK_ROWS), *kept)][rows[inside] - start]
             except READ_ERRORS as error:
                 raise damaged_h5(path, error) from error
         if not np.isfinite(values).all():
@@ -85,18 +90,20 @@ class FeatureReader:
         self._values = values
 
     def read(self, positions: Integers) -> Tensor:
-        """Return features (B, D) float32 at these positions (B,) of `rows`."""
+        """Return features (B, D) float32 at these positions (B,) of `rows`; (B, V, D) if all of V views were kept."""
         return torch.from_numpy(self._values[positions]).float()
 
     def close(self) -> None:
         """Close nothing, because the file is read whole."""
 
 
-def open_windows(path: Path, rows: Integers, side_px: int, memory: CacheBudget) -> "FeatureReader | PatchReader":
+def open_windows(
+    path: Path, rows: Integers, side_px: int, memory: CacheBudget, *, all_views: bool = False
+) -> "FeatureReader | PatchReader":
     """Return the reader of a file of features or of patches."""
     with open_window_file(path) as file:
         has_features = "feature" in file
-    return FeatureReader(path, rows) if has_features else PatchReader(path, rows, side_px, memory)
+    return FeatureReader(path, rows, all_views=all_views) if has_features else PatchReader(path, rows, side_px, memory)
 
 
 class PatchReader:

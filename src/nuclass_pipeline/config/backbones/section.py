@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from nuclass_pipeline.config.backbones.files import WEIGHTS, find_weights, folder_problem, package_files
+from nuclass_pipeline.config.backbones.files import WEIGHTS, find_weights, fingerprint_weights, folder_problem, package_files
 from nuclass_pipeline.config.backbones.registry import BACKBONES, BackboneSpec, Pool
 from nuclass_pipeline.config.base import OptionalPath, Section
 from nuclass_pipeline.errors import similar
@@ -61,6 +61,9 @@ class BackboneConfig(Section):
     std: Channels | None = Field(None, description="the standard deviations likewise")
     features: FeaturesConfig = FeaturesConfig()
     freeze: bool = Field(False, description="do not train it; its features are computed once per slide")
+    views: Literal[1, 4, 8] = Field(
+        1, description="with `freeze`: features of each window as it is (1), of its quarter turns (4), or of its mirror images too (8)"
+    )
     gradient_checkpointing: bool = Field(False, description="less memory, more time")
 
     @field_validator("architecture")
@@ -97,6 +100,12 @@ class BackboneConfig(Section):
             raise ValueError(f"{given[0]} of {self.name} is that of the registry. Remove it, or give an architecture and another name")
         return self
 
+    @model_validator(mode="after")
+    def _views_are_of_features(self) -> "BackboneConfig":
+        if self.views > 1 and not self.freeze:
+            raise ValueError("views are of the features of a frozen encoder. Set freeze: true, or remove views")
+        return self
+
     @property
     def entry(self) -> BackboneSpec:
         """The encoder in the registry, or one made of this section."""
@@ -107,10 +116,13 @@ class BackboneConfig(Section):
 
     @property
     def key(self) -> str:
-        """Short hash of all that changes its vectors, but the content of its weights."""
+        """Short hash of all that changes its vectors: its settings, its views, and the content of its weights as a sample shows it."""
         entry, values = self.entry, self.features
         layers = values.layers if values.layers is not None else entry.layers
-        described = [self.name, self.architecture, layers, values.pool or entry.pool, self.image_px, self.mean, self.std]
+        described: list[Any] = [self.name, self.architecture, layers, values.pool or entry.pool, self.image_px, self.mean, self.std]
+        # Only where there are any, so that features of earlier versions keep their names.
+        further = {"weights": fingerprint_weights(self.weights_files), "views": self.views if self.views > 1 else None}
+        described += [further] if any(further.values()) else []
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]
 
     @property
@@ -149,6 +161,11 @@ class BackboneConfig(Section):
     def weights_files(self) -> list[str]:
         """Files of the weights, the one with the tensors first; none where there are none."""
         return find_weights(self.weights) if self.weights else package_files(self.entry.package)
+
+
+def views_differ(local: int, context: int) -> bool:
+    """Return whether the views of crops and of contexts cannot be drawn together: both turn, and by other steps."""
+    return local != context and min(local, context) > 1
 
 
 def _is_name(name: str) -> bool:

@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nuclass_pipeline.config.backbones.section import views_differ
 from nuclass_pipeline.config.expression import GO_DOWNLOADS
 from nuclass_pipeline.config.loading.points import check_point_images
 from nuclass_pipeline.config.loading.requirements import check_language_model
@@ -66,9 +67,13 @@ def check_frozen(run: "Run") -> None:
             if frozen[path] and value and is_set(f"{path}.{name}", run.sources):
                 problem = f"is {str(value).lower()}, and {_WITHOUT_EFFECT[name]}"
                 raise run.error(f"{path}.{name}", problem, f"Set it to {off}, or local.backbone.freeze to false.")
+    local, context = run.config.local.backbone.views, run.config.global_.context.views
+    if views_differ(local, context):
+        problem = f"is {context}, and {local} in local.backbone, whose windows turn with those of the context"
+        raise run.error("global.context.views", problem, f"Set it to {local} or 1.")
 
 
-_FEATURES_ONLY = "the frozen encoder sees each window once, as it is"
+_FEATURES_ONLY = "the features of the frozen encoder are computed before the training"
 _WITHOUT_EFFECT = {
     "augment": _FEATURES_ONLY,
     "stain_jitter": _FEATURES_ONLY,

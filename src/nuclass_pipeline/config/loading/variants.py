@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.errors import similar
 from nuclass_pipeline.layout import BASE, files, for_model
@@ -105,20 +104,6 @@ def check_variants(run: "Run") -> None:
         if sides[0] != sides[1] and trios:
             problem = f"the windows of {trios[0]} were cut elsewhere"
             raise run.error(f"{field}.image", problem, "Remove it, or make another run.")
-    check_features(run)
-
-
-def check_features(run: "Run") -> None:
-    """Check that no two frozen encoders with other weights have one file of features: weights are not part of its name."""
-    found: dict[str, tuple[str, BackboneConfig]] = {}
-    for variant in run.variants.values():
-        for key, path in variant.frozen.items():
-            encoder = variant.window_encoders[key][0]
-            place, first = found.setdefault(path, (f"{variant.within}{key}", encoder))
-            if first.weights != encoder.weights:
-                problem = f"{place} is the same encoder with other weights ({first.weights}), and their features would share a file"
-                remedy = "Set `architecture` and another `name` for one of them, or make another run."
-                raise variant.error(f"{key}.weights", problem, remedy)
 
 
 class VariantFiles:
