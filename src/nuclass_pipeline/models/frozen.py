@@ -101,7 +101,9 @@ class FrozenFeatures(Section):
             found = {name: file.attrs[name] for name in cls.model_fields if name in file.attrs}
             shape = file["feature"].shape
         try:
-            plain = {name: value.item() if hasattr(value, "item") else value for name, value in found.items()} | {"dim": shape[-1]}
+            plain = {name: value.item() if hasattr(value, "item") else value for name, value in found.items()} | {
+                "dim": shape[-1] if shape else 0
+            }
             described = cls.model_validate(plain | {name: json.loads(plain[name]) for name in _STRUCTURED if name in plain})
         except (ValidationError, ValueError, TypeError) as error:
             name = str(error.errors()[0]["loc"][0]) if isinstance(error, ValidationError) else _STRUCTURED[0]

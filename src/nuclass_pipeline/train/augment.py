@@ -100,7 +100,8 @@ def augment(images: Tensor, params: AugmentParams) -> Tensor:
 def turned_views(images: Tensor, views: int) -> Iterator[Tensor]:
     """Yield images (B, 3, S, S) as they are, then turned by further quarters, then their mirror images likewise: `views` of these 8."""
     for view in range(views):
-        yield torch.rot90(images if view < QUARTERS else images.flip(-1), view % QUARTERS, (-2, -1))
+        mirrored = images if view < QUARTERS else images.flip(-1)
+        yield torch.rot90(mirrored, view % QUARTERS, (-2, -1)) if view % QUARTERS else mirrored
 
 
 def move(images: Tensor, params: AugmentParams) -> Tensor:

@@ -5,6 +5,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.config.loading.trios import check_trios
 from nuclass_pipeline.config.run import load_run
@@ -68,6 +69,24 @@ def test_the_features_of_two_frozen_encoders_coexist(demo):
     assert run.frozen_names == "tiny-vit"
     demo["global"]["context"]["image_px"] = 32
     assert load_run(demo, root=ROOT).config.global_.context.key != key
+
+
+def test_views_of_crops_and_contexts_turn_together(demo):
+    def load(local, context):
+        for section, key, views in (("local", "backbone", local), ("global", "context", context)):
+            kept = {k: v for k, v in demo[section].items() if k not in ("augment", "stain_jitter", "freeze_backbone_epochs")}
+            demo[section] = kept | {key: {"name": "tiny-vit", "freeze": True, "views": views}}
+        return load_run(demo, root=ROOT)
+
+    assert len({load(*views).local_source for views in ((1, 1), (4, 4), (8, 1))}) == 3
+    for local, context in ((4, 8), (8, 4)):
+        problem = rf"global.context.views: is {context}, and {local} in local.backbone, .*\. Set it to {local} or 1\."
+        with pytest.raises(UserError, match=problem):
+            load(local, context)
+    with pytest.raises(ValidationError, match=r"views are of the features of a frozen encoder\. Set freeze: true, or remove views"):
+        BackboneConfig(name="tiny-vit", views=4)
+    with pytest.raises(ValidationError, match=r"Input should be 1, 4 or 8"):
+        BackboneConfig(name="tiny-vit", freeze=True, views=2)
 
 
 @pytest.mark.parametrize(

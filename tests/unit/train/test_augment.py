@@ -2,10 +2,22 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from nuclass_pipeline.train.augment import LUMA, STAINS, AugmentParams, AugmentRanges, augment, move, recolor, restain, sample_augmentation
+from nuclass_pipeline.train.augment import (
+    LUMA,
+    STAINS,
+    AugmentParams,
+    AugmentRanges,
+    augment,
+    move,
+    recolor,
+    restain,
+    sample_augmentation,
+    turned_views,
+)
 
 STILL = AugmentRanges(flip=0, degrees=0, shift=0, scale=0, brightness=0, contrast=0, saturation=0, hue=0, stain=0)
 
@@ -20,6 +32,18 @@ def drawn_params(count: int = 3, **ranges: float) -> AugmentParams:
 
 def color(**changes: float) -> AugmentParams:
     return drawn_params()._replace(**{name: torch.full((3,), value) for name, value in changes.items()})
+
+
+def test_views_are_the_turns_of_an_image_and_of_its_mirror_image() -> None:
+    batch = images()
+    views = list(turned_views(batch, 8))
+    for number, (one, mirrored) in enumerate(zip(views[:4], views[4:], strict=True)):
+        expected = [np.rot90(start, number, (2, 3)) for start in (batch.numpy(), batch.numpy()[..., ::-1])]
+        np.testing.assert_array_equal(one, expected[0])
+        np.testing.assert_array_equal(mirrored, expected[1])
+    assert len({view.numpy().tobytes() for view in views}) == 8
+    for count in (1, 4):
+        assert all(torch.equal(one, other) for one, other in zip(turned_views(batch, count), views[:count], strict=True))
 
 
 def test_zero_strength_changes_nothing() -> None:

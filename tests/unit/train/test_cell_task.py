@@ -122,6 +122,36 @@ def test_the_windows_have_one_side(tmp_path: Path) -> None:
             window_field(files, "context_um")
 
 
+def test_one_view_of_each_cell_is_drawn_for_crop_and_context() -> None:
+    cells, views = 6000, 4
+    numbered = (10 * torch.arange(cells)[:, None] + torch.arange(views))[..., None].expand(-1, -1, 3).float()
+    batch = CellBatch(numbered, -numbered, *(torch.zeros(cells, dtype=torch.long) for _ in range(3)))
+    drawn = [make_task(training=True).on_after_batch_transfer(batch, 0) for _ in range(2)]
+    image, context = drawn[0].image, drawn[0].context
+    assert context is not None
+    assert torch.equal(image, -context)
+    assert torch.equal(image, drawn[1].image)
+    assert torch.equal(image, image[:, :1].expand(-1, 3))
+    found = image[:, 0].long() - 10 * torch.arange(cells)
+    np.testing.assert_allclose(torch.bincount(found).numpy() / cells, [0.25] * views, atol=0.02)
+    task = make_task(training=True)
+    first, second = (task.on_after_batch_transfer(batch, 0).image for _ in range(2))
+    assert float((first != second).any(dim=1).float().mean()) == pytest.approx(0.75, abs=0.02)
+    # Of a crop with views beside a context without, the crop alone is drawn.
+    mixed = make_task(training=True).on_after_batch_transfer(batch._replace(context=-numbered[:, 0]), 0)
+    assert torch.equal(mixed.image, image)
+    assert mixed.context is not None
+    assert torch.equal(mixed.context, -numbered[:, 0])
+
+
+def test_without_views_nothing_is_drawn() -> None:
+    task = make_task(training=True, augmented=False)
+    state, features = task.generator.get_state(), torch.randn(3, 5)
+    prepared = task.on_after_batch_transfer(make_batch(features)._replace(image=features), 0)
+    assert prepared.image is prepared.context is features
+    assert torch.equal(task.generator.get_state(), state)
+
+
 OTHERS = {
     "encoder": ("tiny-resnet", "is tiny-resnet in the file, and tiny-vit in the run file or .*0.h5. Remove the file and run again"),
     "field_um": (32.0, "is 32.0 in the file, and 16.0 in .*. Set image.context_um to 16, or train the models again"),
@@ -129,6 +159,8 @@ OTHERS = {
     "layers": ("[1, 2]", r"is \[1, 2\] in the file, and .*. Remove the file"),
     "pool": ("mean", "is mean in the file, and cls in .*. Remove the file"),
     "weights_sha256": ("0f" * 32, "is (0f){32} in the file, and none in .*. Remove the file"),
+    "views": (4, r"is 4 in the file, and 1 in .*. Remove the file"),
+    "mpp": (0.5, r"is 0.5 µm in the file, and 0.25 µm in .* another magnification. Cut the windows again with about 0.25 µm per pixel"),
     "key": ("00000000", f"is 00000000 in the file, and {FROZEN.key} in .*. Remove the file"),
 }
 
@@ -141,23 +173,44 @@ def test_features_of_another_encoder_or_other_windows_are_refused(tmp_path: Path
     value, message = OTHERS[name]
     with h5py.File(files[1], "a") as file:
         file.attrs[name] = value
+        if name == "views":
+            values = file["feature"][:]
+            del file["feature"]
+            file["feature"] = np.stack([values] * value, axis=1)
     with pytest.raises(UserError, match=f"1.h5: {name}: {message}"):
         frozen_features(files, FROZEN, "context_um")
     with pytest.raises(UserError, match=f"1.h5: {name}: .* in the checkpoint"):
         check_windows(files[1], make_global()[1], "context_um", FEATURES)
     with h5py.File(files[1], "a") as file:
         del file.attrs[name]
-    with pytest.raises(UserError, match=f"1.h5: {name}: "):
+    # Files of earlier versions have no views.
+    with pytest.raises(UserError, match=f"1.h5: {'feature' if name == 'views' else name}: "):
         frozen_features(files, FROZEN, "context_um")
 
 
-def test_features_of_another_pixel_size_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("mpp", [0.2125, 0.2738])
+def test_features_of_another_pixel_size_of_one_magnification_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mpp: float
+) -> None:
     files = [write_features(tmp_path / f"{number}.h5", 4) for number in range(2)]
     with h5py.File(files[1], "a") as file:
-        file.attrs["mpp"] = 0.5
+        file.attrs["mpp"] = mpp
     assert frozen_features(files, FROZEN, "context_um") == FEATURES
     check_windows(files[1], make_global()[1], "context_um", FEATURES)
-    assert caplog.text.count("1.h5: its pixel size is 0.5 µm, and that of the models 0.25") == 2
+    assert caplog.text.count(f"1.h5: its pixel size is {mpp} µm, and that of the models 0.25") == 2
+    with pytest.raises(UserError, match=r"mpp: is 0.125 µm in the file, and 0.25 µm in the checkpoint"):
+        FEATURES.check(write_features(tmp_path / "fine.h5", 4, mpp=0.125), "context_um", "the checkpoint")
+
+
+@pytest.mark.parametrize(("views", "shape"), [(1, (4, 8, 64)), (8, (4, 64)), (8, (4, 4, 64)), (1, (4,))])
+def test_features_with_other_views_than_they_say_are_refused(tmp_path: Path, views: int, shape: tuple[int, ...]) -> None:
+    path = write_features(tmp_path / "f.h5", 4, views=views)
+    with h5py.File(path, "a") as file:
+        del file["feature"]
+        file["feature"] = np.zeros(shape, np.float16)
+    message = rf"f.h5: feature: its shape is {re.escape(str(list(shape)))}, and the attribute views is {views}. Remove the file"
+    with pytest.raises(UserError, match=message):
+        frozen_features([path], FROZEN, "context_um")
 
 
 def test_windows_of_another_side_are_refused_and_those_of_another_pixel_size_warned(
@@ -215,6 +268,10 @@ def test_features_are_standardized_over_all_training_cells(monkeypatch: pytest.M
     np.testing.assert_allclose(found.std(axis=0), [1, 1, 0], atol=1e-4)
     np.testing.assert_allclose(found[:, 0], (values[:, 0] - values[:, 0].mean()) / values[:, 0].std(), atol=1e-4)
     cell_task.set_standardization(nn.Identity(), Cells(values), "context")  # type: ignore[arg-type]
+    views = Standardization(3)
+    cell_task.set_standardization(views, Cells(values.reshape(50, 3, 3)), "context")  # type: ignore[arg-type]
+    torch.testing.assert_close(views.mean, layer.mean)
+    torch.testing.assert_close(views.scale, layer.scale)
 
 
 @pytest.mark.parametrize("how", BREAKS)

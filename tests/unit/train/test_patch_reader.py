@@ -123,3 +123,16 @@ def test_features_are_read_in_blocks_and_must_be_finite(tmp_path: Path, monkeypa
         file["feature"][4, 1] = np.nan
     with pytest.raises(UserError, match=r"f.h5: feature: a value is not finite. Remove the file and run again"):
         FeatureReader(tmp_path / "f.h5", rows)
+
+
+def test_of_views_the_first_is_read_unless_all_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuclass_pipeline.train.patch_reader.BLOCK_ROWS", 3)
+    values = np.arange(80, dtype=np.float16).reshape(10, 4, 2)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["feature"] = values
+    rows, few = np.array([9, 0, 4, 4, 2]), np.array([4, 0, 1])
+    for all_views, expected in ((False, values[[2, 9, 0], 0]), (True, values[[2, 9, 0]])):
+        found = FeatureReader(tmp_path / "f.h5", rows, all_views=all_views)
+        np.testing.assert_array_equal(found.read(few), expected)
+        opened = open_windows(tmp_path / "f.h5", rows, 0, CacheBudget(0), all_views=all_views)
+        np.testing.assert_array_equal(opened.read(few), expected)

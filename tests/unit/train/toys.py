@@ -151,12 +151,12 @@ def save_models(folder: Path) -> dict[str, Path]:
     return {"local": folder / "local.ckpt", "global_": folder / "global.ckpt"}
 
 
-def write_features(path: Path, cells: int) -> Path:
+def write_features(path: Path, cells: int, **attributes: Any) -> Path:
     """Write the features of a frozen context encoder for all cells of a slide."""
     with h5py.File(path, "w") as file:
         file["feature"] = np.random.default_rng(0).normal(size=(cells, 64)).astype(np.float16)
         file.create_dataset("cell_id", data=[f"cell-{number}" for number in range(cells)], dtype=h5py.string_dtype())
-        file.attrs.update(FEATURES.attributes)
+        file.attrs.update(FEATURES.attributes | attributes)
     return path
 
 

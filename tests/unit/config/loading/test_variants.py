@@ -1,6 +1,8 @@
 """Variants of a run file: what they may change, who owns which files, and mistakes in one line."""
 
 import copy
+import os
+from pathlib import Path
 
 import pytest
 import yaml
@@ -137,7 +139,7 @@ TWICE = {"a": {"gate": {"hidden": [8, 8]}}, "b": {"gate": {"hidden": [8, 8]}}}
         ({"x": None}, "variants.x: the value is empty."),
         (
             {"x": {"local": {"backbone": {"freeze": True}}}},
-            "variants.x.local.stain_jitter: is 0.2, and the frozen encoder sees each window once",
+            "variants.x.local.stain_jitter: is 0.2, and the features of the frozen encoder are computed before the training",
         ),
     ],
 )
@@ -166,13 +168,34 @@ def mine(weights):
     return {"context": {"name": "mine", "architecture": "vit_tiny_patch16_224", "weights": weights, "image_px": 512, "freeze": True}}
 
 
-def test_one_frozen_encoder_with_two_weights_is_refused(demo):
-    """Because the name of its file of features does not hold the weights."""
-    with pytest.raises(
-        UserError, match=r"variants\.b\.global\.context\.weights: variants\.a\.global\.context is the same encoder with other"
-    ):
-        load(demo, {"a": {"global": mine("w/one")}, "b": {"global": mine("w/two")}})
-    assert load(demo, {"a": {"global": mine("w/one")}, "b": {"global": {**mine("w/one"), "dropout": 0.3}}})
+def test_one_frozen_encoder_with_two_weights_has_two_files(demo, tmp_path):
+    one, two, same = (str(tmp_path / name) for name in ("one.pth", "two.pth", "same.pth"))
+    for path, content in ((one, b"one"), (two, b"two"), (same, b"one")):
+        Path(path).write_bytes(content)
+    run = load(demo, {name: {"global": mine(path)} for name, path in (("a", one), ("b", two), ("c", same))})
+    sources = {name: run.variants[name].context_source for name in "abc"}
+    assert sources["a"] == sources["c"] != sources["b"]
+    assert len(run.frozen_files) == 2 * len(run.cohort_slides)
+    for name, path in (("a", one), ("b", two)):
+        wildcards = type("Wildcards", (), {"encoder": "mine", "px": "1024", "key": sources[name].split(".")[-2]})
+        found = run.frozen_run(wildcards)
+        assert found is run.variants[name]
+        assert found.encoder_weights(found.frozen_field(wildcards)) == [path]
+
+
+def test_weights_with_other_content_have_another_file(demo, tmp_path):
+    """Also if their size is the same, and they are older than the features."""
+    path, found = tmp_path / "w.pth", []
+    for number, content in enumerate((b"one", b"two", b"one")):
+        path.write_bytes(content)
+        os.utime(path, (1000 + number, 1000 + number))
+        found.append(load(demo, {"a": {"global": mine(str(path))}}).variants["a"].context_source)
+    assert found[0] == found[2] != found[1]
+    path.unlink()
+    run = load(demo, {"a": {"global": mine(str(path))}}).variants["a"]
+    assert run.context_source not in found
+    with pytest.raises(UserError, match=r"variants.a.global.context.weights: .*w.pth: the folder holds neither"):
+        run.encoder_weights("global.context")
 
 
 def test_the_record_of_a_variant_names_the_weights_that_jobs_read(demo, tmp_path):
