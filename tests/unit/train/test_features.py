@@ -6,11 +6,16 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import timm
+import torch
 
+from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import read_warnings
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.frozen import FrozenFeatures, attach_encoders, build_frozen
+from nuclass_pipeline.models.local import restore_local
+from nuclass_pipeline.train.cell_task import check_windows
 from nuclass_pipeline.train.dataset import SlideFiles
 from nuclass_pipeline.train.features import embed_cells, embed_windows, open_cells, restore_classifiers, run_classifiers, running
 from nuclass_pipeline.train.global_ import train_global
@@ -28,6 +33,7 @@ from tests.unit.train.toys import (
     save_models,
     training_files,
     write_features,
+    write_images,
     write_slide,
 )
 
@@ -160,3 +166,50 @@ def test_features_are_whole_or_not_there_and_say_what_they_depend_on(tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         embed_windows(patches=windows, config=FROZEN, compute=COMPUTE, device="cpu", features=features)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(("f.h5", ".f.h5"))]
+
+
+def own_encoder(folder: Path, seed: int) -> BackboneConfig:
+    """Return a frozen vision transformer with weights drawn by this seed."""
+    folder.mkdir()
+    torch.manual_seed(seed)
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), folder / "pytorch_model.bin")
+    return BackboneConfig(name="mine", architecture="test_vit", weights=str(folder), image_px=32, freeze=True)
+
+
+def test_features_of_another_encoder_other_weights_another_side_or_another_magnification_are_refused(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path, CELLS, 1)
+    with h5py.File(slide["patches"]) as file:
+        ids, crops = file["keys"].asstr()[:].tolist(), file["images"][:]
+    coarse = write_images(tmp_path / "coarse.h5", ids, crops[:, ::2, ::2])
+    with h5py.File(coarse, "a") as file:
+        file.attrs["mpp"] = 0.5
+    one, two = own_encoder(tmp_path / "one", 1), own_encoder(tmp_path / "two", 2)
+    made = {}
+    for name, windows, config in (
+        ("right", slide["patches"], one),
+        ("encoder", slide["patches"], FROZEN),
+        ("weights", slide["patches"], two),
+        ("side", write_images(tmp_path / "narrow.h5", ids, crops[:, 8:-8, 8:-8]), one),
+        ("mpp", coarse, one),
+    ):
+        made[name] = tmp_path / f"{name}-features.h5"
+        embed_windows(patches=windows, config=config, compute=COMPUTE, device="cpu", features=made[name])
+    common = {"classes": CLASSES, "config": local_config(backbone=one), "compute": COMPUTE, "seed": 0, "device": "cpu"}
+    common |= {"checkpoint": tmp_path / "local.ckpt", "history": tmp_path / "history.parquet", "resume": tmp_path / "resume"}
+
+    def train(*patches: Path) -> None:
+        train_local(**training_files([slide] * len(patches)) | common | {"patches": patches})
+
+    train(made["right"])
+    _, meta = restore_local(tmp_path / "local.ckpt")
+    for name, problem in (
+        ("encoder", "encoder: is tiny-vit in the file, and mine in"),
+        ("weights", r"weights_sha256: is \w{64} in the file, and \w{64} in"),
+        ("side", "field_um: is 4.0 in the file, and 8.0 in"),
+        ("mpp", "mpp: is 0.5 µm in the file, and 0.25 µm in"),
+    ):
+        with pytest.raises(UserError, match=f"{name}-features.h5: {problem} the run file or .*right-features.h5") as caught:
+            train(made["right"], made[name])
+        assert "\n" not in str(caught.value)
+        with pytest.raises(UserError, match=f"{name}-features.h5: {problem} the checkpoint"):
+            check_windows(made[name], meta, "local_um", meta.local_features)
