@@ -139,7 +139,8 @@ class FrozenFeatures(Section):
         found = FrozenFeatures.read(path)
         if max(found.mpp, self.mpp) > MAX_MPP_RATIO * min(found.mpp, self.mpp):
             problem = f"is {found.mpp:.10g} µm in the file, and {self.mpp:.10g} µm in {holder}, so the encoder saw another magnification"
-            raise UserError(path, "mpp", problem, f"Cut the windows again with about {self.mpp:.10g} µm per pixel, or leave the slide out.")
+            remedy = "Use one pixel size for all slides (image.mpp is that of all but patch datasets), or leave this one out."
+            raise UserError(path, "mpp", problem, remedy)
         warn_of_mpp(path, found.mpp, self.mpp)
         for name in ("encoder", "field_um", "image_px", "layers", "pool", "weights_sha256", "views", "key", "dim"):
             here, wanted = getattr(found, name), getattr(self, name)

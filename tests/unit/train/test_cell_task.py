@@ -160,7 +160,7 @@ OTHERS = {
     "pool": ("mean", "is mean in the file, and cls in .*. Remove the file"),
     "weights_sha256": ("0f" * 32, "is (0f){32} in the file, and none in .*. Remove the file"),
     "views": (4, r"is 4 in the file, and 1 in .*. Remove the file"),
-    "mpp": (0.5, r"is 0.5 µm in the file, and 0.25 µm in .* another magnification. Cut the windows again with about 0.25 µm per pixel"),
+    "mpp": (0.5, r"is 0.5 µm in the file, and 0.25 µm in .* another magnification. Use one pixel size for all slides"),
     "key": ("00000000", f"is 00000000 in the file, and {FROZEN.key} in .*. Remove the file"),
 }
 
