@@ -46,7 +46,7 @@ OTHERS: dict[str, Any] = {
         for encoder in ("local.backbone", "global.context")
         for key, value in {
             **{"architecture": "resnet18", "field_px": 448, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-            **{"features.layers": [1, 2], "features.pool": "mean", "views": 4},
+            **{"features.layers": [1, 2], "features.pool": "mean", "views": 4, "tile_um": 128.0},
         }.items()
     },
 }
@@ -60,6 +60,8 @@ WITH = {
     "local.standardize": {"backbone": {"name": "tiny-resnet", "freeze": True}},
     "global.standardize": {"context": {"name": "tiny-resnet", "freeze": True}},
     **{f"{encoder}.views": {"freeze": True} for encoder in ("local.backbone", "global.context")},
+    "local.backbone.tile_um": {"name": "tiny-resnet", "freeze": True},
+    "global.context.tile_um": {"name": "tiny-resnet", "freeze": True},
     **{f"{encoder}.architecture": {"name": "own"} for encoder in ("local.backbone", "global.context")},
     **{
         f"{encoder}.{key}": {"name": "own", "architecture": "resnet18"}

@@ -81,7 +81,7 @@ def explain_cells(
     (local_model, global_model), meta = restore_classifiers(local, global_)
     for path, name in ((patches, "local_um"), (contexts, "context_um")):
         check_windows(path, meta, name)
-    attach_encoders(local_model, global_model, meta)
+    warnings = attach_encoders(local_model, global_model, meta)
     dataset = open_cells(SlideFiles(patches, labels, split, organ, contexts), meta, EXPLAINED_SUBSETS)
     explainer = Explainer(local_model.to(device), global_model.to(device), meta.classes, device)
     sides_um = [window_field([patches], "local_um"), window_field([contexts], "context_um")]
@@ -92,7 +92,7 @@ def explain_cells(
         for side_um, found in zip(sides_um, explainer.explain(dataset[cell]), strict=True)
     ]
     columns = [column.name for column in ATTRIBUTION.columns]
-    write_table(pd.DataFrame(rows, columns=columns), attribution, ATTRIBUTION)
+    write_table(pd.DataFrame(rows, columns=columns), attribution, ATTRIBUTION, warnings)
 
 
 def _with_gate(cells: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The trained models as one object that classifies images in memory."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from nuclass_pipeline.models.global_ import GlobalClassifier
     from nuclass_pipeline.models.local import LocalClassifier
     from nuclass_pipeline.models.neighbors import NeighborGate
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def load_classifier(models: Path, seed: int = 0, device: str = "cpu", owners: Ma
         require(models / (owners or {}).get(name, BASE) / name / f"seed-{seed}" / "best.ckpt", remedy) for name in MODELS
     )
     (local_model, global_model), meta = restore_classifiers(local, global_)
-    attach_encoders(local_model, global_model, meta)
+    for warning in attach_encoders(local_model, global_model, meta):
+        logger.warning(warning)
     models_ = local_model.to(device), global_model.to(device), restore_gate(gate)[0]
     sides = (round((side_um or 0) / meta.mpp) for side_um in (meta.local_um, meta.context_um))
     return CellClassifier(*models_, meta, device, *sides)

@@ -1,5 +1,6 @@
 """Image encoders behind one interface, built from a plain description that a checkpoint can hold."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,10 +33,16 @@ class Encoder(nn.Module):
         of the red, green and blue input values, and `layers` and `pool` if they are not those of the network.
     dim
         Size of the feature vector.
+
+    Attributes
+    ----------
+    pool
+        What the vector takes of a layer.
     """
 
     mean: Tensor
     std: Tensor
+    pool: Pool
 
     def __init__(self, net: Any, spec: dict[str, Any], dim: int) -> None:
         super().__init__()
@@ -56,6 +63,14 @@ class Encoder(nn.Module):
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the vector (B, dim) and the feature map (B, channels, h, w) behind it, on one autograd graph."""
         raise NotImplementedError
+
+    def read_layers(self, images: Tensor) -> list[tuple[Tensor, float]]:
+        """Return the maps (B, channels, h, w) that vectors are pooled from, each with the side of its cells, px of the images."""
+        raise NotImplementedError
+
+    def finish(self, part: Tensor) -> Tensor:
+        """Return a pooled part of a vector (B, channels) as the network's own head would take it."""
+        return part
 
     def blocks(self) -> list[list[nn.Parameter]]:
         """Return the parameters from input to output: those of the embeddings, of each block, and of what follows the last block."""
@@ -98,16 +113,27 @@ class TokenEncoder(Encoder):
         if self.layers[-1] >= len(blocks):
             raise ValueError(f"it has no layer {self.layers[-1]}: its layers are 0 to {len(blocks) - 1}")
         del blocks[self.layers[-1] + 1 :]
-        self.pool: Pool = spec.get("pool") or "cls"
+        self.pool = spec.get("pool") or "cls"
         parts = 1 if self.pool in ("cls", "mean") else 2
         super().__init__(net, spec, parts * dim * len(self.layers))
         self._blocks: list[Any] = [*blocks]
         self._norm = [norm]
-        self._prefix, self._patch_px = prefix, patch_px
+        self._prefix, self.patch_px = prefix, patch_px
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, S, S) with values 0–1 into vectors (B, dim)."""
-        h, w = (side // self._patch_px for side in images.shape[-2:])
+        parts = [
+            part
+            for tokens in self._read_tokens(images)
+            for part in pool_map(self._map_tokens(tokens, images), self.pool, token=tokens[:, 0])
+        ]
+        return torch.cat([self.finish(part) for part in parts], dim=1)
+
+    def read_layers(self, images: Tensor) -> list[tuple[Tensor, float]]:
+        """Return the patch tokens of the layers as maps, each with the side of a patch, px."""
+        return [(self._map_tokens(tokens, images), self.patch_px) for tokens in self._read_tokens(images)]
+
+    def _read_tokens(self, images: Tensor) -> list[Tensor]:
         kept: list[Tensor] = []
         handles = [
             self._blocks[layer].register_forward_hook(lambda _module, _inputs, out: kept.append(out if isinstance(out, Tensor) else out[0]))
@@ -118,30 +144,29 @@ class TokenEncoder(Encoder):
         finally:
             for handle in handles:
                 handle.remove()
-        return torch.cat([self._pool(tokens, h, w) for tokens in (*(self._norm[0](tokens) for tokens in kept), last)], dim=1)
+        return [*(self._norm[0](tokens) for tokens in kept), last]
+
+    def _map_tokens(self, tokens: Tensor, images: Tensor) -> Tensor:
+        h, w = (side // self.patch_px for side in images.shape[-2:])
+        return tokens[:, self._prefix :].transpose(1, 2).reshape(len(tokens), -1, h, w)
 
     def read_tokens(self, images: Tensor) -> Tensor:
         """Return the normed tokens (B, tokens, channels) of the last layer, from normalised images."""
         tokens: Tensor = self.net.forward_features(images)
         return tokens
 
-    def finish(self, vector: Tensor) -> Tensor:
-        """Return a pooled vector as the network's own head would take it."""
-        finished: Tensor = self.net.fc_norm(vector) if hasattr(self.net, "fc_norm") else vector
+    def finish(self, part: Tensor) -> Tensor:
+        """Return a pooled part of a vector (B, channels) as the network's own head would take it."""
+        finished: Tensor = self.net.fc_norm(part) if hasattr(self.net, "fc_norm") else part
         return finished
-
-    def _pool(self, tokens: Tensor, h: int, w: int) -> Tensor:
-        grid = tokens[:, self._prefix :].transpose(1, 2).reshape(len(tokens), -1, h, w)
-        return torch.cat([self.finish(part) for part in pool_map(grid, self.pool, token=tokens[:, 0])], dim=1)
 
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the vector, and the patch tokens that enter the attention of the last block as a map."""
         # Before the last attention, because later patch tokens do not reach the class token and have no gradient.
-        h, w = (side // self._patch_px for side in images.shape[-2:])
         grids: list[Tensor] = []
 
         def expose(_module: nn.Module, _inputs: Any, tokens: Tensor) -> Tensor:
-            grid = tokens[:, self._prefix :].transpose(1, 2).reshape(len(tokens), -1, h, w)
+            grid = self._map_tokens(tokens, images)
             grids.append(grid)
             return torch.cat([tokens[:, : self._prefix], grid.flatten(2).transpose(1, 2)], dim=1)
 
@@ -177,14 +202,21 @@ class MapEncoder(Encoder):
     """
 
     def __init__(self, net: Any, spec: dict[str, Any], channels: Sequence[int]) -> None:
-        self.pool: Pool = spec.get("pool") or "mean+centre"
+        self.pool = spec.get("pool") or "mean+centre"
         # Channels last, because convolutions on the CPU are faster in that layout.
         super().__init__(net.to(memory_format=torch.channels_last), spec, (1 if self.pool == "mean" else 2) * sum(channels))
 
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pooled vector (B, dim) and the last feature map (B, channels, h, w)."""
-        maps = self.read_maps(self.normalize(images).contiguous(memory_format=torch.channels_last))
+        maps = self._read_all(images)
         return torch.cat([part for grid in maps for part in pool_map(grid, self.pool)], dim=1), maps[-1]
+
+    def read_layers(self, images: Tensor) -> list[tuple[Tensor, float]]:
+        """Return the maps of the stages, each with the side of its cells, px of the images."""
+        return [(grid, _stride(images.shape[-1], grid.shape[-1])) for grid in self._read_all(images)]
+
+    def _read_all(self, images: Tensor) -> list[Tensor]:
+        return self.read_maps(self.normalize(images).contiguous(memory_format=torch.channels_last))
 
     def read_maps(self, images: Tensor) -> list[Tensor]:
         """Return the maps (B, channels, h, w) of the stages, from normalised images."""
@@ -195,6 +227,11 @@ class MapEncoder(Encoder):
         stages = [list(stage.parameters()) for stage in self.net.stages]
         known = {id(parameter) for stage in stages for parameter in stage}
         return [[parameter for parameter in self.net.parameters() if id(parameter) not in known], *stages, []]
+
+
+def _stride(side_px: int, cells: int) -> float:
+    """Return the side of a cell of a map, px of the image; networks halve the side, and round up where it is odd."""
+    return side_px / cells if side_px % cells == 0 else float(2 ** round(math.log2(side_px / cells)))
 
 
 def assemble(spec: dict[str, Any]) -> Encoder:

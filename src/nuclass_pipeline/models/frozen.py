@@ -48,6 +48,8 @@ class FrozenFeatures(Section):
         What its vector is made of; None for the encoder's own.
     field_um, mpp
         Side of the windows and their pixel size, µm.
+    tile_um
+        Side of the cores of the tiles that windows were pooled from, µm; None where the encoder read each window.
     dim
         Size of the vector.
     spec
@@ -63,6 +65,7 @@ class FrozenFeatures(Section):
     pool: str | None = None
     field_um: float = Field(gt=0)
     mpp: float = Field(gt=0)
+    tile_um: float | None = None
     dim: int = Field(ge=1)
     spec: dict[str, Any]
 
@@ -81,6 +84,7 @@ class FrozenFeatures(Section):
             pool=chosen.pool or own.pool,
             field_um=field_um,
             mpp=mpp,
+            tile_um=config.tile_um,
             dim=dim,
             spec=spec,
         )
@@ -142,7 +146,7 @@ class FrozenFeatures(Section):
             remedy = "Use one pixel size for all slides (image.mpp is that of all but patch datasets), or leave this one out."
             raise UserError(path, "mpp", problem, remedy)
         warn_of_mpp(path, found.mpp, self.mpp)
-        for name in ("encoder", "field_um", "image_px", "layers", "pool", "weights_sha256", "views", "key", "dim"):
+        for name in ("encoder", "field_um", "image_px", "layers", "pool", "weights_sha256", "views", "tile_um", "key", "dim"):
             here, wanted = getattr(found, name), getattr(self, name)
             if here != wanted:
                 raise UserError(
@@ -180,8 +184,13 @@ def build_frozen(config: BackboneConfig) -> Encoder:
         return build_backbone(config.model_copy(update={"gradient_checkpointing": False})).eval().requires_grad_(False)
 
 
-def attach_encoders(local: "LocalClassifier", global_: "GlobalClassifier", meta: "CheckpointMetadata") -> None:
+def attach_encoders(local: "LocalClassifier", global_: "GlobalClassifier", meta: "CheckpointMetadata") -> list[str]:
     """Add their frozen encoders to both paths, so that they take images.
+
+    Returns
+    -------
+    list of str
+        A warning for each path that was trained on features of tiles, which those of single windows only resemble.
 
     Raises
     ------
@@ -192,6 +201,9 @@ def attach_encoders(local: "LocalClassifier", global_: "GlobalClassifier", meta:
         local.backbone = global_.local.backbone = meta.local_features.build(meta.local.backbone)
     if global_.encoder is None and meta.context_features is not None and meta.global_ is not None:
         global_.encoder = meta.context_features.build(meta.global_.context)
+    paths = {"local": meta.local_features, "global": meta.context_features}
+    tiled = [path for path, features in paths.items() if features is not None and features.tile_um is not None]
+    return [f"the {path} path was trained on features of tiles, and reads windows here, so its outputs differ a little" for path in tiled]
 
 
 def _remedy(name: str, field: str, wanted: Any) -> str:

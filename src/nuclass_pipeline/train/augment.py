@@ -100,8 +100,19 @@ def augment(images: Tensor, params: AugmentParams) -> Tensor:
 def turned_views(images: Tensor, views: int) -> Iterator[Tensor]:
     """Yield images (B, 3, S, S) as they are, then turned by further quarters, then their mirror images likewise: `views` of these 8."""
     for view in range(views):
-        mirrored = images if view < QUARTERS else images.flip(-1)
-        yield torch.rot90(mirrored, view % QUARTERS, (-2, -1)) if view % QUARTERS else mirrored
+        yield turn(images, view)
+
+
+def turn(images: Tensor, view: int) -> Tensor:
+    """Return one of the 8 views of images (B, 3, S, S)."""
+    mirrored = images if view < QUARTERS else images.flip(-1)
+    return torch.rot90(mirrored, view % QUARTERS, (-2, -1)) if view % QUARTERS else mirrored
+
+
+def turn_back(maps: Tensor, view: int) -> Tensor:
+    """Return maps (B, channels, h, w) of a view in the place of the images themselves."""
+    upright = torch.rot90(maps, -(view % QUARTERS), (-2, -1))
+    return upright if view < QUARTERS else upright.flip(-1)
 
 
 def move(images: Tensor, params: AugmentParams) -> Tensor:

@@ -32,6 +32,7 @@ from nuclass_pipeline.train.cell_task import as_float, check_windows, pixel_size
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, read_ids
 from nuclass_pipeline.train.loaders import make_loader
 from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
+from nuclass_pipeline.train.tiles import embed_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -130,11 +131,17 @@ def embed_windows(*, patches: Path, config: BackboneConfig, compute: Compute, de
     encoder = build_frozen(config).to(device)
     mpp = pixel_size([patches])
     described = FrozenFeatures.of(config, field_um=window_field([patches], "field_um"), mpp=mpp, dim=encoder.dim, spec=encoder.spec)
-    windows = WindowDataset(patches, len(ids), config.image_px)
     with whole_file(features) as partial, h5py.File(partial, "w") as file, running(device, compute):
         write_ids(file, ids)
         file.attrs.update(described.attributes | {"warnings": json.dumps(warnings)})
-        writer = RowsWriter(file, len(ids))
+        if config.tile_um is not None:
+            stored = file.create_dataset("feature", (len(ids), encoder.dim), np.float16)
+            for rows, found in embed_tiles(encoder, patches, config, mpp, compute.workers, device):
+                # One by one, because HDF5 selects scattered rows slowly.
+                for row, feature in zip(rows, _half(found), strict=True):
+                    stored[row] = feature
+            return
+        writer, windows = RowsWriter(file, len(ids)), WindowDataset(patches, len(ids), config.image_px)
         for images in track(make_loader(windows, FEATURE_BATCH, compute.workers), len(windows), "cells", FEATURE_BATCH):
             found = [_half(encoder(view)) for view in turned_views(as_float(images.to(device)), config.views)]
             writer.append(feature=found[0] if config.views == 1 else np.stack(found, axis=1))

@@ -64,6 +64,13 @@ class BackboneConfig(Section):
     views: Literal[1, 4, 8] = Field(
         1, description="with `freeze`: features of each window as it is (1), of its quarter turns (4), or of its mirror images too (8)"
     )
+    tile_um: float | None = Field(
+        None,
+        gt=0,
+        le=4096,
+        description="with `freeze`: the encoder reads tiles, and each window is pooled from its tile's map: the side of the part of a"
+        " tile that holds the centres of its windows, µm; empty to read each window by itself",
+    )
     gradient_checkpointing: bool = Field(False, description="less memory, more time")
 
     @field_validator("architecture")
@@ -106,6 +113,19 @@ class BackboneConfig(Section):
             raise ValueError("views are of the features of a frozen encoder. Set freeze: true, or remove views")
         return self
 
+    @model_validator(mode="after")
+    def _tiles_are_of_frozen_maps(self) -> "BackboneConfig":
+        if self.tile_um is None:
+            return self
+        if not self.freeze:
+            raise ValueError("tile_um makes the features of a frozen encoder. Set freeze to true, or remove tile_um")
+        pool = self.features.pool or self.entry.pool
+        if pool and "cls" in pool:
+            raise ValueError(
+                f"tile_um pools maps, and pool {pool} takes the class token. Set features to {{pool: mean}}, or remove tile_um"
+            )
+        return self
+
     @property
     def entry(self) -> BackboneSpec:
         """The encoder in the registry, or one made of this section."""
@@ -120,8 +140,9 @@ class BackboneConfig(Section):
         entry, values = self.entry, self.features
         layers = values.layers if values.layers is not None else entry.layers
         described: list[Any] = [self.name, self.architecture, layers, values.pool or entry.pool, self.image_px, self.mean, self.std]
-        # Only where there are any, so that features of earlier versions keep their names.
+        # Only what is set, so that features of earlier versions keep their names.
         further = {"weights": fingerprint_weights(self.weights_files), "views": self.views if self.views > 1 else None}
+        further |= {"tile_um": self.tile_um} if self.tile_um is not None else {}
         described += [further] if any(further.values()) else []
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]
 

@@ -99,6 +99,14 @@ def check_images(run: "Run") -> None:
             raise UserError(run.config.slides, f"{name}, image", problem, "Fill in image, or list the slide under study.label.")
 
 
+def check_tiles(run: "Run") -> None:
+    """Check that slides of encoders that read tiles have an image."""
+    for field, (encoder, _) in run.window_encoders.items():
+        if encoder.tile_um is not None and (trios := [slide for slide in run.slides_of("trio") if slide in run.cohort_slides]):
+            problem = f"the windows of {trios[0]} are pixels, and tiles are cut from an image"
+            raise run.error(f"{field}.tile_um", problem, "Remove it, or use slides with an image.")
+
+
 def check_organs(run: "Run") -> None:
     """Check that each organ is trained on, or that the models learn an unknown one: the embedding of any other keeps its random start."""
     trained = {run.organs[name] for name in run.training_slides}
@@ -214,6 +222,7 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_seeds,
     check_buffer,
     check_frozen,
+    check_tiles,
     check_labels,
     check_images,
     check_organs,
@@ -223,7 +232,7 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_slides_from,
     check_layout,
 )
-OF_VARIANTS: tuple[Callable[["Run"], None], ...] = (check_frozen, check_organs)
+OF_VARIANTS: tuple[Callable[["Run"], None], ...] = (check_frozen, check_tiles, check_organs)
 """Checks of each variant. Its buffer may be too small, which is a warning, because what the buffer does is then the question."""
 FILES: tuple[Callable[["Run"], None], ...] = (
     check_slide_files,

@@ -117,8 +117,20 @@ class _Named:
         return _central(self.patches.read(self.names[row].decode()), self.side_px)
 
 
-class _Cut:
-    """Squares of an image."""
+class Squares:
+    """Squares of an `image.h5`, read by their rows; each process opens the image itself.
+
+    Parameters
+    ----------
+    image
+        The image.
+    side_px
+        Side of the squares, px.
+    origin_px
+        (N, 2) left and top of each.
+    fill
+        Value outside the image.
+    """
 
     def __init__(self, image: Path, side_px: int, origin_px: NDArray[np.int32], fill: int) -> None:
         self.holder, self.side_px, self.origin_px, self.fill = image, side_px, origin_px, fill
@@ -126,11 +138,13 @@ class _Cut:
         self.key = (image, os.getpid(), state.st_ino, state.st_mtime_ns)
 
     def order(self, rows: Rows) -> Rows:
+        """Return the order (B,) in which rows (B,) are read fastest."""
         # By chunk, because neighbouring windows share decoded chunks.
         left, top = (self.origin_px[rows] // _CHUNK_PX).T
         return np.lexsort((left, top))
 
     def read(self, row: int) -> WindowPixels:
+        """Return one square (S, S, 3)."""
         left, top = self.origin_px[row]
         return cut_square(_open_level(*self.key), int(left), int(top), self.side_px, self.fill)
 
@@ -157,6 +171,8 @@ class WindowReader:
         Number of windows.
     side_px
         Side of a window, px.
+    origin_px
+        (N, 2) left and top of each window in `image.h5`; None if its pixels lie elsewhere.
 
     Raises
     ------
@@ -173,13 +189,13 @@ class WindowReader:
                 self.cells, self.side_px = int(file["keys"].shape[0]), side_of(path, file)
                 self._source = path.resolve().parent / str(file.attrs[SOURCE]) if SOURCE in file.attrs else None
                 self._fill = int(file.attrs.get("fill", 255))
-                self._origin_px = np.asarray(file[ORIGIN][...], np.int32) if ORIGIN in file else None
+                self.origin_px = np.asarray(file[ORIGIN][...], np.int32) if ORIGIN in file else None
                 self._rows = np.asarray(file[SOURCE_ROW][...] if SOURCE_ROW in file else (), np.int64)
                 named = self._source is not None and SOURCE_ROW not in file
                 self._names = np.char.encode(read_keys(path, file["keys"]).astype(str), "utf-8") if named else None
             except READ_ERRORS as error:
                 raise damaged_h5(path, error) from error
-        for places in (self._origin_px, self._rows if len(self._rows) else None):
+        for places in (self.origin_px, self._rows if len(self._rows) else None):
             if places is not None and len(places) != self.cells:
                 raise UserError(path, "keys", f"names {self.cells} cells, and {len(places)} have a place", FORMAT_REMEDY)
         # Opened at once, because what is missing is said before any work.
@@ -209,6 +225,10 @@ class WindowReader:
         """Return the order (B,) in which rows (B,) are read fastest, because windows beside each other share decoded chunks."""
         return self.pixels.order(rows)
 
+    def squares(self, side_px: int, origin_px: NDArray[np.int32]) -> Squares:
+        """Return other squares of the image that the windows are cut from, of which the file must have `origin_px`."""
+        return Squares(self.path.resolve().parent / IMAGE, side_px, origin_px, self._fill)
+
     def close(self) -> None:
         """Close the files; the next read opens them again."""
         self._pixels = None
@@ -228,8 +248,8 @@ class WindowReader:
     def _find(self) -> "_Pixels":
         # Checked again, because the image may have gone since the last time.
         open_window_file(self.path).close()
-        if self._origin_px is not None:
-            return _Cut(self.path.resolve().parent / IMAGE, self.side_px, self._origin_px, self._fill)
+        if self.origin_px is not None:
+            return self.squares(self.side_px, self.origin_px)
         if self._source is None:
             return _Stored(self.path)
         if self._names is not None:

@@ -22,9 +22,9 @@ class HubTokenEncoder(TokenEncoder):
         # CLIP norms the class token alone, and hands out the others as they are.
         return self._norm[0](tokens) if hasattr(self.net, "post_layernorm") else tokens
 
-    def finish(self, vector: Tensor) -> Tensor:
-        """Return a pooled vector as it is."""
-        return vector
+    def finish(self, part: Tensor) -> Tensor:
+        """Return a pooled part of a vector as it is."""
+        return part
 
 
 class HubMapEncoder(MapEncoder):

@@ -160,6 +160,8 @@ def test_a_variant_needs_models_and_slides_that_it_can_change(demo, own):
             own.write(f"trio-{name}/{file}", name)
     own.raw["variants"] = {"x": {"image": {"local_um": 32}}}
     assert "variants.x.image: the windows of a were cut elsewhere. Remove it, or make another run." in own.refused()
+    own.raw["variants"] = {"x": {"global": {"context": {"name": "tiny-resnet", "freeze": True, "tile_um": 128}}}}
+    assert "variants.x.global.context.tile_um: the windows of a are pixels, and tiles are cut from an image. Remove it" in own.refused()
     own.raw["variants"] = {"x": {"labeling": {"min_confidence": 0.5}}}
     assert "variants.x.labeling: no slide of study.train or study.heldout is labelled from its transcripts. Remove it." in own.refused()
 

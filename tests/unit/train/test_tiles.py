@@ -1,0 +1,117 @@
+"""Features of windows that are pooled from tiles."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nuclass_pipeline.config.backbones.section import BackboneConfig
+from nuclass_pipeline.config.compute import Compute
+from nuclass_pipeline.config.image import ImageConfig
+from nuclass_pipeline.data.image.patches import write_patches
+from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io import WindowReader
+from nuclass_pipeline.models.encoders import MapEncoder
+from nuclass_pipeline.models.frozen import FrozenFeatures
+from nuclass_pipeline.train import features
+from nuclass_pipeline.train.features import embed_windows
+from nuclass_pipeline.train.tiles import TileDataset
+from nuclass_pipeline.units import ImagePixel
+from tests.unit.train.toys import write_slide as write_pixels
+
+COMPUTE = Compute(precision="32-true")
+SIDE, MPP, STEP = 64, 0.25, 4
+HEIGHT, WIDTH, CELLS = 500, 620, 120
+
+
+class PatchEmbedding(nn.Module):
+    """A linear map of squares of `STEP` px, which moves with the image by whole squares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(3, 6, STEP, STEP)
+        self.stages: list[nn.Module] = [self.projection]
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return torch.tanh(self.projection(images))
+
+
+def equivariant(_config: BackboneConfig) -> MapEncoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = PatchEmbedding()
+    spec = {"library": "own", "architecture": "squares", "arguments": {}, "mean": [0.5] * 3, "std": [0.5] * 3}
+    return MapEncoder(net, spec, [6]).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cells in an image, at its edges and outside; windows begin at multiples of `STEP` px."""
+    folder = tmp_path_factory.mktemp("slide")
+    rng = np.random.default_rng(0)
+    with h5py.File(folder / "image.h5", "w") as file:
+        file.create_dataset("level_0", data=rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8), chunks=(256, 256, 3))
+    xy_px = rng.integers(-10, (WIDTH // STEP + 10, HEIGHT // STEP + 10), (CELLS, 2)).astype(float) * STEP
+    config = ImageConfig(local_um=SIDE * MPP, fill=200)
+    write_patches(folder / "patches.h5", folder / "image.h5", [f"c{i}" for i in range(CELLS)], ImagePixel(xy_px), SIDE, config)
+    return folder
+
+
+def frozen(**changes: object) -> BackboneConfig:
+    return BackboneConfig.model_validate({"name": "tiny-resnet", "image_px": SIDE, "freeze": True, **changes})
+
+
+def embed(slide: Path, out: Path, config: BackboneConfig, workers: int = 0) -> np.ndarray:
+    compute = COMPUTE.model_copy(update={"workers": workers})
+    embed_windows(patches=slide / "patches.h5", config=config, compute=compute, device="cpu", features=out)
+    with h5py.File(out) as file:
+        assert list(file["cell_id"].asstr()[:2]) == ["c0", "c1"]
+        return np.asarray(file["feature"][...], np.float32)
+
+
+@pytest.mark.parametrize(("tile_um", "workers"), [(8, 0), (32, 0), (33, 2), (200, 0)])
+def test_tiles_give_the_features_of_windows_where_the_encoder_moves_with_the_image(slide, tmp_path, monkeypatch, tile_um, workers):
+    monkeypatch.setattr(features, "build_frozen", equivariant)
+    windows = embed(slide, tmp_path / "windows.h5", frozen())
+    pooled = embed(slide, tmp_path / "tiles.h5", frozen(tile_um=tile_um), workers)
+    assert np.std(windows, axis=0).min() > 1e-3
+    np.testing.assert_allclose(pooled, windows, atol=1e-3)
+    np.testing.assert_array_equal(pooled, embed(slide, tmp_path / "again.h5", frozen(tile_um=tile_um)))
+
+
+@pytest.mark.parametrize("core_px", [4, 52, 256, 4000])
+def test_every_window_lies_once_in_the_tile_that_holds_its_centre(slide, core_px):
+    windows = WindowReader(slide / "patches.h5")
+    found = TileDataset(windows, core_px, SIDE)
+    assert sorted(np.concatenate(found.rows).tolist()) == list(range(CELLS))
+    assert found.input_px == SIDE + core_px
+    for number, (rows, centers) in enumerate(zip(found.rows, found.centers_px, strict=True)):
+        assert ((centers >= SIDE / 2) & (centers < SIDE / 2 + core_px)).all()
+        tile = found.__getitems__([number])[0].permute(1, 2, 0).numpy()
+        for row, (x, y) in zip(rows, (centers - SIDE / 2).astype(int), strict=True):
+            np.testing.assert_array_equal(tile[y : y + SIDE, x : x + SIDE], windows.read([row])[0])
+
+
+def test_a_tile_must_hold_whole_patches(slide, tmp_path):
+    config = frozen(name="tiny-vit", features={"pool": "mean"}, tile_um=10)
+    with pytest.raises(UserError, match=r"tile_um: 10 µm are 40 px, and no whole number of the encoder's patches .* Set it to 8, or"):
+        embed(slide, tmp_path / "f.h5", config)
+    assert not (tmp_path / "f.h5").exists()
+    assert np.isfinite(embed(slide, tmp_path / "f.h5", config.model_copy(update={"tile_um": 8}))).all()
+
+
+def test_windows_that_are_pixels_have_no_tiles(tmp_path):
+    pixels = write_pixels(tmp_path, 4, 0)["contexts"]
+    with pytest.raises(UserError, match=r"origin_px: its windows are pixels, and tiles are cut from an image. Remove tile_um"):
+        embed_windows(patches=pixels, config=frozen(tile_um=16), compute=COMPUTE, device="cpu", features=tmp_path / "f.h5")
+
+
+def test_features_of_tiles_are_no_features_of_windows(slide, tmp_path):
+    embed(slide, tmp_path / "f.h5", frozen(tile_um=16))
+    found = FrozenFeatures.read(tmp_path / "f.h5")
+    assert found.tile_um == 16
+    with pytest.raises(UserError, match=r"f.h5: tile_um: is 16.0 in the file, and none in the run file"):
+        found.model_copy(update={"tile_um": None}).check(tmp_path / "f.h5", "local_um", "the run file")
