@@ -19,7 +19,7 @@ import torch
 
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import LocalConfig
-from nuclass_pipeline.train.features import embed_windows
+from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.train.local import train_local
 
 SIDE_PX, CELLS, EPOCHS = 224, 192, 40

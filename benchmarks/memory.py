@@ -156,7 +156,7 @@ def read_virtual(folder: Path) -> dict[str, float]:
 
 def write_path_outputs(folder: Path) -> dict[str, float]:
     """Write a feature file of `embed_cells` with random numbers, block by block."""
-    from nuclass_pipeline.train.features import RowsWriter, write_ids
+    from nuclass_pipeline.train.features.files import RowsWriter, write_ids
 
     rng, path = np.random.default_rng(0), folder / "cells.seed-0.h5"
     cells = pd.read_parquet(folder / "cells.parquet")

@@ -24,8 +24,8 @@ from nuclass_pipeline.io import WindowReader
 from nuclass_pipeline.models.encoders import Encoder
 from nuclass_pipeline.models.frozen import build_frozen
 from nuclass_pipeline.models.networks.pooling import pool_windows
-from nuclass_pipeline.train.features import embed_windows
-from nuclass_pipeline.train.tiles import TileDataset
+from nuclass_pipeline.train.features.tiles import TileDataset
+from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.units import ImagePixel
 
 MPP = 0.25

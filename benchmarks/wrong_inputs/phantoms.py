@@ -155,7 +155,7 @@ def _models(folder: Path, trio: Path) -> None:
     from nuclass_pipeline.models.gate import Gate
     from nuclass_pipeline.models.global_ import GlobalClassifier
     from nuclass_pipeline.models.local import LocalClassifier
-    from nuclass_pipeline.train.features import embed_cells
+    from nuclass_pipeline.train.features.cells import embed_cells
     from nuclass_pipeline.vocabulary import ORGANS
 
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from nuclass_pipeline.provenance import code_hash, code_version
 from nuclass_pipeline.schemas import TABLES
 from nuclass_pipeline.vocabulary import ORGANS, OTHER_ORGAN
 
-PINNED = ("train.features", "train.global_", "train.local")
+PINNED = ("train.features.cells", "train.features.windows", "train.global_", "train.local")
 NOTE = "<!-- Written by `make docs` from the code; edit the descriptions there. -->"
 
 

@@ -28,7 +28,7 @@ rule embed_windows:
         runtime=60 * run.config.compute.hours,
     params:
         config=lambda w: run.frozen_run(w).frozen_section(w),
-        code=code_version("train.features"),
+        code=code_version("train.features.windows"),
     message:
         "Computing the {wildcards.encoder} features of {wildcards.slide}, windows of {wildcards.px} px."
     script:
@@ -60,7 +60,7 @@ rule embed_cells:
         runtime=60 * run.config.compute.hours,
     params:
         organ=lambda w: run.slides[w.slide].organ,
-        code=code_version("train.features"),
+        code=code_version("train.features.cells"),
     message:
         "Running both paths on {wildcards.slide}, {wildcards.variant}, seed {wildcards.seed}."
     script:

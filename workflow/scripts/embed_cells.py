@@ -2,7 +2,7 @@
 
 from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.runtime import job, paths, pick_device
-from nuclass_pipeline.train.features import embed_cells
+from nuclass_pipeline.train.features.cells import embed_cells
 
 with job(snakemake.log[0], snakemake.threads):
     embed_cells(

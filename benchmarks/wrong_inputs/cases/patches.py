@@ -36,7 +36,7 @@ IMPORT = stage(
     context=Path("out/patches_1024x1024.h5"),
 )
 EMBED = stage(
-    "train.features:embed_cells",
+    "train.features.cells:embed_cells",
     cells=Path("imported/cells.parquet"),
     patches=Path("imported/patches_224x224.h5"),
     contexts=Path("imported/patches_1024x1024.h5"),

@@ -76,7 +76,7 @@ def explain_cells(
     from nuclass_pipeline.models.frozen import attach_encoders
     from nuclass_pipeline.train.cell_task import check_windows, window_field
     from nuclass_pipeline.train.dataset import SlideFiles
-    from nuclass_pipeline.train.features import open_cells, restore_classifiers
+    from nuclass_pipeline.train.features.cells import open_cells, restore_classifiers
 
     (local_model, global_model), meta = restore_classifiers(local, global_)
     for path, name in ((patches, "local_um"), (contexts, "context_um")):

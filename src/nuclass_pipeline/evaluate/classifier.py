@@ -81,7 +81,8 @@ class CellClassifier:
         from nuclass_pipeline.models.mixture import mix
         from nuclass_pipeline.models.neighbors import NeighborGate, Places
         from nuclass_pipeline.train.dataset import CellBatch
-        from nuclass_pipeline.train.features import run_classifiers, running
+        from nuclass_pipeline.train.features.cells import run_classifiers
+        from nuclass_pipeline.train.features.files import running
         from nuclass_pipeline.train.patch_reader import resize
 
         crops, contexts = checked_pixels("crops", crops, self.crop_px), checked_pixels("contexts", contexts, self.context_px)
@@ -118,7 +119,7 @@ def load_classifier(models: Path, seed: int = 0, device: str = "cpu", owners: Ma
     """
     from nuclass_pipeline.models.frozen import attach_encoders
     from nuclass_pipeline.models.gate import restore_gate
-    from nuclass_pipeline.train.features import restore_classifiers
+    from nuclass_pipeline.train.features.cells import restore_classifiers
 
     _check_device(device)
     remedy = "Choose the seed of a trained model, or run the workflow."
@@ -141,7 +142,7 @@ def checked_organ(organ: str, meta: "CheckpointMetadata") -> int:
     UserError
         If it is not an organ of the models, and they know no unknown one.
     """
-    from nuclass_pipeline.train.features import organ_warnings
+    from nuclass_pipeline.train.features.cells import organ_warnings
 
     if (used := meta.organ_for(organ)) is None:
         remedy = f"Use one of {', '.join(meta.usable_organs)}."

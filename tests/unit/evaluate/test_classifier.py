@@ -20,7 +20,7 @@ from nuclass_pipeline.models.checkpoint import load_checkpoint, save_checkpoint
 from nuclass_pipeline.models.gate import Gate
 from nuclass_pipeline.models.neighbors import NeighborGate
 from nuclass_pipeline.schemas import PREDICTIONS
-from nuclass_pipeline.train.features import embed_cells
+from nuclass_pipeline.train.features.cells import embed_cells
 from tests.unit.evaluate.test_attribution import files as trained  # noqa: F401
 
 
@@ -102,7 +102,7 @@ def test_places_are_checked_before_the_paths_run(models: Path, monkeypatch: pyte
     meta, _ = load_checkpoint(path, "gate")
     save_checkpoint(path, NeighborGate(2, 20.0), meta.model_copy(update={"gate": GateConfig(kind="neighbors")}))
     classifier = load_toy(models)
-    monkeypatch.setattr("nuclass_pipeline.train.features.run_classifiers", lambda *_: pytest.fail("the paths ran"))
+    monkeypatch.setattr("nuclass_pipeline.train.features.cells.run_classifiers", lambda *_: pytest.fail("the paths ran"))
     with pytest.raises(UserError, match="xy_um: missing"):
         classifier.classify(images(1, 64), images(1, 128), organ="lung")
 

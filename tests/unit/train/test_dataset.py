@@ -15,7 +15,7 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import digest_ids
 from nuclass_pipeline.train.cell_task import observed_classes
 from nuclass_pipeline.train.dataset import CellDataset, SlideFiles, read_ids
-from nuclass_pipeline.train.features import EMBEDDED_SUBSETS
+from nuclass_pipeline.train.features.cells import EMBEDDED_SUBSETS
 from nuclass_pipeline.train.loaders import EpochShuffle, make_loader
 from nuclass_pipeline.train.patch_reader import CacheBudget
 from tests.unit.train.toys import CLASSES, write_slide

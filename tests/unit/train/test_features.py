@@ -17,7 +17,9 @@ from nuclass_pipeline.models.frozen import FrozenFeatures, attach_encoders, buil
 from nuclass_pipeline.models.local import restore_local
 from nuclass_pipeline.train.cell_task import check_windows
 from nuclass_pipeline.train.dataset import SlideFiles
-from nuclass_pipeline.train.features import embed_cells, embed_windows, open_cells, restore_classifiers, run_classifiers, running
+from nuclass_pipeline.train.features.cells import embed_cells, open_cells, restore_classifiers, run_classifiers
+from nuclass_pipeline.train.features.files import running
+from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import train_local
 from tests.unit.train.toys import (
@@ -161,7 +163,7 @@ def test_features_are_whole_or_not_there_and_say_what_they_depend_on(tmp_path: P
     assert read_warnings(features) == ["frozen with random weights, so its features are those of an untrained network"]
     features.unlink()
     monkeypatch.setattr(
-        "nuclass_pipeline.train.features.RowsWriter.append", lambda *_args, **_values: (_ for _ in ()).throw(KeyboardInterrupt)
+        "nuclass_pipeline.train.features.files.RowsWriter.append", lambda *_args, **_values: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         embed_windows(patches=windows, config=FROZEN, compute=COMPUTE, device="cpu", features=features)

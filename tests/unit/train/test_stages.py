@@ -17,7 +17,8 @@ from nuclass_pipeline.io import read_warnings
 from nuclass_pipeline.models.gate import restore_gate
 from nuclass_pipeline.models.global_ import restore_global
 from nuclass_pipeline.models.local import restore_local
-from nuclass_pipeline.train.features import embed_cells, embed_windows
+from nuclass_pipeline.train.features.cells import embed_cells
+from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.train.gate import train_gate
 from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import LocalTask, train_local

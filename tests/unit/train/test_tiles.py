@@ -16,9 +16,9 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import WindowReader
 from nuclass_pipeline.models.encoders import MapEncoder
 from nuclass_pipeline.models.frozen import FrozenFeatures
-from nuclass_pipeline.train import features
-from nuclass_pipeline.train.features import embed_windows
-from nuclass_pipeline.train.tiles import TileDataset
+from nuclass_pipeline.train.features import windows as stage
+from nuclass_pipeline.train.features.tiles import TileDataset
+from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.units import ImagePixel
 from tests.unit.train.toys import write_slide as write_pixels
 
@@ -74,7 +74,7 @@ def embed(slide: Path, out: Path, config: BackboneConfig, workers: int = 0) -> n
 
 @pytest.mark.parametrize(("tile_um", "workers"), [(8, 0), (32, 0), (33, 2), (200, 0)])
 def test_tiles_give_the_features_of_windows_where_the_encoder_moves_with_the_image(slide, tmp_path, monkeypatch, tile_um, workers):
-    monkeypatch.setattr(features, "build_frozen", equivariant)
+    monkeypatch.setattr(stage, "build_frozen", equivariant)
     windows = embed(slide, tmp_path / "windows.h5", frozen())
     pooled = embed(slide, tmp_path / "tiles.h5", frozen(tile_um=tile_um), workers)
     assert np.std(windows, axis=0).min() > 1e-3
@@ -93,6 +93,14 @@ def test_every_window_lies_once_in_the_tile_that_holds_its_centre(slide, core_px
         tile = found.__getitems__([number])[0].permute(1, 2, 0).numpy()
         for row, (x, y) in zip(rows, (centers - SIDE / 2).astype(int), strict=True):
             np.testing.assert_array_equal(tile[y : y + SIDE, x : x + SIDE], windows.read([row])[0])
+
+
+def test_views_of_tiles_are_those_of_windows(slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "build_frozen", equivariant)
+    windows, pooled = (embed(slide, tmp_path / f"{tile}.h5", frozen(views=8, tile_um=tile)) for tile in (None, 32))
+    assert windows.shape == (CELLS, 8, 12)
+    assert np.abs(windows[:, 1:] - windows[:, :1]).max(axis=(0, 2)).min() > 1e-2
+    np.testing.assert_allclose(pooled, windows, atol=1e-3)
 
 
 def test_a_tile_must_hold_whole_patches(slide, tmp_path):

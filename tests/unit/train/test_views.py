@@ -14,7 +14,8 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models.global_ import restore_global
 from nuclass_pipeline.models.local import restore_local
 from nuclass_pipeline.train.cell_task import TrainingCells, slide_files
-from nuclass_pipeline.train.features import embed_cells, embed_windows
+from nuclass_pipeline.train.features.cells import embed_cells
+from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.train.global_ import GlobalTask, train_global
 from nuclass_pipeline.train.local import train_local
 from tests.unit.train.toys import (

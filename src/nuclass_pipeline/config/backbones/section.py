@@ -141,7 +141,7 @@ class BackboneConfig(Section):
         layers = values.layers if values.layers is not None else entry.layers
         described: list[Any] = [self.name, self.architecture, layers, values.pool or entry.pool, self.image_px, self.mean, self.std]
         # Only what is set, so that features of earlier versions keep their names.
-        further = {"weights": fingerprint_weights(self.weights_files), "views": self.views if self.views > 1 else None}
+        further: dict[str, Any] = {"weights": fingerprint_weights(self.weights_files), "views": self.views if self.views > 1 else None}
         further |= {"tile_um": self.tile_um} if self.tile_um is not None else {}
         described += [further] if any(further.values()) else []
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]

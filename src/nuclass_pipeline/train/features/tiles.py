@@ -113,9 +113,7 @@ def embed_tiles(
         ]
         for place in range(len(images)):
             centers_px = torch.from_numpy(tiles.centers_px[number]).to(device, torch.float32)
-            found = [
-                _pool(encoder, [(grid[place], step_px) for grid, step_px in layers], centers_px, config.image_px) for layers in views
-            ]
+            found = [_pool(encoder, [(grid[place], step_px) for grid, step_px in layers], centers_px, config.image_px) for layers in views]
             yield tiles.rows[number], found[0] if config.views == 1 else torch.stack(found, dim=1)
             number += 1
 
