@@ -30,7 +30,7 @@ from nuclass_pipeline.train.losses import class_weights, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import ParamGroup, encoder_param_groups
 from nuclass_pipeline.vocabulary import embedded_organs
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 class LocalTask(CellTask):
@@ -90,6 +90,7 @@ def train_local(
     checkpoint: Path,
     history: Path,
     resume: Path,
+    curves: Path | None = None,
 ) -> None:
     """Train the local path on the subset `train` of the slides and keep the weights with the best macro-F1 on `val`.
 
@@ -102,11 +103,13 @@ def train_local(
     config
         Encoder, optimiser and objective.
     compute, device
-        Precision, loader processes, memory for patches, and device.
+        Precision, loader processes, memory for patches, time between saved states, and device.
     seed
         Seed of the first weights, dropout, augmentation and the order of cells.
     checkpoint, history, resume
         Checkpoint with the best weights, table of validations, and folder for an unfinished training, which is removed at the end.
+    curves
+        Folder for scores, speed and memory over the training; None writes none.
 
     Raises
     ------
@@ -117,11 +120,12 @@ def train_local(
     slides = slide_files(patches, labels, splits, organs)
     trained, known = observed_classes(slides, "train", classes), embedded_organs(organs)
     model, features = _build_model(config, patches, len(trained), len(known))
-    data = TrainingCells.open(slides, compute.cache_gb, classes=trained, organs=known, image_px=config.backbone.image_px)
+    data = TrainingCells.open(slides, compute, classes=trained, organs=known, image_px=config.backbone.image_px)
     set_standardization(model.standardize, data.train, "image")
     task = LocalTask(model, class_weights(data.train.counts(len(trained)), config.class_balance), config, seed)
     identity = fingerprint("local", config.model_dump(), trained, data.fingerprint(), seed, STAGE_VERSION, features)
-    settings = FitSettings(config.optim, device, compute.precision, resume, identity, 0 if features else config.freeze_backbone_epochs)
+    frozen_epochs = 0 if features else config.freeze_backbone_epochs
+    settings = FitSettings(config.optim, device, compute.precision, resume, identity, frozen_epochs, compute.checkpoint_minutes, curves)
     names = {"classes": tuple(trained), "organs": known, "trained_organs": tuple(dict.fromkeys(organs))}
     meta = CheckpointMetadata(
         kind="local",
