@@ -1,7 +1,7 @@
 """Predictions of the two paths and the gate, from the outputs of the frozen paths."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.calibration import temperature_of
 from nuclass_pipeline.evaluate.predictions import adjust
@@ -106,7 +105,7 @@ class DescribedCells:
 
     ids: "pd.Index[str]"
     columns: dict[str, NDArray[Any]]
-    texts: dict[str, tuple[NDArray[np.object_], Integers]]
+    texts: dict[str, tuple[NDArray[np.object_], NDArray[Any]]]
 
     def frame(self, rows: slice) -> pd.DataFrame:
         """Return the columns of `PREDICTIONS` that are not predicted, of some cells."""
@@ -162,13 +161,15 @@ def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path
     """
     PREDICTIONS.check(pd.DataFrame({"cell_id": source.cells}), source.path, only=["cell_id"])
     columns: dict[str, NDArray[Any]] = {}
-    texts: dict[str, tuple[NDArray[np.object_], Integers]] = {}
-    for path, read in (
-        (labels, lambda: read_compact(labels, LABELS, ["cell_id", "label"])),
-        (split, lambda: read_compact(split, SPLIT, ["cell_id", "subset", "block"])),
-        (cells, lambda: read_compact(cells, CELLS, ["cell_id", "x_um", "y_um"])),
-        (patches, lambda: _read_padding(patches)),
-    ):
+    texts: dict[str, tuple[NDArray[np.object_], NDArray[Any]]] = {}
+    readers: dict[Path, Callable[[], pd.DataFrame]] = {
+        labels: lambda: read_compact(labels, LABELS, ["cell_id", "label"]),
+        split: lambda: read_compact(split, SPLIT, ["cell_id", "subset", "block"]),
+        cells: lambda: read_compact(cells, CELLS, ["cell_id", "x_um", "y_um"]),
+        patches: lambda: _read_padding(patches),
+    }
+    # One after the other, because each takes twice the memory of what is kept of it.
+    for path, read in readers.items():
         table = read()
         rows = find_rows(source.cells, table.pop("cell_id"))
         if len(absent := source.cells[rows < 0]):
@@ -177,7 +178,7 @@ def describe_cells(source: "FeatureFile", cells: Path, labels: Path, split: Path
         for name, values in table.items():
             if values.dtype.kind in "OUST":
                 coded = values.astype("category").cat
-                texts[str(name)] = coded.categories.to_numpy(object), coded.codes.to_numpy()[rows]
+                texts[str(name)] = np.asarray(coded.categories, object), coded.codes.to_numpy()[rows]
             else:
                 columns[str(name)] = values.to_numpy()[rows]
     return DescribedCells(source.cells, columns, texts)
@@ -209,7 +210,7 @@ def run_blocks(source: "FeatureFile", checkpoint: Path, device: str = "cpu") -> 
     if isinstance(model, NeighborGate):
         # Of all cells at once, because neighbours may lie in any block.
         with torch.inference_mode():
-            fused = model.fuse(*source.read(np.arange(cells), ["global_p"]), source.read_places())
+            fused = model.fuse(source.read(np.arange(cells), ["global_p"])[0], source.read_places())
     else:
         model.to(device)
     for begin in range(0, max(1, cells), WRITTEN_ROWS):
@@ -236,7 +237,8 @@ def run_models(source: "FeatureFile", checkpoint: Path) -> list[tuple[str, NDArr
         As `run_blocks`.
     """
     blocks = [found for _, found in run_blocks(source, checkpoint)]
-    return [(name, *(np.concatenate(parts) for parts in zip(*(block[name] for block in blocks), strict=True))) for name in blocks[0]]
+    joined = {name: [np.concatenate(parts) for parts in zip(*(block[name] for block in blocks), strict=True)] for name in blocks[0]}
+    return [(name, g, p) for name, (g, p) in joined.items()]
 
 
 def _read_padding(path: Path) -> pd.DataFrame:

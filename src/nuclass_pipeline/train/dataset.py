@@ -180,8 +180,8 @@ class CellDataset(Dataset[CellBatch]):
         """
         readers = [reader for reader in self._contexts or self._images if isinstance(reader, PatchReader)]
         readers = readers or [reader for reader in self._images if isinstance(reader, PatchReader)]
-        orders = [reader.tile_order() for reader in readers]
-        if self.patch_bytes <= WHOLE_SHUFFLE_BYTES or any(order is None for order in orders):
+        orders = [order for reader in readers if (order := reader.tile_order()) is not None]
+        if self.patch_bytes <= WHOLE_SHUFFLE_BYTES or len(orders) < len(self._images):
             return None
         counts = np.bincount(self._slide, minlength=len(orders))
         starts = np.cumsum(counts) - counts

@@ -57,7 +57,8 @@ class BlockCache:
             self._memory = np.empty((self.slots, CACHED_PX, CACHED_PX, 3), np.uint8)
         if (slot := self._found.get(key)) is not None:
             self._found.move_to_end(key)
-            return self._memory[slot]
+            kept: WindowPixels = self._memory[slot]
+            return kept
         slot = len(self._found) if len(self._found) < self.slots else self._found.popitem(last=False)[1]
         height, width = min(CACHED_PX, level.shape[0] - top), min(CACHED_PX, level.shape[1] - left)
         try:
@@ -67,7 +68,8 @@ class BlockCache:
             self._found.clear()
             raise
         self._found[key] = slot
-        return self._memory[slot]
+        decoded: WindowPixels = self._memory[slot]
+        return decoded
 
     def __getstate__(self) -> dict[str, Any]:
         return {"slots": self.slots, "_memory": None, "_found": OrderedDict()}

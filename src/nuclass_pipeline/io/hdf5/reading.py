@@ -114,7 +114,8 @@ def read_id_index(dataset: "h5py.Dataset") -> "pd.Index[str]":
     text = dataset.asstr("utf-8")
     blocks = [pa.array(text[start : start + TEXTS_AT_ONCE], pa.string()) for start in range(0, len(dataset), TEXTS_AT_ONCE)]
     joined = pa.concat_arrays(blocks) if blocks else pa.array([], pa.string())
-    return pd.Index(pd.array(joined, dtype="string[pyarrow]"), copy=False)
+    ids: pd.Index[str] = pd.Index(pd.array(joined, dtype="string[pyarrow]"), copy=False)
+    return ids
 
 
 def damaged_h5(path: Path | str, error: BaseException) -> UserError:
