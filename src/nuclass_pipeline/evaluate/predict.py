@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Bounded, because the features and the gate's activations for all cells of a large slide at once take gigabytes.
 PREDICT_BATCH = 4096
-WRITTEN_ROWS = 16 * PREDICT_BATCH
+WRITTEN_ROWS = 4 * PREDICT_BATCH
 """Cells of a row group of the tables."""
 COLLAPSED_SHARE = 0.95
 """Largest share of a slide's cells in one predicted class without a warning."""

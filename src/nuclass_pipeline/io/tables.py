@@ -75,7 +75,7 @@ class TableWriter:
         self._writer.write_table(table, row_group_size=max(1, len(table)))
 
     def close(self, warnings: Sequence[str] = ()) -> None:
-        """Finish the table of at least one block; warnings are as for `write_table`."""
+        """Close the table of at least one block; warnings are as for `write_table`."""
         for warning in warnings:
             logger.warning("%s: %s", self.schema.name, warning)
         if self._writer is not None:

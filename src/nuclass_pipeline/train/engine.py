@@ -24,9 +24,9 @@ from nuclass_pipeline.config.models import OptimConfig
 from nuclass_pipeline.io import whole_file
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.train.history import MONITOR, FitResult, History
+from nuclass_pipeline.train.loop.state import LAST, TrainingState, skip_done
+from nuclass_pipeline.train.loop.throughput import Throughput, open_curves
 from nuclass_pipeline.train.optim import ParamGroup, make_optimizer
-from nuclass_pipeline.train.state import LAST, TrainingState, skip_done
-from nuclass_pipeline.train.throughput import Throughput, open_curves
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class TrainingTask(L.LightningModule):
         self.start_epoch(self.current_epoch)
 
     def on_train_start(self) -> None:
-        """Go on within an epoch that was interrupted; Lightning calls this."""
+        """Restore the generators within an epoch that was interrupted; Lightning calls this."""
         if self._draws:
             self.start_epoch(self.current_epoch)
             self.generator = torch.Generator()

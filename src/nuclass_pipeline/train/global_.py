@@ -108,12 +108,9 @@ def train_global(
         Precision, loader processes, memory for patches, time between saved states, and device.
     seed
         Seed of the first weights, dropout, augmentation and the order of cells.
-    checkpoint, history
-        Checkpoint with the best weights, and the table of validations.
-    resume
-        Folder for the state of an unfinished training; removed at the end.
-    curves
-        Folder for scores, speed and memory over the training; None writes none.
+    checkpoint, history, resume, curves
+        Checkpoint with the best weights; table of validations; folder for the state of an unfinished training, which is removed at the
+        end; and folder for scores, speed and memory over the training, or None.
 
     Raises
     ------

@@ -28,7 +28,7 @@ class EpochShuffle(Sampler[int]):
         self.size, self.seed, self.epoch, self._done = size, seed, 0, 0
 
     def start(self, epoch: int, done: int) -> None:
-        """Leave out the first `done` cells of the next pass, which is of this epoch."""
+        """Drop the first `done` cells of the next pass, which is of this epoch."""
         self.epoch, self._done = epoch, done
 
     def set_epoch(self, epoch: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,10 +107,9 @@ def train_local(
         Precision, loader processes, memory for patches, time between saved states, and device.
     seed
         Seed of the first weights, dropout, augmentation and the order of cells.
-    checkpoint, history, resume
-        Checkpoint with the best weights, table of validations, and folder for an unfinished training, which is removed at the end.
-    curves
-        Folder for scores, speed and memory over the training; None writes none.
+    checkpoint, history, resume, curves
+        Checkpoint with the best weights; table of validations; folder for the state of an unfinished training, which is removed at the
+        end; and folder for scores, speed and memory over the training, or None.
 
     Raises
     ------
@@ -127,17 +127,7 @@ def train_local(
     frozen_epochs = 0 if features else config.freeze_backbone_epochs
     settings = FitSettings(config.optim, device, compute.precision, resume, identity, frozen_epochs, compute.checkpoint_minutes, curves)
     names = {"classes": tuple(trained), "organs": known, "trained_organs": tuple(dict.fromkeys(organs))}
-    meta = CheckpointMetadata(
-        kind="local",
-        **names,
-        mpp=pixel_size(patches),
-        local_um=window_field(patches, "local_um"),
-        local=config,
-        backbone=model.backbone.spec if model.backbone else None,
-        local_features=features,
-        dims={"local": model.dim},
-        seed=seed,
-    )
+    meta = CheckpointMetadata(kind="local", **names, **_own_entries(model, config, patches, features), seed=seed)
     save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)
     remove_resume_state(resume)
 
@@ -147,3 +137,10 @@ def _build_model(config: LocalConfig, patches: Sequence[Path], classes: int, org
     backbone = None if features else build_backbone(config.backbone)
     dim = features.dim if features else 0
     return LocalClassifier(backbone, classes=classes, organs=organs, config=config, dim=dim), features
+
+
+def _own_entries(model: LocalClassifier, config: LocalConfig, patches: Sequence[Path], features: FrozenFeatures | None) -> dict[str, Any]:
+    """Return what the metadata say of the local path."""
+    windows = {"mpp": pixel_size(patches), "local_um": window_field(patches, "local_um")}
+    spec = model.backbone.spec if model.backbone else None
+    return {"local": config, "backbone": spec, "local_features": features, "dims": {"local": model.dim}} | windows

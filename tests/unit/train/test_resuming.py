@@ -17,7 +17,7 @@ from nuclass_pipeline.train.features import embed_cells
 from nuclass_pipeline.train.gate import train_gate
 from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import train_local
-from nuclass_pipeline.train.state import TrainingState
+from nuclass_pipeline.train.loop.state import TrainingState
 from tests import ROOT
 from tests.unit.train.toys import (
     CLASSES,

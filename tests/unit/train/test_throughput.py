@@ -36,7 +36,7 @@ def test_each_start_of_a_training_writes_curves_of_its_own(tmp_path: Path, caplo
 def test_cells_per_second_are_those_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on by one second at each look: 58 cells in two batches are 29 a second, whatever the validation takes."""
     clock = iter(range(1000))
-    monkeypatch.setattr("nuclass_pipeline.train.throughput.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("nuclass_pipeline.train.loop.throughput.time.perf_counter", lambda: float(next(clock)))
     slides = [write_slide(tmp_path / "slide", 120, 1)]
     run_local(slides, tmp_path / "out", config=CONFIG, curves=tmp_path / "logs")
     curves = pd.read_csv(tmp_path / "logs/start-1/metrics.csv")

@@ -65,7 +65,7 @@ class TrainingState(Checkpoint):
         self._save(trainer, trainer.current_epoch + 1, 0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """End a training at once whose patience had run out when it was interrupted; Lightning calls this."""
+        """Close a training at once whose patience had run out when it was interrupted; Lightning calls this."""
         trainer.should_stop = trainer.should_stop or self.stopped
 
     def _save(self, trainer: L.Trainer, epoch: int, batches: int) -> None:
@@ -82,12 +82,12 @@ class TrainingState(Checkpoint):
         return {name: getattr(self, name) for name in ("epoch", "batches", "validations", "stopped", "best", "score")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state of an interrupted training; Lightning calls this."""
+        """Restore the state of an interrupted training; Lightning calls this."""
         vars(self).update(state_dict)
 
 
 def skip_done(loader: DataLoader[Any], state: Path) -> None:
-    """Let a loader begin after the last batch that a state has seen."""
+    """Start a loader after the last batch that a state has seen."""
     # Without reading the weights, which take gigabytes.
     done = torch.load(state, mmap=True, map_location="cpu", weights_only=True)["callbacks"][TrainingState.__qualname__]
     if isinstance(loader.sampler, EpochShuffle):

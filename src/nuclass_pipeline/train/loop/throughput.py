@@ -36,7 +36,7 @@ class Throughput(Callback):
         self.cells, self.seconds, self._begun = self.cells + len(batch.label), self.seconds + now - self._begun, now
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave out the time of a validation; Lightning calls this."""
+        """Drop the time of a validation; Lightning calls this."""
         self._begun = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
