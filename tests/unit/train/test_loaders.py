@@ -59,6 +59,19 @@ def test_every_epoch_has_each_cell_once_in_an_order_of_its_own() -> None:
     assert orders[0] != list(RunShuffle(in_runs(1000), 8, bucket=5))
 
 
+@pytest.mark.parametrize("sampler", [EpochShuffle(1000, 7), RunShuffle(in_runs(1000), 7, bucket=5)])
+def test_a_resumed_pass_leaves_out_what_is_done_and_the_next_is_whole(sampler: EpochShuffle) -> None:
+    sampler.set_epoch(3)
+    whole = list(sampler)
+    sampler.set_epoch(4)
+    after = list(sampler)
+    sampler.start(3, 640)
+    assert list(sampler) == whole[640:]
+    assert len(sampler) == 1000
+    sampler.set_epoch(4)
+    assert list(sampler) == after
+
+
 def test_a_bucket_holds_whole_runs() -> None:
     order = RunShuffle(in_runs(64 * RUN_CELLS), 3, bucket=8).permutation()
     buckets = (order // RUN_CELLS).reshape(8, -1)
