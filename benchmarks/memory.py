@@ -44,8 +44,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             write_slide(folder, cells)
-            for step in options.steps:
+            needed = {step for chosen in options.steps for step in (chosen, *NEEDS.get(chosen, ()))}
+            for step in (step for step in STEPS if step in needed):
                 for name, megabytes in run(STEPS[step], folder).items():
+                    if step not in options.steps:
+                        continue
                     found.setdefault(name, {})[cells] = megabytes
                     print(f"{cells:>9,} cells  {name:<44} {megabytes:>9,.1f} MB", flush=True)
             if cells == options.virtual:
@@ -210,6 +213,9 @@ STEPS: dict[str, Callable[[Path], dict[str, float]]] = {
     "gate": fit_gate,
     "predict": predict,
 }
+
+NEEDS = {"read": ("cut",), "gate": ("embed",), "predict": ("cut", "embed", "gate")}
+"""Steps whose files a step reads; they run too, and are not printed."""
 
 if __name__ == "__main__":
     # One thread, because pools of threads take memory of their own.

@@ -202,8 +202,8 @@ def load_entry(entry: str) -> Any:
     return operator.attrgetter(path)(importlib.import_module(f"nuclass_pipeline.{module}"))
 
 
-def pick_device(gpu: int) -> str:
-    """Return `cuda` if the run file gives the job a GPU, else `cpu`.
+def pick_device(gpu: int, key: str = "compute.gpu") -> str:
+    """Return `cuda` if the run file gives the job a GPU, by this key, else `cpu`.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def pick_device(gpu: int) -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError("run file", "compute.gpu", "is 1, but torch finds no GPU", "Set it to 0, or see `nuclass doctor`.")
+        raise UserError("run file", key, "is 1, but torch finds no GPU", "Set it to 0, or see `nuclass doctor`.")
     return "cuda"
 
 

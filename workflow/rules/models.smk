@@ -27,6 +27,7 @@ rule train_local:
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
+        checkpoint_minutes=run.config.compute.checkpoint_minutes,
         mem_mb=by_attempt(4000),
         runtime=60 * run.config.compute.hours,
     params:
@@ -63,6 +64,7 @@ rule train_global:
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
+        checkpoint_minutes=run.config.compute.checkpoint_minutes,
         mem_mb=by_attempt(4000),
         runtime=60 * run.config.compute.hours,
     params:
@@ -91,6 +93,7 @@ rule train_gate:
         "<benchmarks>/train_gate/{variant}.seed-{seed}.tsv"
     threads: 2
     resources:
+        gpu=run.config.compute.gate_gpu,
         mem_mb=by_attempt(4000),
         runtime=60,
     params:

@@ -27,6 +27,7 @@ rule predict_slide:
         "<benchmarks>/predict_slide/{slide}.{variant}.seed-{seed}.tsv"
     threads: 1
     resources:
+        gpu=run.config.compute.gate_gpu,
         mem_mb=by_attempt(4000),
         runtime=60,
     params:

@@ -17,5 +17,6 @@ with job(snakemake.log[0], snakemake.threads):
         seed=int(snakemake.wildcards.seed),
         device=pick_device(snakemake.resources.gpu),
         resume=Path(snakemake.output.checkpoint).with_name("resume"),
+        curves=Path(snakemake.log[0]).with_suffix(""),
         config=LocalConfig(**snakemake.params.config),
     )

@@ -18,10 +18,15 @@ class Compute(Section):
     workers: int = Field(0, ge=0, le=1024, description="loader processes per training job; 0 reads in the training process")
     cache_gb: int = Field(4, ge=0, le=65_536, description="memory for decoded patches, GB; patches beyond it are read again in each epoch")
 
+    checkpoint_minutes: int = Field(
+        10, ge=0, le=10_080, description="time after which the state of a training is saved within an epoch; 0 is after each step"
+    )
+    gate_gpu: int = Field(0, ge=0, le=1, description="GPUs per job that trains or runs the gate: 0 or 1")
+
     @classmethod
     def of(cls, resources: Any) -> "Compute":
         """Return what a job's resources grant; they travel as resources so that new hardware never reruns a job."""
-        return cls(**{name: getattr(resources, name) for name in cls.model_fields if name not in ("threads", "hours")})
+        return cls(**{name: getattr(resources, name) for name in cls.model_fields if hasattr(resources, name)})
 
 
 def by_attempt(mem_mb: int) -> Callable[[Any, int], int]:

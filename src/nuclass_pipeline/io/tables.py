@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError, first_line
 from nuclass_pipeline.io.paths import MAKE_AGAIN, require_file
@@ -46,6 +49,41 @@ def write_table(frame: pd.DataFrame, path: Path | str, schema: Table, warnings: 
         pq.write_table(table, partial)
 
 
+class TableWriter:
+    """Writer of one Parquet table, block by block, each a row group of its own.
+
+    Parameters
+    ----------
+    partial
+        File to write, a temporary name of `whole_files`.
+    path
+        The table's name in messages.
+    schema
+        Columns of the table; `unique` columns are compared within a block only.
+    """
+
+    def __init__(self, partial: Path, path: Path | str, schema: Table) -> None:
+        self.partial, self.path, self.schema = partial, path, schema
+        self._writer: pq.ParquetWriter | None = None
+
+    def append(self, frame: pd.DataFrame) -> None:
+        """Check rows against the schema, and write them."""
+        self.schema.check(frame, self.path)
+        table = pa.Table.from_pandas(frame, preserve_index=False, schema=self._writer.schema if self._writer else None)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.partial, table.schema)
+        self._writer.write_table(table, row_group_size=max(1, len(table)))
+
+    def close(self, warnings: Sequence[str] = ()) -> None:
+        """Close the table of at least one block; warnings are as for `write_table`."""
+        for warning in warnings:
+            logger.warning("%s: %s", self.schema.name, warning)
+        if self._writer is not None:
+            if warnings:
+                self._writer.add_key_value_metadata({WARNINGS_KEY: json.dumps(list(warnings)).encode()})
+            self._writer.close()
+
+
 def read_table(path: Path | str, schema: Table, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a Parquet table and check it against `schema`.
 
@@ -70,6 +108,13 @@ def read_compact(path: Path | str, schema: Table, columns: list[str]) -> pd.Data
     frame = read_parquet(path, columns, _ARROW_TEXT)
     schema.check(frame, path, only=columns)
     return frame
+
+
+def find_rows(wanted: "pd.Index[str]", ids: pd.Series) -> NDArray[np.int32]:
+    """Return the row of each wanted id (N,) among `ids` (M,), −1 where it is missing; memory is that of Arrow's text, not of Python's."""
+    rows = pc.index_in(pa.array(wanted, pa.string()), value_set=pa.array(ids, pa.string()))
+    found: NDArray[np.int32] = rows.fill_null(-1).to_numpy(zero_copy_only=False)
+    return found
 
 
 def read_parquet(path: Path | str, columns: list[str] | None = None, types: dict[pa.DataType, Any] | None = None) -> pd.DataFrame:

@@ -17,7 +17,7 @@ def read_warnings(path: Path | str) -> list[str]:
     if path.suffix == ".json":
         found = read_json(path).get("warnings", [])
     elif path.suffix == ".parquet":
-        found = json.loads((pq.read_schema(path).metadata or {}).get(WARNINGS_KEY, b"[]"))
+        found = json.loads((pq.read_metadata(path).metadata or {}).get(WARNINGS_KEY, b"[]"))
     else:
         with open_h5(path) as file:
             found = json.loads(file.attrs.get("warnings", "[]"))

@@ -49,19 +49,19 @@ class TrainingCells:
     validation: CellDataset
 
     @classmethod
-    def open(cls, slides: Sequence[SlideFiles], cache_gb: float, **options: Any) -> "TrainingCells":
+    def open(cls, slides: Sequence[SlideFiles], compute: Compute, **options: Any) -> "TrainingCells":
         """Open the subsets `train` and `val` of the slides.
 
         Parameters
         ----------
         slides
             Files of the training slides.
-        cache_gb
-            Memory for the decoded patches of both subsets, GB; training cells come first.
+        compute
+            Memory for the decoded patches of both subsets, of which training cells come first, and loader processes.
         **options
             Further arguments of `CellDataset`.
         """
-        memory = CacheBudget.of_gb(cache_gb)
+        memory = CacheBudget.of_gb(compute.cache_gb, max(1, compute.workers))
         # Without views for validations, because models classify windows as they are.
         train = CellDataset(slides, subsets=["train"], memory=memory, all_views=True, **options)
         return cls(train, CellDataset(slides, subsets=["val"], memory=memory, **options))
@@ -69,7 +69,7 @@ class TrainingCells:
     def loaders(self, optim: OptimConfig, compute: Compute, seed: int) -> tuple[DataLoader[Any], DataLoader[Any]]:
         """Return the shuffled training loader and the complete validation loader."""
         return (
-            make_loader(self.train, optim.batch_size, compute.workers, shuffle_seed=seed),
+            make_loader(self.train, optim.batch_size, compute.workers, shuffle_seed=seed, runs=self.train.runs()),
             make_loader(self.validation, optim.batch_size, compute.workers),
         )
 

@@ -20,10 +20,15 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import IDS_DIGEST, READ_ERRORS, digest_ids, first_line, open_window_file, read_compact, read_keys
 from nuclass_pipeline.models.layers import UNKNOWN
 from nuclass_pipeline.schemas import LABELS, SPLIT
-from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows
+from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows, patch_bytes
 from nuclass_pipeline.vocabulary import UNKNOWN_ORGAN
 
 logger = logging.getLogger(__name__)
+
+RUN_CELLS = 64
+"""Neighbouring cells whose windows share decoded blocks."""
+WHOLE_SHUFFLE_BYTES = 4 * 10**9
+"""Decoded patches up to which each epoch is one uniform shuffle; not `compute.cache_gb`, because hardware must not change results."""
 
 
 class CellBatch(NamedTuple):
@@ -102,6 +107,8 @@ class CellDataset(Dataset[CellBatch]):
     ----------
     cells
         Table of the N cells: `cell_id`, `label`, `subset`, the rows of their patches, and `slide`, the number of the slide.
+    patch_bytes
+        Memory that all patches take when they are decoded, bytes; features take none of it.
     labels, organs
         (N,) class indices, −1 for a label that is not in `classes`, and organ indices, −1 for the unknown organ.
 
@@ -144,6 +151,11 @@ class CellDataset(Dataset[CellBatch]):
         self.organs = np.array(indices, np.int16)[self.cells["slide"].to_numpy()]
         self._slide = self.cells["slide"].to_numpy()
         self._position = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+        pairs = zip(slides, counts, strict=True)
+        self.patch_bytes = sum(
+            n * patch_bytes(path, px) for s, n in pairs for path, px in ((s.context, context_px), (s.patches, image_px)) if path
+        )
+        memory.take_blocks(self.patch_bytes)
         # Contexts first, because each of their bytes in memory saves more reading than a byte of a crop.
         self._contexts = [
             open_windows(s.context, t["context_row"].to_numpy(np.int32), context_px, memory, all_views=all_views)
@@ -167,6 +179,21 @@ class CellDataset(Dataset[CellBatch]):
         context = self._gather(self._contexts, index) if self._contexts else None
         organ, label = (torch.from_numpy(values[index]).long() for values in (self.organs, self.labels))
         return CellBatch(self._gather(self._images, index), context, organ, label, torch.from_numpy(index))
+
+    def runs(self) -> list[Integers] | None:
+        """Return the indices of all cells in runs of `RUN_CELLS` neighbours, or None where reading them in runs saves nothing.
+
+        It saves decoding where patches are windows of images and take more than `WHOLE_SHUFFLE_BYTES`, so that few machines keep them.
+        """
+        readers = [reader for reader in self._contexts or self._images if isinstance(reader, PatchReader)]
+        readers = readers or [reader for reader in self._images if isinstance(reader, PatchReader)]
+        orders = [order for reader in readers if (order := reader.tile_order()) is not None]
+        if self.patch_bytes <= WHOLE_SHUFFLE_BYTES or len(orders) < len(self._images):
+            return None
+        counts = np.bincount(self._slide, minlength=len(orders))
+        starts = np.cumsum(counts) - counts
+        cut = (np.split(start + order, range(RUN_CELLS, len(order), RUN_CELLS)) for start, order in zip(starts, orders, strict=True))
+        return [run for parts in cut for run in parts if len(run)]
 
     def counts(self, classes: int) -> Tensor:
         """Return the number of cells of each class (classes,)."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
@@ -24,6 +24,8 @@ from nuclass_pipeline.config.models import OptimConfig
 from nuclass_pipeline.io import whole_file
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.train.history import MONITOR, FitResult, History
+from nuclass_pipeline.train.loop.state import LAST, TrainingState, skip_done
+from nuclass_pipeline.train.loop.throughput import Throughput, open_curves
 from nuclass_pipeline.train.optim import ParamGroup, make_optimizer
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,9 @@ class TrainingTask(L.LightningModule):
         super().__init__()
         self.model, self.optim, self.seed = model, optim, seed
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        # Saved, because an epoch that is resumed goes on with the losses of its first batches.
+        self.train_loss.persistent(True)
+        self._draws: dict[str, Any] = {}
         self.macro_f1 = MulticlassF1Score(classes, average="macro")
         self.accuracy = MulticlassAccuracy(classes, average="micro")
 
@@ -88,6 +93,25 @@ class TrainingTask(L.LightningModule):
         torch.manual_seed(seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.start_epoch(self.current_epoch)
+
+    def on_train_start(self) -> None:
+        """Restore the generators within an epoch that was interrupted; Lightning calls this."""
+        if self._draws:
+            self.start_epoch(self.current_epoch)
+            self.generator = torch.Generator()
+            self.generator.set_state(self._draws["own"])
+            torch.set_rng_state(self._draws["torch"])
+            if self._draws["cuda"]:
+                torch.cuda.set_rng_state_all(self._draws["cuda"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the states of the generators; Lightning calls this."""
+        cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
+        checkpoint["draws"] = {"own": self.generator.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the states of the generators until the training starts; Lightning calls this."""
+        self._draws = checkpoint["draws"]
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         """Return the objective; Lightning calls this."""
@@ -133,6 +157,10 @@ class FitSettings:
         Hash of data, configuration and seed; a state with another one is discarded.
     patient_from
         First epoch whose validations count for early stopping.
+    checkpoint_minutes
+        Time between two states within an epoch; 0 saves one after each step.
+    curves
+        Folder for the curves of the training; None writes none.
     """
 
     optim: OptimConfig
@@ -141,6 +169,8 @@ class FitSettings:
     resume: Path
     fingerprint: str
     patient_from: int = 0
+    checkpoint_minutes: int = 10
+    curves: Path | None = None
 
 
 class Patience(EarlyStopping):
@@ -160,8 +190,8 @@ class Patience(EarlyStopping):
 def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader[Any], settings: FitSettings) -> FitResult:
     """Train until patience or epochs run out, leave the best weights in `task.model`, and return their score and the history.
 
-    The state is saved at the end of each epoch. A state with the same fingerprint is resumed; on the CPU the training then ends
-    with the weights of an uninterrupted one. Any other state is discarded.
+    The state is saved at the end of each epoch, and every `checkpoint_minutes` within it. A state with the same fingerprint is resumed; on
+    the CPU the training then ends with the weights of an uninterrupted one. Any other state is discarded.
 
     Parameters
     ----------
@@ -172,19 +202,19 @@ def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader
     settings
         Loop, hardware and state.
     """
-    state = _prepare_resume(settings)
-    history = History()
-    # Without version counters, because a resumed run must overwrite the files of the interrupted one.
-    best = ModelCheckpoint(settings.resume, "best", MONITOR, mode="max", save_weights_only=True, enable_version_counter=False)
-    last = ModelCheckpoint(settings.resume, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = _trainer(settings, [history, Patience(settings.optim.patience, settings.patient_from), best, last])
+    if resumed := _prepare_resume(settings):
+        skip_done(train, resumed)
+    history, state = History(), TrainingState(settings.resume, settings.checkpoint_minutes)
+    trainer = _trainer(settings, [history, Throughput(), Patience(settings.optim.patience, settings.patient_from), state])
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*(many workers|number of training batches|Checkpoint directory|LeafSpec).*")
-        trainer.fit(task, train, validation, ckpt_path=state, weights_only=True)
+        warnings.filterwarnings(
+            "ignore", message=r".*(many workers|number of training batches|not resumable|Checkpoint directory|LeafSpec).*"
+        )
+        trainer.fit(task, train, validation, ckpt_path=resumed, weights_only=True)
     # Lightning returns after Ctrl-C; raised again, because the stage would else write an unfinished model as the result.
     if trainer.interrupted:
         raise KeyboardInterrupt
-    content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    content = torch.load(state.best_path, map_location="cpu", weights_only=True)
     task.load_state_dict(content["state_dict"])
     return history.best()
 
@@ -218,7 +248,7 @@ def _trainer(settings: FitSettings, callbacks: Sequence[Callback]) -> L.Trainer:
         gradient_clip_val=settings.optim.clip_norm or None,
         # No trial validation, because the history would gain a row for untrained weights.
         num_sanity_val_steps=0,
-        logger=False,
+        logger=open_curves(settings.curves),
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
         callbacks=list(callbacks),
@@ -226,7 +256,7 @@ def _trainer(settings: FitSettings, callbacks: Sequence[Callback]) -> L.Trainer:
 
 
 def _prepare_resume(settings: FitSettings) -> Path | None:
-    mark, last = settings.resume / "fingerprint", settings.resume / "last.ckpt"
+    mark, last = settings.resume / "fingerprint", settings.resume / LAST
     if last.exists() and mark.exists() and mark.read_text() == settings.fingerprint:
         logger.info("resuming from %s", last)
         return last

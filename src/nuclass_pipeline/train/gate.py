@@ -20,6 +20,8 @@ def train_gate(
     seed: int,
     checkpoint: Path,
     history: Path,
+    device: str = "cpu",
+    curves: Path | None = None,
 ) -> None:
     """Train the gate on the subset `gate` of the slides, and score the mixture on `val`.
 
@@ -37,6 +39,10 @@ def train_gate(
         Seed of the first weights, dropout and the order of cells; the kind `neighbors` draws nothing.
     checkpoint, history
         Checkpoint, and the table of validations.
+    device
+        `cpu` or `cuda`, for the kind `mlp`; the kind `neighbors` is fitted on the CPU in seconds.
+    curves
+        Folder for scores, speed and memory over the training of the kind `mlp`; None writes none.
 
     Raises
     ------
@@ -49,6 +55,6 @@ def train_gate(
     if odd := next((slide for slide in slides if slide.meta != meta), None):
         problem = f"the features come from other checkpoints than {slides[0].path}"
         raise UserError(odd.path, "meta", problem, "Remove both files and run again.")
-    fit = {"mlp": fit_mlp, "neighbors": fit_neighbors}[config.kind]
-    model, result = fit(slides, labels, splits, config, seed)
+    files = (slides, labels, splits, config)
+    model, result = fit_mlp(*files, seed, device, curves) if config.kind == "mlp" else fit_neighbors(*files)
     save_best(model, meta.model_copy(update={"kind": "gate", "gate": config, "seed": seed}), result, checkpoint, history)

@@ -32,7 +32,7 @@ from nuclass_pipeline.train.engine import FitSettings, fingerprint, fit_model, r
 from nuclass_pipeline.train.losses import class_weights, global_loss, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import ParamGroup, alpha_schedule, encoder_param_groups
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 class GlobalTask(CellTask):
@@ -92,6 +92,7 @@ def train_global(
     checkpoint: Path,
     history: Path,
     resume: Path,
+    curves: Path | None = None,
 ) -> None:
     """Train the global path on the subset `train` of the slides and keep the weights with the best macro-F1 on `val`.
 
@@ -106,13 +107,12 @@ def train_global(
     config
         Context encoder, optimiser and objective.
     compute, device
-        Precision, loader processes, memory for patches, and device.
+        Precision, loader processes, memory for patches, time between saved states, and device.
     seed
         Seed of the first weights, dropout, augmentation and the order of cells.
-    checkpoint, history
-        Checkpoint with the best weights, and the table of validations.
-    resume
-        Folder for the state of an unfinished training; removed at the end.
+    checkpoint, history, resume, curves
+        Checkpoint with the best weights; table of validations; folder for the state of an unfinished training, which is removed at the
+        end; and folder for scores, speed and memory over the training, or None.
 
     Raises
     ------
@@ -126,14 +126,14 @@ def train_global(
     model = _build_model(inner, local_meta, config, features)
     sides = {"image_px": local_meta.local.backbone.image_px, "context_px": config.context.image_px}
     slides = slide_files(patches, labels, splits, organs, contexts)
-    data = TrainingCells.open(slides, compute.cache_gb, classes=local_meta.classes, organs=local_meta.organs, **sides)
+    data = TrainingCells.open(slides, compute, classes=local_meta.classes, organs=local_meta.organs, **sides)
     set_standardization(model.standardize, data.train, "context")
     weights = class_weights(data.train.counts(len(local_meta.classes)), config.class_balance)
     task = GlobalTask(model, weights, config, seed, local=local_meta.local)
     first = local_meta.model_dump(), _weight_sums(inner)
     identity = fingerprint("global", config.model_dump(), *first, data.fingerprint(), seed, STAGE_VERSION, features)
     frozen_epochs = config.freeze_backbone_epochs if inner.backbone else 0
-    settings = FitSettings(config.optim, device, compute.precision, resume, identity, frozen_epochs)
+    settings = FitSettings(config.optim, device, compute.precision, resume, identity, frozen_epochs, compute.checkpoint_minutes, curves)
     meta = local_meta.model_copy(update=_own_entries(model, config, features, contexts) | {"seed": seed})
     save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)
     remove_resume_state(resume)

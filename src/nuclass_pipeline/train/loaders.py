@@ -1,11 +1,16 @@
 """Loaders that yield every cell once per pass."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from nuclass_pipeline.arrays import Integers
+
+RUNS_PER_CELL = 2
+"""Runs in a bucket for each cell of a batch: few cells of a batch are neighbours then, and the blocks of a bucket fit in 2 GB."""
 
 
 class EpochShuffle(Sampler[int]):
@@ -20,20 +25,57 @@ class EpochShuffle(Sampler[int]):
     """
 
     def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
+        self.size, self.seed, self.epoch, self._done = size, seed, 0, 0
+
+    def start(self, epoch: int, done: int) -> None:
+        """Drop the first `done` cells of the next pass, which is of this epoch."""
+        self.epoch, self._done = epoch, done
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next permutation; Lightning calls this."""
         self.epoch = epoch
 
+    def permutation(self) -> Integers:
+        """Return the order of the cells (N,) in the epoch."""
+        return np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+
     def __len__(self) -> int:
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.size).tolist())
+        done, self._done = self._done, 0
+        return iter(self.permutation()[done:].tolist())
 
 
-def make_loader(dataset: Dataset[Any], batch_size: int, workers: int, shuffle_seed: int | None = None) -> DataLoader[Any]:
+class RunShuffle(EpochShuffle):
+    """A shuffle of runs of neighbours, each bucket of them shuffled within, so that decoded pixels serve several windows.
+
+    Parameters
+    ----------
+    runs
+        Indices of all cells, each in one run.
+    seed
+        Seed of the training.
+    bucket
+        Runs in a bucket.
+    """
+
+    def __init__(self, runs: Sequence[Integers], seed: int, bucket: int) -> None:
+        super().__init__(sum(map(len, runs)), seed)
+        self.runs, self.bucket = runs, bucket
+
+    def permutation(self) -> Integers:
+        """Return the order of the cells (N,) in the epoch."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.runs))
+        # Equal in size within one run, because the few runs of a small last bucket would share whole batches.
+        parts = np.array_split(order, max(1, len(order) // self.bucket))
+        return np.concatenate([rng.permutation(np.concatenate([self.runs[run] for run in part])) for part in parts])
+
+
+def make_loader(
+    dataset: Dataset[Any], batch_size: int, workers: int, shuffle_seed: int | None = None, runs: Sequence[Integers] | None = None
+) -> DataLoader[Any]:
     """Return a loader of every cell once per pass.
 
     Parameters
@@ -46,12 +88,17 @@ def make_loader(dataset: Dataset[Any], batch_size: int, workers: int, shuffle_se
         Loader processes; 0 reads in the calling process.
     shuffle_seed
         Seed of the order; without it cells keep the order of the data set.
+    runs
+        Runs of neighbours, if the order is to be that of `RunShuffle`.
     """
     size = len(dataset)  # type: ignore[arg-type]
+    sampler = None if shuffle_seed is None else EpochShuffle(size, shuffle_seed)
+    if shuffle_seed is not None and runs is not None:
+        sampler = RunShuffle(runs, shuffle_seed, RUNS_PER_CELL * batch_size)
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=None if shuffle_seed is None else EpochShuffle(size, shuffle_seed),
+        sampler=sampler,
         num_workers=workers,
         # Kept between epochs, because a new process opens the files of all slides again.
         persistent_workers=workers > 0,

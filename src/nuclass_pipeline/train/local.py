@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ from nuclass_pipeline.train.losses import class_weights, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import ParamGroup, encoder_param_groups
 from nuclass_pipeline.vocabulary import embedded_organs
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 class LocalTask(CellTask):
@@ -90,6 +91,7 @@ def train_local(
     checkpoint: Path,
     history: Path,
     resume: Path,
+    curves: Path | None = None,
 ) -> None:
     """Train the local path on the subset `train` of the slides and keep the weights with the best macro-F1 on `val`.
 
@@ -102,11 +104,12 @@ def train_local(
     config
         Encoder, optimiser and objective.
     compute, device
-        Precision, loader processes, memory for patches, and device.
+        Precision, loader processes, memory for patches, time between saved states, and device.
     seed
         Seed of the first weights, dropout, augmentation and the order of cells.
-    checkpoint, history, resume
-        Checkpoint with the best weights, table of validations, and folder for an unfinished training, which is removed at the end.
+    checkpoint, history, resume, curves
+        Checkpoint with the best weights; table of validations; folder for the state of an unfinished training, which is removed at the
+        end; and folder for scores, speed and memory over the training, or None.
 
     Raises
     ------
@@ -117,23 +120,14 @@ def train_local(
     slides = slide_files(patches, labels, splits, organs)
     trained, known = observed_classes(slides, "train", classes), embedded_organs(organs)
     model, features = _build_model(config, patches, len(trained), len(known))
-    data = TrainingCells.open(slides, compute.cache_gb, classes=trained, organs=known, image_px=config.backbone.image_px)
+    data = TrainingCells.open(slides, compute, classes=trained, organs=known, image_px=config.backbone.image_px)
     set_standardization(model.standardize, data.train, "image")
     task = LocalTask(model, class_weights(data.train.counts(len(trained)), config.class_balance), config, seed)
     identity = fingerprint("local", config.model_dump(), trained, data.fingerprint(), seed, STAGE_VERSION, features)
-    settings = FitSettings(config.optim, device, compute.precision, resume, identity, 0 if features else config.freeze_backbone_epochs)
+    frozen_epochs = 0 if features else config.freeze_backbone_epochs
+    settings = FitSettings(config.optim, device, compute.precision, resume, identity, frozen_epochs, compute.checkpoint_minutes, curves)
     names = {"classes": tuple(trained), "organs": known, "trained_organs": tuple(dict.fromkeys(organs))}
-    meta = CheckpointMetadata(
-        kind="local",
-        **names,
-        mpp=pixel_size(patches),
-        local_um=window_field(patches, "local_um"),
-        local=config,
-        backbone=model.backbone.spec if model.backbone else None,
-        local_features=features,
-        dims={"local": model.dim},
-        seed=seed,
-    )
+    meta = CheckpointMetadata(kind="local", **names, **_own_entries(model, config, patches, features), seed=seed)
     save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)
     remove_resume_state(resume)
 
@@ -143,3 +137,10 @@ def _build_model(config: LocalConfig, patches: Sequence[Path], classes: int, org
     backbone = None if features else build_backbone(config.backbone)
     dim = features.dim if features else 0
     return LocalClassifier(backbone, classes=classes, organs=organs, config=config, dim=dim), features
+
+
+def _own_entries(model: LocalClassifier, config: LocalConfig, patches: Sequence[Path], features: FrozenFeatures | None) -> dict[str, Any]:
+    """Return what the metadata say of the local path."""
+    windows = {"mpp": pixel_size(patches), "local_um": window_field(patches, "local_um")}
+    spec = model.backbone.spec if model.backbone else None
+    return {"local": config, "backbone": spec, "local_features": features, "dims": {"local": model.dim}} | windows

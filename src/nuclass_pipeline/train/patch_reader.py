@@ -1,6 +1,6 @@
 """Reading of patch and feature files: patches that fit into memory are decoded once, the rest batch by batch; features always fit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, WindowReader, damaged_h5, open_h5, open_window_file
+from nuclass_pipeline.io import READ_ERRORS, USUAL_BYTES, BlockCache, WindowReader, damaged_h5, open_h5, open_window_file
 
 BLOCK_ROWS = 4096
 """Rows of features that are read at once."""
@@ -19,6 +19,10 @@ PLAIN_AXES = 2
 """Axes of features without views."""
 READ_AT_ONCE = 8
 """Windows that are in memory before they are resized."""
+
+
+MAX_BLOCK_BYTES = 2 * 10**9
+"""Largest memory of a process for decoded blocks of images; a bucket of `RunShuffle` needs about as much in dense tissue."""
 
 
 @dataclass
@@ -29,20 +33,33 @@ class CacheBudget:
     ----------
     free
         Bytes.
+    processes
+        Processes that read patches at once.
+    blocks
+        Decoded blocks of images, which the readers of one process share.
     """
 
     free: float
+    processes: int = 1
+    blocks: BlockCache = field(default_factory=BlockCache)
 
     @classmethod
-    def of_gb(cls, gb: float) -> "CacheBudget":
+    def of_gb(cls, gb: float, processes: int = 1) -> "CacheBudget":
         """Start with this many GB."""
-        return cls(gb * 1e9)
+        return cls(gb * 1e9, processes)
 
     def take_rows(self, rows: int, row_bytes: int) -> int:
         """Reserve as many of `rows` as fit, and return their number."""
         fitting = min(rows, int(self.free // row_bytes))
         self.free -= fitting * row_bytes
         return fitting
+
+    def take_blocks(self, wanted: int) -> None:
+        """Reserve up to half of the memory for decoded blocks if `wanted` bytes of patches exceed it, because some are read again then."""
+        if wanted > self.free:
+            each = min(MAX_BLOCK_BYTES, int(self.free / 2 / self.processes))
+            self.free -= each * self.processes
+            self.blocks = BlockCache(max(each, USUAL_BYTES))
 
 
 def resize(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
@@ -101,9 +118,18 @@ def open_windows(
     path: Path, rows: Integers, side_px: int, memory: CacheBudget, *, all_views: bool = False
 ) -> "FeatureReader | PatchReader":
     """Return the reader of a file of features or of patches."""
+    return FeatureReader(path, rows, all_views=all_views) if holds_features(path) else PatchReader(path, rows, side_px, memory)
+
+
+def holds_features(path: Path) -> bool:
+    """Return whether a file holds features instead of patches."""
     with open_window_file(path) as file:
-        has_features = "feature" in file
-    return FeatureReader(path, rows, all_views=all_views) if has_features else PatchReader(path, rows, side_px, memory)
+        return "feature" in file
+
+
+def patch_bytes(path: Path, side_px: int) -> int:
+    """Return the memory of a decoded patch of a file, bytes; 0 if it holds features."""
+    return 0 if holds_features(path) else 3 * side_px**2
 
 
 class PatchReader:
@@ -128,7 +154,7 @@ class PatchReader:
 
     def __init__(self, path: Path, rows: Integers, side_px: int, memory: CacheBudget) -> None:
         self.rows, self.side_px = rows, side_px
-        self._windows = WindowReader(path)
+        self._windows = WindowReader(path, memory.blocks)
         kept = memory.take_rows(len(rows), 3 * side_px**2)
         self._cache = np.empty((kept, side_px, side_px, 3), np.uint8)
         for start in range(0, kept, READ_AT_ONCE):
@@ -148,12 +174,21 @@ class PatchReader:
             values[~inside] = self._read(positions[~inside])
         return torch.from_numpy(values).permute(0, 3, 1, 2)
 
+    def tile_order(self) -> Integers | None:
+        """Return the positions (N,) sorted by where the windows lie in their image; None if they are not windows of an image."""
+        order = self._windows.order(self.rows) if self._windows.from_image else None
+        self.close()
+        return order
+
     def close(self) -> None:
         """Close the file; the next read opens it again."""
         self._windows.close()
 
     def _read(self, positions: Integers) -> NDArray[np.uint8]:
-        rows, values = self.rows[positions], np.empty((len(positions), *self._cache.shape[1:]), np.uint8)
+        rows = self.rows[positions]
+        if self._windows.side_px == self.side_px:
+            return self._windows.read(rows)
+        values = np.empty((len(positions), *self._cache.shape[1:]), np.uint8)
         order = self._windows.order(rows)
         # A few at once, because context windows take 3 MB each before they are resized.
         for start in range(0, len(order), READ_AT_ONCE):

@@ -1,5 +1,6 @@
 """Predictions are those of the stored probabilities and of the gate, cell by cell."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from nuclass_pipeline.config.models import GateConfig, LocalConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.evaluate.predict import collapse, predict_slide
-from nuclass_pipeline.io import read_table, write_table
+from nuclass_pipeline.io import read_table, read_warnings, write_table
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
 from nuclass_pipeline.models.gate import Gate
 from nuclass_pipeline.schemas import METRICS, PREDICTIONS
@@ -88,6 +90,37 @@ def test_three_tables_of_one_truth(files: dict[str, Any]) -> None:
         assert (table["predicted"] == [CLASSES[i] for i in table[columns].to_numpy().argmax(1)]).all()
 
 
+def test_blocks_of_any_size_give_the_same_tables(files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(files["features"], "a") as file:
+        file.attrs["warnings"] = '["of the features"]'
+    predict_slide(**files)
+    one = {name: tmp_path / f"one/{name}.parquet" for name in ("local", "global_", "gate")}
+    monkeypatch.setattr("nuclass_pipeline.evaluate.predict.PREDICT_BATCH", 3)
+    monkeypatch.setattr("nuclass_pipeline.evaluate.predict.WRITTEN_ROWS", 7)
+    predict_slide(**{**files, **one})
+    for name, path in one.items():
+        assert [pq.ParquetFile(path).metadata.row_group(group).num_rows for group in range(3)] == [7, 7, 6]
+        pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(files[name]), rtol=1e-6)
+        assert read_warnings(path) == read_warnings(files[name]) == ["of the features"]
+        assert pd.read_parquet(path).dtypes.astype(str).tolist()[:8] == ["object"] * 4 + ["float64"] * 2 + ["bool", "object"]
+
+
+def test_a_failed_block_leaves_no_table(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuclass_pipeline.evaluate.predict.WRITTEN_ROWS", 7)
+    with h5py.File(files["features"], "a") as file:
+        file["local_p"][15] = 3
+    with pytest.raises(UserError, match="local_p: the probabilities of a cell do not sum to 1"):
+        predict_slide(**files)
+    assert not [path for name in ("local", "global_", "gate") for path in files[name].parent.glob("*")]
+
+
+def test_a_cell_named_twice_is_refused(files: dict[str, Any]) -> None:
+    with h5py.File(files["features"], "a") as file:
+        file["cell_id"][3] = file["cell_id"][5]
+    with pytest.raises(UserError, match=r"features\.h5: cell_id: .* occurs twice"):
+        predict_slide(**files)
+
+
 def test_cells_keep_their_attributes(files: dict[str, Any]) -> None:
     predict_slide(**files)
     table = read_table(files["gate"], PREDICTIONS).set_index("cell_id")
@@ -143,7 +176,7 @@ def test_a_training_slide_has_no_calibrated_columns(files: dict[str, Any]) -> No
     ],
 )
 def test_a_collapsed_prediction_is_a_warning(predicted: list[str], labels: list[str], warned: list[str]) -> None:
-    assert collapse(pd.DataFrame({"predicted": predicted, "label": labels}, dtype=object)) == warned
+    assert collapse(Counter(predicted), Counter(labels)) == warned
 
 
 def test_a_table_without_the_cells_is_refused(files: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from nuclass_pipeline.io.paths import MAKE_AGAIN, READ_ERRORS, require_file
 if TYPE_CHECKING:
     import h5py
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     from nuclass_pipeline.io.hdf5.check import Windows
@@ -103,6 +104,18 @@ def read_texts(dataset: "h5py.Dataset") -> "NDArray[np.object_]":
         if (longest := max(map(len, texts[start : start + len(block)]))) > MAX_TEXT:
             raise ValueError(f"{dataset.name} has a text of {longest} characters")
     return texts
+
+
+def read_id_index(dataset: "h5py.Dataset") -> "pd.Index[str]":
+    """Return a dataset of text (N,) as an index in Arrow's memory: about 14 bytes for a cell id, where Python takes 74."""
+    import pandas as pd
+    import pyarrow as pa
+
+    text = dataset.asstr("utf-8")
+    blocks = [pa.array(text[start : start + TEXTS_AT_ONCE], pa.string()) for start in range(0, len(dataset), TEXTS_AT_ONCE)]
+    joined = pa.concat_arrays(blocks) if blocks else pa.array([], pa.string())
+    ids: pd.Index[str] = pd.Index(pd.array(joined, dtype="string[pyarrow]"), copy=False)
+    return ids
 
 
 def damaged_h5(path: Path | str, error: BaseException) -> UserError:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.io.hdf5.blocks import CACHED_PX, BlockCache, WindowPixels
 from nuclass_pipeline.io.hdf5.named import NamedPatches
 from nuclass_pipeline.io.hdf5.patch_files import FINEST, FORMAT_REMEDY, ORIGIN, SOURCE, open_source, open_window_file, read_keys
 from nuclass_pipeline.io.hdf5.reading import IMAGE, damaged_h5, open_h5
@@ -23,35 +24,11 @@ from nuclass_pipeline.io.paths import READ_ERRORS
 if TYPE_CHECKING:
     import h5py
 
-WindowPixels = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 
 SOURCE_ROW = "source_row"
-MAX_OPEN_IMAGES = 4
-"""Images that a process keeps open."""
-# 341 chunks of 256² px, several rows of chunks around a cell. Slots: a prime near a hundred times as many, as HDF5 advises.
-IMAGE_CACHE: dict[str, Any] = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 34_129}
-_CHUNK_PX = 256
-
-
-def cut_square(level: "h5py.Dataset | WindowPixels", left_px: int, top_px: int, side_px: int, fill: int) -> WindowPixels:
-    """Return the square (side, side, 3) of an image (height, width, 3) from its corner; outside the image it holds `fill`."""
-    (rows, columns), target = overlap(left_px, top_px, side_px, *level.shape[:2])
-    if target == (slice(0, side_px), slice(0, side_px)):
-        return np.asarray(level[rows, columns])
-    window = np.full((side_px, side_px, 3), fill, dtype=np.uint8)
-    window[target] = level[rows, columns]
-    return window
-
-
-def overlap(left_px: int, top_px: int, side_px: int, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the part of a square that lies in the image, as (rows, columns) of the image and as (rows, columns) of the square."""
-    source, target = [], []
-    for start, size in ((top_px, height), (left_px, width)):
-        low, high = min(max(start, 0), size), max(min(start + side_px, size), 0)
-        source.append(slice(low, max(low, high)))
-        target.append(slice(low - start, max(low, high) - start))
-    return (source[0], source[1]), (target[0], target[1])
+MAX_OPEN_IMAGES = 64
+"""Images that a process keeps open, each without memory for decoded pixels."""
 
 
 class _Pixels(Protocol):
@@ -132,27 +109,28 @@ class Squares:
         Value outside the image.
     """
 
-    def __init__(self, image: Path, side_px: int, origin_px: NDArray[np.int32], fill: int) -> None:
-        self.holder, self.side_px, self.origin_px, self.fill = image, side_px, origin_px, fill
+    def __init__(self, image: Path, side_px: int, origin_px: NDArray[np.int32], fill: int, blocks: BlockCache) -> None:
+        self.holder, self.side_px, self.origin_px, self.fill, self.blocks = image, side_px, origin_px, fill, blocks
         state = image.stat()
         self.key = (image, os.getpid(), state.st_ino, state.st_mtime_ns)
 
     def order(self, rows: Rows) -> Rows:
         """Return the order (B,) in which rows (B,) are read fastest."""
-        # By chunk, because neighbouring windows share decoded chunks.
-        left, top = (self.origin_px[rows] // _CHUNK_PX).T
+        # By block, because neighbouring windows share decoded blocks.
+        left, top = (self.origin_px[rows] // CACHED_PX).T
         return np.lexsort((left, top))
 
     def read(self, row: int) -> WindowPixels:
         """Return one square (S, S, 3)."""
         left, top = self.origin_px[row]
-        return cut_square(_open_level(*self.key), int(left), int(top), self.side_px, self.fill)
+        return self.blocks.cut(self.key, _open_level(*self.key), int(left), int(top), self.side_px, self.fill)
 
 
 @lru_cache(maxsize=MAX_OPEN_IMAGES)
 def _open_level(image: Path, process: int, inode: int, changed: int) -> "h5py.Dataset":
     """Return the finest level of an image, open in this process; the least used of `MAX_OPEN_IMAGES` images is closed for another."""
-    return open_h5(image, **IMAGE_CACHE)[FINEST]
+    # Without a cache of HDF5, because `BlockCache` keeps what is decoded.
+    return open_h5(image, rdcc_nbytes=0)[FINEST]
 
 
 class WindowReader:
@@ -162,6 +140,8 @@ class WindowReader:
     ----------
     path
         Patch file.
+    blocks
+        Decoded blocks of images, if they are shared with other readers of the process.
 
     Attributes
     ----------
@@ -180,8 +160,8 @@ class WindowReader:
         If the file is missing, broken or holds no windows, or its image or source is missing; also where it is read later.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, blocks: BlockCache | None = None) -> None:
+        self.path, self.blocks = path, blocks or BlockCache()
         self._pixels: _Pixels | None = None
         self._owner = -1
         with open_window_file(path) as file:
@@ -222,12 +202,17 @@ class WindowReader:
         return windows
 
     def order(self, rows: Rows) -> Rows:
-        """Return the order (B,) in which rows (B,) are read fastest, because windows beside each other share decoded chunks."""
+        """Return the order (B,) in which rows (B,) are read fastest, because windows beside each other share decoded blocks."""
         return self.pixels.order(rows)
 
     def squares(self, side_px: int, origin_px: NDArray[np.int32]) -> Squares:
         """Return other squares of the image that the windows are cut from, of which the file must have `origin_px`."""
-        return Squares(self.path.resolve().parent / IMAGE, side_px, origin_px, self._fill)
+        return Squares(self.path.resolve().parent / IMAGE, side_px, origin_px, self._fill, self.blocks)
+
+    @property
+    def from_image(self) -> bool:
+        """Whether the windows are squares of an image, so that neighbours share its pixels."""
+        return isinstance(self.pixels, Squares)
 
     def close(self) -> None:
         """Close the files; the next read opens them again."""
@@ -254,7 +239,7 @@ class WindowReader:
             return _Stored(self.path)
         if self._names is not None:
             return _Named(self._source, self.side_px, self._names)
-        return _Rows(WindowReader(self._source), self.side_px, self._rows)
+        return _Rows(WindowReader(self._source, self.blocks), self.side_px, self._rows)
 
 
 def side_of(path: Path, file: "h5py.File") -> int:

@@ -43,9 +43,15 @@ class GateTask(TrainingTask):
 
 
 def fit_mlp(
-    slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], config: GateConfig, seed: int
+    slides: Sequence[FeatureFile],
+    labels: Sequence[Path],
+    splits: Sequence[Path],
+    config: GateConfig,
+    seed: int,
+    device: str,
+    curves: Path | None,
 ) -> tuple[Gate, FitResult]:
-    """Train on the subset `gate`, and return the gate with the best macro-F1 of the mixture on `val`.
+    """Train on the subset `gate`, and return the gate with the best macro-F1 of the mixture on `val`, on the CPU.
 
     Raises
     ------
@@ -59,7 +65,8 @@ def fit_mlp(
     train, validation = (PathOutputsDataset(slides, labels, splits, subset) for subset in ("gate", "val"))
     model = Gate(meta.feature_dims["local"], meta.feature_dims["global"], config)
     loaders = (make_loader(train, config.optim.batch_size, 0, shuffle_seed=seed), make_loader(validation, config.optim.batch_size, 0))
-    # On the CPU and without a state to resume, because training on cached outputs takes seconds.
+    # Without a state to resume, because training on cached outputs takes minutes.
     with tempfile.TemporaryDirectory() as scratch:
-        settings = FitSettings(config.optim, "cpu", "32-true", Path(scratch), "gate")
-        return model, fit_model(GateTask(model, len(meta.classes), config, seed), *loaders, settings)
+        settings = FitSettings(config.optim, device, "32-true", Path(scratch), "gate", curves=curves)
+        result = fit_model(GateTask(model, len(meta.classes), config, seed), *loaders, settings)
+    return model.cpu(), result

@@ -25,9 +25,9 @@ MAX_ITERATIONS = 200
 
 
 def fit_neighbors(
-    slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], config: GateConfig, seed: int
+    slides: Sequence[FeatureFile], labels: Sequence[Path], splits: Sequence[Path], config: GateConfig
 ) -> tuple[NeighborGate, FitResult]:
-    """Fit on the subset `gate`, and score the mixture on `val`; nothing is drawn at random, so `seed` changes nothing.
+    """Fit on the subset `gate`, and score the mixture on `val`; nothing is drawn at random.
 
     Raises
     ------

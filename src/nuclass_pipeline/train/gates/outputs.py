@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, damaged_h5, first_line, open_h5
+from nuclass_pipeline.io import READ_ERRORS, damaged_h5, find_rows, first_line, open_h5, read_id_index
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.neighbors import Places
 from nuclass_pipeline.train.dataset import join_cells
@@ -78,7 +78,7 @@ class FeatureFile:
         """
         try:
             with open_h5(path) as file:
-                found = cls(path, pd.Index(file["cell_id"].asstr()[:]), CheckpointMetadata.model_validate_json(file.attrs["meta"]))
+                found = cls(path, read_id_index(file["cell_id"]), CheckpointMetadata.model_validate_json(file.attrs["meta"]))
                 if missing := [name for name in PathOutputs._fields[:4] if name not in file]:
                     raise UserError(path, missing[0], "the dataset is missing", "Remove the file and run again.")
                 if list(file.attrs.get("classes", found.meta.classes)) != list(found.meta.classes):
@@ -154,7 +154,7 @@ class FeatureFile:
     def labeled_rows(self, labels: Path, split: Path, subset: str) -> tuple[Integers, Integers]:
         """Return the rows (B,) of the labelled cells of a subset, and their class indices (B,)."""
         cells = join_cells(labels, split, [subset], self.meta.classes)
-        rows = self.cells.get_indexer(pd.Index(cells["cell_id"]))
+        rows = find_rows(pd.Index(cells["cell_id"]), self.cells.to_series()).astype(np.int64)
         label = pd.Index(list(self.meta.classes)).get_indexer(pd.Index(cells["label"]))
         return rows[rows >= 0], label[rows >= 0]
 
