@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nuclass_pipeline.train.engine import TrainingTask
-from nuclass_pipeline.train.features import embed_cells
+from nuclass_pipeline.train.features.cells import embed_cells
 from nuclass_pipeline.train.gate import train_gate
 from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import train_local

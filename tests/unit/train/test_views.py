@@ -162,7 +162,7 @@ def test_validation_and_predictions_read_the_window_as_it_is(
     for views in (1, 4):
         files = training_files([slide]) | {"patches": [features["patches", views]], "contexts": [features["contexts", views]]}
         names = ("patches", "labels", "splits", "organs", "contexts")
-        cells = TrainingCells.open(slide_files(*(files[name] for name in names)), 0, classes=CLASSES, organs=("lung",), image_px=32)
+        cells = TrainingCells.open(slide_files(*(files[name] for name in names)), COMPUTE, classes=CLASSES, organs=("lung",), image_px=32)
         read[views] = {name: getattr(cells, name).__getitems__(range(10)) for name in ("train", "validation")}
     assert torch.equal(read[4]["validation"].image, read[1]["validation"].image)
     assert torch.equal(read[4]["validation"].context, read[1]["validation"].context)
