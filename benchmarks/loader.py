@@ -3,7 +3,7 @@
     python benchmarks/loader.py [--cells 168000] [--workers 0] [--device cpu]
 
 The image has 8192 × 8192 px of 0.25 µm, and about 0.04 cells per µm². `raw` reads the windows of the same cells in tile order, in one
-process, and does not resize them. `resize` is the rate of the resizing alone: of the loader, 8 windows at a time on the CPU, and of
+process, and does not resize them. Without loader processes, seconds are those of the processor, because other work may share it. `resize` is the rate of the resizing alone: of the loader, 8 windows at a time on the CPU, and of
 32 windows in one batch of float32 on the device, with the largest difference between both.
 """
 
@@ -11,7 +11,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from nuclass_pipeline.train.patch_reader import MAX_BLOCK_BYTES, CacheBudget, Pa
 SIDE_PX, CHUNK_PX = 8192, 256
 KINDS = {"crops, 224 px": (224, 224, 256), "contexts, 1024 → 512 px": (1024, 512, 128)}
 """Side in the image, side in the model, px, and cells per batch."""
-ROUNDS, SECONDS = 2, 8.0
+SECONDS = 8.0
 
 
 class Windows(torch.utils.data.Dataset[torch.Tensor]):
@@ -63,13 +63,13 @@ def write_image(folder: Path, cells: int) -> None:
             file.attrs.update(side_px=side, fill=255, mpp=0.25)
 
 
-def rate(batches: Iterator[Any], least: int = 0) -> float:
+def rate(batches: Iterator[Any], clock: Callable[[], float], least: int = 0) -> float:
     """Return cells per second over some seconds and `least` cells; the first batch, for which processes start, does not count."""
     next(batches)
-    begun, cells = time.perf_counter(), 0
+    begun, cells = clock(), 0
     for batch in batches:
         cells += len(batch)
-        if (spent := time.perf_counter() - begun) > SECONDS and cells >= least:
+        if (spent := clock() - begun) > SECONDS and cells >= least:
             break
     return cells / spent
 
@@ -83,19 +83,23 @@ def raw(path: Path, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def measure(path: Path, kind: str, workers: int) -> dict[str, float]:
-    """Return cells per second of each way, the median of some rounds in turn."""
+    """Return cells per second of each way; every way begins without decoded blocks."""
     _, side, batch = KINDS[kind]
-    found: dict[str, list[float]] = {"uniform": [], "runs": [], "raw": []}
-    for seed in range(ROUNDS):
-        order = Windows(path, side, BlockCache()).reader.tile_order()
-        runs = np.split(order, range(RUN_CELLS, len(order), RUN_CELLS))
-        for name, chosen, size in (("uniform", None, USUAL_BYTES), ("runs", runs, MAX_BLOCK_BYTES // max(1, workers))):
-            loader = make_loader(Windows(path, side, BlockCache(size)), batch, workers, shuffle_seed=seed, runs=chosen)
-            # A whole bucket, because most of its blocks are decoded for its first batches.
-            found[name].append(rate(iter(loader), 0 if chosen is None else RUNS_PER_CELL * batch * RUN_CELLS))
-        rows = np.fromiter(islice(iter(make_loader(Windows(path, side, BlockCache()), batch, 0, seed, runs).sampler), 2**15), np.int64)
-        found["raw"].append(rate(raw(path, rows)))
-    return {name: float(np.median(rates)) for name, rates in found.items()}
+    clock = time.perf_counter if workers else time.process_time
+    order = Windows(path, side, BlockCache()).reader.tile_order()
+    runs = np.split(order, range(RUN_CELLS, len(order), RUN_CELLS))
+    bucket = RUNS_PER_CELL * batch * RUN_CELLS
+    loaders = {
+        name: make_loader(Windows(path, side, BlockCache(size)), batch, workers, 0, chosen)
+        for name, chosen, size in (("uniform", None, USUAL_BYTES), ("runs", runs, MAX_BLOCK_BYTES // max(1, workers)))
+    }
+    rows = np.fromiter(islice(iter(loaders["runs"].sampler), bucket), np.int64)
+    return {
+        "uniform": rate(iter(loaders["uniform"]), clock),
+        # A quarter of a bucket, which decodes nearly all that the bucket needs.
+        "runs": rate(iter(loaders["runs"]), clock, bucket // 4),
+        "raw": rate(raw(path, rows), clock),
+    }
 
 
 def resizing(device: str) -> tuple[float, float, int]:

@@ -167,6 +167,8 @@ class PatchReader:
         kept = len(self._cache)
         if len(positions) and positions.max() < kept:
             values = self._cache[positions]
+        elif not kept:
+            values = self._read(positions)
         else:
             values = np.empty((len(positions), *self._cache.shape[1:]), np.uint8)
             inside = positions < kept

@@ -35,11 +35,10 @@ class BlockCache:
         self._memory: NDArray[np.uint8] | None = None
         self._found: OrderedDict[Hashable, int] = OrderedDict()
 
-    def cut(self, image: Hashable, level: "h5py.Dataset", left_px: int, top_px: int, side_px: int, fill: int) -> WindowPixels:
-        """Return a square as `cut_square` does, from the blocks of a level (height, width, 3); `image` names it in this cache."""
-        height, width = level.shape[:2]
+    def cut(self, image: Hashable, level: "h5py.Dataset", left_px: int, top_px: int, window: WindowPixels, fill: int) -> None:
+        """Fill a window (S, S, 3) as `cut_square` does, from the blocks of a level (height, width, 3); `image` names it in this cache."""
+        side_px, (height, width) = len(window), level.shape[:2]
         (rows, columns), (target_rows, target_columns) = overlap(left_px, top_px, side_px, height, width)
-        window = np.empty((side_px, side_px, 3), np.uint8)
         if (rows.stop - rows.start, columns.stop - columns.start) != (side_px, side_px):
             window.fill(fill)
         target = window[target_rows, target_columns]
@@ -48,7 +47,6 @@ class BlockCache:
             for left in range(columns.start // CACHED_PX * CACHED_PX, columns.stop, CACHED_PX):
                 our_columns, their_columns = _shared(columns, left)
                 target[ours, our_columns] = self._block(image, level, top, left)[theirs, their_columns]
-        return window
 
     def _block(self, image: Hashable, level: "h5py.Dataset", top: int, left: int) -> WindowPixels:
         key = (image, top, left)

@@ -122,8 +122,14 @@ class Squares:
 
     def read(self, row: int) -> WindowPixels:
         """Return one square (S, S, 3)."""
+        window = np.empty((self.side_px, self.side_px, 3), np.uint8)
+        self.read_into(window, row)
+        return window
+
+    def read_into(self, window: WindowPixels, row: int) -> None:
+        """Write one square into a window (S, S, 3)."""
         left, top = self.origin_px[row]
-        return self.blocks.cut(self.key, _open_level(*self.key), int(left), int(top), self.side_px, self.fill)
+        self.blocks.cut(self.key, _open_level(*self.key), int(left), int(top), window, self.fill)
 
 
 @lru_cache(maxsize=MAX_OPEN_IMAGES)
@@ -196,7 +202,10 @@ class WindowReader:
             pixels = self.pixels
             try:
                 for place in pixels.order(rows):
-                    windows[place] = pixels.read(int(rows[place]))
+                    if isinstance(pixels, Squares):
+                        pixels.read_into(windows[place], int(rows[place]))
+                    else:
+                        windows[place] = pixels.read(int(rows[place]))
             except READ_ERRORS as error:
                 raise damaged_h5(pixels.holder, error) from error
         return windows
