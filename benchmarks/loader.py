@@ -3,8 +3,9 @@
     python benchmarks/loader.py [--cells 168000] [--workers 0] [--device cpu]
 
 The image has 8192 × 8192 px of 0.25 µm, and about 0.04 cells per µm². `raw` reads the windows of the same cells in tile order, in one
-process, and does not resize them. Without loader processes, seconds are those of the processor, because other work may share it. `resize` is the rate of the resizing alone: of the loader, 8 windows at a time on the CPU, and of
-32 windows in one batch of float32 on the device, with the largest difference between both.
+process, and does not resize them. Without loader processes, seconds are those of the processor, because other work may share it.
+`resize` is the rate of the resizing alone: of the loader, 8 windows at a time on the CPU, and of 32 windows in one batch of float32 on
+the device, with the largest difference between both.
 """
 
 import argparse
