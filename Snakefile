@@ -2,7 +2,6 @@
 
 from snakemake.utils import min_version
 
-from nuclass_pipeline.config.compute import by_attempt
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run import load_workflow
 from nuclass_pipeline.figures import list_figures

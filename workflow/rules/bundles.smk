@@ -21,7 +21,7 @@ rule make_slide:
         slide=run.pattern("synthetic"),
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=run.mem_mb("make_slide"),
         runtime=10,
     params:
         organ=lambda w: run.slides[w.slide].organ,

@@ -22,7 +22,7 @@ rule calibrate_models:
         "<benchmarks>/calibrate_models/{variant}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=run.mem_mb("calibrate_models"),
         runtime=30,
     params:
         names={
@@ -58,7 +58,7 @@ rule score_predictions:
         "<benchmarks>/score_predictions/{variant}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=run.mem_mb("score_predictions"),
         runtime=30,
     params:
         names={
@@ -87,7 +87,7 @@ rule compare_paths:
         "<benchmarks>/compare_paths/{variant}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=run.mem_mb("compare_paths"),
         runtime=30,
     params:
         names={

@@ -23,7 +23,7 @@ rule export_labels:
         slide=run.pattern("xenium", "synthetic"),
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("export_labels"),
         runtime=30,
     params:
         names=lambda w: {

@@ -20,7 +20,7 @@ rule cluster_cells:
     threads: lambda w: run.clustering_threads(w.slide)
     resources:
         gpu=run.clustering_gpu,
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("cluster_cells"),
         runtime=120,
     params:
         config=run.section("clustering"),
@@ -45,7 +45,7 @@ rule rank_markers:
         "<benchmarks>/rank_markers/{slide}.tsv"
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("rank_markers"),
         runtime=60,
     params:
         config=run.section("clustering"),
@@ -71,7 +71,7 @@ rule find_domains:
         slide=run.pattern("xenium", "synthetic"),
     threads: 1
     resources:
-        mem_mb=by_attempt(6000),
+        mem_mb=run.mem_mb("find_domains"),
         runtime=60,
     params:
         run=run.config.slides_run,
@@ -101,7 +101,7 @@ rule find_programs:
         slide="|".join(run.slides_with_programs) or "(?!)",
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("find_programs"),
         runtime=60,
     params:
         config=run.section("programs"),

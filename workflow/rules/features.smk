@@ -24,7 +24,7 @@ rule embed_windows:
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
-        mem_mb=lambda w, attempt: attempt * run.frozen_run(w).frozen_mb(w),
+        mem_mb=run.mem_mb("embed_windows"),
         runtime=60 * run.config.compute.hours,
     params:
         config=lambda w: run.frozen_run(w).frozen_section(w),
@@ -56,7 +56,7 @@ rule embed_cells:
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("embed_cells"),
         runtime=60 * run.config.compute.hours,
     params:
         organ=lambda w: run.slides[w.slide].organ,

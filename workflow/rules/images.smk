@@ -45,7 +45,7 @@ rule build_image:
         slide=run.pattern("xenium", "synthetic", "image"),
     threads: 4
     resources:
-        mem_mb=by_attempt(3000),
+        mem_mb=run.mem_mb("build_image"),
         runtime=120,
     params:
         config=run.section("image"),
@@ -74,7 +74,7 @@ rule segment_nuclei:
     threads: 2
     resources:
         gpu=run.segmentation_gpu,
-        mem_mb=by_attempt(8000),
+        mem_mb=run.mem_mb("segment_nuclei"),
         runtime=720,
     params:
         config=run.section("segmentation"),
@@ -98,7 +98,7 @@ rule summarize_overviews:
         "<benchmarks>/summarize_overviews.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=run.mem_mb("summarize_overviews"),
         runtime=30,
     params:
         slides=run.slides_with_image,

@@ -26,7 +26,7 @@ rule label_cells:
         slide=run.pattern("xenium", "synthetic"),
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("label_cells"),
         runtime=60,
     params:
         organ=lambda w: run.slides[w.slide].organ,
@@ -79,7 +79,7 @@ rule propose_labels:
         slide=run.pattern("xenium", "synthetic"),
     threads: run.config.compute.threads if run.proposes_by_model else 1
     resources:
-        mem_mb=by_attempt(12000 if run.proposes_by_model else 4000),
+        mem_mb=run.mem_mb("propose_labels"),
         runtime=120 if run.proposes_by_model else 30,
     params:
         organ=lambda w: run.slides[w.slide].organ,
@@ -106,7 +106,7 @@ rule compare_annotators:
         slide=run.pattern("xenium", "synthetic"),
     threads: run.config.compute.threads if run.config.proposals.model else 1
     resources:
-        mem_mb=by_attempt(12000 if run.config.proposals.model else 4000),
+        mem_mb=run.mem_mb("compare_annotators"),
         runtime=1440 if run.config.proposals.model else 30,
     params:
         organ=lambda w: run.slides[w.slide].organ,

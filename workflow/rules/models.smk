@@ -28,7 +28,7 @@ rule train_local:
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
         checkpoint_minutes=run.config.compute.checkpoint_minutes,
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("train_local"),
         runtime=60 * run.config.compute.hours,
     params:
         organs=[run.organs[slide] for slide in run.training_slides],
@@ -65,7 +65,7 @@ rule train_global:
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
         checkpoint_minutes=run.config.compute.checkpoint_minutes,
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("train_global"),
         runtime=60 * run.config.compute.hours,
     params:
         organs=rules.train_local.params.organs,
@@ -94,7 +94,7 @@ rule train_gate:
     threads: 2
     resources:
         gpu=run.config.compute.gate_gpu,
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("train_gate"),
         runtime=60,
     params:
         config=lambda w: run.variants[w.variant].section("gate"),

@@ -24,7 +24,7 @@ rule extract_patches:
         slide=run.pattern("xenium", "synthetic", "image", "images"),
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("extract_patches"),
         runtime=60,
     params:
         organ=lambda w: run.slides[w.slide].organ,
@@ -59,7 +59,7 @@ rule import_trio:
         slide=run.pattern("trio"),
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("import_trio"),
         runtime=60,
     params:
         organ=lambda w: run.slides[w.slide].organ,
@@ -87,7 +87,7 @@ rule split_cells:
         "<benchmarks>/split_cells/{slide}.tsv"
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("split_cells"),
         runtime=10,
     params:
         role=lambda w: run.role(w.slide),

@@ -26,7 +26,7 @@ rule import_points:
         slide=run.pattern("images"),
     threads: 1
     resources:
-        mem_mb=by_attempt(3000),
+        mem_mb=run.mem_mb("import_points"),
         runtime=60,
     params:
         own=list(run.config.study.colors),

@@ -28,7 +28,7 @@ rule predict_slide:
     threads: 1
     resources:
         gpu=run.config.compute.gate_gpu,
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("predict_slide"),
         runtime=60,
     params:
         code=code_version("evaluate.predict"),
@@ -56,7 +56,7 @@ rule fit_temperatures:
         "<benchmarks>/fit_temperatures/{variant}.tsv"
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("fit_temperatures"),
         runtime=60,
     params:
         names={"seeds": run.seeds, "run": run.config.run},
@@ -86,7 +86,7 @@ rule explain_cells:
     threads: 2
     resources:
         gpu=run.config.compute.gpu,
-        mem_mb=by_attempt(8000),
+        mem_mb=run.mem_mb("explain_cells"),
         runtime=60,
     params:
         organ=lambda w: run.slides[w.slide].organ,

@@ -25,7 +25,7 @@ rule summarize_quality:
         "<benchmarks>/summarize_quality.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=run.mem_mb("summarize_quality"),
         runtime=30,
     params:
         slides={

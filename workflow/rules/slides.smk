@@ -20,7 +20,7 @@ rule read_cells:
         slide=run.pattern("xenium", "synthetic"),
     threads: 1
     resources:
-        mem_mb=by_attempt(2000),
+        mem_mb=run.mem_mb("read_cells"),
         runtime=30,
     params:
         code=code_version("data.xenium.read"),
@@ -49,7 +49,7 @@ rule register_image:
     threads: 1
     resources:
         gpu=run.segmentation_gpu,
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("register_image"),
         runtime=60,
     params:
         config=lambda w: run.registration(w.slide),

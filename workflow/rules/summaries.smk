@@ -19,7 +19,7 @@ rule summarize_cohort:
         "<benchmarks>/summarize_cohort.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=run.mem_mb("summarize_cohort"),
         runtime=30,
     params:
         names={
@@ -48,7 +48,7 @@ rule summarize_registration:
         "<benchmarks>/summarize_registration.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=run.mem_mb("summarize_registration"),
         runtime=30,
     params:
         organs={slide: run.organs[slide] for slide in run.registered_slides},
@@ -71,7 +71,7 @@ rule score_labels:
         "<benchmarks>/score_labels.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=run.mem_mb("score_labels"),
         runtime=30,
     params:
         names={

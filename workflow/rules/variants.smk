@@ -22,7 +22,7 @@ rule extract_windows:
         px=run.further_sides,
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("extract_windows"),
         runtime=60,
     params:
         config=run.section("image"),
@@ -51,7 +51,7 @@ rule summarize_variants:
         "<benchmarks>/summarize_variants.tsv"
     threads: 1
     resources:
-        mem_mb=by_attempt(4000),
+        mem_mb=run.mem_mb("summarize_variants"),
         runtime=60,
     params:
         names={

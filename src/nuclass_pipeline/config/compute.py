@@ -1,6 +1,5 @@
 """Hardware: nothing here may change a result beyond rounding."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -27,8 +26,3 @@ class Compute(Section):
     def of(cls, resources: Any) -> "Compute":
         """Return what a job's resources grant; they travel as resources so that new hardware never reruns a job."""
         return cls(**{name: getattr(resources, name) for name in cls.model_fields if hasattr(resources, name)})
-
-
-def by_attempt(mem_mb: int) -> Callable[[Any, int], int]:
-    """Return a rule's `mem_mb` that grows with each retry: the wildcards and the attempt, from 1, → MB."""
-    return lambda wildcards, attempt: mem_mb * attempt

@@ -18,6 +18,7 @@ from nuclass_pipeline.config.loading.roles import StudySlides
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
 from nuclass_pipeline.config.loading.variants import VariantFiles, apply_variant, check_changes, check_variants, place_changes
 from nuclass_pipeline.config.loading.windows import WindowSources
+from nuclass_pipeline.config.memory.jobs import JobMemory
 from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.config.slides import Slide, place_slide, read_slides
@@ -25,7 +26,7 @@ from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.layout import BASE, files
 
 
-class Run(StudySlides, WindowSources, VariantFiles):
+class Run(StudySlides, WindowSources, VariantFiles, JobMemory):
     """A checked run file together with the slides it uses.
 
     Attributes

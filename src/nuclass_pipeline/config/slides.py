@@ -72,6 +72,7 @@ class Slide(Section):
     bundle_url: Url = Field("", description="where the zipped bundle is downloaded from; empty for files of your own")
     image_url: Url = Field("", description="the same for the H&E image")
     alignment_url: Url = Field("", description="the same for the alignment; empty for an H&E already in Xenium pixels")
+    cells: int | None = Field(None, ge=1, description="about how many cells, for `nuclass plan` and the memory of jobs before a download")
     label_source: str = Field("", description="where the labels of a public slide come from")
     note: str = Field("", description="free text")
 

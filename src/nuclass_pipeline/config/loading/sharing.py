@@ -28,8 +28,8 @@ SHARED_KEYS = (
     "split",
 )
 """Keys of a run file on which the products of slides depend; of `study` it is the classes, and the role of each slide."""
-_NOTES = {"release", "label_source", "note"}
-"""Columns of the slide sheet that no rule reads."""
+_NOTES = {"release", "cells", "label_source", "note"}
+"""Columns of the slide sheet on which no result depends."""
 _AGREE = "or remove slides_from"
 
 

@@ -1,18 +1,11 @@
 """What models read of the windows of a slide: the windows themselves, or the features of a frozen encoder, computed once."""
 
-from pathlib import Path
 from typing import Any
 
 from nuclass_pipeline.config.backbones.section import BackboneConfig
 from nuclass_pipeline.config.loading import requirements
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.layout import files
-
-BASE_MB = 4000
-# The tensors in 32 bits, once as read and once in the network.
-COPIES = 3
-"""Memory that an encoder takes, in sizes of its file of weights."""
-
 
 class WindowSources:
     """Files of windows and features that the models of a run read.
@@ -72,12 +65,6 @@ class WindowSources:
         """Return the section of a frozen encoder as plain values, without what does not change its features."""
         encoder = self.window_encoders[self.frozen_field(wildcards)][0]
         return encoder.model_copy(update={"freeze": True, "gradient_checkpointing": False}).model_dump(mode="json")
-
-    def frozen_mb(self, wildcards: Any) -> int:
-        """Return the memory of a job that computes the features of a frozen encoder, MB."""
-        weights = self.window_encoders[self.frozen_field(wildcards)][0].weights_files
-        size = sum(Path(path).stat().st_size for path in weights if Path(path).is_file())
-        return BASE_MB + COPIES * size // 10**6
 
     @property
     def frozen_weights(self) -> list[str]:
