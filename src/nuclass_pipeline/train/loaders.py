@@ -100,6 +100,8 @@ def make_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
+        # By a fork whatever Python's default is, because any other loader process gets a copy of the decoded patches.
+        multiprocessing_context="fork" if workers else None,
         # Kept between epochs, because a new process opens the files of all slides again.
         persistent_workers=workers > 0,
         # Otherwise each pass draws a number from torch's global generator, and dropout depends on when passes begin.

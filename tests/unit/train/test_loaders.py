@@ -1,14 +1,17 @@
-"""The order of an epoch: complete, repeatable, in runs that share pixels, and nearly as mixed as a uniform shuffle."""
+"""The order of an epoch: complete, repeatable, in runs that share pixels, and nearly as mixed as a uniform shuffle. Loader processes share the cells."""
 
+import multiprocessing
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch.utils.data import Dataset
 
 from nuclass_pipeline.train.dataset import RUN_CELLS, CellDataset, SlideFiles
-from nuclass_pipeline.train.loaders import RUNS_PER_CELL, EpochShuffle, RunShuffle
+from nuclass_pipeline.train.loaders import RUNS_PER_CELL, EpochShuffle, RunShuffle, make_loader
 from nuclass_pipeline.train.patch_reader import CacheBudget
 from tests.unit.train.toys import CLASSES, write_slide
 
@@ -127,3 +130,34 @@ def test_memory_for_blocks_is_reserved_only_if_patches_do_not_fit() -> None:
     exceeds.take_blocks(8 * 10**9 + 1)
     assert (fits.free, exceeds.free) == (8e9, 4e9)
     assert exceeds.blocks.slots == 10**9 // (3 * 256**2)
+
+
+class Shared(Dataset[torch.Tensor]):
+    """Twelve numbers that no process may get a copy of."""
+
+    def __init__(self) -> None:
+        self.values = torch.arange(12)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitems__(self, indices: list[int]) -> torch.Tensor:
+        return self.values[indices]
+
+    def __getstate__(self) -> dict[str, torch.Tensor]:
+        raise AssertionError("the data set was copied into a loader process")
+
+
+@pytest.fixture
+def spawning():
+    """A Python whose processes start with copies, as from 3.14 on."""
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(usual, force=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_decoded_patches_are_not_copied_into_loader_processes(spawning, workers):
+    batches = list(make_loader(Shared(), 4, workers))
+    assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
