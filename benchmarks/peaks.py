@@ -12,23 +12,38 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
-import pandas as pd
-from memory import cut_patches, fit_gate, predict, write_path_outputs, write_slide
-from scale import read, write_bundle
 from stage import measure
 
-from nuclass_pipeline.config.evaluation import EvaluationConfig, SplitConfig
-from nuclass_pipeline.config.expression import ClusteringConfig, DomainsConfig
-from nuclass_pipeline.config.image import ImageConfig
-from nuclass_pipeline.config.labeling import LabelingConfig, ProposalsConfig
-
+# All other imports in the functions, because the process of a stage must not load what its rule does not load.
 KNOWLEDGE = Path(__file__).parents[1] / "config/markers.tsv"
 TRANSCRIPTS, ORGAN, SLIDE, MODELS = 120, "lung", "s", ("local", "global", "gate")
 
 
+def write_expression(folder: Path, cells: int, genes: int) -> None:
+    """Write a bundle."""
+    from scale import write_bundle
+
+    write_bundle(folder, cells, genes, TRANSCRIPTS * cells)
+
+
+def write_patches(folder: Path, cells: int, genes: int) -> None:
+    """Write an image and the tables of its cells."""
+    from memory import write_slide
+
+    write_slide(folder, cells)
+
+
+def read(folder: Path) -> None:
+    from nuclass_pipeline.data.xenium.read import read_cells
+
+    read_cells(manifest=folder / "experiment.xenium", cells=folder / "read.parquet", counts=folder / "counts.h5ad")
+
+
 def rename_genes(folder: Path) -> None:
     """Give the genes the names of markers, because labels are made from markers."""
+    import anndata as ad
+    import pandas as pd
+
     counts = ad.read_h5ad(folder / "counts.h5ad")
     markers = pd.read_csv(KNOWLEDGE, sep="\t", comment="#")["gene"].drop_duplicates().tolist()
     counts.var_names = (markers + list(counts.var_names))[: counts.n_vars]
@@ -37,6 +52,7 @@ def rename_genes(folder: Path) -> None:
 
 def cluster(folder: Path) -> None:
     """Cluster at one resolution, because the others take time and no memory beyond it."""
+    from nuclass_pipeline.config.expression import ClusteringConfig
     from nuclass_pipeline.expression.clustering import cluster_cells
 
     outputs = {"clusters": folder / "clusters.parquet", "stability": folder / "clustering.json"}
@@ -44,6 +60,7 @@ def cluster(folder: Path) -> None:
 
 
 def rank(folder: Path) -> None:
+    from nuclass_pipeline.config.expression import ClusteringConfig
     from nuclass_pipeline.expression.markers import rank_markers
 
     paths = {name: folder / f"{name}.parquet" for name in ("clusters", "markers", "gene_scores")}
@@ -51,6 +68,7 @@ def rank(folder: Path) -> None:
 
 
 def domains(folder: Path) -> None:
+    from nuclass_pipeline.config.expression import DomainsConfig
     from nuclass_pipeline.expression.domains.stage import find_domains
 
     outputs = {"domains": folder / "domains.parquet", "scores": folder / "domain_scores.parquet"}
@@ -59,6 +77,7 @@ def domains(folder: Path) -> None:
 
 
 def label(folder: Path) -> None:
+    from nuclass_pipeline.config.labeling import LabelingConfig
     from nuclass_pipeline.labeling.stage import label_cells
 
     inputs = {"counts": folder / "counts.h5ad", "clusters": folder / "clusters.parquet", "knowledge": KNOWLEDGE}
@@ -66,6 +85,7 @@ def label(folder: Path) -> None:
 
 
 def propose(folder: Path) -> None:
+    from nuclass_pipeline.config.labeling import ProposalsConfig
     from nuclass_pipeline.proposals.propose import propose_labels
 
     tables = {name: folder / f"{name}.parquet" for name in ("clusters", "markers", "labels")}
@@ -81,7 +101,19 @@ def export(folder: Path) -> None:
     export_labels(counts=folder / "counts.h5ad", cells=folder / "read.parquet", **tables, **outputs, run="r", slide=SLIDE, organ=ORGAN)
 
 
+def cut(folder: Path) -> None:
+    from nuclass_pipeline.config.image import ImageConfig
+    from nuclass_pipeline.data.image.patches import extract_patches
+
+    tables = {name: folder / f"{name}.parquet" for name in ("cells", "labels")}
+    inputs = {"image": folder / "image.h5", "registration": folder / "registration.json"}
+    outputs = {"local": folder / "patches_224x224.h5", "context": folder / "patches_1024x1024.h5", "annotations": folder / "a.json"}
+    extract_patches(**inputs, **tables, **outputs, slide=SLIDE, organ=ORGAN, config=ImageConfig())
+
+
 def split(folder: Path) -> None:
+    from nuclass_pipeline.config.evaluation import SplitConfig
+    from nuclass_pipeline.config.image import ImageConfig
     from nuclass_pipeline.data.splits import split_cells
 
     tables = {name: folder / f"{name}.parquet" for name in ("cells", "labels")}
@@ -94,12 +126,14 @@ def predictions(folder: Path) -> dict[str, Any]:
 
 
 def calibrate(folder: Path) -> None:
+    from nuclass_pipeline.config.evaluation import EvaluationConfig
     from nuclass_pipeline.evaluate.calibration import calibrate_models
 
     calibrate_models(**predictions(folder), models=MODELS, config=EvaluationConfig(), calibration=folder / "calibration.parquet")
 
 
 def score(folder: Path) -> None:
+    from nuclass_pipeline.config.evaluation import EvaluationConfig
     from nuclass_pipeline.evaluate.heldout import score_predictions
 
     outputs = {"heldout": folder / "heldout.parquet", "reliability": folder / "reliability.parquet"}
@@ -108,6 +142,7 @@ def score(folder: Path) -> None:
 
 
 def compare(folder: Path) -> None:
+    from nuclass_pipeline.config.evaluation import EvaluationConfig
     from nuclass_pipeline.evaluate.comparison import compare_paths
 
     named = {"organs": {SLIDE: ORGAN}, "complementarity": folder / "complementarity.parquet"}
@@ -120,6 +155,24 @@ def fit(folder: Path) -> None:
     tables = {"labels": [folder / "labels.parquet"], "splits": [folder / "split.parquet"]}
     models = {"features": [folder / "cells.seed-0.h5"], "checkpoints": [folder / "gate.ckpt"]}
     fit_temperatures(**models, **tables, seeds=[0], run="r", temperatures=folder / "temperatures.parquet")
+
+
+def embed(folder: Path) -> None:
+    from memory import write_path_outputs
+
+    write_path_outputs(folder)
+
+
+def gate(folder: Path) -> None:
+    from memory import fit_gate
+
+    fit_gate(folder)
+
+
+def predict(folder: Path) -> None:
+    from memory import predict
+
+    predict(folder)
 
 
 Work = Callable[..., Any]
@@ -135,10 +188,10 @@ EXPRESSION: dict[str, Work] = {
 }
 """Rule → its stage; one without a name is not measured."""
 PATCHES: dict[str, Work] = {
-    "extract_patches": cut_patches,
+    "extract_patches": cut,
     "split_cells": split,
-    "": write_path_outputs,
-    "train_gate": fit_gate,
+    "": embed,
+    "train_gate": gate,
     "fit_temperatures": fit,
     "predict_slide": predict,
     "calibrate_models": calibrate,
@@ -163,20 +216,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=200_000)
     parser.add_argument("--genes", type=int, default=400)
-    parser.add_argument("--steps", nargs="+", default=["expression", "patches"], choices=["expression", "patches"])
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=list(STEPS))
     options = parser.parse_args()
     found = []
     for step in options.steps:
+        write, stages = STEPS[step]
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            if step == "expression":
-                write_bundle(folder, options.cells, options.genes, TRANSCRIPTS * options.cells)
-            else:
-                write_slide(folder, options.cells)
-            for rule, peak_mb in peaks(EXPRESSION if step == "expression" else PATCHES, folder):
+            measure(write, Path(name), options.cells, options.genes)
+            for rule, peak_mb in peaks(stages, Path(name)):
                 found.append(f"{rule}\t{options.cells}\t{options.genes}\t{peak_mb:.0f}")
     print("\n".join(["rule\tcells\tgenes\tpeak_mb", *found]))
 
+
+STEPS: dict[str, tuple[Work, dict[str, Work]]] = {"expression": (write_expression, EXPRESSION), "patches": (write_patches, PATCHES)}
 
 if __name__ == "__main__":
     main()
