@@ -11,11 +11,13 @@ from nuclass_pipeline.cli.imports import import_holdouts, import_points
 from nuclass_pipeline.cli.label import label
 from nuclass_pipeline.cli.labels import build_markers, score_labels
 from nuclass_pipeline.cli.lists import backbones, docs
+from nuclass_pipeline.cli.plan.command import plan
 from nuclass_pipeline.cli.results import export_trio, summary
 
 COMMANDS = (
     doctor,
     check,
+    plan,
     label,
     backbones,
     summary,

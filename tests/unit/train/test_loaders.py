@@ -1,4 +1,4 @@
-"""The order of an epoch: complete, repeatable, in runs that share pixels, and nearly as mixed as a uniform shuffle. Loader processes share the cells."""
+"""The order of an epoch is complete, repeatable and mixed; loader processes share the cells."""
 
 import multiprocessing
 from pathlib import Path

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,19 @@ _GPUS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/nvidia0", "/dev/
 """What the drivers of NVIDIA, of its boards, of Windows below Linux, and of AMD make."""
 _SCHEDULERS = ("sbatch", "qsub", "bsub", "condor_submit")
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
+
+_NEEDED: ContextVar[bool] = ContextVar("needed", default=True)
+
+
+@contextmanager
+def without_needs() -> Iterator[None]:
+    """Run a block in which weights, packages and GPUs may be missing, because a plan is made before they are there."""
+    token = _NEEDED.set(False)
+    try:
+        yield
+    finally:
+        _NEEDED.reset(token)
 
 
 def has_gpu() -> bool:
@@ -52,6 +68,8 @@ def encoder_weights(run: "Run", field: str) -> list[str]:
     UserError
         If the weights are missing, or the run file gives jobs a GPU that is not there.
     """
+    if not _NEEDED.get():
+        return []
     check_gpu(run)
     encoder = {"local.backbone": run.config.local.backbone, "global.context": run.config.global_.context}[field]
     if problem := encoder.weights_problem:
@@ -76,7 +94,7 @@ def describe_encoders(run: "Run") -> list[dict[str, Any]]:
 def segmenter_weights(run: "Run") -> list[str]:
     """Return the weights of Cellpose, for the input of a rule that segments nuclei; nothing for other methods."""
     segmentation = run.config.segmentation
-    if segmentation.method != "cellpose":
+    if segmentation.method != "cellpose" or not _NEEDED.get():
         return []
     check_gpu(run)
     check_package(run, "segmentation.method", "cellpose", CELLPOSE_PACKAGE_REMEDY)
@@ -87,7 +105,7 @@ def segmenter_weights(run: "Run") -> list[str]:
 
 def clustering_needs(run: "Run") -> list[str]:
     """Return no file, for the input of the rule that clusters cells; its job must find the package and the GPU of `clustering.backend`."""
-    if run.config.clustering.backend == "rapids":
+    if run.config.clustering.backend == "rapids" and _NEEDED.get():
         check_gpu(run)
         check_package(run, "clustering.backend", "rapids_singlecell", RAPIDS_REMEDY)
     return []

@@ -7,6 +7,7 @@ from nuclass_pipeline.config.loading import requirements
 from nuclass_pipeline.config.run_file import Config
 from nuclass_pipeline.layout import files
 
+
 class WindowSources:
     """Files of windows and features that the models of a run read.
 

@@ -21,13 +21,14 @@ class JobMemory:
 
     def sizes_for(self: "Run", of: Slides, wildcards: Any) -> list[SlideSize]:  # type: ignore[misc]
         """Return the sizes of the slides that a job reads."""
-        groups = {
+        groups: dict[str, list[str]] = {
             "training": self.training_slides,
             "heldout": self.heldout_slides,
             "cohort": self.cohort_slides,
             "all": list(self.slides),
         }
-        return [self.size(slide) for slide in (groups[of] if of in groups else [wildcards.slide])]
+        names = [wildcards.slide] if of == "own" else groups[of]
+        return [self.size(slide) for slide in names]
 
     def mem_mb(self: "Run", rule: str) -> Callable[[Any, int], int]:  # type: ignore[misc]
         """Return a rule's `mem_mb`: the wildcards and the attempt, from 1, → MB."""

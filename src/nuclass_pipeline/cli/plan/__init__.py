@@ -1,0 +1,1 @@
+"""`nuclass plan`: the jobs of a run, their memory, hours and files, before anything is downloaded or run."""
