@@ -90,7 +90,7 @@ def propose(folder: Path) -> None:
 
     tables = {name: folder / f"{name}.parquet" for name in ("clusters", "markers", "labels")}
     inputs = {"counts": folder / "counts.h5ad", "knowledge": KNOWLEDGE}
-    propose_labels(**inputs, **tables, organ=ORGAN, config=ProposalsConfig(), proposals=folder / "proposals.tsv")
+    propose_labels(**inputs, **tables, organ=ORGAN, config=ProposalsConfig(), threads=1, proposals=folder / "proposals.tsv")
 
 
 def export(folder: Path) -> None:
@@ -122,7 +122,7 @@ def split(folder: Path) -> None:
 
 
 def predictions(folder: Path) -> dict[str, Any]:
-    return {"predictions": [folder / f"{model}-predictions.parquet" for model in MODELS], "run": "r", "seeds": [0], "slides": [SLIDE]}
+    return {"predictions": [folder / f"{model}/seed-0/{SLIDE}.parquet" for model in MODELS], "run": "r", "seeds": [0], "slides": [SLIDE]}
 
 
 def calibrate(folder: Path) -> None:
@@ -130,6 +130,17 @@ def calibrate(folder: Path) -> None:
     from nuclass_pipeline.evaluate.calibration import calibrate_models
 
     calibrate_models(**predictions(folder), models=MODELS, config=EvaluationConfig(), calibration=folder / "calibration.parquet")
+
+
+def hold_out(folder: Path) -> None:
+    """Call all cells held out, because only such cells are scored."""
+    import pandas as pd
+
+    from nuclass_pipeline.io import write_table
+    from nuclass_pipeline.schemas import PREDICTIONS
+
+    for path in predictions(folder)["predictions"]:
+        write_table(pd.read_parquet(path).assign(subset="heldout"), path, PREDICTIONS)
 
 
 def score(folder: Path) -> None:
@@ -173,12 +184,16 @@ def predict(folder: Path) -> None:
     from memory import predict
 
     predict(folder)
+    for model in MODELS:
+        place = folder / f"{model}/seed-0/{SLIDE}.parquet"
+        place.parent.mkdir(parents=True)
+        (folder / f"{model}-predictions.parquet").rename(place)
 
 
 Work = Callable[..., Any]
 EXPRESSION: dict[str, Work] = {
     "read_cells": read,
-    "": rename_genes,
+    "_genes": rename_genes,
     "cluster_cells": cluster,
     "rank_markers": rank,
     "find_domains": domains,
@@ -186,15 +201,16 @@ EXPRESSION: dict[str, Work] = {
     "propose_labels": propose,
     "export_labels": export,
 }
-"""Rule → its stage; one without a name is not measured."""
+"""Rule → its stage; names with _ are no rules."""
 PATCHES: dict[str, Work] = {
     "extract_patches": cut,
     "split_cells": split,
-    "": embed,
+    "_features": embed,
     "train_gate": gate,
     "fit_temperatures": fit,
     "predict_slide": predict,
     "calibrate_models": calibrate,
+    "_heldout": hold_out,
     "score_predictions": score,
     "compare_paths": compare,
 }
@@ -208,7 +224,7 @@ def peaks(stages: dict[str, Work], folder: Path) -> Iterator[tuple[str, float]]:
         except SystemExit as failed:
             print(f"{rule}: {failed}", flush=True)
             continue
-        if rule:
+        if not rule.startswith("_"):
             yield rule, 1000 * cost.peak_gb
 
 

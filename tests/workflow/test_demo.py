@@ -7,15 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from nuclass_pipeline.config.labeling import LabelingConfig
+from nuclass_pipeline.config.memory.formulas import PEAKS
+from nuclass_pipeline.config.memory.jobs import WITH_ENCODERS
+from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.data.alignment import read_registration
 from nuclass_pipeline.data.image.windows import cut_window
 from nuclass_pipeline.io import read_table
@@ -70,6 +75,24 @@ def test_labels_agree_with_the_truth(demo):
     assert rows["slide"].nunique() == 4
     assert rows.loc[rows["metric"] == "selective_accuracy", "value"].min() >= 0.92
     assert rows.loc[rows["metric"] == "coverage", "value"].min() >= 0.80
+
+
+def test_jobs_take_the_memory_that_is_predicted(demo):
+    """Within 30 %; 200 MB more where a job takes less than 1 GB, since that is mostly libraries."""
+    run = load_run(yaml.safe_load((demo.folder / "config/demo.yaml").read_text()), root=demo.folder)
+    off, compared = {}, set()
+    for path in sorted((demo.folder / "benchmarks/demo").glob("**/*.tsv")):
+        rule = path.parent.name if path.parent.name != "demo" else path.stem
+        slide = path.stem.split(".")[0] if path.stem.split(".")[0] in run.slides else "demo-lung-1"
+        peak_mb = pd.read_csv(path, sep="\t", na_values="-")["max_rss"].max() * 2**20 / 1e6
+        if rule in PEAKS or rule in WITH_ENCODERS:
+            compared.add(rule)
+            predicted_mb = run.peak_mb(rule, SimpleNamespace(slide=slide, variant="base", seed="0"))
+            # Above only where the peak was seen, because it is sampled and a short job may end before the second look.
+            if peak_mb > 1.3 * predicted_mb + 200 * (peak_mb < 1000) or (peak_mb > 1000 and peak_mb < predicted_mb / 1.3):
+                off[f"{rule} {path.stem}"] = (round(predicted_mb), round(peak_mb))
+    assert not off
+    assert len(compared) > 20
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -66,7 +66,7 @@ def _number(value: float) -> str:
 
 
 def _notes(run: "Run") -> Iterator[str]:
-    from nuclass_pipeline.config.memory.formulas import MARGIN
+    from nuclass_pipeline.config.memory.formulas import REQUESTED_SHARE
     from nuclass_pipeline.config.memory.sizes import ASSUMED_CELLS
 
     sizes = {name: run.size(name) for name in run.slides}
@@ -78,7 +78,7 @@ def _notes(run: "Run") -> Iterator[str]:
     known = [name for name in sizes if name not in assumed]
     if known:
         yield f"cells: {sum(sizes[name].cells for name in known):,} on {len(known)} slides, by {_sources(run, known)}"
-    yield f"memory: largest job, as requested: {MARGIN - 1:.0%} above the peak that the formulas of docs/sizes.md give"
+    yield f"memory: largest job, as requested: {REQUESTED_SHARE - 1:.0%} above the peak that the formulas of docs/sizes.md give"
     yield "hours: rough, of one core or one GPU; trainings with all epochs. disk: rough. Jobs that are done are left out."
 
 

@@ -17,12 +17,12 @@ START_S = 5.0
 CPU_FLOPS, GPU_FLOPS = 5e10, 1e14
 """Operations of a network in a second on a core and on a GPU."""
 PATCH_PX = 16
-"""Side of what a transformer takes as one token, px; it stands for the strides of other networks too."""
+"""Side of what a transformer takes as one token, px; other networks take strides of about this size."""
 MIN_WEIGHTS_MB = 1.6
 """Weights of the networks whose size is not known; they are small."""
 BACKWARD = 3
 """Work of a training step, in passes forward."""
-MODELS = 3
+PREDICTION_FILES = 3
 """Files of predictions of a slide: of both paths and the gate."""
 
 
@@ -100,7 +100,7 @@ RATES = {
     "split_cells": Rate(cell_ms=0.02, cell_bytes=20),
     "split_variant": Rate(cell_ms=0.02, cell_bytes=20),
     "train_gate": Rate(cell_ms=1),
-    "predict_slide": Rate(cell_ms=0.1, cell_bytes=MODELS * 220),
+    "predict_slide": Rate(cell_ms=0.1, cell_bytes=PREDICTION_FILES * 220),
     "score_predictions": Rate(cell_ms=0.5),
     "compare_paths": Rate(cell_ms=0.5),
     "calibrate_models": Rate(cell_ms=0.2),

@@ -43,7 +43,7 @@ class JobPlan:
 
 
 def plan_jobs(configfiles: Sequence[Path], targets: Sequence[str]) -> tuple[Run, list[JobPlan]]:
-    """Return the run and its jobs that are left, in the order of the plan; the default target without requests.
+    """Return the run and its jobs that are left, in the order of the plan.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ def plan_jobs(configfiles: Sequence[Path], targets: Sequence[str]) -> tuple[Run,
             loaded.dag(settings).printrulegraph()
         except MissingRuleException as error:
             problem = f"no rule makes {', '.join(targets)}" if targets else first_line(error)
-            raise UserError("nuclass plan", "target", problem, "docs/outputs.md lists the targets and the files of a run.") from error
+            raise UserError("nuclass plan", "target", problem, "Use one of those that docs/outputs.md lists.") from error
         except (WorkflowError, RuleException) as error:
-            raise UserError("plan", "jobs", first_line(error), "`snakemake -n` with the same run file shows more.") from error
+            raise UserError("plan", "jobs", first_line(error), "Run `snakemake -n` with the same run file, which shows more.") from error
         workflow: Any = loaded._workflow
         dag = workflow.dag
         levels = dag.toposorted(set(dag.needrun_jobs()))

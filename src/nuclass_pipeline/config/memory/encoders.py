@@ -14,8 +14,8 @@ COPIES = 3
 """Memory of an encoder that is loaded, in sizes of its file: the tensors as read, in 32 bits, and in the network."""
 TRAINED_COPIES = 8
 """The same on a CPU where it is trained: gradients, two moments, and the state that is saved are added."""
-ACTIVATION_BYTES = 1000
-"""Activations on a CPU for each pixel that an encoder sees at once."""
+ACTIVATION_BYTES, INFERENCE_BYTES = 1000, 700
+"""Activations on a CPU for each pixel that an encoder sees at once: in a training, and without gradients."""
 IMAGE_CACHE_MB, OPEN_IMAGES = 64, 4
 """Decoded chunks that a process keeps of each image, and images that it keeps open."""
 WORKER_MB = 100
@@ -28,12 +28,12 @@ CELL_BYTES = 80
 """Table of the cells of a training, for each cell."""
 UNKNOWN_DIM = 1536
 """Size of a vector whose network is not in the registry."""
-FEATURE_BATCH = 64
-"""Windows at once where nothing is trained."""
+EMBEDDED_AT_ONCE = 64
+"""WindowKind at once where nothing is trained."""
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowKind:
     """One kind of windows that a job reads, and the encoder that sees them.
 
     Attributes
@@ -67,7 +67,7 @@ def weights_mb(encoder: BackboneConfig) -> float:
     return sum(sizes) / 1e6 if sizes else float(encoder.entry.size_mb)
 
 
-def encoder_mb(kinds: list[Windows], batch: int, compute: Compute, slides: int, phases: int) -> float:
+def encoder_mb(kinds: list[WindowKind], batch: int, compute: Compute, slides: int, phases: int) -> float:
     """Return the memory of a job that runs encoders, without the cache of its cells, MB.
 
     Parameters
@@ -86,14 +86,14 @@ def encoder_mb(kinds: list[Windows], batch: int, compute: Compute, slides: int, 
     seen = [kind for kind in kinds if not kind.as_features]
     network = sum(kind.weights_mb(compute.gpu) for kind in kinds)
     pixels = sum(kind.encoder.image_px**2 for kind in seen)
-    network += CUDA_MB if compute.gpu else ACTIVATION_BYTES * batch * pixels / 1e6
+    network += CUDA_MB if compute.gpu else (ACTIVATION_BYTES if phases == PHASES else INFERENCE_BYTES) * batch * pixels / 1e6
     images_mb = IMAGE_CACHE_MB * min(OPEN_IMAGES, slides) if seen else 0
     batch_mb = batch * sum(kind.bytes_each for kind in kinds) / 1e6
     each = images_mb + HELD_BATCHES * batch_mb + (WORKER_MB if compute.workers else 0)
     return TORCH_MB + network + each * (phases * compute.workers or 1)
 
 
-def cells_mb(kinds: list[Windows], cells: int, compute: Compute) -> float:
+def cells_mb(kinds: list[WindowKind], cells: int, compute: Compute) -> float:
     """Return the memory of the cells of a training, MB: decoded patches as far as `cache_gb` allows, and features, which are all kept."""
     patches = cells * sum(kind.bytes_each for kind in kinds if not kind.as_features) / 1e6
     features = cells * sum(kind.bytes_each for kind in kinds if kind.as_features) / 1e6

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nuclass_pipeline.config.memory.encoders import FEATURE_BATCH, PHASES, Windows, cells_mb, encoder_mb
+from nuclass_pipeline.config.memory.encoders import EMBEDDED_AT_ONCE, PHASES, WindowKind, cells_mb, encoder_mb
 from nuclass_pipeline.config.memory.formulas import PEAKS, Slides, request_mb
 from nuclass_pipeline.config.memory.sizes import SlideSize, read_size
 
@@ -41,7 +41,7 @@ class JobMemory:
         if rule in self.language_model_rules:
             return LANGUAGE_MODEL_MB
         formula = PEAKS[rule]
-        return formula.mb(self.sizes_for(formula.of, wildcards), len(self.seeds))
+        return formula.mb(self.sizes_for(formula.of, wildcards))
 
     @property
     def language_model_rules(self: "Run") -> list[str]:  # type: ignore[misc]
@@ -53,16 +53,16 @@ class JobMemory:
 def _train_local(run: "Run", wildcards: Any) -> float:
     config = run.variants[wildcards.variant].config
     encoder = config.local.backbone
-    return _training(run, wildcards, [Windows(encoder, encoder.freeze, not encoder.freeze)], config.local.optim.batch_size)
+    return _training(run, wildcards, [WindowKind(encoder, encoder.freeze, not encoder.freeze)], config.local.optim.batch_size)
 
 
 def _train_global(run: "Run", wildcards: Any) -> float:
     config = run.variants[wildcards.variant].config
-    kinds = [Windows(encoder, encoder.freeze, not encoder.freeze) for encoder in (config.local.backbone, config.global_.context)]
+    kinds = [WindowKind(encoder, encoder.freeze, not encoder.freeze) for encoder in (config.local.backbone, config.global_.context)]
     return _training(run, wildcards, kinds, config.global_.optim.batch_size)
 
 
-def _training(run: "Run", wildcards: Any, kinds: list[Windows], batch: int) -> float:
+def _training(run: "Run", wildcards: Any, kinds: list[WindowKind], batch: int) -> float:
     config = run.variants[wildcards.variant].config
     share = config.split.fractions.train + config.split.fractions.val
     cells = round(share * sum(size.cells for size in run.sizes_for("training", wildcards)))
@@ -73,19 +73,19 @@ def _training(run: "Run", wildcards: Any, kinds: list[Windows], batch: int) -> f
 def _embed_windows(run: "Run", wildcards: Any) -> float:
     variant = run.frozen_run(wildcards)
     encoder, _ = variant.window_encoders[variant.frozen_field(wildcards)]
-    return encoder_mb([Windows(encoder)], FEATURE_BATCH, run.config.compute, 1, 1)
+    return encoder_mb([WindowKind(encoder)], EMBEDDED_AT_ONCE, run.config.compute, 1, 1)
 
 
 def _embed_cells(run: "Run", wildcards: Any) -> float:
     encoders = [encoder for encoder, _ in run.variants[wildcards.variant].window_encoders.values()]
-    kinds = [Windows(encoder, encoder.freeze) for encoder in encoders]
+    kinds = [WindowKind(encoder, encoder.freeze) for encoder in encoders]
     compute = run.config.compute.model_copy(update={"cache_gb": 0})
-    return encoder_mb(kinds, FEATURE_BATCH, compute, 1, 1) + cells_mb(kinds, run.size(wildcards.slide).cells, compute)
+    return encoder_mb(kinds, EMBEDDED_AT_ONCE, compute, 1, 1) + cells_mb(kinds, run.size(wildcards.slide).cells, compute)
 
 
 def _explain_cells(run: "Run", wildcards: Any) -> float:
     # The encoders themselves, frozen or not, on one cell at a time, in this process.
-    kinds = [Windows(encoder) for encoder, _ in run.variants[wildcards.variant].window_encoders.values()]
+    kinds = [WindowKind(encoder) for encoder, _ in run.variants[wildcards.variant].window_encoders.values()]
     compute = run.config.compute.model_copy(update={"cache_gb": 0, "workers": 0})
     return encoder_mb(kinds, EXPLAINED_AT_ONCE, compute, 1, 1) + cells_mb(kinds, run.size(wildcards.slide).cells, compute)
 
@@ -93,7 +93,7 @@ def _explain_cells(run: "Run", wildcards: Any) -> float:
 LANGUAGE_MODEL_MB = 12_000
 """A language model that proposes labels, not measured."""
 EXPLAINED_AT_ONCE = 8
-"""Windows whose activations one explained cell takes, gradients included."""
+"""WindowKind whose activations one explained cell takes, gradients included."""
 WITH_ENCODERS: "dict[str, Callable[[Run, Any], float]]" = {
     "train_local": _train_local,
     "train_global": _train_global,

@@ -19,11 +19,11 @@ from nuclass_pipeline.layout import RESULTS
 
 ASSUMED_CELLS = 200_000
 """Cells of a slide about which no file and no column says how many it has."""
-GENES_IN_CELL = 100
+GENES_IN_CELL = 70
 """Genes found in a cell where no counts are at hand: those of a panel of some 400 genes."""
 CELLS_PER_MM2 = 3000
 """Cells on a mm² of H&E where no registration is at hand; a denser slide has a smaller image."""
-GLASS = 1.5
+SYNTHETIC_MARGIN = 1.5
 """Area of a synthetic H&E, in areas of its tissue."""
 
 
@@ -65,7 +65,7 @@ def read_size(slide: Slide, config: Config, folder: Path) -> SlideSize:
     with_counts = slide.kind in ("xenium", "synthetic")
     stored = None if source == "run file" else _counts(slide, folder)
     counts = (cells * GENES_IN_CELL if stored is None else stored) if with_counts else 0
-    density = config.synthetic.cells_per_mm2 / GLASS if slide.kind == "synthetic" else CELLS_PER_MM2
+    density = config.synthetic.cells_per_mm2 / SYNTHETIC_MARGIN if slide.kind == "synthetic" else CELLS_PER_MM2
     registered = None if source == "run file" else _known(folder / _name("registration"), _area)
     return SlideSize(cells, counts, cells / density if registered is None else registered, source)
 
@@ -88,7 +88,8 @@ def _cells(slide: Slide, config: Config, folder: Path) -> tuple[int, str]:
 
 
 def _counts(slide: Slide, folder: Path) -> int | None:
-    return _known(folder / _name("counts"), _made_counts) or _known(Path(slide.bundle) / "cell_feature_matrix.h5", _bundle_counts)
+    made: int | None = _known(folder / _name("counts"), _made_counts)
+    return made or _known(Path(slide.bundle) / "cell_feature_matrix.h5", _bundle_counts)
 
 
 def _name(result: str) -> str:

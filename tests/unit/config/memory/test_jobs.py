@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nuclass_pipeline.config.memory.formulas import MARGIN, MIN_MB, PEAKS, STEP_MB, Peak, request_mb
+from nuclass_pipeline.config.memory.formulas import MIN_MB, PEAKS, REQUESTED_SHARE, STEP_MB, Peak, request_mb
 from nuclass_pipeline.config.memory.jobs import LANGUAGE_MODEL_MB
 from nuclass_pipeline.config.memory.sizes import SlideSize
 from nuclass_pipeline.config.run import load_run
@@ -21,13 +21,13 @@ def peak(raw, rule, job=JOB):
 def test_a_peak_is_linear_in_the_slides_and_takes_the_largest_image():
     sizes = [SlideSize(1000, 50_000, 4.0, "sheet"), SlideSize(3000, 10_000, 1.0, "sheet")]
     assert Peak(200, cell_bytes=500, count_bytes=100).mb(sizes) == pytest.approx(200 + 2 + 6)
-    assert Peak(200, cell_bytes=500, per_seed=True).mb(sizes, seeds=3) == pytest.approx(200 + 6)
+    assert Peak(200, cell_bytes=500, count_bytes=100, one_by_one=True).mb(sizes) == pytest.approx(200 + 5.5)
     assert Peak(200, side_bytes=1000, area_mb=10).mb(sizes) == pytest.approx(200 + 8 + 40)
 
 
 @pytest.mark.parametrize(("peak_mb", "expected"), [(10, MIN_MB), (1000, 1300), (1001, 1400)])
 def test_a_job_requests_its_peak_and_a_margin_in_steps_and_more_with_each_attempt(peak_mb, expected):
-    assert (MARGIN, STEP_MB) == (1.3, 100)
+    assert (REQUESTED_SHARE, STEP_MB) == (1.3, 100)
     assert [request_mb(peak_mb, attempt) for attempt in (1, 2, 3)] == [expected, 2 * expected, 3 * expected]
 
 

@@ -29,13 +29,13 @@ def test_a_slide_about_which_nothing_is_known_has_the_assumed_size(slide, config
 
 def test_the_sheet_the_bundle_and_the_results_take_precedence_in_this_order(slide, config, tmp_path):
     slide = slide.model_copy(update={"cells": 70_000})
-    assert read_size(slide, config, tmp_path) == SlideSize(70_000, 7_000_000, 70_000 / CELLS_PER_MM2, "sheet")
+    assert read_size(slide, config, tmp_path) == SlideSize(70_000, 70_000 * 70, 70_000 / CELLS_PER_MM2, "sheet")
     write_json({"num_cells": 71_000}, tmp_path / "outs/experiment.xenium")
     found = read_size(slide, config, tmp_path)
-    assert (found.cells, found.counts, found.source) == (71_000, 7_100_000, "bundle")
+    assert (found.cells, found.counts, found.source) == (71_000, 71_000 * 70, "bundle")
     pd.DataFrame({"cell_id": ["a", "b", "c"]}).to_parquet(tmp_path / "cells.parquet")
     found = read_size(slide, config, tmp_path)
-    assert (found.cells, found.counts, found.source) == (3, 300, "results")
+    assert (found.cells, found.counts, found.source) == (3, 3 * 70, "results")
 
 
 def test_counts_are_those_of_the_matrix_and_the_area_is_that_of_the_registered_image(slide, config, tmp_path):
@@ -65,7 +65,7 @@ def test_a_synthetic_slide_has_the_size_of_the_run_file_although_an_earlier_one_
     bundle = str(tmp_path / "outs")
     slide = Slide.model_construct(slide="demo", kind="synthetic", organ="lung", bundle=bundle, image="he.tif", cells=None)
     pd.DataFrame({"cell_id": ["a"]}).to_parquet(tmp_path / "cells.parquet")
-    assert read_size(slide, config, tmp_path) == SlideSize(4000, 400_000, 3.0, "run file")
+    assert read_size(slide, config, tmp_path) == SlideSize(4000, 4000 * 70, 3.0, "run file")
 
 
 def test_points_and_patches_are_counted_without_transcripts(config, tmp_path):
