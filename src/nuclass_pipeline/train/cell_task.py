@@ -61,7 +61,8 @@ class TrainingCells:
         **options
             Further arguments of `CellDataset`.
         """
-        memory = CacheBudget.of_gb(compute.cache_gb, max(1, compute.workers))
+        # Twice, because the loader processes of the validation are kept beside those of the training.
+        memory = CacheBudget.of_gb(compute.cache_gb, max(1, 2 * compute.workers))
         # Without views for validations, because models classify windows as they are.
         train = CellDataset(slides, subsets=["train"], memory=memory, all_views=True, **options)
         return cls(train, CellDataset(slides, subsets=["val"], memory=memory, **options))

@@ -16,10 +16,10 @@ TRAINED_COPIES = 8
 """The same on a CPU where it is trained: gradients, two moments, and the state that is saved are added."""
 ACTIVATION_BYTES, INFERENCE_BYTES = 1000, 700
 """Activations on a CPU for each pixel that an encoder sees at once: in a training, and without gradients."""
-IMAGE_CACHE_MB, OPEN_IMAGES = 64, 4
-"""Decoded chunks that a process keeps of each image, and images that it keeps open."""
+BLOCKS_MB = 64
+"""Decoded blocks of images that a process keeps, for all slides; more only within `cache_gb`."""
 WORKER_MB = 100
-"""Memory of a loader process beside images and batches."""
+"""Memory of a loader process beside blocks and batches."""
 HELD_BATCHES = 4
 """Batches that a loader process holds: two that wait, one in the making, one on the way."""
 PHASES = 2
@@ -52,8 +52,8 @@ class WindowKind:
 
     @property
     def bytes_each(self) -> int:
-        """Bytes of a decoded window, or of its feature."""
-        return 2 * (self.encoder.entry.dim or UNKNOWN_DIM) if self.as_features else 3 * self.encoder.image_px**2
+        """Bytes of a decoded window, or of its features."""
+        return 2 * self.encoder.views * (self.encoder.entry.dim or UNKNOWN_DIM) if self.as_features else 3 * self.encoder.image_px**2
 
     def weights_mb(self, gpu: int) -> float:
         """Return the memory of the encoder, MB; nothing where features replace it."""
@@ -67,7 +67,7 @@ def weights_mb(encoder: BackboneConfig) -> float:
     return sum(sizes) / 1e6 if sizes else float(encoder.entry.size_mb)
 
 
-def encoder_mb(kinds: list[WindowKind], batch: int, compute: Compute, slides: int, phases: int) -> float:
+def encoder_mb(kinds: list[WindowKind], batch: int, compute: Compute, phases: int) -> float:
     """Return the memory of a job that runs encoders, without the cache of its cells, MB.
 
     Parameters
@@ -78,8 +78,6 @@ def encoder_mb(kinds: list[WindowKind], batch: int, compute: Compute, slides: in
         Cells at once.
     compute
         Hardware of the job.
-    slides
-        Slides that it reads.
     phases
         Loaders that are kept at the same time.
     """
@@ -87,14 +85,13 @@ def encoder_mb(kinds: list[WindowKind], batch: int, compute: Compute, slides: in
     network = sum(kind.weights_mb(compute.gpu) for kind in kinds)
     pixels = sum(kind.encoder.image_px**2 for kind in seen)
     network += CUDA_MB if compute.gpu else (ACTIVATION_BYTES if phases == PHASES else INFERENCE_BYTES) * batch * pixels / 1e6
-    images_mb = IMAGE_CACHE_MB * min(OPEN_IMAGES, slides) if seen else 0
     batch_mb = batch * sum(kind.bytes_each for kind in kinds) / 1e6
-    each = images_mb + HELD_BATCHES * batch_mb + (WORKER_MB if compute.workers else 0)
+    each = (BLOCKS_MB if seen else 0) + HELD_BATCHES * batch_mb + (WORKER_MB if compute.workers else 0)
     return TORCH_MB + network + each * (phases * compute.workers or 1)
 
 
 def cells_mb(kinds: list[WindowKind], cells: int, compute: Compute) -> float:
-    """Return the memory of the cells of a training, MB: decoded patches as far as `cache_gb` allows, and features, which are all kept."""
+    """Return the memory of the cells of a training, MB: decoded patches and blocks as far as `cache_gb` allows, and features, which are all kept."""
     patches = cells * sum(kind.bytes_each for kind in kinds if not kind.as_features) / 1e6
     features = cells * sum(kind.bytes_each for kind in kinds if kind.as_features) / 1e6
     return min(1000 * compute.cache_gb, patches) + features + CELL_BYTES * cells / 1e6

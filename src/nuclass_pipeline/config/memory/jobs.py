@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nuclass_pipeline.config.memory.encoders import EMBEDDED_AT_ONCE, PHASES, WindowKind, cells_mb, encoder_mb
+from nuclass_pipeline.config.memory.encoders import EMBEDDED_AT_ONCE, PHASES, TILES_AT_ONCE, WindowKind, cells_mb, encoder_mb
 from nuclass_pipeline.config.memory.formulas import PEAKS, Slides, request_mb
 from nuclass_pipeline.config.memory.sizes import SlideSize, read_size
 
@@ -67,27 +67,31 @@ def _training(run: "Run", wildcards: Any, kinds: list[WindowKind], batch: int) -
     share = config.split.fractions.train + config.split.fractions.val
     cells = round(share * sum(size.cells for size in run.sizes_for("training", wildcards)))
     compute = run.config.compute
-    return encoder_mb(kinds, batch, compute, len(run.training_slides), PHASES) + cells_mb(kinds, cells, compute)
+    return encoder_mb(kinds, batch, compute, PHASES) + cells_mb(kinds, cells, compute)
 
 
 def _embed_windows(run: "Run", wildcards: Any) -> float:
     variant = run.frozen_run(wildcards)
-    encoder, _ = variant.window_encoders[variant.frozen_field(wildcards)]
-    return encoder_mb([WindowKind(encoder)], EMBEDDED_AT_ONCE, run.config.compute, 1, 1)
+    encoder, window_px = variant.window_encoders[variant.frozen_field(wildcards)]
+    if encoder.tile_um is None:
+        return encoder_mb([WindowKind(encoder)], EMBEDDED_AT_ONCE, run.config.compute, 1)
+    # A tile holds the centres of its windows, and half a window around them.
+    side_px = round(encoder.image_px * (1 + encoder.tile_um / (window_px * variant.config.image.mpp)))
+    return encoder_mb([WindowKind(encoder.model_copy(update={"image_px": side_px}))], TILES_AT_ONCE, run.config.compute, 1)
 
 
 def _embed_cells(run: "Run", wildcards: Any) -> float:
     encoders = [encoder for encoder, _ in run.variants[wildcards.variant].window_encoders.values()]
     kinds = [WindowKind(encoder, encoder.freeze) for encoder in encoders]
     compute = run.config.compute.model_copy(update={"cache_gb": 0})
-    return encoder_mb(kinds, EMBEDDED_AT_ONCE, compute, 1, 1) + cells_mb(kinds, run.size(wildcards.slide).cells, compute)
+    return encoder_mb(kinds, EMBEDDED_AT_ONCE, compute, 1) + cells_mb(kinds, run.size(wildcards.slide).cells, compute)
 
 
 def _explain_cells(run: "Run", wildcards: Any) -> float:
     # The encoders themselves, frozen or not, on one cell at a time, in this process.
     kinds = [WindowKind(encoder) for encoder, _ in run.variants[wildcards.variant].window_encoders.values()]
     compute = run.config.compute.model_copy(update={"cache_gb": 0, "workers": 0})
-    return encoder_mb(kinds, EXPLAINED_AT_ONCE, compute, 1, 1) + cells_mb(kinds, run.size(wildcards.slide).cells, compute)
+    return encoder_mb(kinds, EXPLAINED_AT_ONCE, compute, 1) + cells_mb(kinds, run.size(wildcards.slide).cells, compute)
 
 
 LANGUAGE_MODEL_MB = 12_000

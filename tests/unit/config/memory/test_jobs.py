@@ -44,8 +44,8 @@ def test_loader_processes_of_training_and_validation_are_counted_and_share_the_c
     of_workers = [peak(edited(demo, "compute.workers", workers), "train_local") for workers in (1, 2, 3)]
     each = of_workers[1] - of_workers[0]
     assert of_workers[2] - of_workers[1] == pytest.approx(each)
-    # Two images at 64 MB, 100 MB, four batches of 32 crops; twice, since training and validation have their own.
-    assert each == pytest.approx(2 * (2 * 64 + 100 + 4 * 32 * 3 * 112**2 / 1e6))
+    # 64 MB of blocks, 100 MB, four batches of 32 crops; twice, since training and validation have their own.
+    assert each == pytest.approx(2 * (64 + 100 + 4 * 32 * 3 * 112**2 / 1e6))
 
 
 def test_weights_are_counted_once_they_are_named_and_a_gpu_takes_activations_off_the_machine(demo):
