@@ -119,7 +119,8 @@ def cost_of(run: Run, job: JobPlan) -> JobCost:
     if job.rule in RATES:
         formula = PEAKS.get(job.rule)
         sizes = run.sizes_for(formula.of if formula else "own", job.named)
-    return JobCost(job.mem_mb, rate.seconds(sizes) / 3600, 0.0, rate.disk_mb(sizes))
+    hours = rate.seconds(sizes) / 3600
+    return JobCost(job.mem_mb, 0 if job.gpus else hours, job.gpus * hours, rate.disk_mb(sizes))
 
 
 def _seconds(run: Run, encoder: BackboneConfig, windows: float, passes: float) -> float:
@@ -154,7 +155,7 @@ def _train_global(run: Run, wildcards: Any) -> tuple[float, float]:
 def _embed_windows(run: Run, wildcards: Any) -> tuple[float, float]:
     variant, cells = run.frozen_run(wildcards), run.size(wildcards.slide).cells
     encoder, _ = variant.window_encoders[variant.frozen_field(wildcards)]
-    return START_S + _seconds(run, encoder, cells, 1), 2 * cells * _dim(encoder) / 1e6
+    return START_S + _seconds(run, encoder, cells, encoder.views), 2 * cells * encoder.views * _dim(encoder) / 1e6
 
 
 def _embed_cells(run: Run, wildcards: Any) -> tuple[float, float]:

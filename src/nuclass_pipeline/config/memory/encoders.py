@@ -28,8 +28,8 @@ CELL_BYTES = 80
 """Table of the cells of a training, for each cell."""
 UNKNOWN_DIM = 1536
 """Size of a vector whose network is not in the registry."""
-EMBEDDED_AT_ONCE = 64
-"""WindowKind at once where nothing is trained."""
+EMBEDDED_AT_ONCE, TILES_AT_ONCE = 64, 2
+"""Windows and tiles at once where nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def encoder_mb(kinds: list[WindowKind], batch: int, compute: Compute, phases: in
 
 
 def cells_mb(kinds: list[WindowKind], cells: int, compute: Compute) -> float:
-    """Return the memory of the cells of a training, MB: decoded patches and blocks as far as `cache_gb` allows, and features, which are all kept."""
+    """Return the memory of the cells of a training, MB: decoded patches within `cache_gb`, and all features."""
     patches = cells * sum(kind.bytes_each for kind in kinds if not kind.as_features) / 1e6
     features = cells * sum(kind.bytes_each for kind in kinds if kind.as_features) / 1e6
     return min(1000 * compute.cache_gb, patches) + features + CELL_BYTES * cells / 1e6

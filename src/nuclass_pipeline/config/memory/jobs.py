@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nuclass_pipeline.config.memory.encoders import EMBEDDED_AT_ONCE, PHASES, TILES_AT_ONCE, WindowKind, cells_mb, encoder_mb
+from nuclass_pipeline.config.memory.encoders import CUDA_MB, EMBEDDED_AT_ONCE, PHASES, TILES_AT_ONCE, WindowKind, cells_mb, encoder_mb
 from nuclass_pipeline.config.memory.formulas import PEAKS, Slides, request_mb
 from nuclass_pipeline.config.memory.sizes import SlideSize, read_size
 
@@ -41,7 +41,8 @@ class JobMemory:
         if rule in self.language_model_rules:
             return LANGUAGE_MODEL_MB
         formula = PEAKS[rule]
-        return formula.mb(self.sizes_for(formula.of, wildcards))
+        cuda_mb = CUDA_MB if rule in OF_THE_GATE and self.config.compute.gate_gpu else 0
+        return cuda_mb + formula.mb(self.sizes_for(formula.of, wildcards))
 
     @property
     def language_model_rules(self: "Run") -> list[str]:  # type: ignore[misc]
@@ -94,6 +95,8 @@ def _explain_cells(run: "Run", wildcards: Any) -> float:
     return encoder_mb(kinds, EXPLAINED_AT_ONCE, compute, 1) + cells_mb(kinds, run.size(wildcards.slide).cells, compute)
 
 
+OF_THE_GATE = ("train_gate", "predict_slide")
+"""Rules that run the gate, on a GPU if `compute.gate_gpu` is 1."""
 LANGUAGE_MODEL_MB = 12_000
 """A language model that proposes labels, not measured."""
 EXPLAINED_AT_ONCE = 8

@@ -71,6 +71,20 @@ def test_each_slide_has_its_own_request(demo):
     assert request(JOB, 2) == 2 * request(JOB, 1)
 
 
+def test_a_gate_on_a_gpu_takes_what_cuda_takes(demo):
+    for rule in ("train_gate", "predict_slide"):
+        assert peak(edited(demo, "compute.gate_gpu", 1), rule) - peak(demo, rule) == pytest.approx(3000)
+
+
+def test_an_encoder_of_tiles_reads_two_larger_images_at_once(demo):
+    demo["global"]["context"] |= {"freeze": True}
+    run = load_run(edited(demo, "global.context.tile_um", 256.0), root=ROOT)
+    context = run.config.global_.context
+    job = SimpleNamespace(slide="demo-lung-1", encoder=context.name, px="1024", key=context.key)
+    # 64 px for a window of 256 µm, and as many for the tile.
+    assert run.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + 700 * 2 * 128**2 / 1e6 + 4 * 2 * 3 * 128**2 / 1e6)
+
+
 def test_a_language_model_has_a_fixed_size(demo):
     assert peak(demo, "propose_labels") < 1000
     assert peak(edited(demo, "proposals", {"model": "resources/weights/llm"}), "compare_annotators") == LANGUAGE_MODEL_MB
