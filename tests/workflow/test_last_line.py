@@ -35,7 +35,7 @@ def test_the_errors_of_all_jobs_are_last_and_alone(project):
     assert "CalledProcessError" not in printed
     assert done.stderr.splitlines()[-4] == "3 errors:"
     killed, unexpected, mistake = sorted(done.stderr.splitlines()[-3:])
-    assert killed.startswith("error: make_slide, demo-lung-1: killed, probably out of memory: requested 2000 MB, limit ")
+    assert killed.startswith("error: make_slide, demo-lung-1: killed, probably out of memory: requested 1000 MB, limit ")
     assert unexpected.startswith("error: make_slide, demo-lung-2: unexpected ZeroDivisionError: division by zero.")
     assert mistake.startswith("error: make_slide, demo-pancreas-1: x.csv: column: is wrong. Correct it. Log: logs/demo/make_slide/demo-pan")
     log = project.folder / unexpected.split(" Log: ")[1]
