@@ -122,7 +122,8 @@ def choose_cells(cells: pd.DataFrame, count: int) -> list[int]:
         First the cells that the gate has right, one of each class in turn from the commonest class, then the errors, from the class
         with most errors. Of a class, the cell whose probability is the median comes first. No chance is involved.
     """
-    labelled = cells.assign(position=np.arange(len(cells)))[cells["label"] != UNRESOLVED]
+    # As text, because counts that are looked up by categories are categories too.
+    labelled = cells.assign(label=cells["label"].astype(str), position=np.arange(len(cells)))[cells["label"] != UNRESOLVED]
     is_right = labelled["label"] == labelled["gate_predicted"]
     right, wrong = _in_turn(labelled[is_right], labelled["label"]), _in_turn(labelled[~is_right], labelled.loc[~is_right, "label"])
     shown = right[: max(count - len(wrong), count // 2)]

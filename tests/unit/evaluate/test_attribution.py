@@ -76,6 +76,11 @@ def test_one_cell_is_an_error_and_without_errors_all_are_right() -> None:
     assert wrong.iloc[choose_cells(wrong, 5)]["label"].tolist() == ["Ductal", "Monocyte", "T_Cell", "Acinar", "Ductal"]
 
 
+def test_the_choice_is_the_same_for_labels_as_categories() -> None:
+    for cells in (CELLS, CELLS[CELLS["label"] == CELLS["gate_predicted"]]):
+        assert choose_cells(cells.astype({"label": "category"}), 20) == choose_cells(cells, 20)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 20, 125, 126, 1000])
 def test_no_cell_is_chosen_twice_nor_without_label(count: int) -> None:
     chosen = choose_cells(CELLS, count)
