@@ -56,7 +56,7 @@ def rules(tmp_path_factory):
     demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     other = copy.deepcopy(demo) | {"programs": {"library": "resources/sets.gmt"}}
     other["global"]["context"]["freeze"] = True
-    other["variants"] = {"concat": {"local": {"conditioning": "concat"}}}
+    other["variants"] = {"concat": {"local": {"conditioning": "concat"}}, "strict": {"labeling": {"min_confidence": 0.9}}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nuclass_pipeline.config.run.FILES", ())
         return [rule for raw in (demo, other) for rule in load_rules(raw, tmp_path_factory.mktemp("rules")).values()]
