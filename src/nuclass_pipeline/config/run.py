@@ -16,6 +16,7 @@ from nuclass_pipeline.config.loading.checks import ALWAYS, FILES, OF_VARIANTS, n
 from nuclass_pipeline.config.loading.places import locate, locate_key
 from nuclass_pipeline.config.loading.roles import StudySlides
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
+from nuclass_pipeline.config.loading.tiles import note_tiles
 from nuclass_pipeline.config.loading.variants import VariantFiles, apply_variant, check_changes, check_variants, place_changes
 from nuclass_pipeline.config.loading.windows import WindowSources
 from nuclass_pipeline.config.memory.jobs import JobMemory
@@ -162,7 +163,7 @@ class Run(StudySlides, WindowSources, VariantFiles, JobMemory):
     @property
     def notes(self) -> list[str]:
         """What is allowed in the run file, and should be known before the first job."""
-        return [*note_buffer(self), *self.variant_warnings]
+        return [*note_buffer(self), *(note for run in self.variants.values() for note in note_tiles(run)), *self.variant_warnings]
 
     @property
     def annotations(self) -> list[str]:

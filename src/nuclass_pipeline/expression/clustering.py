@@ -105,7 +105,8 @@ def _read_components(counts: Path, config: ClusteringConfig) -> tuple[NDArray[np
     passed = totals(cells) >= max(config.min_transcripts, 1)
     logger.info("%d of %d cells have at least %d transcripts", passed.sum(), passed.size, config.min_transcripts)
     names, cells = cells.obs_names.to_numpy(str), cells[passed].copy()
-    if cells.n_obs < MIN_CELLS:
+    # A component needs two genes.
+    if cells.n_obs < MIN_CELLS or cells.n_vars < 2:
         return names, passed, np.zeros((cells.n_obs, 2), np.float32)
     embed(cells, config)
     return names, passed, cells.obsm["X_pca"]
@@ -113,8 +114,8 @@ def _read_components(counts: Path, config: ClusteringConfig) -> tuple[NDArray[np
 
 def _cluster(components: NDArray[np.float32], config: ClusteringConfig, threads: int) -> _Clustering:
     number = len(components)
-    if number < MIN_CELLS:
-        logger.warning("only %d cells pass quality control, so they form one cluster", number)
+    if number < MIN_CELLS or not components.any():
+        logger.warning("%d cells pass quality control, too few, or with too few genes, so they form one cluster", number)
         one = LeidenPartition(config.resolutions[0], np.zeros(number, np.int64), None)
         return _Clustering(np.zeros((number, 2), np.float32), one.cluster, [one])
     with worker_pool(threads if number >= SHARED_CELLS else 1) as submit:

@@ -3,11 +3,19 @@
 from nuclass_pipeline.errors import first_line
 from nuclass_pipeline.io.hdf5.blocks import USUAL_BYTES, BlockCache, cut_square, overlap
 from nuclass_pipeline.io.hdf5.named import NamedPatches, has_named_patches, stated_mpp
-from nuclass_pipeline.io.hdf5.patch_files import IDS_DIGEST, digest_ids, open_patches, open_window_file, read_keys, read_reasons
+from nuclass_pipeline.io.hdf5.patch_files import (
+    IDS_DIGEST,
+    check_patch,
+    digest_ids,
+    open_patches,
+    open_window_file,
+    read_keys,
+    read_reasons,
+)
 from nuclass_pipeline.io.hdf5.reading import damaged_h5, open_h5, read_id_index, read_texts
-from nuclass_pipeline.io.hdf5.windows import WindowReader, check_patch, side_of
+from nuclass_pipeline.io.hdf5.windows import WindowReader, side_of
 from nuclass_pipeline.io.json_files import read_json, write_json, write_json_object
-from nuclass_pipeline.io.paths import READ_ERRORS, require, require_file
+from nuclass_pipeline.io.paths import READ_ERRORS, file_state, require, require_file
 from nuclass_pipeline.io.spreadsheet import quote_formula, quote_row, quote_table, unquote_formula
 from nuclass_pipeline.io.tables import TableWriter, find_rows, read_compact, read_parquet, read_table, write_table
 from nuclass_pipeline.io.text import TextTable, read_fields, read_header, read_rows, read_text
@@ -28,6 +36,7 @@ __all__ = [
     "cut_square",
     "damaged_h5",
     "digest_ids",
+    "file_state",
     "find_rows",
     "first_line",
     "has_named_patches",

@@ -52,6 +52,11 @@ def require(path: Path | str, remedy: str = CHECK_PATH) -> Path:
     return path
 
 
+def file_state(*paths: Path) -> str:
+    """Return the sizes and times of files, which differ once a file has been written again."""
+    return " ".join(f"{state.st_size} {state.st_mtime_ns}" for state in map(Path.stat, paths))
+
+
 def require_file(path: Path | str, remedy: str = CHECK_PATH) -> Path:
     """Return `path` if it is a regular file; a folder, pipe or device is a `UserError` before it is opened."""
     path = require(path, remedy)

@@ -64,6 +64,11 @@ class Encoder(nn.Module):
         """Return the vector (B, dim) and the feature map (B, channels, h, w) behind it, on one autograd graph."""
         raise NotImplementedError
 
+    @property
+    def step_px(self) -> int:
+        """Side of the largest cells of the maps that vectors are pooled from, px of the images."""
+        raise NotImplementedError
+
     def read_layers(self, images: Tensor) -> list[tuple[Tensor, float]]:
         """Return the maps (B, channels, h, w) that vectors are pooled from, each with the side of its cells, px of the images."""
         raise NotImplementedError
@@ -128,6 +133,11 @@ class TokenEncoder(Encoder):
             for part in pool_map(self._map_tokens(tokens, images), self.pool, token=tokens[:, 0])
         ]
         return torch.cat([self.finish(part) for part in parts], dim=1)
+
+    @property
+    def step_px(self) -> int:
+        """Side of a patch, px."""
+        return self.patch_px
 
     def read_layers(self, images: Tensor) -> list[tuple[Tensor, float]]:
         """Return the patch tokens of the layers as maps, each with the side of a patch, px."""
@@ -211,6 +221,13 @@ class MapEncoder(Encoder):
         maps = self._read_all(images)
         return torch.cat([part for grid in maps for part in pool_map(grid, self.pool)], dim=1), maps[-1]
 
+    @property
+    def step_px(self) -> int:
+        """Side of the largest cells of the maps, px of the images, as a small image shows it."""
+        with torch.inference_mode():
+            blank = torch.zeros(1, 3, PROBE_PX, PROBE_PX, device=self.mean.device)
+            return round(max(step_px for _, step_px in self.read_layers(blank)))
+
     def read_layers(self, images: Tensor) -> list[tuple[Tensor, float]]:
         """Return the maps of the stages, each with the side of its cells, px of the images."""
         return [(grid, _stride(images.shape[-1], grid.shape[-1])) for grid in self._read_all(images)]
@@ -229,9 +246,13 @@ class MapEncoder(Encoder):
         return [[parameter for parameter in self.net.parameters() if id(parameter) not in known], *stages, []]
 
 
+PROBE_PX = 256
+"""Side of the image that shows the sides of the cells of maps: a multiple of all strides in use."""
+
+
 def _stride(side_px: int, cells: int) -> float:
-    """Return the side of a cell of a map, px of the image; networks halve the side, and round up where it is odd."""
-    return side_px / cells if side_px % cells == 0 else float(2 ** round(math.log2(side_px / cells)))
+    """Return the side of a cell of a map, px of the image: a power of 2, because networks halve the side, and round up where it is odd."""
+    return float(2 ** round(math.log2(side_px / cells)))
 
 
 def assemble(spec: dict[str, Any]) -> Encoder:

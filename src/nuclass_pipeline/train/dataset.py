@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import IDS_DIGEST, READ_ERRORS, digest_ids, first_line, open_window_file, read_compact, read_keys
+from nuclass_pipeline.io import IDS_DIGEST, READ_ERRORS, digest_ids, file_state, first_line, open_window_file, read_compact, read_keys
 from nuclass_pipeline.models.layers import UNKNOWN
 from nuclass_pipeline.schemas import LABELS, SPLIT
 from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows, patch_bytes
@@ -166,6 +166,8 @@ class CellDataset(Dataset[CellBatch]):
             open_windows(s.patches, t["row"].to_numpy(np.int32), image_px, memory, all_views=all_views)
             for s, t in zip(slides, tables, strict=True)
         ]
+        # Dropped, because they are those of the last patches that were kept, and loader processes would start with them.
+        memory.blocks.clear()
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -200,11 +202,12 @@ class CellDataset(Dataset[CellBatch]):
         return torch.bincount(torch.from_numpy(self.labels), minlength=classes)
 
     def fingerprint(self) -> str:
-        """Return a hash of the slides, cells and labels, and of their order."""
-        joined = "\n".join(
-            f"{slide}\t{cell}\t{label}" for slide, cell, label in zip(self._slide, self.cells["cell_id"], self.labels, strict=True)
-        )
-        return hashlib.sha256(joined.encode()).hexdigest()
+        """Return a hash of the slides, cells, labels and organs, of their order, and of the state of the files of windows or features."""
+        rows = zip(self._slide, self.cells["cell_id"], self.labels, self.organs, strict=True)
+        joined = "\n".join(f"{slide}\t{cell}\t{label}\t{organ}" for slide, cell, label, organ in rows)
+        # By time too, because pixels that are made again may differ in content alone.
+        states = [file_state(*reader.holders) for reader in (*self._contexts, *self._images)]
+        return hashlib.sha256("\n".join([joined, *states]).encode()).hexdigest()
 
     def _gather(self, readers: list[FeatureReader | PatchReader], index: Integers) -> Tensor:
         slides = self._slide[index]

@@ -69,7 +69,7 @@ class RunShuffle(EpochShuffle):
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.runs))
         # Equal in size within one run, because the few runs of a small last bucket would share whole batches.
-        parts = np.array_split(order, max(1, len(order) // self.bucket))
+        parts = np.array_split(order, max(1, -(-len(order) // self.bucket)))
         return np.concatenate([rng.permutation(np.concatenate([self.runs[run] for run in part])) for part in parts])
 
 

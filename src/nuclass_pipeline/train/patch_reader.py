@@ -83,6 +83,11 @@ class FeatureReader:
     all_views
         Keep all views of a window, if the file has several; otherwise only the window as it is.
 
+    Attributes
+    ----------
+    holders
+        The file.
+
     Raises
     ------
     UserError
@@ -104,7 +109,7 @@ class FeatureReader:
                 raise damaged_h5(path, error) from error
         if not np.isfinite(values).all():
             raise UserError(path, "feature", "a value is not finite", "Remove the file and run again.")
-        self._values = values
+        self._values, self.holders = values, (path,)
 
     def read(self, positions: Integers) -> Tensor:
         """Return features (B, D) float32 at these positions (B,) of `rows`; (B, V, D) if all of V views were kept."""
@@ -128,8 +133,8 @@ def holds_features(path: Path) -> bool:
 
 
 def patch_bytes(path: Path, side_px: int) -> int:
-    """Return the memory of a decoded patch of a file, bytes; 0 if it holds features."""
-    return 0 if holds_features(path) else 3 * side_px**2
+    """Return the memory of a decoded patch of a file, bytes; 0 if it holds features, or pixels that are read without an image."""
+    return 3 * side_px**2 if not holds_features(path) and WindowReader(path).from_image else 0
 
 
 class PatchReader:
@@ -146,6 +151,11 @@ class PatchReader:
     memory
         Budget shared with other files.
 
+    Attributes
+    ----------
+    holders
+        The file, and that with the pixels.
+
     Raises
     ------
     UserError
@@ -155,6 +165,7 @@ class PatchReader:
     def __init__(self, path: Path, rows: Integers, side_px: int, memory: CacheBudget) -> None:
         self.rows, self.side_px = rows, side_px
         self._windows = WindowReader(path, memory.blocks)
+        self.holders = (path, self._windows.pixels.holder)
         kept = memory.take_rows(len(rows), 3 * side_px**2)
         self._cache = np.empty((kept, side_px, side_px, 3), np.uint8)
         for start in range(0, kept, READ_AT_ONCE):

@@ -74,6 +74,12 @@ def test_few_transcripts_in_23_cells(tmp_path, genes, transcripts):
     assert len(_cluster(tmp_path, cells, min_transcripts=0)) == 23
 
 
+def test_cells_with_one_gene_form_one_cluster(tmp_path):
+    names = pd.DataFrame(index=[f"c{i}" for i in range(40)]), pd.DataFrame(index=["g"])
+    cells = ad.AnnData(sparse.csr_matrix(np.full((40, 1), 20, np.float32)), *names)
+    assert _cluster(tmp_path, cells)["cluster"].tolist() == ["0"] * 40
+
+
 def test_large_panels_are_cut_to_variable_genes(draw_cells, tmp_path):
     cells = draw_cells(per_type=20)
     rng = np.random.default_rng(1)

@@ -62,6 +62,16 @@ def test_a_block_is_decoded_once_until_others_need_its_place(level: h5py.Dataset
     assert pickle.loads(pickle.dumps(blocks))._memory is None
 
 
+def test_cleared_blocks_are_read_again(level: h5py.Dataset) -> None:
+    blocks, window = BlockCache(), np.empty((8, 8, 3), np.uint8)
+    blocks.cut("image", level, 0, 0, window, 0)
+    assert len(blocks._found) == 1
+    blocks.clear()
+    assert (len(blocks._found), blocks._memory) == (0, None)
+    blocks.cut("image", level, 0, 0, window, 0)
+    np.testing.assert_array_equal(window, level[:8, :8])
+
+
 def test_a_failed_reading_leaves_no_wrong_pixels(level: h5py.Dataset) -> None:
     blocks, expected = BlockCache(2 * BLOCK_BYTES), cut_square(level, 0, 0, 300, 0)
     cut(blocks, "image", level, 0, 0, 300, 0)

@@ -53,6 +53,18 @@ def test_windows_are_those_of_the_padded_image_in_the_order_asked_for(slide):
     assert windows.read([]).shape == (0, SIDE, SIDE, 3)
 
 
+@pytest.mark.parametrize("corners", [np.zeros((CELLS, 3), np.int32), np.zeros((CELLS, 2)), np.zeros(CELLS, np.int64)])
+def test_corners_that_are_no_pairs_of_whole_numbers_are_refused(slide, tmp_path, corners):
+    folder = slide[0]
+    (tmp_path / "image.h5").symlink_to(folder / "image.h5")
+    (tmp_path / "p.h5").write_bytes((folder / "patches.h5").read_bytes())
+    with h5py.File(tmp_path / "p.h5", "a") as file:
+        del file["origin_px"]
+        file["origin_px"] = corners
+    with pytest.raises(UserError, match=r"p.h5: origin_px: is \w+ of shape .*, not whole numbers \(N, 2\). Remove the file and run again."):
+        WindowReader(tmp_path / "p.h5")
+
+
 @pytest.mark.parametrize("block_rows", [1, 7, 50, 4096])
 def test_other_programs_read_the_same_pixels(slide, tmp_path, monkeypatch, block_rows):
     folder, image, xy_px = slide

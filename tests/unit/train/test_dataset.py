@@ -1,7 +1,9 @@
 """Every cell gets its own images, whatever the order, the storage and the memory."""
 
 import logging
+import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,11 @@ def test_the_fingerprint_follows_the_data(slides: list[SlideFiles]) -> None:
     whole = open_dataset(slides).fingerprint()
     assert open_dataset(slides, 0).fingerprint() == whole
     assert open_dataset(slides[:1]).fingerprint() != whole
+    # The position of an organ among those of the models is what a training sees of it.
+    other = [replace(slides[0], organ=slides[1].organ), *slides[1:]]
+    assert (open_dataset(other).fingerprint() != whole) == (slides[0].organ != slides[1].organ)
+    os.utime(slides[0].patches, ns=(0, 0))
+    assert open_dataset(slides).fingerprint() != whole
 
 
 def test_shuffles_depend_on_seed_and_epoch() -> None:

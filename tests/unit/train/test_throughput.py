@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from nuclass_pipeline.train.loop.throughput import open_curves
 from tests.unit.train.test_stages import assert_same_weights, run_local
 from tests.unit.train.toys import local_config, local_optim, write_slide
 
@@ -23,6 +24,8 @@ def test_each_start_of_a_training_writes_curves_of_its_own(tmp_path: Path, caplo
             shown = run_local(slides, tmp_path / "shown", config=CONFIG, curves=tmp_path / "logs")
         assert_same_weights(silent, shown)
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["start-1", "start-2"]
+    (tmp_path / "logs/start-1").rename(tmp_path / "removed")
+    assert open_curves(tmp_path / "logs")[0].log_dir == str(tmp_path / "logs/start-3")
     curves = pd.read_csv(tmp_path / "logs/start-2/metrics.csv")
     history = pd.read_parquet(shown.with_name("history.parquet"))
     assert curves["val_macro_f1"].dropna().tolist() == pytest.approx(history["val_macro_f1"].tolist(), abs=1e-6)

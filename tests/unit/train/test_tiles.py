@@ -1,6 +1,7 @@
 """Features of windows that are pooled from tiles."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -14,10 +15,10 @@ from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.data.image.patches import write_patches
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import WindowReader
-from nuclass_pipeline.models.encoders import MapEncoder
+from nuclass_pipeline.models.encoders import MapEncoder, _stride
 from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.train.features import windows as stage
-from nuclass_pipeline.train.features.tiles import TileDataset
+from nuclass_pipeline.train.features.tiles import TileDataset, _core_px
 from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.units import ImagePixel
 from tests.unit.train.toys import write_slide as write_pixels
@@ -105,10 +106,30 @@ def test_views_of_tiles_are_those_of_windows(slide, tmp_path, monkeypatch):
 
 def test_a_tile_must_hold_whole_patches(slide, tmp_path):
     config = frozen(name="tiny-vit", features={"pool": "mean"}, tile_um=10)
-    with pytest.raises(UserError, match=r"tile_um: 10 µm are 40 px, and no whole number of the encoder's patches .* Set it to 8, or"):
+    with pytest.raises(UserError, match=r"tile_um: a tile of 10 µm and a window holds no whole number .* of 16 px. Set it to 8, or"):
         embed(slide, tmp_path / "f.h5", config)
     assert not (tmp_path / "f.h5").exists()
     assert np.isfinite(embed(slide, tmp_path / "f.h5", config.model_copy(update={"tile_um": 8}))).all()
+
+
+def test_a_tile_must_hold_whole_cells_of_every_map(slide, tmp_path):
+    """Because a network rounds up at the right, and a turned tile has its right elsewhere."""
+    config = frozen(tile_um=10)
+    with pytest.raises(UserError, match=r"tile_um: a tile of 10 µm and a window holds no whole number .* of 16 px. Set it to 8, or"):
+        embed(slide, tmp_path / "f.h5", config)
+    with pytest.raises(UserError, match=r"of 32 px. Set image_px to a multiple of 32."):
+        _core_px(SimpleNamespace(step_px=32), SimpleNamespace(side_px=1024), frozen(image_px=511, tile_um=128), MPP)
+
+
+@pytest.mark.parametrize(("side_px", "cells", "step_px"), [(768, 24, 32), (775, 25, 32), (420, 14, 32), (112, 7, 16), (64, 16, 4)])
+def test_the_cells_of_a_map_have_the_stride_of_the_network(side_px, cells, step_px):
+    assert _stride(side_px, cells) == step_px
+
+
+def test_a_slide_without_windows_has_no_tiles(slide):
+    windows = WindowReader(slide / "patches.h5")
+    windows.origin_px = windows.origin_px[:0]
+    assert len(TileDataset(windows, 64, SIDE)) == 0
 
 
 def test_windows_that_are_pixels_have_no_tiles(tmp_path):

@@ -13,6 +13,7 @@ from nuclass_pipeline.config.base import OptionalPath, Section
 from nuclass_pipeline.errors import similar
 
 Channels = tuple[float, float, float]
+MAX_TILE_UM = 4096.0
 MAX_LAYERS = 200
 """More layers than any published encoder has."""
 
@@ -67,7 +68,7 @@ class BackboneConfig(Section):
     tile_um: float | None = Field(
         None,
         gt=0,
-        le=4096,
+        le=MAX_TILE_UM,
         description="with `freeze`: the encoder reads tiles, and each window is pooled from its tile's map: the side of the part of a"
         " tile that holds the centres of its windows, µm; empty to read each window by itself",
     )

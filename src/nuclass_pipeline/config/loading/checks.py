@@ -12,6 +12,7 @@ from nuclass_pipeline.config.loading.requirements import check_language_model
 from nuclass_pipeline.config.loading.run_files import is_set, source_of
 from nuclass_pipeline.config.loading.same_files import cells_apart, same_bundle, same_file
 from nuclass_pipeline.config.loading.sharing import check_slides_from
+from nuclass_pipeline.config.loading.tiles import check_tiles
 from nuclass_pipeline.config.loading.trios import annotations_below, check_trio_slides, check_trios
 from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.layout import BASE
@@ -97,14 +98,6 @@ def check_images(run: "Run") -> None:
         if not run.slides[name].image and (role := run.role(name)) != "label":
             problem = f"it is empty, and study.{role} needs the H&E of the slide"
             raise UserError(run.config.slides, f"{name}, image", problem, "Fill in image, or list the slide under study.label.")
-
-
-def check_tiles(run: "Run") -> None:
-    """Check that slides of encoders that read tiles have an image."""
-    for field, (encoder, _) in run.window_encoders.items():
-        if encoder.tile_um is not None and (trios := [slide for slide in run.slides_of("trio") if slide in run.cohort_slides]):
-            problem = f"the windows of {trios[0]} are pixels, and tiles are cut from an image"
-            raise run.error(f"{field}.tile_um", problem, "Remove it, or use slides with an image.")
 
 
 def check_organs(run: "Run") -> None:

@@ -104,6 +104,10 @@ def check_variants(run: "Run") -> None:
         if sides[0] != sides[1] and trios:
             problem = f"the windows of {trios[0]} were cut elsewhere"
             raise run.error(f"{field}.image", problem, "Remove it, or make another run.")
+        # Images of a slide lie one context window apart, and a window reaches half its side beyond its cell.
+        if run.slides_of("images") and sides[0][1] > 2 * sides[1][1]:
+            problem = f"windows of {sides[0][1]:g} µm would show other images of the slide, which lie {sides[1][1]:g} µm apart"
+            raise run.error(f"{field}.image.context_um", problem, f"Set it to {2 * sides[1][1]:g} or less, or make another run.")
 
 
 class VariantFiles:

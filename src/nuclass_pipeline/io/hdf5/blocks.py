@@ -69,6 +69,10 @@ class BlockCache:
         decoded: WindowPixels = self._memory[slot]
         return decoded
 
+    def clear(self) -> None:
+        """Drop all blocks."""
+        self._memory, self._found = None, OrderedDict()
+
     def __getstate__(self) -> dict[str, Any]:
         return {"slots": self.slots, "_memory": None, "_found": OrderedDict()}
 

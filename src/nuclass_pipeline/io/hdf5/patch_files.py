@@ -75,6 +75,35 @@ def open_window_file(path: Path | str) -> "h5py.File":
     return file
 
 
+def read_corners(path: Path | str, stored: "h5py.Dataset") -> NDArray[np.int32]:
+    """Return the left and top (N, 2) of the windows of a patch file, px.
+
+    Raises
+    ------
+    UserError
+        If they are not whole numbers, or not two for each window.
+    """
+    if stored.ndim != 2 or stored.shape[1] != 2 or not np.issubdtype(stored.dtype, np.integer):
+        raise UserError(path, ORIGIN, f"is {stored.dtype} of shape {stored.shape}, not whole numbers (N, 2)", MAKE_PATCHES_AGAIN)
+    return np.asarray(stored[...], np.int32)
+
+
+def check_patch(path: Path, name: str, dtype: Any, shape: tuple[int, ...] | None) -> int:
+    """Return the side of patches of `shape`: (S, S, 3), (S, S, 4) with alpha, or (S, S, 1) and (S, S) of grey, all uint8.
+
+    Raises
+    ------
+    UserError
+        If they are of another shape or type.
+    """
+    if dtype != np.uint8:
+        raise UserError(path, name, f"is {dtype}, not uint8", "Write whole numbers from 0 to 255 as uint8.")
+    if not shape or len(shape) not in (2, 3) or shape[0] != shape[1] or not shape[0] or shape[2:] not in ((), (1,), (3,), (4,)):
+        problem = f"its patches have shape {shape}, not (S, S, 3)"
+        raise UserError(path, name, problem, "Write square patches with the colors last; see docs/data.md.")
+    return int(shape[0])
+
+
 def _check_source(path: Path | str, source: Path) -> None:
     if not source.is_file():
         remedy = "Put the file back, or correct `bundle` in the slide sheet; then run again."

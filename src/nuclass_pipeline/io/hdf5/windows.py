@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io.hdf5.blocks import CACHED_PX, BlockCache, WindowPixels
 from nuclass_pipeline.io.hdf5.named import NamedPatches
-from nuclass_pipeline.io.hdf5.patch_files import FINEST, FORMAT_REMEDY, ORIGIN, SOURCE, open_source, open_window_file, read_keys
+from nuclass_pipeline.io.hdf5.patch_files import (
+    FINEST,
+    FORMAT_REMEDY,
+    ORIGIN,
+    SOURCE,
+    check_patch,
+    open_source,
+    open_window_file,
+    read_corners,
+    read_keys,
+)
 from nuclass_pipeline.io.hdf5.reading import IMAGE, damaged_h5, open_h5
 from nuclass_pipeline.io.paths import READ_ERRORS
 
@@ -95,7 +105,7 @@ class _Named:
 
 
 class Squares:
-    """Squares of an `image.h5`, read by their rows; each process opens the image itself.
+    """Squares of an `image.h5`, read by their rows, in any process.
 
     Parameters
     ----------
@@ -112,7 +122,7 @@ class Squares:
     def __init__(self, image: Path, side_px: int, origin_px: NDArray[np.int32], fill: int, blocks: BlockCache) -> None:
         self.holder, self.side_px, self.origin_px, self.fill, self.blocks = image, side_px, origin_px, fill, blocks
         state = image.stat()
-        self.key = (image, os.getpid(), state.st_ino, state.st_mtime_ns)
+        self._state = (image, state.st_ino, state.st_mtime_ns)
 
     def order(self, rows: Rows) -> Rows:
         """Return the order (B,) in which rows (B,) are read fastest."""
@@ -129,11 +139,12 @@ class Squares:
     def read_into(self, window: WindowPixels, row: int) -> None:
         """Write one square into a window (S, S, 3)."""
         left, top = self.origin_px[row]
-        self.blocks.cut(self.key, _open_level(*self.key), int(left), int(top), window, self.fill)
+        # By process, because a handle inherited by a loader process shares its file position with the parent's.
+        self.blocks.cut(self._state, _open_level(os.getpid(), *self._state), int(left), int(top), window, self.fill)
 
 
 @lru_cache(maxsize=MAX_OPEN_IMAGES)
-def _open_level(image: Path, process: int, inode: int, changed: int) -> "h5py.Dataset":
+def _open_level(process: int, image: Path, inode: int, changed: int) -> "h5py.Dataset":
     """Return the finest level of an image, open in this process; the least used of `MAX_OPEN_IMAGES` images is closed for another."""
     # Without a cache of HDF5, because `BlockCache` keeps what is decoded.
     return open_h5(image, rdcc_nbytes=0)[FINEST]
@@ -175,7 +186,7 @@ class WindowReader:
                 self.cells, self.side_px = int(file["keys"].shape[0]), side_of(path, file)
                 self._source = path.resolve().parent / str(file.attrs[SOURCE]) if SOURCE in file.attrs else None
                 self._fill = int(file.attrs.get("fill", 255))
-                self.origin_px = np.asarray(file[ORIGIN][...], np.int32) if ORIGIN in file else None
+                self.origin_px = read_corners(path, file[ORIGIN]) if ORIGIN in file else None
                 self._rows = np.asarray(file[SOURCE_ROW][...] if SOURCE_ROW in file else (), np.int64)
                 named = self._source is not None and SOURCE_ROW not in file
                 self._names = np.char.encode(read_keys(path, file["keys"]).astype(str), "utf-8") if named else None
@@ -266,22 +277,6 @@ def side_of(path: Path, file: "h5py.File") -> int:
     if not shape:
         raise UserError(path, "images", "the dataset is missing", FORMAT_REMEDY)
     return check_patch(path, "images", images.dtype, shape[1:])
-
-
-def check_patch(path: Path, name: str, dtype: Any, shape: tuple[int, ...] | None) -> int:
-    """Return the side of patches of `shape`: (S, S, 3), (S, S, 4) with alpha, or (S, S, 1) and (S, S) of grey, all uint8.
-
-    Raises
-    ------
-    UserError
-        If they are of another shape or type.
-    """
-    if dtype != np.uint8:
-        raise UserError(path, name, f"is {dtype}, not uint8", "Write whole numbers from 0 to 255 as uint8.")
-    if not shape or len(shape) not in (2, 3) or shape[0] != shape[1] or not shape[0] or shape[2:] not in ((), (1,), (3,), (4,)):
-        problem = f"its patches have shape {shape}, not (S, S, 3)"
-        raise UserError(path, name, problem, "Write square patches with the colors last; see docs/data.md.")
-    return int(shape[0])
 
 
 def _central(window: WindowPixels, side_px: int) -> WindowPixels:

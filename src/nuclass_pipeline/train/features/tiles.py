@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nuclass_pipeline.arrays import Integers
-from nuclass_pipeline.config.backbones.section import BackboneConfig
+from nuclass_pipeline.config.backbones.section import MAX_TILE_UM, BackboneConfig
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import WindowReader
-from nuclass_pipeline.models.encoders import Encoder, TokenEncoder
+from nuclass_pipeline.models.encoders import Encoder
 from nuclass_pipeline.models.networks.pooling import pool_windows
 from nuclass_pipeline.runtime import track
 from nuclass_pipeline.train.augment import turn_back, turned_views
@@ -63,7 +63,7 @@ class TileDataset(Dataset[Tensor]):
         tiles, numbers = np.unique(centers[:, ::-1] // core_px, axis=0, return_inverse=True)
         corners = tiles[:, ::-1] * core_px - side_px // 2
         order = np.argsort(numbers, kind="stable")
-        self.rows: list[Integers] = np.split(order, np.cumsum(np.bincount(numbers))[:-1])
+        self.rows: list[Integers] = np.split(order, np.cumsum(np.bincount(numbers))[:-1]) if len(order) else []
         self.centers_px: list[NDArray[np.float64]] = [
             (windows.origin_px[rows] + side_px / 2 - corner) * scale for rows, corner in zip(self.rows, corners, strict=True)
         ]
@@ -126,18 +126,15 @@ def _pool(encoder: Encoder, layers: Sequence[tuple[Tensor, float]], centers_px: 
 
 
 def _core_px(encoder: Encoder, windows: WindowReader, config: BackboneConfig, mpp: float) -> int:
-    """Return the side of the cores, px of the image, at which a resized tile has a whole number of patches."""
-    core_px = round((config.tile_um or 0) / mpp)
-    patch_px = encoder.patch_px if isinstance(encoder, TokenEncoder) else 1
-    whole_px = windows.side_px * patch_px
-    if core_px and (core_px * config.image_px) % whole_px == 0:
+    """Return the side of the cores, px of the image, at which a resized tile has a whole number of cells of each map."""
+    core_px, unit_px = round((config.tile_um or 0) / mpp), windows.side_px * encoder.step_px
+
+    def fits(px: int) -> bool:
+        return 0 < px <= MAX_TILE_UM / mpp and (windows.side_px + px) * config.image_px % unit_px == 0
+
+    if fits(core_px):
         return core_px
-    # The side of a window always fits, because an image of the encoder has a whole number of patches.
-    problem = f"{config.tile_um:g} µm are {core_px} px, and no whole number of the encoder's patches at {config.image_px} px per window"
-    raise UserError("run file", "tile_um", problem, f"Set it to {_fitting_um(core_px, config.image_px, whole_px, mpp):g}, or remove it.")
-
-
-def _fitting_um(core_px: int, image_px: int, whole_px: int, mpp: float) -> float:
-    """Return the side nearest to `core_px` that fits, µm."""
-    step_px = whole_px // np.gcd(whole_px, image_px)
-    return float(max(1, round(core_px / step_px)) * step_px * mpp)
+    nearest = next((core_px + sign * step for step in range(unit_px) for sign in (-1, 1) if fits(core_px + sign * step)), None)
+    problem = f"a tile of {config.tile_um:g} µm and a window holds no whole number of the encoder's cells of {encoder.step_px} px"
+    remedy = f"Set image_px to a multiple of {encoder.step_px}." if nearest is None else f"Set it to {nearest * mpp:g}, or remove it."
+    raise UserError("run file", "tile_um", problem, remedy)

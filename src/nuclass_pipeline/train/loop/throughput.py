@@ -65,7 +65,9 @@ def open_curves(folder: Path | None) -> list[Logger]:
     """Return loggers that write below `folder`, each start of a training in a folder of its own; TensorBoard's where it is installed."""
     if folder is None:
         return []
-    start = f"start-{1 + len(list(folder.glob('start-*')))}"
+    # After the last one, because an earlier one may have been removed.
+    numbers = [int(path.name.removeprefix("start-")) for path in folder.glob("start-*") if path.name.removeprefix("start-").isdigit()]
+    start = f"start-{1 + max(numbers, default=0)}"
     names = ("tensorboard", "tensorboardX")
     boards = [TensorBoardLogger(folder, name="", version=start)] if any(map(importlib.util.find_spec, names)) else []
     return [CSVLogger(folder, name="", version=start), *boards]
