@@ -77,7 +77,8 @@ def _notes(run: "Run") -> Iterator[str]:
         yield f"unknown: {ASSUMED_CELLS:,} cells assumed for {named}{rest}; the column cells of {run.config.slides} can say how many"
     known = [name for name in sizes if name not in assumed]
     if known:
-        yield f"cells: {sum(sizes[name].cells for name in known):,} on {len(known)} slides, by {_sources(run, known)}"
+        plural = "s" if len(known) > 1 else ""
+        yield f"cells: {sum(sizes[name].cells for name in known):,} on {len(known)} slide{plural}, by {_sources(run, known)}"
     yield f"memory: largest job, as requested: {REQUESTED_SHARE - 1:.0%} above the peak that the formulas of docs/sizes.md give"
     yield "hours: rough, of one core or one GPU; trainings with all epochs. disk: rough. Jobs that are done are left out."
 
