@@ -65,6 +65,16 @@ def test_corners_that_are_no_pairs_of_whole_numbers_are_refused(slide, tmp_path,
         WindowReader(tmp_path / "p.h5")
 
 
+def test_the_side_of_windows_is_not_taken_from_a_linked_file(slide, tmp_path):
+    (tmp_path / "image.h5").symlink_to(slide[0] / "image.h5")
+    (tmp_path / "p.h5").write_bytes((slide[0] / "patches.h5").read_bytes())
+    with h5py.File(tmp_path / "p.h5", "a") as file:
+        del file.attrs["side_px"], file["images"]
+        file["images"] = h5py.ExternalLink("other.h5", "images")
+    with pytest.raises(UserError, match=r"p.h5: side_px: the attribute is missing. Remove the file and run again."):
+        WindowReader(tmp_path / "p.h5")
+
+
 @pytest.mark.parametrize("block_rows", [1, 7, 50, 4096])
 def test_other_programs_read_the_same_pixels(slide, tmp_path, monkeypatch, block_rows):
     folder, image, xy_px = slide

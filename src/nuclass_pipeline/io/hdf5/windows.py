@@ -20,6 +20,7 @@ from nuclass_pipeline.io.hdf5.named import NamedPatches
 from nuclass_pipeline.io.hdf5.patch_files import (
     FINEST,
     FORMAT_REMEDY,
+    MAKE_PATCHES_AGAIN,
     ORIGIN,
     SOURCE,
     check_patch,
@@ -272,6 +273,9 @@ def side_of(path: Path, file: "h5py.File") -> int:
     """
     if "side_px" in file.attrs:
         return int(file.attrs["side_px"])
+    # Before `images` is opened, because it may lead to a file that nobody checked.
+    if ORIGIN in file or SOURCE in file.attrs:
+        raise UserError(path, "side_px", "the attribute is missing", MAKE_PATCHES_AGAIN)
     images = file.get("images")
     shape = getattr(images, "shape", None)
     if not shape:
