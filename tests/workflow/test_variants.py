@@ -115,7 +115,7 @@ def test_variants_are_trained_and_compared(project):
     assert run.classifier(variant="mlp").gate.__class__.__name__ == "Gate"
     assert run.classifier(variant="concat").meta.feature_dims["local"] == 64 + 64
     (warning,) = read_warnings(results / "metrics/variants.parquet")
-    assert warning.startswith("concat: split.buffer_um is 2 µm, less than half a context window (8 µm)")
+    assert warning.startswith("concat: split.buffer_um is 2 µm, less than a context window (16 µm)")
     table = pd.read_csv(results / "tables/variants.tsv", sep="\t")
     assert len(table) == 3 * 3
     # What is computed stays so: another variant adds its own jobs alone.
