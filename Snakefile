@@ -6,7 +6,8 @@ from nuclass_pipeline.config.models import SCORED_MODELS
 from nuclass_pipeline.config.run import load_workflow
 from nuclass_pipeline.figures import list_figures
 from nuclass_pipeline.labeling.hand_made import check_hand_made
-from nuclass_pipeline.layout import SYNTHETIC_TRUTH, UNPACKED_MANIFEST, files, for_model
+from nuclass_pipeline.layout import SYNTHETIC_TRUTH, UNPACKED_MANIFEST
+from nuclass_pipeline.layout import files, for_model, of_base
 from nuclass_pipeline.provenance import code_version, content
 from nuclass_pipeline.records import restore_records
 from nuclass_pipeline.runtime import one_line

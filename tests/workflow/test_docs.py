@@ -45,7 +45,7 @@ def targets(tmp_path_factory):
 
 def test_the_pages_hold_commands():
     assert len(FOUND) > 40
-    assert {words[0].rsplit("/")[-1] for _, words in FOUND} <= {"snakemake", "nuclass", "python", "pip", "uv"}
+    assert {words[0].rsplit("/")[-1] for _, words in FOUND} <= {"snakemake", "nuclass", "python", "pip", "uv", "tensorboard"}
 
 
 @pytest.mark.parametrize(("page", "words"), of("snakemake"), ids=str)

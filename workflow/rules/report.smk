@@ -7,8 +7,6 @@ OUTPUTS  report.html
 
 from os.path import relpath
 
-from nuclass_pipeline.layout import of_base
-
 captions = expand(
     "{folder}/{name}.rst",
     folder=relpath(f"{workflow.basedir}/workflow/report"),

@@ -7,7 +7,6 @@ INPUTS   slides/{slide}/{proposals.tsv, ablation.parquet, domains.parquet, progr
 OUTPUTS  none
 """
 
-from nuclass_pipeline.layout import of_base
 from nuclass_pipeline.records import begin
 from snakemake_logger_plugin_nuclass import watch
 
