@@ -59,7 +59,13 @@ def main() -> None:
         found, seconds = {}, {}
         for name, section in (("window", config.model_copy(update={"tile_um": None})), ("tile", config)):
             start = time.perf_counter()
-            embed_windows(patches=patches, config=section, compute=Compute(), device=options.device, features=Path(scratch) / f"{name}.h5")
+            embed_windows(
+                patches=patches,
+                config=section,
+                compute=Compute(precision="32-true"),
+                device=options.device,
+                features=Path(scratch) / f"{name}.h5",
+            )
             seconds[name] = time.perf_counter() - start
             with h5py.File(Path(scratch) / f"{name}.h5") as file:
                 found[name] = file["feature"][...].astype(np.float32)
