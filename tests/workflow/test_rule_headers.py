@@ -112,3 +112,9 @@ def shuffle_includes(snakefile, seed):
 def plan_of(rule):
     files = [sorted(files_of(rule, kind, ["demo-lung-1", "demo-lung-he"])) for kind in ("input", "output")]
     return [re.sub(r"/\S*?/workflow/", "", repr(part)) for part in (*files, described(rule, ["demo-lung-1", "demo-lung-he"]))]
+
+
+def test_warnings_are_collected_from_lists_of_files(rules):
+    found = [rule for rule in rules if rule.name == "collect_warnings"]
+    assert len(found) == 2
+    assert not [name for rule in found for name, files in rule.input.items() if isinstance(files, str)]

@@ -25,7 +25,7 @@ rule collect_warnings:
         calibration_metrics=run.scores(files.calibration_metrics),
         heldout_metrics=run.scores(files.heldout_metrics),
         predictions=run.all_predictions,
-        variant_metrics=files.variant_metrics if run.config.variants else [],
+        variant_metrics=[files.variant_metrics] if run.config.variants else [],
     output:
         warnings=files.warnings,
     log:
