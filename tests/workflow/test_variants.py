@@ -119,7 +119,7 @@ def test_variants_are_trained_and_compared(project):
     table = pd.read_csv(results / "tables/variants.tsv", sep="\t")
     assert len(table) == 3 * 3
     # What is computed stays so: another variant adds its own jobs alone.
-    project.edit(lambda raw: raw["variants"].update(none={"local": {"conditioning": "none"}}))
+    project.edit(lambda raw: raw["variants"].update(none={"local": {"conditioning": "none", "organ_dropout": 0}}))
     jobs = project.planned("tab2")
     assert (jobs["train_local"], jobs["train_global"], jobs["embed_cells"], jobs["score_predictions"]) == (1, 1, 2, 1)
     assert "embed_windows" not in jobs
