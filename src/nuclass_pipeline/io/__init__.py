@@ -5,6 +5,7 @@ from nuclass_pipeline.io.hdf5.blocks import USUAL_BYTES, BlockCache, cut_square,
 from nuclass_pipeline.io.hdf5.named import NamedPatches, has_named_patches, stated_mpp
 from nuclass_pipeline.io.hdf5.patch_files import (
     IDS_DIGEST,
+    ORIGIN,
     check_patch,
     digest_ids,
     open_patches,
@@ -25,6 +26,7 @@ from nuclass_pipeline.io.yaml_files import read_yaml
 
 __all__ = [
     "IDS_DIGEST",
+    "ORIGIN",
     "READ_ERRORS",
     "USUAL_BYTES",
     "BlockCache",

@@ -108,7 +108,7 @@ class CellDataset(Dataset[CellBatch]):
     cells
         Table of the N cells: `cell_id`, `label`, `subset`, the rows of their patches, and `slide`, the number of the slide.
     patch_bytes
-        Memory that all patches take when they are decoded, bytes; features take none of it.
+        Memory of all patches that are cut from images when they are decoded, bytes.
     labels, organs
         (N,) class indices, −1 for a label that is not in `classes`, and organ indices, −1 for the unknown organ.
 

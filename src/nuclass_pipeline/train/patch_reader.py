@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import READ_ERRORS, USUAL_BYTES, BlockCache, WindowReader, damaged_h5, open_h5, open_window_file
+from nuclass_pipeline.io import ORIGIN, READ_ERRORS, USUAL_BYTES, BlockCache, WindowReader, damaged_h5, open_h5, open_window_file
 
 BLOCK_ROWS = 4096
 """Rows of features that are read at once."""
@@ -123,18 +123,15 @@ def open_windows(
     path: Path, rows: Integers, side_px: int, memory: CacheBudget, *, all_views: bool = False
 ) -> "FeatureReader | PatchReader":
     """Return the reader of a file of features or of patches."""
-    return FeatureReader(path, rows, all_views=all_views) if holds_features(path) else PatchReader(path, rows, side_px, memory)
-
-
-def holds_features(path: Path) -> bool:
-    """Return whether a file holds features instead of patches."""
     with open_window_file(path) as file:
-        return "feature" in file
+        has_features = "feature" in file
+    return FeatureReader(path, rows, all_views=all_views) if has_features else PatchReader(path, rows, side_px, memory)
 
 
 def patch_bytes(path: Path, side_px: int) -> int:
     """Return the memory of a decoded patch of a file, bytes; 0 if it holds features, or pixels that are read without an image."""
-    return 3 * side_px**2 if not holds_features(path) and WindowReader(path).from_image else 0
+    with open_window_file(path) as file:
+        return 3 * side_px**2 if ORIGIN in file else 0
 
 
 class PatchReader:

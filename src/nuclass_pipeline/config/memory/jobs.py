@@ -100,7 +100,7 @@ OF_THE_GATE = ("train_gate", "predict_slide")
 LANGUAGE_MODEL_MB = 12_000
 """A language model that proposes labels, not measured."""
 EXPLAINED_AT_ONCE = 8
-"""WindowKind whose activations one explained cell takes, gradients included."""
+"""Windows whose activations one explained cell takes, gradients included."""
 WITH_ENCODERS: "dict[str, Callable[[Run, Any], float]]" = {
     "train_local": _train_local,
     "train_global": _train_global,
