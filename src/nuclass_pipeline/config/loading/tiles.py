@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nuclass_pipeline.config.loading.run_files import source_of
+
 if TYPE_CHECKING:
     from nuclass_pipeline.config.run import Run
 
@@ -30,4 +32,5 @@ def note_tiles(run: "Run") -> Iterator[str]:
         if run.config.buffer_um < reach_um:
             problem = f"a tile shows up to {reach_um:g} µm of tissue around its cells, and the buffer is {run.config.buffer_um:g} µm"
             why = "so features of different subsets may depend on the same pixels; scores on `val` may be too high"
-            yield f"{run.within}{field}.tile_um: {problem}, {why}. Set split.buffer_um to {reach_um:g} to rule it out."
+            file = source_of(f"{field}.tile_um", run.sources) or "run file"
+            yield f"{file}: {run.within}{field}.tile_um: {problem}, {why}. Set split.buffer_um to {reach_um:g} to rule it out."

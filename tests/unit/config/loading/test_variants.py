@@ -169,7 +169,7 @@ def test_a_variant_needs_models_and_slides_that_it_can_change(demo, own):
 def test_tiles_that_reach_over_the_buffer_are_noted(demo):
     tiled = {"global": {"context": {"freeze": True, "tile_um": 64}}}
     (note,) = [note for note in load(demo, {"x": tiled}).notes if "tile" in note]
-    assert note.startswith("variants.x.global.context.tile_um: a tile shows up to 384 µm of tissue around its cells")
+    assert note.startswith("config/demo.yaml: variants.x.global.context.tile_um: a tile shows up to 384 µm of tissue around its cells")
     assert "and the buffer is 128 µm" in note
     assert not [note for note in load(demo, {"x": tiled | {"split": {"buffer_um": 384}}}).notes if "tile" in note]
     assert not [note for note in load(demo, {}).notes if "tile" in note]
