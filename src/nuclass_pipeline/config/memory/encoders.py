@@ -14,7 +14,7 @@ COPIES = 3
 """Memory of an encoder that is loaded, in sizes of its file: the tensors as read, in 32 bits, and in the network."""
 TRAINED_COPIES = 8
 """The same on a CPU where it is trained: gradients, two moments, and the state that is saved are added."""
-ACTIVATION_BYTES, INFERENCE_BYTES = 1000, 700
+ACTIVATION_BYTES, INFERENCE_BYTES = 1000, 650
 """Activations on a CPU for each pixel that an encoder sees at once: in a training, and without gradients."""
 BLOCKS_MB = 64
 """Decoded blocks of images that a process keeps, for all slides; more only within `cache_gb`."""

@@ -82,7 +82,7 @@ def test_an_encoder_of_tiles_reads_two_larger_images_at_once(demo):
     context = run.config.global_.context
     job = SimpleNamespace(slide="demo-lung-1", encoder=context.name, px="1024", key=context.key)
     # 64 px for a window of 256 µm, and as many for the tile.
-    assert run.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + 700 * 2 * 128**2 / 1e6 + 4 * 2 * 3 * 128**2 / 1e6)
+    assert run.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + 650 * 2 * 128**2 / 1e6 + 4 * 2 * 3 * 128**2 / 1e6)
 
 
 def test_a_language_model_has_a_fixed_size(demo):
