@@ -197,7 +197,7 @@ def paths(files: Any) -> dict[str, Any]:
 
 
 def load_entry(entry: str) -> Any:
-    """Import what a registry names as `module:object` in the package, such as `labeling.evidence:Rules.fit`."""
+    """Import what a registry names as `module:object` in the package, such as `labeling.rules:Rules.fit`."""
     module, _, path = entry.partition(":")
     return operator.attrgetter(path)(importlib.import_module(f"nuclass_pipeline.{module}"))
 

@@ -21,10 +21,10 @@ COPIED = ("Snakefile", "Makefile", "pyproject.toml", "README.md", "CONTRIBUTING.
 
 PROBES = {
     "A cell annotator": """
-from nuclass_pipeline.labeling.evidence import fit_annotator
+from nuclass_pipeline.labeling.evidence import annotator_named
 from tests.unit.labeling.test_evidence import faint_types
 cells, _ = faint_types(0)
-assert abs(fit_annotator("shares", cells).rank(cells).for_choice.sum(axis=1) - 1).max() < 1e-9
+assert abs(annotator_named("shares")(cells).rank(cells).for_choice.sum(axis=1) - 1).max() < 1e-9
 """,
     "A figure": """
 from pathlib import Path

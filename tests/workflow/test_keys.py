@@ -160,7 +160,7 @@ def before(demo, tmp_path_factory):
 def test_a_key_reaches_a_rule(key, demo, before, tmp_path, monkeypatch):
     for checks in ("ALWAYS", "FILES"):  # Because the files that the values name are not there.
         monkeypatch.setattr(f"nuclass_pipeline.config.run.{checks}", ())
-    monkeypatch.setitem(__import__("nuclass_pipeline.config.labeling", fromlist=["x"]).CELL_ANNOTATORS, "other", "labeling.evidence:Rules")
+    monkeypatch.setitem(__import__("nuclass_pipeline.config.labeling", fromlist=["x"]).CELL_ANNOTATORS, "other", "labeling.rules:Rules")
     value = another(key, current(demo, key))
     assert value != current(demo, key)
     after = rules_of(changed(demo, key, value), tmp_path)

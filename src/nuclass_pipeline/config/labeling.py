@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from nuclass_pipeline.config.base import InputPath, OptionalPath, Section, Seed
 from nuclass_pipeline.errors import similar
 
-CELL_ANNOTATORS = {"rules": "labeling.evidence:Rules.fit"}
+CELL_ANNOTATORS = {"rules": "labeling.rules:Rules.fit"}
 """The registry: name in `labeling.annotator` → what fits the annotator to a slide, as `module:function` in the package."""
 
 
@@ -26,7 +26,7 @@ class LabelingConfig(Section):
     annotation: InputPath = Field(
         "config/annotation", description="folder of <slide>.tsv, a person's edits, or <slide>.csv, provided labels"
     )
-    min_confidence: float = Field(0.815, ge=0, le=1, description="lowest probability of a label; below it a cell is Unresolved")
+    min_confidence: float = Field(0.83, ge=0, le=1, description="lowest probability of a label; below it a cell is Unresolved")
     seed: Seed = Field(0, description="seed of the simulated doublets that calibrate the confidence")
 
     @field_validator("annotator")

@@ -68,6 +68,12 @@ class Panel:
         """Lineage of each type, in the order of `types`."""
         return tuple(TYPES[name] for name in self.types)
 
+    @property
+    def broader(self) -> tuple[str, ...]:
+        """The type of the panel that contains each type, such as Fibroblast for Tumor_Associated_Fibroblast; else the type itself."""
+        above = [next((parent for parent in HIERARCHY.nodes[name].parents if parent in self.types), name) for name in self.types]
+        return tuple(above)
+
 
 def admissible(organ: str, organ_types: OrganTypes = ORGAN_TYPES) -> tuple[str, ...]:
     """Return the cell types that can occur in `organ`, sorted.

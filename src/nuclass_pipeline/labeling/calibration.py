@@ -15,8 +15,9 @@ from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
 from nuclass_pipeline.arrays import Booleans, Floats, Integers
-from nuclass_pipeline.labeling.confidence import TypeAssignment, assign_types, null_type_support
+from nuclass_pipeline.labeling.confidence import TypeAssignment, assign_types, contained
 from nuclass_pipeline.labeling.evidence import Annotator, CellExpression, choose_seeds, lineage_members
+from nuclass_pipeline.labeling.support import Fit, null_type_support, type_support
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,7 @@ class SimulatedDoublets:
     minor: Integers
 
 
-def assign_calibrated(
-    expression: CellExpression, annotator: Annotator, lineages: Sequence[str] | None = None, seed: int = 0
-) -> TypeAssignment:
+def assign_calibrated(expression: CellExpression, fit: Fit, lineages: Sequence[str] | None = None, seed: int = 0) -> TypeAssignment:
     """Assign a type to each cell of a slide, with the probability that it is right as its confidence.
 
     Confidence is reduced where the markers of a type have little support on the slide.
@@ -59,16 +58,19 @@ def assign_calibrated(
     ----------
     expression
         Expression and markers of the slide.
-    annotator
-        Fitted to it.
+    fit
+        What fits an annotator to it.
     lineages
         Lineage of each type; those of the panel by default.
     seed
-        Seed of the simulated doublets and of the permutation null.
+        Seed of the simulated doublets, of the support and of its permutation null.
     """
+    annotator = fit(expression)
     assignment = assign_types(expression, annotator.rank(expression), lineages)
     # Down-weighted last, because doublets share the marker table and cannot show whether it means anything.
-    return calibrate_confidence(expression, annotator, assignment, lineages, seed).downweighted(null_type_support(expression, seed))
+    calibrated = calibrate_confidence(expression, annotator, assignment, lineages, seed)
+    support = type_support(expression, fit, seed)
+    return calibrated.downweighted(expression.panel, support, null_type_support(expression, fit, seed))
 
 
 def calibrate_confidence(
@@ -93,13 +95,17 @@ def calibrate_confidence(
         logger.info("nearly all seeds are of one type: confidence is not calibrated")
         return assignment
     _, code = lineage_members(expression.panel.lineages if lineages is None else lineages)
+    _, family = lineage_members(expression.panel.broader)
     found = assign_types(doublets.expression, annotator.rank(doublets.expression), lineages, assignment)
     apart = code[doublets.major] != code[doublets.minor]
     right, right_lineage = found.candidate == doublets.major, found.lineage == code[doublets.major]
+    right_family = family[found.candidate] == family[doublets.major]
     confidence = _calibrate(found.confidence, right, assignment.confidence)
-    lineage_confidence = _calibrate(found.lineage_confidence[apart], right_lineage[apart], assignment.lineage_confidence)
-    # The minimum, because a cell with the right type has the right lineage too.
-    return replace(assignment, confidence=np.minimum(confidence, lineage_confidence), lineage_confidence=lineage_confidence)
+    broad = _calibrate(found.broad_confidence, right_family, assignment.broad_confidence)
+    lineage = _calibrate(found.lineage_confidence[apart], right_lineage[apart], assignment.lineage_confidence)
+    # The minimum, because a cell with the right type is also of the type that contains it, and of its lineage.
+    broad = np.minimum(np.where(contained(expression.panel)[assignment.candidate], broad, confidence), lineage)
+    return replace(assignment, confidence=np.minimum(confidence, broad), broad_confidence=broad, lineage_confidence=lineage)
 
 
 def simulate_doublets(expression: CellExpression, candidate: Integers, seed: int) -> SimulatedDoublets | None:
@@ -154,7 +160,7 @@ def _query_expression(slide: CellExpression, counts: sparse.csr_matrix, rng: np.
     loadings, *_ = np.linalg.lstsq(_logged(slide.own[rows]), slide.components[rows], rcond=1e-6)
     components = _logged(own) @ loadings
     neighbors = slide.neighbors.of_query(components, slide.components)
-    return CellExpression(slide.panel, counts, components, neighbors, own, neighbors.average(own, slide.own))
+    return CellExpression(slide.panel, counts, components, neighbors, own, neighbors.average(own, slide.own), slide.ambient)
 
 
 def _logged(own: sparse.csr_matrix) -> Floats:

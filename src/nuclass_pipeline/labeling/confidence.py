@@ -4,29 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse
 
 from nuclass_pipeline.arrays import Booleans, Floats, Integers
+from nuclass_pipeline.knowledge.markers import Panel
 from nuclass_pipeline.labeling.evidence import CellExpression, TypeProbabilities, lineage_members
+from nuclass_pipeline.labeling.support import choose_types
 
-# Half of a type's marker weight is up in its cells; shuffled markers reach 0.1 to 0.4.
+# Half of a type's marker weight is up in cells that other markers chose; shuffled markers reach 0.1, and 0.35 in one type of twenty.
 ENOUGH_SUPPORT = 0.5
 """Support from which confidence is not reduced."""
-
-# How many times the mean of other lineages a marker needs to be up in a type's cells. Unchanged since the first version, like the next two.
-_MIN_FOLD_CHANGE = 2.0
-# Mean normalised count from which a marker counts, because the slide hardly shows it in any cell below.
-_MIN_MEAN = 0.005
-# Added to means before their ratio, because a marker without counts outside a type would be infinitely up.
-_PSEUDOCOUNT = 0.02
-
-# Weight of markers assumed not up, because a type with one marker on the panel would otherwise be proven by it (docs/development.md).
-_PRIOR_MARKERS = 2.0
-
-# As many permutations as for the proposals of clusters (docs/labels.md).
-_PERMUTATIONS = 40
-# Cells of each permutation. A bound on time alone, because the quantile is over 40 times as many.
-_MAX_PERMUTED_CELLS = 5000
 
 POOR_QUALITY = "poor quality"
 WEAK_SUPPORT = "weak support"
@@ -45,19 +31,20 @@ class TypeAssignment:
         Column of the cell's type, (cells,).
     lineage
         Column of its lineage, (cells,).
-    confidence, lineage_confidence
-        How sure both are, 0 to 1, (cells,).
+    confidence, broad_confidence, lineage_confidence
+        How sure the type is, the type that contains it, and the lineage, 0 to 1, (cells,). The first two are equal where none contains it.
     margin, lineage_margin
         Difference to the second best type and lineage, 0 to 1, (cells,).
     purity
         Weighted share of neighbours in expression with a candidate of the same lineage, (cells,).
     type_support
-        Share of each type's marker weight that is up in its cells on this slide, (types,).
+        Support of each type on this slide, see `support.type_support`, (types,); 1 until it is known.
     """
 
     candidate: Integers
     lineage: Integers
     confidence: Floats
+    broad_confidence: Floats
     lineage_confidence: Floats
     margin: Floats
     lineage_margin: Floats
@@ -69,10 +56,48 @@ class TypeAssignment:
         """Support of each cell's candidate, (cells,)."""
         return np.asarray(self.type_support[self.candidate])
 
-    def downweighted(self, null_support: float) -> "TypeAssignment":
-        """Return the same with confidences in proportion to support below `ENOUGH_SUPPORT`, and 0 for support below `null_support`."""
-        weight = np.clip(self.support / ENOUGH_SUPPORT, 0, 1) * (self.support >= null_support)
-        return replace(self, confidence=weight * self.confidence, lineage_confidence=weight * self.lineage_confidence)
+    def downweighted(self, panel: Panel, support: Floats, null_support: float) -> "TypeAssignment":
+        """Return the same with confidences in proportion to support below `ENOUGH_SUPPORT`, and 0 for support below `null_support`.
+
+        A type that contains others is as well supported as the best of them, and a cell's lineage as well as that type.
+
+        Parameters
+        ----------
+        panel
+            Types and their lineages.
+        support
+            Support of each type, (types,).
+        null_support
+            What a table without knowledge reaches.
+        """
+        weight = np.clip(support / ENOUGH_SUPPORT, 0, 1) * (support >= null_support)
+        broad = _best_of(weight, panel.broader)[self.candidate]
+        return replace(
+            self,
+            type_support=support,
+            confidence=weight[self.candidate] * self.confidence,
+            broad_confidence=broad * self.broad_confidence,
+            lineage_confidence=broad * self.lineage_confidence,
+        )
+
+    def broadened(self, panel: Panel, min_confidence: float) -> "TypeAssignment":
+        """Return the same with the containing type where that alone reaches `min_confidence`."""
+        above = np.array([panel.types.index(name) for name in panel.broader])
+        broad = (self.confidence < min_confidence) & (self.broad_confidence >= min_confidence)
+        candidate = np.where(broad, above[self.candidate], self.candidate)
+        return replace(self, candidate=candidate, confidence=np.where(broad, self.broad_confidence, self.confidence))
+
+
+def contained(panel: Panel) -> Booleans:
+    """Return whether each type shares its containing type with another type of the panel, (types,)."""
+    member, code = lineage_members(panel.broader)
+    return np.asarray(member.sum(axis=0)[code] > 1)
+
+
+def _best_of(values: Floats, groups: Sequence[str]) -> Floats:
+    """Return for each type the largest value in its group, (types,)."""
+    member, code = lineage_members(groups)
+    return np.asarray((values[:, None] * member).max(axis=0)[code])
 
 
 def assign_types(
@@ -97,24 +122,25 @@ def assign_types(
     slide
         Assignment of the slide's cells where `expression` holds query cells; `expression.neighbors` refers to its rows.
     """
-    member, code = lineage_members(expression.panel.lineages if lineages is None else lineages)
-    # Lineage first, because a cell split between two kinds of fibroblast is a fibroblast, even if a T cell comes second.
-    first = (probabilities.for_choice @ member).argmax(axis=1)
-    candidate = np.where(code == first[:, None], probabilities.for_choice, -1).argmax(axis=1)
-    lineage = code[candidate]
+    lineages = expression.panel.lineages if lineages is None else tuple(lineages)
+    member, _ = lineage_members(lineages)
+    candidate, lineage = choose_types(probabilities, lineages)
     of_neighbors = (lineage if slide is None else slide.lineage)[expression.neighbors.rows]
     purity = expression.neighbors.share(of_neighbors == lineage[:, None])
     neighbor_factor = (1 + purity) / 2
     by_lineage = [estimate @ member for estimate in probabilities.for_confidence]
+    family_member, family = lineage_members(expression.panel.broader)
+    by_family = [estimate @ family_member for estimate in probabilities.for_confidence]
     return TypeAssignment(
         candidate=candidate,
         lineage=lineage,
         confidence=neighbor_factor * _geometric_mean(probabilities.for_confidence, candidate),
+        broad_confidence=neighbor_factor * _geometric_mean(by_family, family[candidate]),
         lineage_confidence=neighbor_factor * _geometric_mean(by_lineage, lineage),
         margin=_lead(probabilities.for_confidence[0], candidate),
         lineage_margin=_lead(by_lineage[0], lineage),
         purity=purity,
-        type_support=type_support(expression, candidate) if slide is None else slide.type_support,
+        type_support=np.ones(len(expression.panel.types)),
     )
 
 
@@ -131,59 +157,6 @@ def _lead(values: Floats, choice: Integers) -> Floats:
     others = values.copy()
     np.put_along_axis(others, choice[:, None], 0, axis=1)
     return np.asarray(np.clip(own - others.max(axis=1), 0, None))
-
-
-def type_support(expression: CellExpression, candidate: Integers) -> Floats:
-    """Compute the share of each type's marker weight that is at least twofold up in its cells, (types,); 0 for types without cells.
-
-    Cells are compared with cells of other lineages: relatives share markers, and may be most of the slide. The heaviest marker that is up
-    is not counted, since one gene alone can select any set of cells; a real type has others up with it. Markers that the slide hardly
-    shows count neither for nor against a type.
-
-    Parameters
-    ----------
-    expression
-        Expression and markers.
-    candidate
-        Column of each cell's type, (cells,).
-    """
-    weights = np.clip(expression.panel.weights, 0, None)
-    lineages = np.asarray(expression.panel.lineages)
-    inside = candidate[:, None] == np.arange(weights.shape[1])
-    outside = lineages[candidate][:, None] != lineages
-    seen = weights * (np.asarray(expression.own.mean(axis=0)).reshape(-1, 1) > _MIN_MEAN)
-    # Where all cells are of one lineage, the mean outside is 0 and presence decides, because nothing is left to compare with.
-    limit = _MIN_FOLD_CHANGE * (_means(expression.own, outside) + _PSEUDOCOUNT)
-    up = seen * (_means(expression.own, inside) + _PSEUDOCOUNT >= limit)
-    first = up.max(axis=0)
-    return np.asarray((up.sum(axis=0) - first) / (seen.sum(axis=0) - first + _PRIOR_MARKERS) * inside.any(axis=0))
-
-
-def null_type_support(expression: CellExpression, seed: int) -> float:
-    """Draw the permutation null of the support of a cell's type, and return its 95 % quantile.
-
-    The weights of genes that are markers are permuted between these genes. A type with less support than the quantile is no better
-    supported than by a table without knowledge. At most `_MAX_PERMUTED_CELLS` cells are used; `seed` draws them and the permutations.
-    """
-    rng = np.random.default_rng(seed)
-    n = len(expression.smoothed)
-    rows = rng.choice(n, min(n, _MAX_PERMUTED_CELLS), replace=False)
-    weights = expression.panel.weights
-    marked = np.flatnonzero(weights.any(axis=1))
-    supports = []
-    for _ in range(_PERMUTATIONS):
-        permuted = weights.copy()
-        permuted[marked] = weights[rng.permutation(marked)]
-        panel = replace(expression.panel, weights=permuted)
-        drawn = replace(expression, panel=panel, own=expression.own[rows], smoothed=expression.smoothed[rows])
-        candidate = drawn.discounted_shares.argmax(axis=1)
-        supports.append(type_support(drawn, candidate)[candidate])
-    return float(np.quantile(supports, 0.95))
-
-
-def _means(x: sparse.csr_matrix, member: Booleans) -> Floats:
-    """Average the rows of `x` in each column of `member`, (genes, columns); 0 for columns without rows."""
-    return np.asarray((x.T @ member.astype(float)) / np.maximum(member.sum(axis=0), 1))
 
 
 def abstention_reasons(assignment: TypeAssignment, min_confidence: float) -> list[str | None]:

@@ -1,13 +1,12 @@
-"""Marker evidence of cells, and the annotator that ranks cell types by it: the type that dominates a cell's transcripts comes first."""
+"""Marker evidence of cells: each type's share of their marker expression, and what an annotator makes of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from scipy import sparse
-from scipy.special import softmax
 
 from nuclass_pipeline.arrays import Floats, Integers
 from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
@@ -24,16 +23,15 @@ OWN_SHARE = 0.3
 MIN_SEEDS = 5
 """Fewest cells of a type from which seeds are chosen."""
 
-# Tuned on the breast slide (docs/development.md). Without it, lineages with faint markers lose their doublets to others; with 1, they
-# take cells of others, which cost 4 % of accuracy.
-SHARE_EXPONENT = 0.25
-"""Exponent of the reference shares that a cell's marker shares are divided by."""
-
 # Tuned on the breast slide (docs/labels.md): the share of a type's cells that become its seeds.
 _SEED_SHARE = 0.2
 
-# Added to the variance of a root of a share, because a type that no seed shows would otherwise decide by the smallest trace.
-_MIN_VARIANCE = 1e-3
+# A round number: the mean of fewer cells is not stable.
+_MIN_LINEAGE_CELLS = 20
+"""Fewest cells of a lineage from which ambient expression is estimated."""
+
+_CHUNK_ROWS = 65_536
+"""Cells whose expression is copied at once."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,8 @@ class CellExpression:
         Counts normalised to the slide's median depth, (cells, genes).
     smoothed
         `own`, averaged with the neighbours, (cells, genes).
+    ambient
+        What `own` holds of each gene that is not the cell's own, (genes,); `marker_shares` subtracts it.
     """
 
     panel: Panel
@@ -62,6 +62,7 @@ class CellExpression:
     neighbors: Neighborhood
     own: sparse.csr_matrix
     smoothed: Floats
+    ambient: Floats
 
     # Kept, because fit, ranking and simulated doublets of one slide all need them.
     @cached_property
@@ -101,60 +102,36 @@ class Annotator(Protocol):
 def gather_expression(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> CellExpression:
     """Build the evidence from raw counts, (cells, genes), and principal components, (cells, n), of all cells of a slide."""
     neighbors, own = Neighborhood.of_slide(components), normalize(counts)
-    return CellExpression(panel, counts, components, neighbors, own, neighbors.average(own, own))
+    smoothed = neighbors.average(own, own)
+    return with_panel(CellExpression(panel, counts, components, neighbors, own, smoothed, np.zeros(own.shape[1])), panel)
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Choose a cell's lineage by its markers, and its type within the lineage by centroids of the most confident cells.
+def with_panel(expression: CellExpression, panel: Panel) -> CellExpression:
+    """Return the same cells of a slide with other marker weights, and with the ambient expression that these imply."""
+    plain = replace(expression, panel=panel, ambient=np.zeros(len(panel.weights)))
+    return replace(plain, ambient=ambient_levels(plain))
 
-    Between lineages the markers decide alone, because a classifier fitted to pure cells changes the lineage for a few foreign transcripts.
-    On the breast slide one gave 5 % of the stroma to immune types. Within a lineage types share markers, and whole marker profiles
-    separate them better.
 
-    Attributes
+def ambient_levels(expression: CellExpression) -> Floats:
+    """Estimate the ambient expression of each marker, (genes,): transcripts that have left their cell, or were read wrongly.
+
+    A marker is at its ambient level in cells of the lineages that it does not mark. The level is its lowest mean over these lineages, so
+    that one of them may express it. It is 0 for other genes, and where no other lineage has enough cells.
+
+    Parameters
     ----------
-    centroids
-        Centroids of the types that have seeds.
-    reference_shares
-        Share that the markers of each lineage reach in its own seeds, (lineages,).
+    expression
+        Expression and markers; its own `ambient` is 0.
     """
-
-    centroids: "TypeCentroids"
-    reference_shares: Floats
-
-    @classmethod
-    def fit(cls, expression: CellExpression) -> "Rules":
-        """Fit centroids and reference shares to the seeds of a slide."""
-        seeds = choose_seeds(expression.shares)
-        centroids = TypeCentroids.fit(expression.shares, seeds)
-        return cls(centroids, _reference_shares(expression.panel, expression.discounted_shares, seeds))
-
-    def rank(self, expression: CellExpression) -> TypeProbabilities:
-        """Compute the probabilities of the types of `expression.panel` for each cell."""
-        by_type = self.centroids.probabilities(expression.shares)
-        tempered = temper(by_type)
-        choice, tempered_choice = (
-            self._lineage_then_type(expression.panel, expression.discounted_shares, found) for found in (by_type, tempered)
-        )
-        return TypeProbabilities(choice, (tempered_choice, tempered))
-
-    def _lineage_then_type(self, panel: Panel, shares: Floats, by_type: Floats) -> Floats:
-        member, code = lineage_members(panel.lineages)
-        # Squared, because a doublet is of the lineage with most of its markers: 2/3 against 1/3 becomes 4/5 against 1/5.
-        lineage = _normalize_rows((shares @ member / self.reference_shares**SHARE_EXPONENT) ** 2)
-        # A trace for each type, because a lineage whose types all have probability 0 would divide by 0.
-        inside = by_type + 1e-9
-        return np.asarray(lineage[:, code] * inside / (inside @ member)[:, code])
-
-
-def _reference_shares(panel: Panel, shares: Floats, seeds: Integers) -> Floats:
-    """Return the median share of each lineage in its own seeds, (lineages,); the largest of these for a lineage without seeds."""
-    member, code = lineage_members(panel.lineages)
-    by_lineage, lineage = shares @ member, np.where(seeds >= 0, code[seeds], -1)
-    own = [by_lineage[lineage == column, column] for column in range(member.shape[1])]
-    medians = np.array([np.median(values) if len(values) else 0 for values in own])
-    return np.where(medians > 0, medians, medians.max() or 1.0)
+    member, _ = lineage_members(expression.panel.lineages)
+    lineage = (expression.discounted_shares @ member).argmax(axis=1)
+    cells = np.bincount(lineage, minlength=member.shape[1])
+    large = np.flatnonzero(cells >= _MIN_LINEAGE_CELLS)
+    chosen = sparse.csr_matrix((lineage == large[:, None]).astype(float))
+    means = np.asarray(chosen @ expression.smoothed) / cells[large, None]
+    marked = (expression.panel.weights > 0) @ member > 0
+    lowest = np.where(marked.T[large], np.inf, means).min(axis=0, initial=np.inf)
+    return np.where(marked.any(axis=1) & np.isfinite(lowest), lowest, 0.0)
 
 
 def lineage_members(lineages: Sequence[str]) -> tuple[Floats, Integers]:
@@ -169,10 +146,10 @@ def lineage_members(lineages: Sequence[str]) -> tuple[Floats, Integers]:
     return np.eye(code.max() + 1)[code], code
 
 
-def fit_annotator(name: str, expression: CellExpression) -> Annotator:
-    """Fit the annotator of this name in `CELL_ANNOTATORS` to the cells of a slide."""
-    annotator: Annotator = load_entry(CELL_ANNOTATORS[name])(expression)
-    return annotator
+def annotator_named(name: str) -> Callable[[CellExpression], Annotator]:
+    """Return what fits the annotator of this name in `CELL_ANNOTATORS` to the cells of a slide."""
+    fit: Callable[[CellExpression], Annotator] = load_entry(CELL_ANNOTATORS[name])
+    return fit
 
 
 def marker_shares(expression: CellExpression, *, discount: bool = False) -> Floats:
@@ -180,6 +157,8 @@ def marker_shares(expression: CellExpression, *, discount: bool = False) -> Floa
 
     A type's weights are divided by the root of their sum. Their sum would favour types with many markers on the panel, their mean types
     with few. Genes are not standardised, so that transcripts count.
+
+    Ambient expression is subtracted first, because markers of high yield are found in all cells.
 
     Parameters
     ----------
@@ -191,12 +170,19 @@ def marker_shares(expression: CellExpression, *, discount: bool = False) -> Floa
     weights = expression.panel.weights
     if discount:
         weights = weights / np.sqrt(np.maximum((weights > 0).sum(axis=1, keepdims=True), 1))
-    weights = weights / np.sqrt(np.clip(weights, 0, None).sum(axis=0))
-    values = OWN_SHARE * (expression.own @ weights) + (1 - OWN_SHARE) * (expression.smoothed @ weights)
-    return _normalize_rows(np.clip(values, 0, None))
+    # At least a trace, because a type may have no marker left.
+    weights = weights / np.sqrt(np.maximum(np.clip(weights, 0, None).sum(axis=0), 1e-9))
+    own = expression.own.copy()
+    own.data = np.clip(own.data - expression.ambient[own.indices], 0, None)
+    values = OWN_SHARE * (own @ weights)
+    for start in range(0, len(values), _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        values[rows] += (1 - OWN_SHARE) * (np.clip(expression.smoothed[rows] - expression.ambient, 0, None) @ weights)
+    return normalize_rows(np.clip(values, 0, None))
 
 
-def _normalize_rows(values: Floats) -> Floats:
+def normalize_rows(values: Floats) -> Floats:
+    """Divide rows by their sums; rows that sum to 0 become uniform."""
     total = values.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(values, total, out=np.full_like(values, 1 / max(values.shape[1], 1)), where=total > 0))
 
@@ -225,56 +211,3 @@ def margins(values: Floats) -> Floats:
         return np.asarray(values.sum(axis=1))
     two = np.partition(values, -2, axis=1)[:, -2:]
     return np.asarray(two[:, 1] - two[:, 0])
-
-
-@dataclass(frozen=True)
-class TypeCentroids:
-    """Marker shares of the seeds of each type, for a diagonal discriminant analysis.
-
-    Roots of shares are modelled as normal around the mean of a type's seeds. Each marker set has one variance for all types. The prior of
-    a type is the frequency of its seeds.
-
-    Attributes
-    ----------
-    types
-        Columns of the types with seeds, (k,).
-    frequency
-        Seeds of each, as a share of all cells, (k,).
-    centers
-        Mean roots of their marker shares, (k, types).
-    variance
-        Variance around the centers, (types,).
-    """
-
-    types: Integers
-    frequency: Floats
-    centers: Floats
-    variance: Floats
-
-    @classmethod
-    def fit(cls, shares: Floats, seeds: Integers) -> "TypeCentroids":
-        """Fit to shares, (cells, types), and the type of each seed, (cells,), -1 for other cells."""
-        is_seed = seeds >= 0
-        types, code = np.unique(seeds[is_seed], return_inverse=True)
-        roots, member = np.sqrt(shares[is_seed]), code[:, None] == np.arange(len(types))
-        centers = (member.T @ roots) / member.sum(axis=0)[:, None]
-        variance = ((roots - centers[code]) ** 2).sum(axis=0) / max(len(roots), 1) + _MIN_VARIANCE
-        return cls(types, member.sum(axis=0) / len(shares), centers, variance)
-
-    def probabilities(self, shares: Floats) -> Floats:
-        """Compute the probabilities of the types, (cells, types): 0 for types without seeds; the shares themselves if none has any."""
-        if not len(self.types):
-            return shares
-        distance = np.stack([((np.sqrt(shares) - center) ** 2 / self.variance).sum(axis=1) for center in self.centers], axis=1)
-        probabilities = np.zeros_like(shares)
-        probabilities[:, self.types] = softmax(np.log(self.frequency) - distance / 2, axis=1)
-        return probabilities
-
-
-def temper(probabilities: Floats) -> Floats:
-    """Average the evidence of the marker sets instead of adding it up, (cells, types).
-
-    `TypeCentroids` treats its n marker sets as independent. They share genes and neighbours, so its odds have the right direction and are
-    far too large. The n-th root of the odds corrects that.
-    """
-    return np.asarray(_normalize_rows(probabilities ** (1 / probabilities.shape[1])))

@@ -21,7 +21,7 @@ from nuclass_pipeline.knowledge.cell_types import HIERARCHY
 from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, score_labels_table
 from nuclass_pipeline.labeling.calibration import assign_calibrated
-from nuclass_pipeline.labeling.evidence import fit_annotator, gather_expression
+from nuclass_pipeline.labeling.evidence import annotator_named, gather_expression
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def label_lineages(
     expression = gather_expression(panel, sparse.csr_matrix(kept.X), embedded.obsm["X_pca"].astype(np.float64))
     mapped = HIERARCHY.map_to_lineages(panel.types, lineages, file)
     lineage_of_type = [mapped[name] or NONE_OF_THESE for name in panel.types]
-    assignment = assign_calibrated(expression, fit_annotator(labeling.annotator, expression), lineage_of_type, labeling.seed)
+    assignment = assign_calibrated(expression, annotator_named(labeling.annotator), lineage_of_type, labeling.seed)
     frame = pd.DataFrame({"candidate": NONE_OF_THESE, "label": UNRESOLVED, "confidence": 0.0}, index=cells.obs_names)
     frame.loc[passed, "candidate"] = np.asarray(lineage_of_type, object)[assignment.candidate]
     frame.loc[passed, "confidence"] = assignment.lineage_confidence

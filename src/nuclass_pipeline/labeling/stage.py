@@ -17,7 +17,7 @@ from nuclass_pipeline.knowledge.coverage import check_panel, coverage_warnings
 from nuclass_pipeline.knowledge.markers import TYPES, Panel, read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, abstention_reasons
-from nuclass_pipeline.labeling.evidence import fit_annotator, gather_expression
+from nuclass_pipeline.labeling.evidence import annotator_named, gather_expression
 from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided, dropped_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, empty_labels
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
@@ -118,7 +118,8 @@ def _without_evidence(table: pd.DataFrame, passed: Booleans) -> pd.DataFrame:
 
 def _assign(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig) -> pd.DataFrame:
     expression = gather_expression(panel, counts, components)
-    assignment = assign_calibrated(expression, fit_annotator(config.annotator, expression), seed=config.seed)
+    assignment = assign_calibrated(expression, annotator_named(config.annotator), seed=config.seed)
+    assignment = assignment.broadened(panel, config.min_confidence)
     reasons = abstention_reasons(assignment, config.min_confidence)
     candidate = np.asarray(panel.types, dtype=object)[assignment.candidate]
     return pd.DataFrame(

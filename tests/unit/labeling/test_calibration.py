@@ -6,10 +6,11 @@ from scipy import sparse
 from scipy.special import expit
 
 from nuclass_pipeline.knowledge.markers import Panel
-from nuclass_pipeline.labeling import calibration, confidence, evidence
-from nuclass_pipeline.labeling.calibration import assign_calibrated, calibrate_confidence, simulate_doublets
+from nuclass_pipeline.labeling import calibration
+from nuclass_pipeline.labeling.calibration import calibrate_confidence, simulate_doublets
 from nuclass_pipeline.labeling.confidence import assign_types
-from nuclass_pipeline.labeling.evidence import CellExpression, Rules, gather_expression, marker_shares
+from nuclass_pipeline.labeling.evidence import CellExpression, gather_expression
+from nuclass_pipeline.labeling.rules import Rules
 
 TYPES = ("B_Cell", "Fibroblast", "Macrophage", "T_Cell")
 GENES = 24
@@ -90,21 +91,6 @@ def test_the_same_seed_gives_the_same_confidence(clear):
     first, again, other = (calibrate_confidence(expression, annotator, raw, seed=seed).confidence for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert 0 < np.abs(first - other).max() < 0.05
-
-
-def test_the_shares_of_a_slide_and_of_its_doublets_are_computed_once_each(monkeypatch):
-    expression, _ = draw(0.1, n=600)
-    computed = []
-
-    def counted(cells, *, discount=False):
-        computed.append((len(cells.smoothed), discount))
-        return marker_shares(cells, discount=discount)
-
-    monkeypatch.setattr(evidence, "marker_shares", counted)
-    monkeypatch.setattr(calibration, "N_DOUBLETS", 1000)
-    assign_calibrated(expression, Rules.fit(expression))
-    null = [(600, True)] * confidence._PERMUTATIONS
-    assert computed == [(600, False), (600, True), (1000, False), (1000, True), *null]
 
 
 def test_one_type_alone_has_no_doublets(clear, caplog):

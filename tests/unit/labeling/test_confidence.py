@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from nuclass_pipeline.knowledge.markers import Panel
-from nuclass_pipeline.labeling.confidence import TypeAssignment, abstention_reasons, assign_types, null_type_support, type_support
+from nuclass_pipeline.labeling.confidence import TypeAssignment, abstention_reasons, assign_types
 from nuclass_pipeline.labeling.evidence import CellExpression, TypeProbabilities
 from nuclass_pipeline.labeling.neighborhood import Neighborhood
 
@@ -18,7 +18,7 @@ def alike(n: int) -> CellExpression:
     x = sparse.csr_matrix(np.ones((n, 3)))
     others = (np.arange(n)[:, None] + np.arange(1, n)) % n
     neighbors = Neighborhood(others, np.ones(others.shape), 1.0)
-    return CellExpression(Panel(TYPES, np.eye(3)), x, x.toarray(), neighbors, x, x.toarray())
+    return CellExpression(Panel(TYPES, np.eye(3)), x, x.toarray(), neighbors, x, x.toarray(), np.zeros(3))
 
 
 def test_confidence_is_the_geometric_mean_of_the_estimates():
@@ -31,6 +31,8 @@ def test_confidence_is_the_geometric_mean_of_the_estimates():
     assert [TYPES[i] for i in found.candidate] == ["Fibroblast", "Fibroblast"]
     assert found.purity.tolist() == [1, 1]
     np.testing.assert_allclose(found.confidence, np.sqrt([0.4 * 0.2, 0.5 * 0.9]))
+    # Tumour-associated fibroblasts are fibroblasts, and both are the lineage here.
+    np.testing.assert_allclose(found.broad_confidence, np.sqrt([0.8 * 0.8, 0.7 * 0.95]))
     np.testing.assert_allclose(found.lineage_confidence, np.sqrt([0.8 * 0.8, 0.7 * 0.95]))
     np.testing.assert_allclose(found.margin, [0, 0.2])
     np.testing.assert_allclose(found.lineage_margin, [0.6, 0.4])
@@ -43,7 +45,6 @@ def test_query_cells_are_compared_with_the_assignment_of_the_slide():
     query = replace(alike(1), neighbors=Neighborhood(np.array([[0, 0, 1, 2]]), np.array([[1.0, 1.0, 0.5, 0.5]]), 1.0))
     found = assign_types(query, TypeProbabilities(choice[:1], (choice[:1],)), slide=slide)
     assert found.purity.tolist() == [2.5 / 3]
-    assert found.type_support is slide.type_support
 
 
 def test_other_lineages_lead_to_another_choice():
@@ -59,41 +60,29 @@ def test_a_cell_whose_lineage_alone_is_sure_has_the_reason_lineage_only():
     lineage = np.array([sure, sure, unsure, sure])
     rest = np.ones(4)
     found = abstention_reasons(
-        TypeAssignment(np.array([0, 0, 0, 1]), np.zeros(4, int), leaf, lineage, rest, rest, rest, np.array([1, 0.2])), 0.6
+        TypeAssignment(np.array([0, 0, 0, 1]), np.zeros(4, int), leaf, leaf, lineage, rest, rest, rest, np.array([1, 0.2])), 0.6
     )
     assert found == [None, "lineage only", "conflicting lineages", "weak support"]
 
 
 def test_confidence_is_in_proportion_to_support_and_0_below_the_null():
-    ones = np.ones(3)
-    assignment = TypeAssignment(np.arange(3), np.arange(3), ones, ones, ones, ones, ones, np.array([0.6, 0.4, 0.1]))
-    found = assignment.downweighted(0.2)
-    assert found.confidence.tolist() == found.lineage_confidence.tolist() == [1, 0.8, 0]
-    assert assignment.confidence.tolist() == [1, 1, 1]
+    ones = np.ones(4)
+    assignment = TypeAssignment(np.arange(4), np.array([0, 1, 0, 2]), ones, ones, ones, ones, ones, ones, ones)
+    panel = Panel((*TYPES, "Macrophage"), np.eye(4))
+    found = assignment.downweighted(panel, np.array([0.6, 0.4, 0.1, 0.1]), 0.2)
+    assert found.confidence.tolist() == [1, 0.8, 0, 0]
+    # A tumour-associated fibroblast is as sure a fibroblast as other fibroblasts are.
+    assert found.broad_confidence.tolist() == found.lineage_confidence.tolist() == [1, 0.8, 1, 0]
+    assert found.support.tolist() == [0.6, 0.4, 0.1, 0.1]
+    assert assignment.confidence.tolist() == [1, 1, 1, 1]
 
 
-def planted(own: list[list[float]], weights: list[list[float]]) -> CellExpression:
-    """Return cells with normalised counts `own`, (cells, genes), and marker weights, (genes, types)."""
-    x = sparse.csr_matrix(np.array(own))
-    neighbors = Neighborhood(np.empty((len(own), 0), np.int64), np.empty((len(own), 0)), 1.0)
-    return CellExpression(Panel(TYPES, np.array(weights, float)), x, x.toarray(), neighbors, x, x.toarray())
-
-
-def test_support_is_the_share_of_marker_weight_that_is_twofold_up():
-    own = [[4, 4, 0, 1, 0, 0], [4, 4, 0, 1, 0, 0], [0, 3, 0, 0, 2, 2], [0, 3, 0, 0, 2, 2]]
-    weights = [[3, 0, 0], [2, 0, 0], [3, 0, 0], [1, 0, 0], [0, 3, 0], [0, 3, 1]]
-    # Fibroblasts: gene 1 is not twofold up and gene 2 is not seen; of 3 + 2 + 1 the heaviest that is up is not counted, and 2 are added.
-    # T cells: one of two markers counts. Without cells, the third type has no support.
-    found = type_support(planted(own, weights), np.array([0, 0, 1, 1]))
-    np.testing.assert_allclose(found, [1 / (2 + 1 + 2), 3 / (3 + 2), 0])
-
-
-def test_the_null_of_support_is_the_same_for_a_seed_and_below_that_of_planted_types():
-    rng = np.random.default_rng(0)
-    gene_type = np.arange(40) % 4
-    truth = rng.integers(0, 3, 200)
-    weights = 3.0 * (gene_type[:, None] == np.arange(3))
-    cells = planted(rng.poisson(0.1 + 2 * (gene_type == truth[:, None])).astype(float), weights)
-    null = null_type_support(cells, seed=0)
-    assert null == null_type_support(cells, seed=0)
-    assert 0.5 < null < type_support(cells, truth).min()
+def test_a_cell_whose_containing_type_alone_is_sure_is_of_that_type():
+    sure, unsure, rest = 0.9, 0.3, np.ones(3)
+    broad = np.array([sure, sure, unsure])
+    assignment = TypeAssignment(
+        np.array([2, 2, 2]), np.zeros(3, int), np.array([sure, unsure, unsure]), broad, broad, rest, rest, rest, rest
+    )
+    found = assignment.broadened(Panel(TYPES, np.eye(3)), 0.6)
+    assert [TYPES[i] for i in found.candidate] == ["Tumor_Associated_Fibroblast", "Fibroblast", "Tumor_Associated_Fibroblast"]
+    assert found.confidence.tolist() == [sure, sure, unsure]

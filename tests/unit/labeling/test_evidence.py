@@ -9,16 +9,9 @@ from scipy.stats import norm
 
 from nuclass_pipeline.knowledge.markers import Panel
 from nuclass_pipeline.labeling.confidence import assign_types
-from nuclass_pipeline.labeling.evidence import (
-    CellExpression,
-    Rules,
-    TypeCentroids,
-    choose_seeds,
-    gather_expression,
-    lineage_members,
-    marker_shares,
-    temper,
-)
+from nuclass_pipeline.labeling.evidence import CellExpression, choose_seeds, gather_expression, lineage_members, marker_shares
+from nuclass_pipeline.labeling.neighborhood import Neighborhood
+from nuclass_pipeline.labeling.rules import Rules, TypeCentroids, temper
 
 TYPES = ("Fibroblast", "T_Cell", "Tumor_Associated_Fibroblast")
 
@@ -84,7 +77,8 @@ def test_a_share_is_divided_by_the_fourth_root_of_its_lineages_reference_share()
     rng = np.random.default_rng(0)
     x = sparse.csr_matrix(rng.poisson(2000 * np.repeat(pure, 100, axis=0)).astype(float))
     panel = Panel(TYPES, np.eye(3))
-    cells = gather_expression(panel, x, np.log1p(x.toarray()))
+    # Without ambient expression, which is 35 % of these fibroblast markers.
+    cells = replace(gather_expression(panel, x, np.log1p(x.toarray())), ambient=np.zeros(3))
     rules = Rules.fit(cells)
     # Fibroblasts, two types of one lineage, show 95 % of their markers; T cells only 60 %.
     member, code = lineage_members(panel.lineages)
@@ -136,3 +130,37 @@ def test_both_marker_shares_of_cells_are_kept():
     shared = replace(cells, panel=Panel(cells.panel.types, cells.panel.weights + np.eye(48)[:, :4]))
     assert shared.shares is not cells.shares
     assert not np.array_equal(shared.shares, shared.discounted_shares)
+
+
+def test_ambient_is_the_lowest_mean_over_the_lineages_that_a_gene_does_not_mark():
+    own = np.repeat([[9.0, 1.0, 0.5, 4.0], [2.0, 8.0, 0.25, 4.0], [3.0, 1.5, 8.0, 4.0]], 30, axis=0)
+    types = ("Fibroblast", "T_Cell", "Macrophage")
+    weights = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]], float)
+    x = sparse.csr_matrix(own)
+    cells = gather_expression(Panel(types, weights), x, own)
+    depth = np.median(own.sum(axis=1)) / own.sum(axis=1)
+    # Gene 2 marks both immune types, so the fibroblasts alone show its ambient level; gene 3 marks none.
+    scaled = (own * depth[:, None])[::30]
+    np.testing.assert_allclose(cells.ambient[:3], [scaled[1:, 0].min(), scaled[[0, 2], 1].min(), scaled[0, 2]], rtol=0.05)
+    assert cells.ambient[3] == 0
+
+
+def test_lineages_of_few_cells_show_no_ambient_expression():
+    own = np.concatenate([np.tile([9.0, 1.0], (60, 1)), np.tile([0.0, 9.0], (19, 1))])
+    cells = gather_expression(Panel(("Fibroblast", "T_Cell"), np.eye(2)), sparse.csr_matrix(own), own)
+    # Twenty T cells would show that fibroblast markers have no ambient expression.
+    assert cells.ambient[0] == 0
+    assert cells.ambient[1] > 0.9
+
+
+def test_a_type_without_seeds_has_its_share_of_the_lineages_markers():
+    own = np.concatenate([np.tile([9.0, 0.0, 1.0], (60, 1)), np.tile([0.0, 9.0, 0.0], (60, 1)), np.tile([1.0, 0.0, 9.0], (3, 1))])
+    x, alone = sparse.csr_matrix(own), Neighborhood(np.empty((len(own), 0), np.int64), np.empty((len(own), 0)), 1.0)
+    cells = CellExpression(Panel(TYPES, np.eye(3)), x, own, alone, x, own, np.zeros(3))
+    rules = Rules.fit(cells)
+    assert rules.centroids.types.tolist() == [0, 1]
+    ranked = rules.rank(cells)
+    assert assign_types(cells, ranked).candidate[-3:].tolist() == [2, 2, 2]
+    # Of the two kinds of fibroblast, the one without seeds has nine tenths of the markers.
+    within = ranked.for_choice[-1, [0, 2]]
+    np.testing.assert_allclose(within / within.sum(), [0.1, 0.9], rtol=1e-6)

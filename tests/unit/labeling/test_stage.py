@@ -141,7 +141,7 @@ def test_cells_below_the_min_confidence_of_the_config_are_unresolved(draw_cells,
     labelled = found["label"] != UNRESOLVED
     assert (labelled == (passed & (found["confidence"] >= min_confidence))).all()
     assert (found["label"][labelled] == found["candidate"][labelled]).all()
-    between = (found["confidence"] >= min(0.815, min_confidence)) & (found["confidence"] < max(0.815, min_confidence))
+    between = (found["confidence"] >= min(0.83, min_confidence)) & (found["confidence"] < max(0.83, min_confidence))
     assert between[passed].any()
 
 
