@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "data.shared_pixels": BASE | {"config", "data.alignment"},
     "data.splits": BASE | {"config", "data.cases", "data.strips", "data.shared_pixels"},
     "data.xenium": BASE | {"data.alignment_file", "data.alignment", "data.image"},
+    "data.tables": BASE | {"data.xenium"},
     "data.image": BASE | {"config", "data.alignment"},
     "data.trio": BASE | {"config", "data.image"},
     "data.points": BASE | {"config", "data.alignment", "data.cases", "data.image"},
@@ -46,12 +47,13 @@ MAY_IMPORT = {
     "models": BASE | {"config"},
     "train": BASE | {"config", "models"},
     "evaluate": BASE | {"config", "models", "train"},
-    "export": BASE | {"expression"},
+    "export": BASE | {"expression", "knowledge"},
     "summary": BASE | {"config", "data.alignment", "data.image", "evaluate", "knowledge"},
     "figures": {"errors", "arrays", "units", "layout", "config", "io", "schemas", "table_schema", "vocabulary"},
     "tables": {"errors", "arrays", "layout", "config", "io", "schemas", "table_schema", "vocabulary"},
     "report": {"errors", "io", "schemas", "vocabulary", "figures", "tables"},
     "results": BASE | {"config", "evaluate", "records"},
+    "annotate": BASE | {"cli", "data.tables", "export"},
     "generated_docs": {"config", "layout", "models", "provenance", "schemas", "vocabulary"},
 }
 """Room → the rooms it may import besides itself; no arrow points up."""

@@ -18,7 +18,7 @@ from nuclass_pipeline.knowledge.markers import TYPES, Panel, read_markers, restr
 from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, abstention_reasons
 from nuclass_pipeline.labeling.evidence import fit_annotator, gather_expression
-from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided, dropped_labels
+from nuclass_pipeline.labeling.overrides import Provided, apply_edits, apply_provided, dropped_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, empty_labels
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 
@@ -33,6 +33,8 @@ def label_cells(
     edits: Path | None = None,
     provided: Path | None = None,
     label_map: Path | None = None,
+    names: Path | None = None,
+    label_column: str | None = None,
     organ: str,
     classes: Sequence[str],
     config: LabelingConfig,
@@ -57,6 +59,8 @@ def label_cells(
         Labels from elsewhere; see `apply_provided`.
     label_map
         Raw label → class, for `provided`.
+    names, label_column
+        For `provided`: table of names that a person filled in, if not that beside it, and its column of labels; see `Provided`.
     organ
         One of `ORGANS`; the types that it can hold are admissible.
     classes
@@ -78,11 +82,13 @@ def label_cells(
     panel = restrict_to_panel(read_markers(knowledge), organ, genes)
     if not provided:
         check_panel(panel, organ, genes, counts)
-    frame = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, provided, label_map, classes)
+    own = [name for name in classes if name not in CLASSES]
+    by_hand = Provided(provided, label_map, label_column, names, own) if provided and label_map else None
+    frame, about_names = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, by_hand, own)
     # Last, because edits and provided labels may also name a class that the study leaves out.
     frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
     _log_counts(frame)
-    warnings = [*coverage_warnings(panel, organ, genes), *dropped_labels(frame)]
+    warnings = [*coverage_warnings(panel, organ, genes), *about_names, *dropped_labels(frame)]
     write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS, warnings)
 
 
@@ -99,14 +105,11 @@ def _label_by_evidence(cells: ad.AnnData, table: pd.DataFrame, panel: Panel, con
 
 
 def _label_by_person(
-    frame: pd.DataFrame, edits: Path | None, provided: Path | None, label_map: Path | None, classes: Sequence[str]
-) -> pd.DataFrame:
-    own = [name for name in classes if name not in CLASSES]
+    frame: pd.DataFrame, edits: Path | None, provided: Provided | None, own: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
     if edits:
         frame = apply_edits(frame, edits, own)
-    if provided and label_map:
-        frame = apply_provided(frame, provided, label_map, own)
-    return frame
+    return apply_provided(frame, provided) if provided else (frame, [])
 
 
 def _without_evidence(table: pd.DataFrame, passed: Booleans) -> pd.DataFrame:

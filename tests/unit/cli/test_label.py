@@ -125,7 +125,7 @@ def contents(folder):
 
 def earlier_results(folder, bundle):
     folder.mkdir()
-    (folder / "label.json").write_text(json.dumps({"bundle": str(bundle.resolve()), "organ": "lung"}))
+    (folder / "label.json").write_text(json.dumps({"source": str(bundle.resolve()), "organ": "lung"}))
     for name in ("labels.csv", "label.log", "my note.txt"):
         (folder / name).write_text(f"earlier {name}")
 
@@ -213,7 +213,7 @@ def test_a_damaged_record_of_an_earlier_call_is_one_line(slide, tmp_path, one_pr
     (tmp_path / "out/label.json").write_text(text)
     before = contents(tmp_path)
     with pytest.raises(
-        UserError, match=r"label\.json: file: it does not name the bundle of an earlier call\. Name another folder, or empty"
+        UserError, match=r"label\.json: file: it does not name the input of an earlier call\. Name another folder, or empty"
     ):
         label(slide / "outs", organ="lung", out=tmp_path / "out")
     assert contents(tmp_path) == before
@@ -236,7 +236,7 @@ def test_a_call_that_was_killed_while_it_moved_its_results_is_completed(slide, t
     out = tmp_path / "out"
     earlier_results(out, slide / "outs")
     (out / ".unfinished").mkdir()
-    made = {"label.json": json.dumps({"bundle": str((slide / "outs").resolve()), "organ": "breast"}), "labels.csv": "new"}
+    made = {"label.json": json.dumps({"source": str((slide / "outs").resolve()), "organ": "breast"}), "labels.csv": "new"}
     for name, text in made.items():
         (out / ".unfinished" / name).write_text(text)
     monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", fail_with(UserError("x", "y", "z", "Do it.")))
@@ -250,24 +250,35 @@ def test_a_call_that_was_killed_while_it_moved_its_results_is_completed(slide, t
     ("changes", "message"),
     [
         ({"organ": "toe"}, "nuclass: --organ: 'toe' is not a known organ. Use one of breast,"),
-        ({"bundle": "gone"}, "gone: bundle: does not exist. Name the folder that holds experiment.xenium, or an archive of it."),
-        ({"bundle": "full"}, "full: bundle: holds no experiment.xenium. Name the folder that holds experiment.xenium, or"),
-        ({"bundle": "full/note.txt"}, "note.txt: bundle: is a file, and not an archive (.zip, .tar,"),
+        ({"source": "gone"}, "gone: input: does not exist. Name a Xenium bundle, or a table of counts."),
+        (
+            {"source": "full"},
+            "full: input: holds neither experiment.xenium nor one of matrix.mtx, *_exprMat_file.csv (CosMx),",
+        ),
+        (
+            {"source": "odd/note.doc"},
+            "note.doc: input: is a file of none of the kinds .h5ad, .h5, .csv, .csv.gz, and not",
+        ),
         ({"markers": "gone.tsv"}, "gone.tsv: file: it does not exist."),
         ({"annotation": "gone.csv"}, "gone.csv: file: it does not exist."),
-        ({"annotation": "full/note.txt"}, "note.txt: name: it ends with neither .tsv nor .csv. Save edits of clusters as .tsv,"),
+        ({"annotation": "full/note.txt"}, "note.txt: name: it ends with none of .tsv, .csv and .h5ad. Save edits of clusters as .tsv,"),
         ({"out": "full"}, "full: --out: it is not empty, and not from an earlier call of `nuclass label`. Name another folder."),
         ({"out": "full/note.txt"}, "note.txt: --out: it is a file. Name a folder."),
-        ({"out": "other"}, "other: --out: it holds the labels of another bundle, elsewhere. Name another folder."),
+        ({"out": "other"}, "other: --out: it holds the labels of another input, elsewhere. Name another folder."),
     ],
 )
 def test_a_mistake_is_found_before_anything_is_read(tmp_path, monkeypatch, changes, message):
-    for name, text in (("outs/experiment.xenium", "{}"), ("full/note.txt", "x"), ("other/label.json", '{"bundle": "elsewhere"}')):
+    for name, text in (
+        ("outs/experiment.xenium", "{}"),
+        ("full/note.txt", "x"),
+        ("odd/note.doc", "x"),
+        ("other/label.json", '{"source": "elsewhere"}'),
+    ):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
     before = sorted(tmp_path.rglob("*"))
-    given = {"bundle": "outs", "out": "out"} | changes
-    paths = {name: tmp_path / given.pop(name) for name in ("bundle", "out", "markers", "annotation") if name in given}
+    given = {"source": "outs", "out": "out"} | changes
+    paths = {name: tmp_path / given.pop(name) for name in ("source", "out", "markers", "annotation") if name in given}
     with pytest.raises(UserError) as caught:
         label(**paths, **({"organ": "lung"} | given))
     assert message in str(caught.value)
