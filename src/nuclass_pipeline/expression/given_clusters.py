@@ -43,7 +43,7 @@ def read_given_clusters(path: Path, column: str | None, names: NDArray[np.str_],
     found = np.array([given.get(name, NOT_GIVEN) for name in names[passed]], dtype=object)
     common = len(given.keys() & set(names.tolist()))
     if not common:
-        problem = f"none of its {len(given)} cells is on the slide, such as {next(iter(given), '')!r}; a cell there is {names[0]!r}"
+        problem = f"none of its {len(given)} cells is on the slide, such as {next(iter(given), '')!r}; a cell there is {str(names[0])!r}"
         raise UserError(path, identity, problem, "Use the ids of the cells of this slide.")
     counted = {
         f"of {len(given)} cells with a cluster are not on the slide and are left out": len(given) - common,

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.schemas import LABELS, TRUTH
 from nuclass_pipeline.vocabulary import UNRESOLVED
+from tests.unit.planted_types import draw
 
 FILES = [
     *("cells.parquet", "clustering.json", "clusters.parquet", "counts.h5ad", "domain_scores.parquet", "domains.parquet"),
@@ -284,3 +286,54 @@ def test_a_mistake_is_found_before_anything_is_read(tmp_path, monkeypatch, chang
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mouse_panel_in_an_anndata_file_is_refused(tmp_path, one_process):
+    cells = draw(per_type=5)
+    cells.var_names = [name.capitalize() for name in cells.var_names]
+    cells.write_h5ad(tmp_path / "mouse.h5ad")
+    with pytest.raises(UserError) as caught:
+        label(tmp_path / "mouse.h5ad", organ="lung", out=tmp_path / "new")
+    assert f"mouse.h5ad: panel: 1 {REFUSED.format(18, 'lung')}{REMEDY}" in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_genes_in_rows_are_refused(tmp_path, one_process):
+    cells = draw(per_type=5)
+    pd.DataFrame(cells.X.toarray().T.astype(int), cells.var_names, cells.obs_names).to_csv(tmp_path / "counts.csv")
+    with pytest.raises(
+        UserError, match=r"counts\.csv: genes: none of its 35 genes, such as cell0, is a marker of a cell type of the lung\. Use"
+    ):
+        label(tmp_path / "counts.csv", organ="lung", out=tmp_path / "new")
+
+
+@pytest.mark.long
+def test_a_table_without_coordinates_is_labelled_but_for_its_domains(tmp_path, capsys, one_process):
+    """With clusters of one's own, and labels of one's own of which one name is unknown."""
+    cells = draw()
+    pd.DataFrame(cells.X.toarray().astype(int), cells.obs_names, cells.var_names).to_csv(tmp_path / "counts.csv.gz")
+    obs = cells.obs.assign(truth=cells.obs["truth"].replace({"T_Cell": "CD8+ T cells"}).mask(cells.obs_names == "cell0", "odd one"))
+    obs.to_csv(tmp_path / "own.csv")
+    label(
+        tmp_path / "counts.csv.gz",
+        organ="lung",
+        out=tmp_path / "out",
+        annotation=f"{tmp_path}/own.csv::truth",
+        clusters=f"{tmp_path}/own.csv::truth",
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [name for name in FILES if not name.startswith("domain")]
+    found = read_table(tmp_path / "out/labels.parquet", LABELS).set_index("cell_id").loc[cells.obs_names]
+    others = cells.obs_names != "cell0"
+    assert (found["label"] == cells.obs["truth"])[others].all()
+    assert found.loc["cell0", "label"] == UNRESOLVED
+    assert set(found["cluster"].dropna()) >= {"CD8+ T cells", "odd one"}
+    screen = capsys.readouterr().out
+    assert "warning: cells: no coordinates: spatial domains and the map of the tissue are left out" in screen
+    assert (
+        "warning: labels: 1 of 420 labelled cells have a name that is not known: 'odd one' (1); fill in the column label of own.names"
+        in screen
+    )
+    exported = ad.read_h5ad(tmp_path / "out/labels.h5ad")
+    assert set(exported.obsm) == {"X_umap", "X_pca"}
+    assert exported.obs["cl_id"].loc[found.index[found["label"] == "T_Cell"]].eq("CL:0000084").all()
+    assert exported.obs["domain"].isna().all()

@@ -1,5 +1,6 @@
 """Counts of an AnnData file."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def read_annotated(path: Path) -> CountTable:
     with open_h5(path, AS_H5AD) as file:
         try:
             parts = {name: read_elem(file[name]) for name in ("obs", "obsm/spatial") if name in file}
-            place, counts, var = _find_counts(path, file)
+            place, counts, var = _find_counts(path, _parts_of(file))
         except READ_ERRORS as error:
             raise UserError(path, "file", f"not a readable AnnData file ({first_line(error)})", AS_H5AD) from error
     obs = parts.get("obs")
@@ -48,39 +49,30 @@ def read_annotated(path: Path) -> CountTable:
 def read_in_memory(cells: Any) -> CountTable:
     """Return the counts of an AnnData object; see `read_annotated`."""
     path = Path("adata")
-    raw = cells.raw
-    given = {"X": (cells.X, cells.var), "layers/counts": (cells.layers.get("counts"), cells.var)}
-    given |= {"raw/X": (raw.X, raw.var)} if raw is not None else {}
-    place, counts, var = _first_counts(path, {name: pair for name, pair in given.items() if pair[0] is not None})
+    parts = [("X", cells.X, cells.var), ("layers/counts", cells.layers.get("counts"), cells.var)]
+    parts += [("raw/X", cells.raw.X, cells.raw.var)] if cells.raw is not None else []
+    place, counts, var = _find_counts(path, [part for part in parts if part[1] is not None])
     ids = cells.obs_names.astype(str).to_numpy(object)
     warnings = [] if place == "X" else [f"the counts are those of {place}, because X holds none"]
     return CountTable(path, counts, ids, _features(var), _places(path, cells.obs, cells.obsm.get("spatial")), warnings=warnings)
 
 
-def _find_counts(path: Path, file: Any) -> tuple[str, sparse.csr_matrix, pd.DataFrame]:
-    wrong = {}
-    for place, genes in COUNTS:
-        if place in file and genes in file:
-            try:
-                return _first_counts(path, {place: (read_elem(file[place]), read_elem(file[genes]))})
-            except UserError as error:
-                wrong[place] = error
-    raise next(iter(wrong.values()), UserError(path, "X", "the file has none", AS_H5AD)) if len(wrong) < 2 else _none_of(path, wrong)
-
-
-def _first_counts(path: Path, given: dict[str, tuple[Any, pd.DataFrame]]) -> tuple[str, sparse.csr_matrix, pd.DataFrame]:
-    wrong = {}
-    for place, (values, genes) in given.items():
+def _find_counts(path: Path, parts: Iterable[tuple[str, Any, pd.DataFrame]]) -> tuple[str, sparse.csr_matrix, pd.DataFrame]:
+    """Return the first of some matrices that holds counts: where it is, its values, and the table of its genes."""
+    wrong = []
+    for place, values, genes in parts:
         counts = sparse.csr_matrix(values)
         if not (found := first_wrong(counts.data)):
             return place, counts, genes
-        wrong[place] = UserError(path, place, f"holds {found}, which is not a count", USE_COUNTS)
-    raise _none_of(path, wrong)
+        wrong.append(f"{place} holds {found}, which is not a count")
+    raise UserError(path, "X", f"no counts in X, layers['counts'] or raw: {'; '.join(wrong) or 'all three are missing'}", USE_COUNTS)
 
 
-def _none_of(path: Path, wrong: dict[str, UserError]) -> UserError:
-    found = "; ".join(f"{place} {error.problem}" for place, error in wrong.items())
-    return UserError(path, "X", f"no counts in X, layers['counts'] or raw: {found or 'all three are missing'}", USE_COUNTS)
+def _parts_of(file: Any) -> Iterator[tuple[str, Any, pd.DataFrame]]:
+    # One by one, because they may be large, and the first is usually the one.
+    for place, genes in COUNTS:
+        if place in file and genes in file:
+            yield place, read_elem(file[place]), read_elem(file[genes])
 
 
 def _features(var: pd.DataFrame) -> pd.DataFrame:
