@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nuclass_pipeline.cli.common import is_bundle, shipped_table
 from nuclass_pipeline.config.expression import ClusteringConfig, DomainsConfig
 from nuclass_pipeline.config.labeling import LabelingConfig, ProposalsConfig
@@ -16,13 +18,16 @@ from nuclass_pipeline.export.labels import export_labels
 from nuclass_pipeline.expression.clustering import cluster_cells
 from nuclass_pipeline.expression.counts import read_counts
 from nuclass_pipeline.expression.domains.stage import find_domains
+from nuclass_pipeline.expression.given_clusters import read_given_clusters
 from nuclass_pipeline.expression.markers import rank_markers
 from nuclass_pipeline.figures.draw import draw_figure
 from nuclass_pipeline.io import read_parquet
 from nuclass_pipeline.knowledge.coverage import check_panel
 from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
+from nuclass_pipeline.labeling.overrides import Provided, apply_provided
 from nuclass_pipeline.labeling.stage import label_cells
 from nuclass_pipeline.proposals.propose import propose_labels
+from nuclass_pipeline.schemas import empty_labels
 from nuclass_pipeline.vocabulary import CLASSES
 
 RUN = "label"
@@ -78,6 +83,11 @@ class Task:
         return self.annotation if self.annotation and self.annotation.suffix != ".tsv" else None
 
     @property
+    def by_hand(self) -> Provided | None:
+        """The same, with what explains their names."""
+        return Provided(self.provided, shipped_table("labels.tsv"), self.label_column, self.names) if self.provided else None
+
+    @property
     def clustering(self) -> ClusteringConfig:
         """Settings of clusters and their markers."""
         return ClusteringConfig(seed=self.seed)
@@ -90,6 +100,17 @@ def read(task: Task) -> None:
     else:
         _read_bundle(task)
     check_genes(task)
+    check_by_hand(task)
+
+
+def check_by_hand(task: Task) -> None:
+    """Check that a person's labels and clusters are of these cells, and that their names are known."""
+    # Here too, because the stages that read them come after the clustering, or take long.
+    ids = read_parquet(task.files["cells"], ["cell_id"])["cell_id"]
+    if provided := task.by_hand:
+        apply_provided(empty_labels(ids), provided)
+    if task.clusters:
+        read_given_clusters(task.clusters, task.cluster_column, ids.to_numpy(str), np.ones(len(ids), bool))
 
 
 def check_genes(task: Task) -> None:

@@ -150,6 +150,8 @@ def test_a_real_mouse_panel_is_refused(real_data, tmp_path, one_process):
 
 def test_labels_of_a_person_need_no_markers(mouse, tmp_path):
     files = {"cells": tmp_path / "cells.parquet", "counts": tmp_path / "counts.h5ad"}
+    cell = pd.read_parquet(mouse / "cells.parquet")["cell_id"].iloc[0]
+    (tmp_path / "mine.csv").write_text(f"cell_id,label\n{cell},T cells\n")
     read(Task(mouse, "mine", "lung", Path("config/markers.tsv"), tmp_path / "mine.csv", 0, files))
     assert files["counts"].is_file()
 
@@ -337,3 +339,37 @@ def test_a_table_without_coordinates_is_labelled_but_for_its_domains(tmp_path, c
     assert set(exported.obsm) == {"X_umap", "X_pca"}
     assert exported.obs["cl_id"].loc[found.index[found["label"] == "T_Cell"]].eq("CL:0000084").all()
     assert exported.obs["domain"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        (
+            "annotation",
+            "cell_id,label\ncell0,odd one\n",
+            "own.csv: labels: 1 of 1 labelled cells have a name that is not known: 'odd one' (1).",
+        ),
+        ("annotation", "cell_id,label\nother,T cells\n", "own.csv: cell_id: 1 of 1 cells are not on the slide, such as 'other'; the file"),
+        ("annotation", "cell_id,type\ncell0,T cells\n", "no such column; found cell_id, type. Name the column, as "),
+        (
+            "clusters",
+            "cell_id,cluster\nother,1\n",
+            "own.csv: cell_id: none of its 1 cells is on the slide, such as 'other'; a cell there is",
+        ),
+        (
+            "clusters",
+            "cell_id,kind\ncell0,1\n",
+            "cluster | clusters | leiden | louvain | seurat_clusters: no such column; found cell_id, kind.",
+        ),
+        ("names", "name\tlabel\n", "own.csv: --names: there are no labels whose names it would explain. Name them too: --annotation"),
+    ],
+)
+def test_what_a_person_made_is_checked_before_the_clustering(tmp_path, monkeypatch, one_process, option, content, message):
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", (("reading", read),))
+    draw(per_type=5).write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "own.csv").write_text(content)
+    given = {option: tmp_path / "own.csv" if option == "names" else str(tmp_path / "own.csv")}
+    with pytest.raises(UserError) as caught:
+        label(tmp_path / "cells.h5ad", organ="lung", out=tmp_path / "out", **given)
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
