@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "data.check": BASE | {"config", "data.alignment", "data.xenium", "data.image", "data.registration"},
     "knowledge": BASE | {"config"},
     "expression": BASE | {"config"},
-    "labeling": BASE | {"config", "knowledge", "expression"},
+    "labeling": BASE | {"config", "knowledge", "expression", "data.tables"},
     "proposals": BASE | {"config", "knowledge", "expression"},
     "models": BASE | {"config"},
     "train": BASE | {"config", "models"},

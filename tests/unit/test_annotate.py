@@ -3,13 +3,17 @@
 import subprocess
 import sys
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 
 import nuclass_pipeline as nuclass
 from nuclass_pipeline.annotate import label_anndata
 from nuclass_pipeline.data.tables.count_table import NO_PLACES
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.knowledge.cell_types import HIERARCHY
 from nuclass_pipeline.vocabulary import UNRESOLVED
 from tests.unit.planted_types import POOR, draw
 
@@ -54,3 +58,22 @@ def test_mistakes_are_one_line():
     cells.X = cells.X * 0.5
     with pytest.raises(UserError, match=r"adata: X: no counts in X, layers\['counts'\] or raw: X holds [\d.]+, which is not a count\."):
         nuclass.label(cells, organ="lung")
+
+
+@pytest.mark.long
+def test_real_cells_of_an_anndata_file_get_their_published_lineage(real_data, tmp_path):
+    """8,568 cells; the file is made from a table of counts. A label is right if it belongs to the published lineage."""
+    data = real_data / "breast_rep1_labelled"
+    counts = pd.read_csv(data / "counts.csv.gz", index_col=0)
+    published = pd.read_csv(data / "cells.csv.gz", index_col=0)["label"].groupby(level=0).first().loc[counts.index]
+    published.index = counts.index = counts.index.astype(str)
+    written = ad.AnnData(sparse.csr_matrix(counts.to_numpy(np.float32)), counts[[]], pd.DataFrame(index=counts.columns))
+    written.write_h5ad(tmp_path / "breast.h5ad")
+    found = nuclass.label(ad.read_h5ad(tmp_path / "breast.h5ad"), organ="breast")
+    lineage_of = pd.read_csv(data / "lineages.tsv", sep="\t").set_index("label")["lineage"]
+    truth = published.map(lineage_of)
+    labelled = (found.obs["label"] != UNRESOLVED) & truth.notna()
+    mapped = found.obs["label"][labelled].map(HIERARCHY.map_to_lineages(HIERARCHY.types, sorted(lineage_of.dropna().unique())))
+    assert labelled.sum() > 4000
+    assert (mapped == truth[labelled]).mean() > 0.96
+    assert found.obs["cl_id"][labelled].str.fullmatch(r"CL:\d{7}").all()

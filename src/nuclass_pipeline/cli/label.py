@@ -28,6 +28,8 @@ MADE = (
 SOURCE_HELP = "Xenium output (folder or archive), .h5ad, 10x matrix (folder or .h5), CSV of counts, or folder of CosMx or MERSCOPE tables"
 ANNOTATION_HELP = "edits of clusters (.tsv), or labels of cells (.csv, .h5ad), maybe with a column: FILE::COLUMN"
 
+REFERENCE_HELP = "labelled AnnData file to compare the labels with, maybe with a column: FILE::COLUMN; no label depends on it"
+
 
 def label(
     source: Annotated[Path, typer.Argument(help=SOURCE_HELP)],
@@ -38,13 +40,15 @@ def label(
     names: Annotated[Path | None, typer.Option(help="what the names of these labels mean, if not the .names.tsv beside them")] = None,
     clusters: Annotated[str | None, typer.Option(help="clusters of your own: a table, maybe with a column: FILE::COLUMN")] = None,
     cells: Annotated[Path | None, typer.Option(help="table of cells with coordinates, for inputs without them")] = None,
+    reference: Annotated[str | None, typer.Option(help=REFERENCE_HELP)] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of clusters, domains and simulated doublets")] = 0,
 ) -> None:
     """Label the cells of a slide from their transcripts; no H&E is needed and no model is trained."""
     # Of this stdout, because that of the stages goes to the log.
     screen = Console(file=sys.stdout, highlight=False, markup=False)
     with recorded_signals() as received:
-        arguments = _check_input(source, organ, markers, cells) | _check_by_hand(annotation, names, clusters) | {"seed": seed}
+        by_hand = _check_by_hand(annotation, names, clusters) | _check_reference(reference)
+        arguments = _check_input(source, organ, markers, cells) | by_hand | {"seed": seed}
         try:
             with _own_folder(out, source, arguments) as unfinished:
                 _run(screen, _work(unfinished, out.resolve().name, arguments), received)
@@ -81,6 +85,18 @@ def _check_by_hand(annotation: str | None, names: Path | None, clusters: str | N
         find_cell_columns(own, columns_of(own), CLUSTER_COLUMNS, cluster_column)
     by_hand = {"annotation": labels, "label_column": label_column, "names": names}
     return by_hand | {"clusters": own, "cluster_column": cluster_column}
+
+
+def _check_reference(reference: str | None) -> dict[str, Any]:
+    from nuclass_pipeline.io.cell_columns import H5AD, columns_of
+    from nuclass_pipeline.labeling.hand_made import find_label_columns
+
+    path, column = _table_and_column(reference)
+    if path is not None and path.suffix != H5AD:
+        raise UserError(path, "--reference", "it is no .h5ad file", "Save counts and labels of the reference with AnnData.write_h5ad.")
+    if path is not None:
+        find_label_columns(path, columns_of(path), column)
+    return {"reference": path, "reference_column": column}
 
 
 def _table_and_column(given: str | Path | None) -> tuple[Path | None, str | None]:
@@ -239,13 +255,17 @@ def _step(screen: Console, text: str) -> Iterator[None]:
 
 
 def _report(screen: Console, files: dict[str, Path]) -> None:
-    from nuclass_pipeline.io import read_warnings
+    from nuclass_pipeline.io import read_json, read_warnings
     from nuclass_pipeline.tables.summary import label_lines
 
     screen.print("", label_lines(files["labels"]))
     warnings = [f"warning: {name}: {text}" for name in ("cells", "clusters", "labels") for text in read_warnings(files[name])]
     for line in warnings or ["No warnings."]:
         screen.print(line, soft_wrap=True)
+    if (compared := files["labels"].with_name("reference.json")).is_file():
+        record = read_json(compared)
+        shares = f"{record['agree']:,} of {record['labelled']:,} labelled cells have its label"
+        screen.print(f"reference: {shares}; {record['held_out_accuracy']:.3f} of its own held-out cells get theirs", soft_wrap=True)
     shown = ", ".join(files[name].name for name in ("label_report_png", "labels_csv", "labels_h5ad", "proposals"))
     screen.print(f"files: {files['labels'].parent}: {shown}, …", soft_wrap=True)
     screen.print("next: look at label_report.png; docs/labels.md has what the columns mean, and how to correct labels", soft_wrap=True)

@@ -25,6 +25,7 @@ from nuclass_pipeline.io import read_parquet
 from nuclass_pipeline.knowledge.coverage import check_panel
 from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.overrides import Provided, apply_provided
+from nuclass_pipeline.labeling.reference import label_by_reference
 from nuclass_pipeline.labeling.stage import label_cells
 from nuclass_pipeline.proposals.propose import propose_labels
 from nuclass_pipeline.schemas import empty_labels
@@ -32,6 +33,8 @@ from nuclass_pipeline.vocabulary import CLASSES
 
 RUN = "label"
 """Name of the run in tables that have one."""
+REFERENCE_CSV, REFERENCE_JSON = "reference.csv", "reference.json"
+"""Files about a labelled reference, which no rule of the workflow writes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Task:
         A person's clusters, and their column.
     places
         Table of cells with coordinates, for tables.
+    reference, reference_column
+        A labelled AnnData file, and the column of its labels.
     """
 
     source: Path
@@ -72,6 +77,8 @@ class Task:
     clusters: Path | None = None
     cluster_column: str | None = None
     places: Path | None = None
+    reference: Path | None = None
+    reference_column: str | None = None
 
     def take(self, *names: str) -> dict[str, Path]:
         """Return the paths of some results by their names, which are those of the stages' arguments."""
@@ -189,6 +196,17 @@ def label_each(task: Task) -> None:
         classes=CLASSES,
         config=LabelingConfig(seed=task.seed),
     )
+    if task.reference:
+        label_by_reference(
+            counts=task.files["counts"],
+            labels=task.files["labels"],
+            reference=task.reference,
+            column=task.reference_column,
+            label_map=shipped_table("labels.tsv"),
+            seed=task.seed,
+            probabilities=task.files["labels"].with_name(REFERENCE_CSV),
+            agreement=task.files["labels"].with_name(REFERENCE_JSON),
+        )
 
 
 def propose_each(task: Task) -> None:

@@ -100,15 +100,12 @@ class Provided:
         `config/labels.tsv`.
     names
         Table of names that the person filled in, and that is written where a name is unknown; None for that beside the table.
-    own
-        Names of the study's own classes.
     """
 
     path: Path
     label_map: Path
     column: str | None = None
     names: Path | None = None
-    own: Sequence[str] = ()
 
     @property
     def names_path(self) -> Path:
@@ -116,7 +113,7 @@ class Provided:
         return self.names or names_beside(self.path)
 
 
-def apply_provided(labels: pd.DataFrame, provided: Provided) -> tuple[pd.DataFrame, list[str]]:
+def apply_provided(labels: pd.DataFrame, provided: Provided, own: Iterable[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """Return the labels with all replaced by those of a person, and warnings; cells without one are Unresolved.
 
     Names become classes by `match_names`. The unknown ones are written to the table of names.
@@ -127,6 +124,8 @@ def apply_provided(labels: pd.DataFrame, provided: Provided) -> tuple[pd.DataFra
         Table `LABELS`. The evidence in it stays.
     provided
         The person's labels.
+    own
+        Names of the study's own classes.
 
     Raises
     ------
@@ -136,9 +135,9 @@ def apply_provided(labels: pd.DataFrame, provided: Provided) -> tuple[pd.DataFra
     """
     given, warnings = read_provided(provided.path, set(labels["cell_id"]), provided.column)
     raw = [given.get(cell, "") for cell in labels["cell_id"]]
-    filled = read_names(provided.names_path, provided.own)
+    filled = read_names(provided.names_path, own)
     counts = Counter(name for name in raw if name not in ("", UNRESOLVED))
-    meant = match_names(counts, read_label_map(provided.label_map, provided.own), filled)
+    meant = match_names(counts, read_label_map(provided.label_map, own), filled)
     warnings += _report_unmatched(provided, counts, meant, filled)
     for name, match in meant.items():
         if match.reason:

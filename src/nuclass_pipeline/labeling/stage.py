@@ -12,7 +12,7 @@ from scipy import sparse
 from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts, totals
-from nuclass_pipeline.io import read_parquet, write_table
+from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.knowledge.coverage import check_panel, coverage_warnings
 from nuclass_pipeline.knowledge.markers import TYPES, Panel, read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.calibration import assign_calibrated
@@ -57,10 +57,8 @@ def label_cells(
         A person's labels of clusters; see `apply_edits`.
     provided
         Labels from elsewhere; see `apply_provided`.
-    label_map
-        Raw label → class, for `provided`.
-    names, label_column
-        For `provided`: table of names that a person filled in, if not that beside it, and its column of labels; see `Provided`.
+    label_map, names, label_column
+        For `provided`: raw label → class, table of names, column of labels; see `Provided`.
     organ
         One of `ORGANS`; the types that it can hold are admissible.
     classes
@@ -75,16 +73,13 @@ def label_cells(
     UserError
         If an input is broken, a cell has no row in `clusters`, or the organ is unknown; without `provided`, also by `check_panel`.
     """
-    cells, table = read_counts(counts), read_parquet(clusters)
-    CLUSTERS.check(table, clusters)
-    table = match_cells(table, cells.obs_names, clusters)
-    genes = list(cells.var_names)
+    cells = read_counts(counts)
+    table, genes = match_cells(read_table(clusters, CLUSTERS), cells.obs_names, clusters), list(cells.var_names)
     panel = restrict_to_panel(read_markers(knowledge), organ, genes)
     if not provided:
         check_panel(panel, organ, genes, counts)
-    own = [name for name in classes if name not in CLASSES]
-    by_hand = Provided(provided, label_map, label_column, names, own) if provided and label_map else None
-    frame, about_names = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, by_hand, own)
+    by_hand = Provided(provided, label_map, label_column, names) if provided and label_map else None
+    frame, about_names = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, by_hand, classes)
     # Last, because edits and provided labels may also name a class that the study leaves out.
     frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
     _log_counts(frame)
@@ -105,11 +100,12 @@ def _label_by_evidence(cells: ad.AnnData, table: pd.DataFrame, panel: Panel, con
 
 
 def _label_by_person(
-    frame: pd.DataFrame, edits: Path | None, provided: Provided | None, own: Sequence[str]
+    frame: pd.DataFrame, edits: Path | None, provided: Provided | None, classes: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
+    own = [name for name in classes if name not in CLASSES]
     if edits:
         frame = apply_edits(frame, edits, own)
-    return apply_provided(frame, provided) if provided else (frame, [])
+    return apply_provided(frame, provided, own) if provided else (frame, [])
 
 
 def _without_evidence(table: pd.DataFrame, passed: Booleans) -> pd.DataFrame:

@@ -373,3 +373,21 @@ def test_what_a_person_made_is_checked_before_the_clustering(tmp_path, monkeypat
         label(tmp_path / "cells.h5ad", organ="lung", out=tmp_path / "out", **given)
     assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "obs", "message"),
+    [
+        ("atlas.csv", None, "atlas.csv: --reference: it is no .h5ad file. Save counts and labels of the reference with"),
+        ("atlas.h5ad", {"kind": ["x"]}, "no such column; found cell_id, kind. Name the column, as "),
+    ],
+)
+def test_a_reference_is_checked_before_anything_is_read(tmp_path, one_process, name, obs, message):
+    draw(per_type=5).write_h5ad(tmp_path / "cells.h5ad")
+    if obs:
+        ad.AnnData(np.zeros((1, 1), np.float32), pd.DataFrame(obs, index=["a"])).write_h5ad(tmp_path / name)
+    else:
+        (tmp_path / name).write_text("cell_id,label\na,x\n")
+    with pytest.raises(UserError) as caught:
+        label(tmp_path / "cells.h5ad", organ="lung", out=tmp_path / "out", reference=str(tmp_path / name))
+    assert message in str(caught.value)
