@@ -77,3 +77,21 @@ def test_the_stage_compares_with_the_labels(labels, slide, tmp_path):
     assert (frame["label"].loc[others.index] == others).mean() > 0.9
     assert set(frame["label"].loc[labelled.index[labelled == "Endothelial"]]) >= {"odd one"}
     assert record["held_out_accuracy"] > 0.9
+
+
+def test_half_of_a_real_slide_labels_the_other(real_data):
+    """The numbers of docs/labels.md: the published lineages of 8,568 breast cells."""
+    data = real_data / "breast_rep1_labelled"
+    counts = pd.read_csv(data / "counts.csv.gz", index_col=0)
+    cells = pd.read_csv(data / "cells.csv.gz", index_col=0).groupby(level=0).first().loc[counts.index]
+    lineages = pd.read_csv(data / "lineages.tsv", sep="\t").set_index("label")["lineage"]
+    truth = cells["label"].map(lineages).fillna("").to_numpy(object)
+    half = (cells["aligned_y"] < cells["aligned_y"].median()).to_numpy()
+    ours, theirs = counts.to_numpy()[~half], counts.to_numpy()[half]
+    efficiency = np.random.default_rng(0).lognormal(0, 1, counts.shape[1])
+    for reference, expected in ((theirs, 0.88), (np.random.default_rng(0).poisson(theirs * efficiency), 0.87)):
+        found, _ = transfer_labels(sparse.csr_matrix(ours), list(counts), sparse.csr_matrix(reference), list(counts), truth[half])
+        scored = truth[~half] != ""
+        right = (found.idxmax(axis=1).to_numpy() == truth[~half])[scored]
+        assert right.mean() == pytest.approx(expected, abs=0.01)
+        assert "Mast" not in found
