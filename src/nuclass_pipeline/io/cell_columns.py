@@ -13,6 +13,8 @@ from nuclass_pipeline.io.text import TextTable, read_header, read_rows
 ID_COLUMNS = ("cell_id", "barcode")
 ROW_NAMES = "cell_id"
 """Name of a first column that has none: R and pandas write the names of cells so."""
+NUMBERED = "row names"
+"""The same where another column has the ids."""
 H5AD = ".h5ad"
 AS_H5AD = "Write it again with AnnData.write_h5ad."
 NOTHING = ("", "NA", "NaN", "nan", "<NA>")
@@ -55,7 +57,7 @@ def read_cell_rows(path: Path, named: Sequence[str], required: Sequence[str] = (
     """Read a table of text about cells; `named` columns are in the message about an empty file, and `required` ones must be there."""
     if path.is_file() and not path.stat().st_size:
         raise UserError(path, "header", "the file is empty", f"Write the names of the columns in its first line: {', '.join(named)}.")
-    table = read_rows(path, required=required, max_mb=MAX_LABELS_MB, comments=True, row_names=ROW_NAMES)
+    table = read_rows(path, required=required, max_mb=MAX_LABELS_MB, comments=True, row_names=_row_names(path))
     if not table.rows:
         raise UserError(path, "rows", "the table has none", "Add the rows that change a label, or remove the file.")
     return table
@@ -75,12 +77,18 @@ def find_cell_columns(path: Path, columns: Sequence[str], usual: Sequence[str], 
 def columns_of(path: Path) -> tuple[str, ...]:
     """Return the names of the columns of a table, without reading it; the names of the cells of an AnnData file come first."""
     if path.suffix != H5AD:
-        return read_header(path, comments=True, row_names=ROW_NAMES)
+        return read_header(path, comments=True, row_names=_row_names(path))
     with open_h5(path, AS_H5AD) as file:
         if "obs" not in file or "column-order" not in file["obs"].attrs:
             raise UserError(path, "obs", "the file has none, so it is not an AnnData file", AS_H5AD)
         columns = [str(name) for name in file["obs"].attrs["column-order"]]
     return (*(() if any(_key(name) in ID_COLUMNS for name in columns) else (ROW_NAMES,)), *columns)
+
+
+def _row_names(path: Path) -> str:
+    """Return the name of a first column without one: that of ids, unless another column has it, as in tables of numbered cells."""
+    further = read_header(path, comments=True, row_names=NUMBERED)[1:]
+    return NUMBERED if any(_key(name) in ID_COLUMNS for name in further) else ROW_NAMES
 
 
 def _read_obs_column(path: Path, identity: str, name: str) -> list[tuple[str, str]]:

@@ -35,6 +35,9 @@ FORMS = {
     "semicolons": PANDAS.replace(",", ";"),
     "tabs": PANDAS.replace(",", "\t"),
     "byte-order mark": "\ufeff" + SEURAT,
+    "ids in a further column": "\n".join(
+        [",cell_id,cell_type", *(f"{row},{cell},{name}" for row, (cell, name) in enumerate(EXPECTED.items()))]
+    ),
     "R with a point": SEURAT.replace("cell_type", "cell.type"),
 }
 
