@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from nuclass_pipeline import __version__
-from nuclass_pipeline.io import whole_files
+from nuclass_pipeline.io import file_state, whole_files
 
 PACKAGE = Path(__file__).parent
 UNCOMMITTED = "The code had changes that no commit holds, so the commit in the manifest is not the code that made the results."
 FILE_KEYS = {"weights", "model", "library", "ontology", "slim"}
 """Keys of a run file that name files or folders to read, beside its tables."""
+MAX_HASHED_MB = 64
+"""Largest file whose content is hashed at the start of a run, MB."""
 LIBRARIES = ("torch", "timm", "lightning", "scanpy", "anndata", "numpy", "h5py", "snakemake")
 
 
@@ -101,12 +103,20 @@ def _code(module: str) -> bytes:
 
 
 def content(*paths: Path | str | Sequence[Path | str]) -> str:
-    """Return a hash of what the files hold, for `params`: a file that is put in place of another may be older than it."""
+    """Return a hash of what the files hold, for `params`: a file that is put in place of another may be older than it.
+
+    Of a file above `MAX_HASHED_MB`, the hash is of its size and time.
+    """
     digest = hashlib.sha256()
     for path in paths:
         for file in [path] if isinstance(path, str | Path) else path:
-            digest.update(Path(file).read_bytes() if Path(file).is_file() else b"")
+            digest.update(_state_or_bytes(Path(file)) if Path(file).is_file() else b"")
     return digest.hexdigest()[:12]
+
+
+def _state_or_bytes(file: Path) -> bytes:
+    # Because Snakemake hashes it again at every start, and an AnnData file takes gigabytes.
+    return file.read_bytes() if file.stat().st_size <= MAX_HASHED_MB * 10**6 else file_state(file).encode()
 
 
 def record_run(

@@ -1,6 +1,6 @@
 """Expression: clusters and their markers, spatial domains, and gene programs if the run file names a library.
 
-INPUTS   slides/{slide}/{cells.parquet, counts.h5ad}, programs.{library, ontology, slim}
+INPUTS   slides/{slide}/{cells.parquet, counts.h5ad}, programs.{library, ontology, slim}, clusters of the slide sheet
 OUTPUTS  slides/{slide}/{clusters.parquet, clustering.json, markers.parquet, gene_scores.parquet}
          slides/{slide}/{domains.parquet, domain_scores.parquet, programs.parquet}
 """
@@ -10,6 +10,7 @@ rule cluster_cells:
     input:
         lambda w: run.clustering_needs,
         counts=files.counts,
+        given=lambda w: ancient(run.own_clusters(w.slide)),
     output:
         clusters=files.clusters,
         stability=files.clustering,
@@ -24,6 +25,8 @@ rule cluster_cells:
         runtime=120,
     params:
         config=run.section("clustering"),
+        column=lambda w: run.cluster_column(w.slide),
+        content=lambda w: content(run.own_clusters(w.slide)),
         code=code_version("expression.clustering"),
     message:
         "Clustering the cells of {wildcards.slide}."

@@ -1,7 +1,7 @@
 """Labels: a label or Unresolved for every cell; a proposed label for every cluster.
 
 INPUTS   slides/{slide}/{counts.h5ad, clusters.parquet, markers.parquet, programs.parquet}, config/markers.tsv
-         config/annotation/{slide}.{tsv,csv}, config/labels.tsv; resources/synthetic/{slide}/truth.parquet
+         config/annotation/{slide}.{tsv,csv,h5ad,names.tsv}, config/labels.tsv; resources/synthetic/{slide}/truth.parquet
 OUTPUTS  slides/{slide}/{labels.parquet, proposals.tsv, ablation.parquet}, variants/{variant}/slides/{slide}/labels.parquet
 """
 
@@ -13,9 +13,8 @@ rule label_cells:
         knowledge=ancient(run.config.labeling.markers),
         edits=lambda w: ancient(run.annotation(w.slide, "tsv")),
         provided=lambda w: ancient(run.annotation(w.slide, "csv")),
-        label_map=lambda w: (
-            ancient(run.config.labels) if run.annotation(w.slide, "csv") else []
-        ),
+        label_map=lambda w: ancient(run.label_map(w.slide)),
+        names=lambda w: ancient(run.names(w.slide)),
     output:
         labels=files.labels,
     log:
@@ -32,11 +31,13 @@ rule label_cells:
         organ=lambda w: run.slides[w.slide].organ,
         classes=list(run.config.study.classes),
         config=run.section("labeling"),
+        label_column=lambda w: run.label_column(w.slide),
         content=lambda w: content(
             run.config.labeling.markers,
             run.annotation(w.slide, "tsv"),
             run.annotation(w.slide, "csv"),
-            run.config.labels if run.annotation(w.slide, "csv") else [],
+            run.label_map(w.slide),
+            run.names(w.slide),
         ),
         code=code_version("labeling.stage", run.annotator_module),
     message:

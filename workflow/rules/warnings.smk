@@ -16,6 +16,7 @@ rule collect_warnings:
         registration=expand(files.registration, slide=run.slides_with_image),
         image=expand(files.image, slide=run.slides_with_image),
         nuclei=expand(files.nuclei, slide=run.slides_of("image")),
+        clusters=expand(files.clusters, slide=run.clustered_by_hand),
         labels=expand(files.labels, slide=run.slides),
         variant_labels=run.further_labels,
         local_patches=expand(files.local_patches, slide=run.classified_slides),

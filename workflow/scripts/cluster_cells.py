@@ -6,8 +6,9 @@ from nuclass_pipeline.runtime import job, paths
 
 with job(snakemake.log[0], snakemake.threads):
     cluster_cells(
-        **paths(snakemake.input),
+        **{name: file or None for name, file in paths(snakemake.input).items()},
         **paths(snakemake.output),
         config=ClusteringConfig(**snakemake.params.config),
+        column=snakemake.params.column,
         threads=snakemake.threads,
     )

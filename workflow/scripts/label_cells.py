@@ -10,5 +10,6 @@ with job(snakemake.log[0], snakemake.threads):
         **paths(snakemake.output),
         organ=snakemake.params.organ,
         classes=snakemake.params.classes,
+        label_column=snakemake.params.label_column,
         config=LabelingConfig(**snakemake.params.config),
     )

@@ -42,8 +42,12 @@ def overrule(function: str, *more: Path) -> Step:
         Path("out").mkdir()
         labels = rows_of("imported/labels.parquet").assign(cluster=["0", "1", "2"] * 4)
         with job("job.log", 1):
-            change = getattr(importlib.import_module("nuclass_pipeline.labeling.overrides"), function)
-            write_table(change(labels, *more), Path("out/labels.parquet"), LABELS)
+            overrides = importlib.import_module("nuclass_pipeline.labeling.overrides")
+            if function == "apply_provided":
+                changed, warnings = overrides.apply_provided(labels, overrides.Provided(*more))
+            else:
+                changed, warnings = overrides.apply_edits(labels, *more), []
+            write_table(changed, Path("out/labels.parquet"), LABELS, warnings)
 
     return run
 

@@ -28,6 +28,13 @@ def shipped_table(name: str) -> Path:
     return path if path.is_file() else Path(__file__).parents[3] / path
 
 
+def is_bundle(source: Path) -> bool:
+    """Return whether an input of `nuclass label` is the folder of a Xenium output, or an archive."""
+    from nuclass_pipeline.config.slides import ARCHIVES
+
+    return (source / "experiment.xenium").is_file() or (source.is_file() and source.name.lower().endswith(ARCHIVES))
+
+
 def known_organ(organ: str) -> str:
     """Return the organ; a `UserError` if it is unknown."""
     if organ not in ORGANS:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -12,9 +12,9 @@ from nuclass_pipeline.config.errors import explain_validation
 from nuclass_pipeline.config.image import SEGMENTERS
 from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
 from nuclass_pipeline.config.loading import requirements
+from nuclass_pipeline.config.loading.by_hand import HandMade
 from nuclass_pipeline.config.loading.checks import ALWAYS, FILES, OF_VARIANTS, note_buffer
 from nuclass_pipeline.config.loading.places import locate, locate_key
-from nuclass_pipeline.config.loading.roles import StudySlides
 from nuclass_pipeline.config.loading.run_files import Sources, read_run_files, source_of
 from nuclass_pipeline.config.loading.tiles import note_tiles
 from nuclass_pipeline.config.loading.variants import VariantFiles, apply_variant, check_changes, check_variants, place_changes
@@ -27,7 +27,7 @@ from nuclass_pipeline.errors import UserError, similar
 from nuclass_pipeline.layout import BASE, files
 
 
-class Run(StudySlides, WindowSources, VariantFiles, JobMemory):
+class Run(HandMade, WindowSources, VariantFiles, JobMemory):
     """A checked run file together with the slides it uses.
 
     Attributes
@@ -164,17 +164,6 @@ class Run(StudySlides, WindowSources, VariantFiles, JobMemory):
     def notes(self) -> list[str]:
         """What is allowed in the run file, and should be known before the first job."""
         return [*note_buffer(self), *(note for run in self.variants.values() for note in note_tiles(run)), *self.variant_warnings]
-
-    @property
-    def annotations(self) -> list[str]:
-        """Files in which a person labels clusters or cells of a slide of the study."""
-        found = [self.annotation(slide, suffix) for slide in self.slides_with_xenium for suffix in ("tsv", "csv")]
-        return [path for path in found if isinstance(path, str)]
-
-    def annotation(self, slide: str, suffix: Literal["tsv", "csv"]) -> str | list[str]:
-        """Return the file in which a person labels `slide`'s clusters (tsv) or cells (csv), or nothing if there is none."""
-        path = f"{self.config.labeling.annotation}/{slide}.{suffix}"
-        return path if Path(path).is_file() else []
 
     def section(self, *path: str) -> dict[str, Any]:
         """Return one section, or one section of a section, as plain values for `params`."""

@@ -12,7 +12,7 @@ from nuclass_pipeline.config.image import ImageConfig
 from nuclass_pipeline.config.loading.points import IMAGES, POINTS, picture_files
 from nuclass_pipeline.config.loading.trios import ANNOTATIONS, patch_paths
 from nuclass_pipeline.errors import UserError, similar
-from nuclass_pipeline.io import read_rows
+from nuclass_pipeline.io import COLUMN_MARK, read_rows, split_column
 from nuclass_pipeline.io.addresses import address_problem, show_address
 from nuclass_pipeline.layout import UNPACKED_MANIFEST
 from nuclass_pipeline.vocabulary import ORGANS, OTHER_ORGAN
@@ -72,6 +72,10 @@ class Slide(Section):
     bundle_url: Url = Field("", description="where the zipped bundle is downloaded from; empty for files of your own")
     image_url: Url = Field("", description="the same for the H&E image")
     alignment_url: Url = Field("", description="the same for the alignment; empty for an H&E already in Xenium pixels")
+    annotation: InputPath = Field("", description="a person's labels, if not in labeling.annotation: a path, or path::column")
+    clusters: InputPath = Field(
+        "", description="a person's clusters in place of Leiden's, kinds xenium and synthetic: table of cell_id, cluster"
+    )
     cells: int | None = Field(None, ge=1, description="about how many cells, for `nuclass plan` and the memory of jobs before a download")
     label_source: str = Field("", description="where the labels of a public slide come from")
     note: str = Field("", description="free text")
@@ -82,10 +86,10 @@ class Slide(Section):
         needed = {"image": ("image",), "synthetic": ("bundle", "image")}.get(self.kind, ("bundle",))
         if empty := [name for name in needed if not getattr(self, name)]:
             raise ValueError(f"{empty[0]} is empty; a slide of kind {self.kind} needs it. Fill it in")
-        urls = ("bundle_url", "image_url", "alignment_url")
+        urls, by_hand = ("bundle_url", "image_url", "alignment_url"), ("annotation", "clusters")
         unfit = {
-            "image": ("bundle", "alignment", *urls),
-            **dict.fromkeys(("trio", "images"), ("image", "alignment", "mpp", *urls)),
+            "image": ("bundle", "alignment", *urls, *by_hand),
+            **dict.fromkeys(("trio", "images"), ("image", "alignment", "mpp", *urls, *by_hand)),
             "synthetic": ("mpp", *urls),
         }
         if given := [name for name in unfit.get(self.kind, ("mpp",)) if getattr(self, name)]:
@@ -229,4 +233,7 @@ def _parse(path: Path, line: int, row: dict[str, str]) -> Slide:
 def place_slide(slide: Slide, find: Callable[[str], str], coming: set[str]) -> Slide:
     """Return the slide with its paths where `find` finds them, except those in `coming`, which rules write where they run."""
     own = {name: find(path) for name in _FIXED if (path := getattr(slide, name)) and path not in coming}
+    for name in ("annotation", "clusters"):
+        path, column = split_column(getattr(slide, name))
+        own |= {name: find(path) + (f"{COLUMN_MARK}{column}" if column else "")} if path else {}
     return slide.model_copy(update=own)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nuclass_pipeline.config.expression import ClusteringConfig
 from nuclass_pipeline.expression.counts import read_counts, totals
+from nuclass_pipeline.expression.given_clusters import read_given_clusters
 from nuclass_pipeline.expression.maps import EXACT_CELLS, MapPositions, clip, draw_map, find_neighbors, spread_positions
 from nuclass_pipeline.expression.partitions import (
     Codes,
@@ -53,7 +54,16 @@ class _Clustering:
     tried: list[LeidenPartition]
 
 
-def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, stability: Path, threads: int = 1) -> None:
+def cluster_cells(
+    *,
+    counts: Path,
+    config: ClusteringConfig,
+    clusters: Path,
+    stability: Path,
+    given: Path | None = None,
+    column: str | None = None,
+    threads: int = 1,
+) -> None:
     """Cluster the cells of a slide by expression.
 
     Parameters
@@ -68,26 +78,31 @@ def cluster_cells(*, counts: Path, config: ClusteringConfig, clusters: Path, sta
     stability
         JSON: the number of clusters and the stability at each resolution, the number of `cells` on which these were compared, and the
         resolution that was `chosen`.
+    given, column
+        A person's clusters in place of Leiden's, and their column in that table; see `read_given_clusters`. No resolution is chosen then.
     threads
         Processes that share the resolutions, the seeds and the map. Results do not depend on it.
 
     Raises
     ------
     UserError
-        If `counts` is missing or broken, or `config.backend` is not installed.
+        If `counts` or `given` is missing or broken, or `config.backend` is not installed.
     """
     # Of each process, because sums and the random numbers of pynndescent depend on the number of threads.
     limit_threads(1)
     names, passed, components = _read_components(counts, config)
-    found = _cluster(components, config, threads)
+    # Before the map, because it takes longest.
+    own, warnings = read_given_clusters(given, column, names, passed) if given else (None, [])
+    found = _map_only(components, config) if own is not None else _cluster(components, config, threads)
     frame = pd.DataFrame({"cell_id": names, "cluster": pd.Series([None] * len(names), dtype=object)})
-    frame.loc[passed, "cluster"] = found.cluster.astype(str)
+    frame.loc[passed, "cluster"] = found.cluster.astype(str) if own is None else own
     columns = ["umap_1", "umap_2", *(f"pc_{i + 1}" for i in range(components.shape[1]))]
     coordinates = np.full((len(names), len(columns)), np.nan, np.float32)
     coordinates[passed] = np.hstack([found.umap, components])
     with whole_files(clusters, stability) as (clusters_partial, stability_partial):
-        write_table(pd.concat([frame, pd.DataFrame(coordinates, columns=columns)], axis=1), clusters_partial, CLUSTERS)
-        write_json(_record(found.tried), stability_partial)
+        write_table(pd.concat([frame, pd.DataFrame(coordinates, columns=columns)], axis=1), clusters_partial, CLUSTERS, warnings)
+        record = {"chosen": None, "cells": int(passed.sum()), "resolutions": [], "given": str(given)} if given else _record(found.tried)
+        write_json(record, stability_partial)
 
 
 def _record(tried: list[LeidenPartition]) -> dict[str, object]:
@@ -125,6 +140,11 @@ def _cluster(components: NDArray[np.float32], config: ClusteringConfig, threads:
             return _cluster_by_sample(cells, find, config, submit)
         umap, tried = _draw_and_compare(cells, config, submit)
     return _Clustering(umap, most_stable(tried).cluster, tried)
+
+
+def _map_only(components: NDArray[np.float32], config: ClusteringConfig) -> _Clustering:
+    """Draw the map of cells whose clusters are known."""
+    return _cluster(components, config.model_copy(update={"resolutions": config.resolutions[:1]}), threads=1)
 
 
 def _cluster_by_sample(cells: ad.AnnData, find: Callable[..., ad.AnnData], config: ClusteringConfig, submit: Submit) -> _Clustering:

@@ -28,7 +28,7 @@ from nuclass_pipeline.figures.style import (
     short_name,
 )
 from nuclass_pipeline.io import read_table
-from nuclass_pipeline.schemas import CELLS, CLUSTERS, LABELS, MARKERS
+from nuclass_pipeline.schemas import ANY_CELLS, CLUSTERS, LABELS, MARKERS
 from nuclass_pipeline.vocabulary import UNRESOLVED, natural_key
 
 NO_REASON = "no reason given"
@@ -73,7 +73,7 @@ def draw(*, cells: Path, clusters: Path, markers: Path, labels: Path, slide: str
 
 def _join(cells: Path, clusters: Path, labels: Path) -> pd.DataFrame:
     """Join the tables by row and check that their cells are the same."""
-    table = read_table(cells, CELLS, ["cell_id", "x_um", "y_um"])
+    table = read_table(cells, ANY_CELLS, ["cell_id", "x_um", "y_um"])
     if table.empty:
         raise UserError(cells, "cell_id", "there is no cell to show", "Remove the slide from the study.")
     for path, schema, columns in (
@@ -95,16 +95,17 @@ def _headline(slide: str, labels: "pd.Series[str]") -> str:
 
 
 def _maps(part: SubFigure, grid: NDArray[np.object_], table: pd.DataFrame) -> None:
-    placed = table.dropna(subset=["umap_1", "umap_2"])
-    for column, (name, cells, axes_names) in enumerate((("UMAP", placed, ("umap_1", "umap_2")), ("Tissue", table, ("x_um", "y_um")))):
+    # Both may lack coordinates: cells of poor quality on the map, and all cells of a table without places on the tissue.
+    on_map, on_tissue = (table.dropna(subset=names) for names in (["umap_1", "umap_2"], ["x_um", "y_um"]))
+    for column, (name, cells, axes_names) in enumerate((("UMAP", on_map, ("umap_1", "umap_2")), ("Tissue", on_tissue, ("x_um", "y_um")))):
         shown = cells.iloc[drawing_order(cells["label"])]
         by_label, by_confidence = grid[:, column]
         _scatter(by_label, shown, axes_names, c=[COLORS[label] for label in shown["label"]])
         points = _scatter(by_confidence, shown, axes_names, c=shown["confidence"], cmap="cividis", norm=Normalize(0, 1))
         by_label.set_title(f"{name}, label", loc="left")
         by_confidence.set_title(f"{name}, confidence", loc="left")
-    for axes in grid[:, 1]:
-        tissue_frame(axes, table)
+    for axes in grid[:, 1] if len(on_tissue) else []:
+        tissue_frame(axes, on_tissue)
     bar = part.colorbar(points, ax=list(grid[1, :2]), location="bottom", shrink=0.4, aspect=30, pad=0.02, panchor=False)
     bar.set_label("confidence of the best class, before abstention")
     bar.outline.set_visible(False)

@@ -16,7 +16,7 @@ from nuclass_pipeline.io.hdf5.patch_files import (
 from nuclass_pipeline.io.hdf5.reading import damaged_h5, open_h5, read_id_index, read_texts
 from nuclass_pipeline.io.hdf5.windows import WindowReader, side_of
 from nuclass_pipeline.io.json_files import read_json, write_json, write_json_object
-from nuclass_pipeline.io.paths import READ_ERRORS, file_state, require, require_file
+from nuclass_pipeline.io.paths import COLUMN_MARK, READ_ERRORS, file_state, require, require_file, split_column
 from nuclass_pipeline.io.spreadsheet import quote_formula, quote_row, quote_table, unquote_formula
 from nuclass_pipeline.io.tables import TableWriter, find_rows, read_compact, read_parquet, read_table, write_table
 from nuclass_pipeline.io.text import TextTable, read_fields, read_header, read_rows, read_text
@@ -25,6 +25,7 @@ from nuclass_pipeline.io.writing import whole_file, whole_files
 from nuclass_pipeline.io.yaml_files import read_yaml
 
 __all__ = [
+    "COLUMN_MARK",
     "IDS_DIGEST",
     "ORIGIN",
     "READ_ERRORS",
@@ -66,6 +67,7 @@ __all__ = [
     "require",
     "require_file",
     "side_of",
+    "split_column",
     "stated_mpp",
     "unquote_formula",
     "whole_file",

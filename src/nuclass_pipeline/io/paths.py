@@ -28,6 +28,8 @@ READ_ERRORS = (
 """What readers of foreign files raise where a file is broken, or not laid out as expected."""
 
 CHECK_PATH = "Check the path; a run's inputs are named in the slide sheet and the run file."
+COLUMN_MARK = "::"
+"""Between the path of a table and the name of one of its columns."""
 MAKE_AGAIN = "Copy the file again, or remove it and rerun the rule that writes it."
 
 
@@ -65,3 +67,9 @@ def require_file(path: Path | str, remedy: str = CHECK_PATH) -> Path:
         found = "a folder" if path.is_dir() else "a pipe or a device"
         raise UserError(path, "file", f"it is {found}, not a regular file", remedy)
     return path
+
+
+def split_column(text: str) -> tuple[str, str | None]:
+    """Return the path and the column of `path::column`; no column where none is named."""
+    path, mark, column = text.rpartition(COLUMN_MARK)
+    return (path, column) if mark and not Path(text).exists() else (text, None)

@@ -47,6 +47,7 @@ _FORMATS = (
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _STATED = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
+_COMMENTS = re.compile(r"\A(\s*\"?#[^\n]*\n|\n)+")
 _HEADER_BYTES = 65_536
 _SEPARATORS = ("\t", ";", ",")
 _INVISIBLE = "\ufeff\u200b\u2060"
@@ -79,11 +80,17 @@ class TextOptions(TypedDict, total=False):
         Remedy where the file is not text.
     max_mb
         Size above which a file is refused, MB.
+    comments
+        Whether lines that begin with # are left out above the header.
+    row_names
+        Name of a first column that has none, as R and pandas write the names of rows.
     """
 
     missing: str
     save: str
     max_mb: int
+    comments: bool
+    row_names: str
 
 
 def read_text(path: Path | str, **options: Unpack[TextOptions]) -> str:
@@ -139,7 +146,12 @@ def read_fields(path: Path | str, delimiter: str | None = None, **options: Unpac
     UserError
         As for `read_text`, and where a quote is not closed.
     """
-    return _split(path, read_text(path, **options), delimiter)
+    return _split(path, _without_comments(read_text(path, **options), options), delimiter)
+
+
+def _without_comments(text: str, options: TextOptions) -> str:
+    """Return the text with empty lines in place of the comments above its header, because lines keep their numbers."""
+    return _COMMENTS.sub(lambda found: "\n" * found[0].count("\n"), text) if options.get("comments") else text
 
 
 def read_header(path: Path | str, **options: Unpack[TextOptions]) -> tuple[str, ...]:
@@ -149,8 +161,14 @@ def read_header(path: Path | str, **options: Unpack[TextOptions]) -> tuple[str, 
     # One byte more in UTF-16, because a line end has two there.
     end += end % 2 if _encoding(data).startswith("utf-16") else 0
     text = _as_text(path, data[:end] or data, options.get("save", SAVE_AS_TEXT)).lstrip("\n")
+    text = _without_comments(text, options).lstrip("\n")
     lines = text.split("\n")[: 2 if _STATED.match(text) else 1]
-    return tuple(next(iter(_split(path, "\n".join(lines), None)), (0, []))[1])
+    names = next(iter(_split(path, "\n".join(lines), None)), (0, []))[1]
+    return tuple(_name_first(names, options))
+
+
+def _name_first(names: list[str], options: TextOptions) -> list[str]:
+    return [options["row_names"], *names[1:]] if options.get("row_names") and names and not names[0] else names
 
 
 def _split(path: Path | str, text: str, delimiter: str | None) -> list[tuple[int, list[str]]]:
@@ -192,7 +210,7 @@ def read_rows(path: Path | str, delimiter: str | None = None, *, required: Seque
         raise UserError(path, "header", "the file is empty", f"Write the names of the columns in its first line{names}.")
     (_, header), *rows = lines
     width = max((_width(row) for _, row in rows), default=0)
-    columns = header[: max(_width(header), width)]
+    columns = _name_first(header[: max(_width(header), width)], options)
     if nameless := [number for number, name in enumerate(columns, start=1) if not name]:
         raise UserError(path, "header", f"column {nameless[0]} has no name", "Name the column, or remove it from every line.")
     if twice := [name for name, count in Counter(columns).items() if count > 1]:

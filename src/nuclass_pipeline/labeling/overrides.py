@@ -2,16 +2,20 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nuclass_pipeline.arrays import Booleans
+from nuclass_pipeline.config.loading.by_hand import names_beside
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import cluster_digests
 from nuclass_pipeline.labeling.hand_made import read_edit_rows, read_label_rows
+from nuclass_pipeline.labeling.names import MAX_UNMATCHED, NOT_MATCHED, Match, match_names, read_names, write_names
 from nuclass_pipeline.vocabulary import UNRESOLVED, read_label_map
 
 logger = logging.getLogger(__name__)
@@ -19,6 +23,8 @@ logger = logging.getLogger(__name__)
 EDITED, NOT_PROVIDED, PROVIDED_UNRESOLVED = "edited", "not provided", "provided as Unresolved"
 """Reasons of cells that an edit or a file of provided labels leaves Unresolved."""
 
+MAX_SHOWN_NAMES = 10
+"""Unknown names in a message."""
 _COPY_AGAIN = "Copy the row again from the slide's proposals.tsv and check its evidence, or delete the row."
 
 
@@ -82,33 +88,82 @@ def _what_changed(cluster: str, digest: str, digests: Mapping[str, str]) -> str:
     return f"the slide no longer has such a cluster; it has {', '.join(digests) or 'none'}"
 
 
-def apply_provided(labels: pd.DataFrame, path: Path, label_map: Path, own: Iterable[str] = ()) -> pd.DataFrame:
-    """Return the labels with all replaced by those of a CSV file, mapped to classes; cells that the file lacks are Unresolved.
+@dataclass(frozen=True)
+class Provided:
+    """A person's labels of cells, and where their names are explained.
+
+    Attributes
+    ----------
+    path, column
+        The table, and its column of labels; None for the only one with a usual name. See `read_label_rows`.
+    label_map
+        `config/labels.tsv`.
+    names
+        Table of names that the person filled in, and that is written where a name is unknown; None for that beside the table.
+    """
+
+    path: Path
+    label_map: Path
+    column: str | None = None
+    names: Path | None = None
+
+    @property
+    def names_path(self) -> Path:
+        """The table of names."""
+        return self.names or names_beside(self.path)
+
+
+def apply_provided(labels: pd.DataFrame, provided: Provided, own: Iterable[str] = ()) -> tuple[pd.DataFrame, list[str]]:
+    """Return the labels with all replaced by those of a person, and warnings; cells without one are Unresolved.
+
+    Names become classes by `match_names`. The unknown ones are written to the table of names.
 
     Parameters
     ----------
     labels
         Table `LABELS`. The evidence in it stays.
-    path
-        CSV with one of the columns `ID_COLUMNS` and one of `LABEL_COLUMNS`, such as 10x's `cell_groups.csv`.
-    label_map
-        `config/labels.tsv`. The raw labels that it drops are logged with counts, and its reasons become those of the cells.
+    provided
+        The person's labels.
     own
         Names of the study's own classes.
 
     Raises
     ------
     UserError
-        If none or several of the columns are there, or a cell is not on the slide or occurs twice.
+        If the file cannot be read, a cell occurs twice, no cell is on the slide, or more than `MAX_UNMATCHED` of the labelled cells have an
+        unknown name.
     """
-    given = read_provided(path, set(labels["cell_id"]))
+    given, warnings = read_provided(provided.path, set(labels["cell_id"]), provided.column)
     raw = [given.get(cell, "") for cell in labels["cell_id"]]
-    aligned = read_label_map(label_map, own).align(name or UNRESOLVED for name in raw)
-    for (name, reason), count in aligned.dropped.most_common():
-        logger.warning("%d cells of %r are Unresolved: %s", count, name, reason)
-    why = {"": NOT_PROVIDED, UNRESOLVED: PROVIDED_UNRESOLVED, **dict(aligned.dropped.keys())}
-    reasons = [why[source] if name == UNRESOLVED else None for source, name in zip(raw, aligned.labels, strict=True)]
-    return _override(labels, np.ones(len(labels), bool), aligned.labels, reasons, "provided")
+    filled = read_names(provided.names_path, own)
+    counts = Counter(name for name in raw if name not in ("", UNRESOLVED))
+    meant = match_names(counts, read_label_map(provided.label_map, own), filled)
+    warnings += _report_unmatched(provided, counts, meant, filled)
+    for name, match in meant.items():
+        if match.reason:
+            logger.warning("%d cells of %r are Unresolved: %s", counts[name], name, match.reason)
+    meant |= {"": Match(UNRESOLVED, NOT_PROVIDED), UNRESOLVED: Match(UNRESOLVED)}
+    names = [meant[name].label for name in raw]
+    why = {name: match.reason or (PROVIDED_UNRESOLVED if match.label == UNRESOLVED else None) for name, match in meant.items()}
+    frame = _override(labels, np.ones(len(labels), bool), names, [why[name] for name in raw], "provided")
+    return frame, warnings
+
+
+def _report_unmatched(provided: Provided, counts: Counter[str], meant: Mapping[str, Match], filled: Mapping[str, str]) -> list[str]:
+    """Write the table of names if one is unknown, and return a warning; too many unknown names are an error."""
+    unmatched = Counter({name: counts[name] for name, match in meant.items() if match.reason == NOT_MATCHED})
+    if not unmatched:
+        return []
+    path, total, cells = provided.names_path, counts.total(), unmatched.total()
+    write_names(unmatched, filled, path)
+    shown = ", ".join(f"{name!r} ({n})" for name, n in unmatched.most_common(MAX_SHOWN_NAMES)) + (
+        " …" if len(unmatched) > MAX_SHOWN_NAMES else ""
+    )
+    problem = f"{cells} of {total} labelled cells have a name that is not known: {shown}"
+    if cells > MAX_UNMATCHED * total:
+        remedy = f"Fill in the column label of {path}, with a class or {UNRESOLVED}; then run again, and it is read."
+        raise UserError(provided.path, "labels", problem, remedy)
+    return [f"{problem}; fill in the column label of {path.name} to give them a class"]
 
 
 def dropped_labels(labels: pd.DataFrame) -> list[str]:
@@ -120,25 +175,35 @@ def dropped_labels(labels: pd.DataFrame) -> list[str]:
     ]
 
 
-def read_provided(path: Path, cells: Collection[str]) -> dict[str, str]:
-    """Read provided labels as cell → raw label.
+def read_provided(path: Path, cells: Collection[str], column: str | None = None) -> tuple[dict[str, str], list[str]]:
+    """Read provided labels as cell → raw label, and warnings.
 
     Parameters
     ----------
     path
-        As for `apply_provided`, which also lists the errors.
+        As for `read_label_rows`.
     cells
         Cells of the slide.
+    column
+        As for `read_label_rows`.
+
+    Raises
+    ------
+    UserError
+        As for `read_label_rows`. Also if no cell is on the slide, or a spreadsheet has changed the ids.
     """
-    identity, given = read_label_rows(path)
-    if unknown := [cell for cell, _ in given if cell not in cells]:
-        problem = f"{len(unknown)} of {len(given)} cells are not on the slide, such as {unknown[0]!r}"
-        if spoilt := _spoilt(unknown[0], cells):
-            problem += f", which was {spoilt!r} before a spreadsheet read it as a number"
-        elif len(unknown) == len(given):
-            problem += "; the file seems to be of another slide"
-        raise UserError(path, identity, problem, "Use the cell ids of the slide's cells.parquet, in a column of text.")
-    return dict(given)
+    identity, given = read_label_rows(path, column)
+    unknown = [cell for cell, _ in given if cell not in cells]
+    if not unknown:
+        return dict(given), []
+    problem = f"{len(unknown)} of {len(given)} cells are not on the slide, such as {unknown[0]!r}"
+    if spoilt := _spoilt(unknown[0], cells):
+        problem += f", which was {spoilt!r} before a spreadsheet read it as a number"
+    elif len(unknown) == len(given):
+        problem += f"; the file seems to be of another slide, whose cells are such as {min(cells, default='')!r}"
+    else:
+        return dict(given), [f"{path.name}: {problem}; they are left out"]
+    raise UserError(path, identity, problem, "Use the cell ids of the slide's cells.parquet, in a column of text.")
 
 
 def _spoilt(text: str, known: Iterable[str]) -> str | None:

@@ -12,13 +12,13 @@ from scipy import sparse
 from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.expression.counts import match_cells, read_counts, totals
-from nuclass_pipeline.io import read_parquet, write_table
+from nuclass_pipeline.io import read_table, write_table
 from nuclass_pipeline.knowledge.coverage import check_panel, coverage_warnings
 from nuclass_pipeline.knowledge.markers import TYPES, Panel, read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS, POOR_QUALITY, WEAK_SUPPORT, abstention_reasons
 from nuclass_pipeline.labeling.evidence import annotator_named, gather_expression
-from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided, dropped_labels
+from nuclass_pipeline.labeling.overrides import Provided, apply_edits, apply_provided, dropped_labels
 from nuclass_pipeline.schemas import CLUSTERS, LABELS, empty_labels
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 
@@ -33,6 +33,8 @@ def label_cells(
     edits: Path | None = None,
     provided: Path | None = None,
     label_map: Path | None = None,
+    names: Path | None = None,
+    label_column: str | None = None,
     organ: str,
     classes: Sequence[str],
     config: LabelingConfig,
@@ -55,8 +57,8 @@ def label_cells(
         A person's labels of clusters; see `apply_edits`.
     provided
         Labels from elsewhere; see `apply_provided`.
-    label_map
-        Raw label → class, for `provided`.
+    label_map, names, label_column
+        For `provided`: raw label → class, table of names, column of labels; see `Provided`.
     organ
         One of `ORGANS`; the types that it can hold are admissible.
     classes
@@ -71,18 +73,17 @@ def label_cells(
     UserError
         If an input is broken, a cell has no row in `clusters`, or the organ is unknown; without `provided`, also by `check_panel`.
     """
-    cells, table = read_counts(counts), read_parquet(clusters)
-    CLUSTERS.check(table, clusters)
-    table = match_cells(table, cells.obs_names, clusters)
-    genes = list(cells.var_names)
+    cells = read_counts(counts)
+    table, genes = match_cells(read_table(clusters, CLUSTERS), cells.obs_names, clusters), list(cells.var_names)
     panel = restrict_to_panel(read_markers(knowledge), organ, genes)
     if not provided:
         check_panel(panel, organ, genes, counts)
-    frame = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, provided, label_map, classes)
+    by_hand = Provided(provided, label_map, label_column, names) if provided and label_map else None
+    frame, about_names = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, by_hand, classes)
     # Last, because edits and provided labels may also name a class that the study leaves out.
     frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
     _log_counts(frame)
-    warnings = [*coverage_warnings(panel, organ, genes), *dropped_labels(frame)]
+    warnings = [*coverage_warnings(panel, organ, genes), *about_names, *dropped_labels(frame)]
     write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS, warnings)
 
 
@@ -99,14 +100,12 @@ def _label_by_evidence(cells: ad.AnnData, table: pd.DataFrame, panel: Panel, con
 
 
 def _label_by_person(
-    frame: pd.DataFrame, edits: Path | None, provided: Path | None, label_map: Path | None, classes: Sequence[str]
-) -> pd.DataFrame:
+    frame: pd.DataFrame, edits: Path | None, provided: Provided | None, classes: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
     own = [name for name in classes if name not in CLASSES]
     if edits:
         frame = apply_edits(frame, edits, own)
-    if provided and label_map:
-        frame = apply_provided(frame, provided, label_map, own)
-    return frame
+    return apply_provided(frame, provided, own) if provided else (frame, [])
 
 
 def _without_evidence(table: pd.DataFrame, passed: Booleans) -> pd.DataFrame:

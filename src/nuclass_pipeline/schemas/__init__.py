@@ -2,6 +2,7 @@
 
 from nuclass_pipeline.schemas.cells import (
     ABLATION,
+    ANY_CELLS,
     CELLS,
     CLUSTERS,
     DOMAINS,
@@ -65,6 +66,7 @@ TABLES = (
 __all__ = [
     "ABLATION",
     "ALL",
+    "ANY_CELLS",
     "ATTRIBUTION",
     "CELLS",
     "CLUSTERS",

@@ -1,6 +1,7 @@
 """Columns of the tables of one slide: cells, clusters, labels, nuclei, split."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,12 @@ CELLS = Table(
     unique=("cell_id",),
     extra="case, image: where the cell comes from, for slides of kind images",
 )
+ANY_CELLS = Table(
+    "cells",
+    tuple(replace(column, optional=column.optional or column.name in ("x_um", "y_um")) for column in CELLS.columns),
+    unique=("cell_id",),
+)
+"""The same of cells that may have no coordinates, which `nuclass label` takes too."""
 CLUSTERS = Table(
     "clusters",
     (
@@ -140,8 +147,10 @@ def provided_labels(cell_ids: Iterable[str], labels: Sequence[str]) -> pd.DataFr
 LABEL_EXPORT = Table(
     "label_export",
     (
-        *CELLS.pick("cell_id", "x_um", "y_um"),
-        *LABELS.pick("label", "lineage", "confidence", "cluster"),
+        *ANY_CELLS.pick("cell_id", "x_um", "y_um"),
+        *LABELS.pick("label"),
+        Column("cl_id", "text", "Cell Ontology id of the label; empty for Unresolved and for classes of the study's own", optional=True),
+        *LABELS.pick("lineage", "confidence", "cluster"),
         *DOMAINS.pick("domain"),
         *LABELS.pick("reason"),
     ),

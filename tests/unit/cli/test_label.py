@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from nuclass_pipeline.io import read_table
 from nuclass_pipeline.phantom import make_slide
 from nuclass_pipeline.schemas import LABELS, TRUTH
 from nuclass_pipeline.vocabulary import UNRESOLVED
+from tests.unit.planted_types import draw
 
 FILES = [
     *("cells.parquet", "clustering.json", "clusters.parquet", "counts.h5ad", "domain_scores.parquet", "domains.parquet"),
@@ -125,7 +127,7 @@ def contents(folder):
 
 def earlier_results(folder, bundle):
     folder.mkdir()
-    (folder / "label.json").write_text(json.dumps({"bundle": str(bundle.resolve()), "organ": "lung"}))
+    (folder / "label.json").write_text(json.dumps({"source": str(bundle.resolve()), "organ": "lung"}))
     for name in ("labels.csv", "label.log", "my note.txt"):
         (folder / name).write_text(f"earlier {name}")
 
@@ -148,6 +150,8 @@ def test_a_real_mouse_panel_is_refused(real_data, tmp_path, one_process):
 
 def test_labels_of_a_person_need_no_markers(mouse, tmp_path):
     files = {"cells": tmp_path / "cells.parquet", "counts": tmp_path / "counts.h5ad"}
+    cell = pd.read_parquet(mouse / "cells.parquet")["cell_id"].iloc[0]
+    (tmp_path / "mine.csv").write_text(f"cell_id,label\n{cell},T cells\n")
     read(Task(mouse, "mine", "lung", Path("config/markers.tsv"), tmp_path / "mine.csv", 0, files))
     assert files["counts"].is_file()
 
@@ -213,7 +217,7 @@ def test_a_damaged_record_of_an_earlier_call_is_one_line(slide, tmp_path, one_pr
     (tmp_path / "out/label.json").write_text(text)
     before = contents(tmp_path)
     with pytest.raises(
-        UserError, match=r"label\.json: file: it does not name the bundle of an earlier call\. Name another folder, or empty"
+        UserError, match=r"label\.json: file: it does not name the input of an earlier call\. Name another folder, or empty"
     ):
         label(slide / "outs", organ="lung", out=tmp_path / "out")
     assert contents(tmp_path) == before
@@ -236,7 +240,7 @@ def test_a_call_that_was_killed_while_it_moved_its_results_is_completed(slide, t
     out = tmp_path / "out"
     earlier_results(out, slide / "outs")
     (out / ".unfinished").mkdir()
-    made = {"label.json": json.dumps({"bundle": str((slide / "outs").resolve()), "organ": "breast"}), "labels.csv": "new"}
+    made = {"label.json": json.dumps({"source": str((slide / "outs").resolve()), "organ": "breast"}), "labels.csv": "new"}
     for name, text in made.items():
         (out / ".unfinished" / name).write_text(text)
     monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", fail_with(UserError("x", "y", "z", "Do it.")))
@@ -250,26 +254,140 @@ def test_a_call_that_was_killed_while_it_moved_its_results_is_completed(slide, t
     ("changes", "message"),
     [
         ({"organ": "toe"}, "nuclass: --organ: 'toe' is not a known organ. Use one of breast,"),
-        ({"bundle": "gone"}, "gone: bundle: does not exist. Name the folder that holds experiment.xenium, or an archive of it."),
-        ({"bundle": "full"}, "full: bundle: holds no experiment.xenium. Name the folder that holds experiment.xenium, or"),
-        ({"bundle": "full/note.txt"}, "note.txt: bundle: is a file, and not an archive (.zip, .tar,"),
+        ({"source": "gone"}, "gone: input: does not exist. Name a Xenium bundle, or a table of counts."),
+        (
+            {"source": "full"},
+            "full: input: holds neither experiment.xenium nor one of matrix.mtx, *_exprMat_file.csv (CosMx),",
+        ),
+        (
+            {"source": "odd/note.doc"},
+            "note.doc: input: is a file of none of the kinds .h5ad, .h5, .csv, .csv.gz, and not",
+        ),
         ({"markers": "gone.tsv"}, "gone.tsv: file: it does not exist."),
         ({"annotation": "gone.csv"}, "gone.csv: file: it does not exist."),
-        ({"annotation": "full/note.txt"}, "note.txt: name: it ends with neither .tsv nor .csv. Save edits of clusters as .tsv,"),
+        ({"annotation": "full/note.txt"}, "note.txt: name: it ends with none of .tsv, .csv and .h5ad. Save edits of clusters as .tsv,"),
         ({"out": "full"}, "full: --out: it is not empty, and not from an earlier call of `nuclass label`. Name another folder."),
         ({"out": "full/note.txt"}, "note.txt: --out: it is a file. Name a folder."),
-        ({"out": "other"}, "other: --out: it holds the labels of another bundle, elsewhere. Name another folder."),
+        ({"out": "other"}, "other: --out: it holds the labels of another input, elsewhere. Name another folder."),
     ],
 )
 def test_a_mistake_is_found_before_anything_is_read(tmp_path, monkeypatch, changes, message):
-    for name, text in (("outs/experiment.xenium", "{}"), ("full/note.txt", "x"), ("other/label.json", '{"bundle": "elsewhere"}')):
+    for name, text in (
+        ("outs/experiment.xenium", "{}"),
+        ("full/note.txt", "x"),
+        ("odd/note.doc", "x"),
+        ("other/label.json", '{"source": "elsewhere"}'),
+    ):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
     before = sorted(tmp_path.rglob("*"))
-    given = {"bundle": "outs", "out": "out"} | changes
-    paths = {name: tmp_path / given.pop(name) for name in ("bundle", "out", "markers", "annotation") if name in given}
+    given = {"source": "outs", "out": "out"} | changes
+    paths = {name: tmp_path / given.pop(name) for name in ("source", "out", "markers", "annotation") if name in given}
     with pytest.raises(UserError) as caught:
         label(**paths, **({"organ": "lung"} | given))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mouse_panel_in_an_anndata_file_is_refused(tmp_path, one_process):
+    cells = draw(per_type=5)
+    cells.var_names = [name.capitalize() for name in cells.var_names]
+    cells.write_h5ad(tmp_path / "mouse.h5ad")
+    with pytest.raises(UserError) as caught:
+        label(tmp_path / "mouse.h5ad", organ="lung", out=tmp_path / "new")
+    assert f"mouse.h5ad: panel: 1 {REFUSED.format(18, 'lung')}{REMEDY}" in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_genes_in_rows_are_refused(tmp_path, one_process):
+    cells = draw(per_type=5)
+    pd.DataFrame(cells.X.toarray().T.astype(int), cells.var_names, cells.obs_names).to_csv(tmp_path / "counts.csv")
+    with pytest.raises(
+        UserError, match=r"counts\.csv: genes: none of its 35 genes, such as cell0, is a marker of a cell type of the lung\. Use"
+    ):
+        label(tmp_path / "counts.csv", organ="lung", out=tmp_path / "new")
+
+
+@pytest.mark.long
+def test_a_table_without_coordinates_is_labelled_but_for_its_domains(tmp_path, capsys, one_process):
+    """With clusters of one's own, and labels of one's own of which one name is unknown."""
+    cells = draw()
+    pd.DataFrame(cells.X.toarray().astype(int), cells.obs_names, cells.var_names).to_csv(tmp_path / "counts.csv.gz")
+    obs = cells.obs.assign(truth=cells.obs["truth"].replace({"T_Cell": "CD8+ T cells"}).mask(cells.obs_names == "cell0", "odd one"))
+    obs.to_csv(tmp_path / "own.csv")
+    label(
+        tmp_path / "counts.csv.gz",
+        organ="lung",
+        out=tmp_path / "out",
+        annotation=f"{tmp_path}/own.csv::truth",
+        clusters=f"{tmp_path}/own.csv::truth",
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [name for name in FILES if not name.startswith("domain")]
+    found = read_table(tmp_path / "out/labels.parquet", LABELS).set_index("cell_id").loc[cells.obs_names]
+    others = cells.obs_names != "cell0"
+    assert (found["label"] == cells.obs["truth"])[others].all()
+    assert found.loc["cell0", "label"] == UNRESOLVED
+    assert set(found["cluster"].dropna()) >= {"CD8+ T cells", "odd one"}
+    screen = capsys.readouterr().out
+    assert "warning: cells: no coordinates: spatial domains and the map of the tissue are left out" in screen
+    assert (
+        "warning: labels: 1 of 420 labelled cells have a name that is not known: 'odd one' (1); fill in the column label of own.names"
+        in screen
+    )
+    exported = ad.read_h5ad(tmp_path / "out/labels.h5ad")
+    assert set(exported.obsm) == {"X_umap", "X_pca"}
+    assert exported.obs["cl_id"].loc[found.index[found["label"] == "T_Cell"]].eq("CL:0000084").all()
+    assert exported.obs["domain"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        (
+            "annotation",
+            "cell_id,label\ncell0,odd one\n",
+            "own.csv: labels: 1 of 1 labelled cells have a name that is not known: 'odd one' (1).",
+        ),
+        ("annotation", "cell_id,label\nother,T cells\n", "own.csv: cell_id: 1 of 1 cells are not on the slide, such as 'other'; the file"),
+        ("annotation", "cell_id,type\ncell0,T cells\n", "no such column; found cell_id, type. Name the column, as "),
+        (
+            "clusters",
+            "cell_id,cluster\nother,1\n",
+            "own.csv: cell_id: none of its 1 cells is on the slide, such as 'other'; a cell there is",
+        ),
+        (
+            "clusters",
+            "cell_id,kind\ncell0,1\n",
+            "cluster | clusters | leiden | louvain | seurat_clusters: no such column; found cell_id, kind.",
+        ),
+        ("names", "name\tlabel\n", "own.csv: --names: there are no labels whose names it would explain. Name them too: --annotation"),
+    ],
+)
+def test_what_a_person_made_is_checked_before_the_clustering(tmp_path, monkeypatch, one_process, option, content, message):
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", (("reading", read),))
+    draw(per_type=5).write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "own.csv").write_text(content)
+    given = {option: tmp_path / "own.csv" if option == "names" else str(tmp_path / "own.csv")}
+    with pytest.raises(UserError) as caught:
+        label(tmp_path / "cells.h5ad", organ="lung", out=tmp_path / "out", **given)
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "obs", "message"),
+    [
+        ("atlas.csv", None, "atlas.csv: --reference: it is no .h5ad file. Save counts and labels of the reference with"),
+        ("atlas.h5ad", {"kind": ["x"]}, "no such column; found cell_id, kind. Name the column, as "),
+    ],
+)
+def test_a_reference_is_checked_before_anything_is_read(tmp_path, one_process, name, obs, message):
+    draw(per_type=5).write_h5ad(tmp_path / "cells.h5ad")
+    if obs:
+        ad.AnnData(np.zeros((1, 1), np.float32), pd.DataFrame(obs, index=["a"])).write_h5ad(tmp_path / name)
+    else:
+        (tmp_path / name).write_text("cell_id,label\na,x\n")
+    with pytest.raises(UserError) as caught:
+        label(tmp_path / "cells.h5ad", organ="lung", out=tmp_path / "out", reference=str(tmp_path / name))
+    assert message in str(caught.value)

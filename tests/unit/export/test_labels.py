@@ -13,10 +13,10 @@ from nuclass_pipeline.schemas import CELLS, CLUSTERS, DOMAINS, LABEL_EXPORT, emp
 
 CELLS_OF = ["a-1", "=b", "c-1"]
 COUNTS = np.array([[3, 0], [0, 2], [1, 1]])
-TEXT = """cell_id,x_um,y_um,label,lineage,confidence,cluster,domain,reason
-a-1,1.5,10.0,T_Cell,Lymphoid,0.9,10,0,
-'=b,2.5,20.0,Unresolved,Myeloid,0.25,2,,conflicting lineages
-c-1,3.5,30.0,B_Cell,Lymphoid,1.0,,1,
+TEXT = """cell_id,x_um,y_um,label,cl_id,lineage,confidence,cluster,domain,reason
+a-1,1.5,10.0,T_Cell,CL:0000084,Lymphoid,0.9,10,0,
+'=b,2.5,20.0,Unresolved,,Myeloid,0.25,2,,conflicting lineages
+c-1,3.5,30.0,B_Cell,CL:0000236,Lymphoid,1.0,,1,
 """
 
 

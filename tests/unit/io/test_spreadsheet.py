@@ -63,7 +63,17 @@ def test_every_writer_of_text_tables_quotes():
     writers = [
         path for path in PACKAGE.rglob("*.py") if any(call in path.read_text() for call in ("csv.writer(", ".to_csv(", "DictWriter("))
     ]
-    assert {path.stem for path in writers} == {"labels", "write", "markers", "propose", "study", "holdouts"}
+    assert {path.stem for path in writers} == {
+        "labels",
+        "write",
+        "markers",
+        "propose",
+        "study",
+        "holdouts",
+        "names",
+        "annotate",
+        "reference",
+    }
     assert all("quote_row" in path.read_text() or "quote_table" in path.read_text() for path in writers)
 
 

@@ -12,7 +12,8 @@ import yaml
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import cluster_digests
-from nuclass_pipeline.labeling.overrides import apply_edits, apply_provided, dropped_labels, read_edits, read_provided
+from nuclass_pipeline.labeling.hand_made import LABEL_COLUMNS
+from nuclass_pipeline.labeling.overrides import Provided, apply_edits, apply_provided, dropped_labels, read_edits, read_provided
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
 from tests import ROOT
 
@@ -36,7 +37,7 @@ def provide(labels, tmp_path):
 
     def run(frame):
         frame.to_csv(tmp_path / "s.csv", index=False)
-        return apply_provided(labels, tmp_path / "s.csv", ROOT / "config/labels.tsv")
+        return apply_provided(labels, Provided(tmp_path / "s.csv", ROOT / "config/labels.tsv"))
 
     return run
 
@@ -96,7 +97,7 @@ def test_the_stage_writes_nothing_where_an_edit_is_refused(label, tmp_path):
 
 
 def test_the_stage_applies_provided_labels(label, provide, tmp_path):
-    found = provide(pd.DataFrame({"cell_id": ["cell0", "cell1"], "label": ["Macrophage", "no such label"]}))
+    found, _ = provide(pd.DataFrame({"cell_id": ["cell0", "cell1"], "label": ["Macrophage", "Myeloid"]}))
     stage = label(tmp_path, provided=tmp_path / "s.csv", label_map=ROOT / "config/labels.tsv")
     pd.testing.assert_frame_equal(stage, found)
 
@@ -153,7 +154,7 @@ def test_provided_labels_without_a_row_are_refused(tmp_path, text):
 def test_provided_labels_are_read_in_every_form(tmp_path, encoding, separator, end):
     rows = [("cell_id", "label"), ("a", "Zürich T"), ("b", "Macrophage")]
     (tmp_path / "s.csv").write_bytes(end.join(separator.join(row) for row in rows).encode(encoding))
-    assert read_provided(tmp_path / "s.csv", ["a", "b"]) == dict(rows[1:])
+    assert read_provided(tmp_path / "s.csv", ["a", "b"]) == (dict(rows[1:]), [])
 
 
 @pytest.mark.parametrize(
@@ -202,18 +203,22 @@ def test_provided_labels_are_mapped_to_classes(labels, provide, caplog, columns)
         "cell3": "no such label",
         "cell4": "",
         "cell5": UNRESOLVED,
-    }
+    } | {f"cell{i}": "T cells" for i in range(6, 20)}
     with (ROOT / "config/labels.tsv").open() as stream:
         known = {row["raw"]: row for row in csv.DictReader(stream, delimiter="\t")}
     mapped, dropped = known["CD8+ αβ Memory T Cell"]["class"], known["Fallopian Tube Epithelium"]["reason"]
     with caplog.at_level(logging.WARNING):
-        found = provide(pd.DataFrame(given.items(), columns=columns).assign(color="#fff"))
+        found, warnings = provide(pd.DataFrame(given.items(), columns=columns).assign(color="#fff"))
+    assert warnings == [
+        "1 of 18 labelled cells have a name that is not known: 'no such label' (1); "
+        "fill in the column label of s.names.tsv to give them a class"
+    ]
     first = found.set_index("cell_id").loc[[f"cell{i}" for i in range(6)]]
     assert list(first["label"]) == [mapped, "Macrophage", *[UNRESOLVED] * 4]
     assert list(first["confidence"]) == [1, 1, 0, 0, 0, 0]
     assert list(first["reason"]) == [None, None, dropped, "not in the label map", "not provided", "provided as Unresolved"]
     rest = found[~found["cell_id"].isin(given)]
-    assert (len(rest), set(rest["label"]), set(rest["reason"])) == (len(labels) - 6, {UNRESOLVED}, {"not provided"})
+    assert (len(rest), set(rest["label"]), set(rest["reason"])) == (len(labels) - 20, {UNRESOLVED}, {"not provided"})
     assert set(found["source"]) == {"provided"}
     assert f"1 cells of 'Fallopian Tube Epithelium' are Unresolved: {dropped}" in caplog.text
     assert "1 cells of 'no such label' are Unresolved: not in the label map" in caplog.text
@@ -228,13 +233,13 @@ def test_provided_labels_are_mapped_to_classes(labels, provide, caplog, columns)
     ("table", "field", "problem"),
     [
         ({"cell": ["cell0"], "group": ["x"]}, "cell_id | barcode", "no such column; found cell, group"),
-        ({"cell_id": ["cell0"], "type": ["x"]}, "label | group | cluster | cell_type", "no such column; found cell_id, type"),
+        ({"cell_id": ["cell0"], "type": ["x"]}, " | ".join(LABEL_COLUMNS), "no such column; found cell_id, type"),
         (
             {"cell_id": ["cell0"], "label": ["x"], "cluster": ["1"]},
-            "label | group | cluster | cell_type",
-            "label and cluster mean",
+            " | ".join(LABEL_COLUMNS),
+            "the columns label and cluster may both be meant; found cell_id, label, cluster",
         ),
-        ({"cell_id": ["cell0", "other"], "label": ["x", "x"]}, "cell_id", "1 of 2 cells are not on the slide, such as 'other'"),
+        ({"cell_id": ["a", "b"], "label": ["x", "x"]}, "cell_id", "2 of 2 cells are not on the slide, such as 'a'; the file seems to be"),
         ({"cell_id": ["cell0", "cell0"], "label": ["x", "x"]}, "cell_id", "'cell0' occurs twice"),
     ],
 )
@@ -272,9 +277,9 @@ def test_a_run_finds_edits_and_provided_labels(demo):
     [
         ("demo_lung_1.tsv", "no slide has this name, did you mean 'demo-lung-1'?"),
         ("Demo-lung-1.csv", "no slide has this name, did you mean 'demo-lung-1'?"),
-        ("demo-lung-1.xlsx", "only files that end with .tsv or .csv are read"),
-        ("demo-lung-1.TSV", "only files that end with .tsv or .csv are read"),
-        ("demo-lung-1.tsv.txt", "only files that end with .tsv or .csv are read"),
+        ("demo-lung-1.xlsx", "only files that end with .tsv, .csv or .h5ad are read"),
+        ("demo-lung-1.TSV", "only files that end with .tsv, .csv or .h5ad are read"),
+        ("demo-lung-1.tsv.txt", "only files that end with .tsv, .csv or .h5ad are read"),
         ("demo-lung-he.csv", "a slide of kind image has no labels to replace"),
     ],
 )

@@ -88,6 +88,8 @@ MESSAGES = {
     "labels": {
         "have a marker on the panel": ["3 of 14 cell types of the lung [have a marker on the panel]; the gene names look like those"],
         "are Unresolved": ["210 cells of 'CAF' [are Unresolved: ]not in the label map"],
+        "name that is not known": ["2 of 20 [labelled cells have a name that is not known: ]'odd one' (2); fill in the column label"],
+        "are not on the slide": ["mine.csv: 2 of 3 [cells are not on the slide, such as ]'elsewhere'; they are left out"],
         "no provided label": ["3 of 9 [cells have no provided label that is a class]: not in the label map"],
     },
     "split": {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nuclass_pipeline.config.backbones.section import views_differ
 from nuclass_pipeline.config.expression import GO_DOWNLOADS
+from nuclass_pipeline.config.loading.by_hand import check_annotation
 from nuclass_pipeline.config.loading.points import check_point_images
 from nuclass_pipeline.config.loading.requirements import check_language_model
 from nuclass_pipeline.config.loading.run_files import is_set, source_of
@@ -121,29 +122,6 @@ def check_accepted(run: "Run") -> None:
         if name not in run.slides_with_xenium:
             problem = f"{name!r} is not a slide of the study with Xenium{similar(name, run.slides_with_xenium)}"
             raise run.error("registration.accept_unclear", problem, "Correct the name, or remove it.")
-
-
-def check_annotation(run: "Run") -> None:
-    """Check that each file of a person's labels is read, and read in one way."""
-    folder = Path(run.config.labeling.annotation)
-    if is_set("labeling.annotation", run.sources) and not folder.is_dir():
-        raise run.error("labeling.annotation", f"{folder} is not a folder", "Make the folder, or correct the path.")
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        name, *suffixes = path.name.split(".")
-        read = suffixes in (["tsv"], ["csv"])
-        if read and name not in run.catalogue:
-            problem = f"no slide has this name{similar(name, run.catalogue)}"
-            raise UserError(path, "name", problem, "Name the file after its slide: <slide>.tsv for edits, <slide>.csv for labels.")
-        if name in run.slides and not read:
-            remedy = f"Save it as {name}.tsv, a person's edits, or {name}.csv, provided labels; or move it to another folder."
-            raise UserError(path, "name", "only files that end with .tsv or .csv are read", remedy)
-        if name in run.slides and name not in run.slides_with_xenium:
-            problem = f"a slide of kind {run.slides[name].kind} has no labels to replace"
-            raise UserError(path, "file", problem, "Remove the file.")
-    for slide in run.slides_with_xenium:
-        if (edits := run.annotation(slide, "tsv")) and (provided := run.annotation(slide, "csv")):
-            remedy = "Remove one of them: edits of clusters (tsv), or labels of cells (csv)."
-            raise UserError(str(provided), "file", f"slide {slide} also has {edits}", remedy)
 
 
 def check_shared_files(run: "Run") -> None:

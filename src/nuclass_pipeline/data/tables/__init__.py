@@ -1,0 +1,1 @@
+"""Counts of cells from programs other than Xenium's: AnnData, 10x matrices, CSV, CosMx and MERSCOPE."""
