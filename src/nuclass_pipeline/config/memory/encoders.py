@@ -44,16 +44,21 @@ class WindowKind:
         Whether its features are read instead of the windows.
     trained
         Whether it is trained.
+    read_px
+        Side of a window as it is read, px, where the GPU resizes it; 0 is that of the encoder's images.
     """
 
     encoder: BackboneConfig
     as_features: bool = False
     trained: bool = False
+    read_px: int = 0
 
     @property
     def bytes_each(self) -> int:
         """Bytes of a decoded window, or of its features."""
-        return 2 * self.encoder.views * (self.encoder.entry.dim or UNKNOWN_DIM) if self.as_features else 3 * self.encoder.image_px**2
+        if self.as_features:
+            return 2 * self.encoder.views * (self.encoder.entry.dim or UNKNOWN_DIM)
+        return 3 * (self.read_px or self.encoder.image_px) ** 2
 
     def weights_mb(self, gpu: int) -> float:
         """Return the memory of the encoder, MB; nothing where features replace it."""

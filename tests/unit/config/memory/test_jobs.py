@@ -95,6 +95,16 @@ def test_an_encoder_of_tiles_reads_two_larger_images_at_once(demo):
     assert run.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + 650 * 2 * 128**2 / 1e6 + 4 * 2 * 3 * 128**2 / 1e6)
 
 
+def test_windows_that_a_gpu_resizes_are_held_as_they_are_read(demo):
+    demo["global"]["context"] |= {"freeze": True}
+    cpu, gpu = (load_run(edited(demo, "compute.gpu", gpu), root=ROOT) for gpu in (0, 1))
+    context = cpu.config.global_.context
+    job = SimpleNamespace(slide="demo-lung-1", encoder=context.name, px="1024", key=context.key)
+    # 64 windows of 64 px at once, or of 1024 px; four batches of them.
+    assert cpu.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + (650 + 4 * 3) * 64 * 64**2 / 1e6)
+    assert gpu.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + 3000 + 4 * 3 * 64 * 1024**2 / 1e6)
+
+
 def test_a_language_model_has_a_fixed_size(demo):
     assert peak(demo, "propose_labels") < 1000
     assert peak(edited(demo, "proposals", {"model": "resources/weights/llm"}), "compare_annotators") == LANGUAGE_MODEL_MB
