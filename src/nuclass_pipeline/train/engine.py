@@ -208,6 +208,9 @@ def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader
         effective = optim.batch_size * optim.accumulate
         each = optim.batch_size // compute.devices
         logger.info("%d devices: %d cells of each batch on each, %d cells per optimizer step", compute.devices, each, effective)
+        cells = len(train.dataset)  # type: ignore[arg-type]
+        if left := cells % optim.batch_size % compute.devices:
+            logger.info("%d of %d cells are left out of each epoch, others in each, because all devices have as many", left, cells)
 
     def train_here(rank: int) -> tuple[Path, FitResult]:
         if rank:
