@@ -202,13 +202,13 @@ def load_entry(entry: str) -> Any:
     return operator.attrgetter(path)(importlib.import_module(f"nuclass_pipeline.{module}"))
 
 
-def pick_device(gpu: int, key: str = "compute.gpu") -> str:
+def pick_device(gpu: int, key: str = "compute.gpu", devices: int = 1) -> str:
     """Return `cuda` if the run file gives the job a GPU, by this key, else `cpu`.
 
     Raises
     ------
     UserError
-        If the run file requests a GPU and torch finds none.
+        If the run file requests a GPU and torch finds none, or fewer than `devices`.
     """
     if not gpu:
         return "cpu"
@@ -216,6 +216,10 @@ def pick_device(gpu: int, key: str = "compute.gpu") -> str:
 
     if not torch.cuda.is_available():
         raise UserError("run file", key, "is 1, but torch finds no GPU", "Set it to 0, or see `nuclass doctor`.")
+    if (found := torch.cuda.device_count()) < devices:
+        problem = f"is {devices}, but torch finds {found} GPU{'s' if found > 1 else ''}"
+        remedy = f"Set it to {found} or less. On a cluster, start the run with `--resources gpu={devices}`."
+        raise UserError("run file", "compute.devices", problem, remedy)
     return "cuda"
 
 

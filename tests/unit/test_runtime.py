@@ -29,7 +29,9 @@ def test_names_of_a_rule_are_arguments_of_its_stage(tmp_path):
 
 def test_hardware_comes_from_the_resources():
     resources = type("Resources", (), {"gpu": 1, "precision": "bf16-mixed", "workers": 3, "cache_gb": 7})
-    assert Compute.of(resources) == Compute(gpu=1, precision="bf16-mixed", workers=3, cache_gb=7)
+    assert Compute.of(resources, 6) == Compute(gpu=1, precision="bf16-mixed", workers=3, cache_gb=7, threads=6)
+    several = type("Resources", (), {"gpu": 4, "devices": 4})
+    assert Compute.of(several) == Compute(gpu=1, devices=4, threads=1)
 
 
 def run_job(tmp_path, body, **options):
@@ -149,6 +151,13 @@ def test_a_gpu_that_is_not_there_is_said(monkeypatch):
     assert pick_device(0) == "cpu"
     with pytest.raises(UserError, match=r"compute\.gpu: is 1, but torch finds no GPU"):
         pick_device(1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device(1, devices=2) == "cuda"
+    with pytest.raises(
+        UserError, match=r"compute\.devices: is 3, but torch finds 2 GPUs\. Set it to 2 or less\. On a cluster, .* `--resources gpu=3`"
+    ):
+        pick_device(1, devices=3)
 
 
 def test_a_folder_that_is_read_is_shared_and_one_that_is_written_is_not(tmp_path):

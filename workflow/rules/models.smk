@@ -23,7 +23,8 @@ rule train_local:
         "<benchmarks>/train_local/{variant}.seed-{seed}.tsv"
     threads: run.config.compute.threads
     resources:
-        gpu=run.config.compute.gpu,
+        gpu=run.training_gpus,
+        devices=run.config.compute.devices,
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,
@@ -60,7 +61,8 @@ rule train_global:
         "<benchmarks>/train_global/{variant}.seed-{seed}.tsv"
     threads: run.config.compute.threads
     resources:
-        gpu=run.config.compute.gpu,
+        gpu=run.training_gpus,
+        devices=run.config.compute.devices,
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
         cache_gb=run.config.compute.cache_gb,

@@ -11,10 +11,13 @@ class Compute(Section):
     """What the machine offers."""
 
     gpu: int = Field(0, ge=0, le=1, description="GPUs per job: 0 or 1; jobs, not GPUs, are run in parallel")
+    devices: int = Field(
+        1, ge=1, le=64, description="devices of the training of a path, which share each batch: GPUs if gpu is 1, else processes on cores"
+    )
     threads: int = Field(8, ge=1, le=1024, description="cores per training job")
     hours: int = Field(48, ge=1, le=8760, description="time limit of a training job on a cluster, hours")
     precision: Literal["32-true", "bf16-mixed"] = Field("bf16-mixed", description="Lightning precision of training and inference")
-    workers: int = Field(0, ge=0, le=1024, description="loader processes per training job; 0 reads in the training process")
+    workers: int = Field(0, ge=0, le=1024, description="loader processes per device of a training; 0 reads in the training process")
     cache_gb: int = Field(4, ge=0, le=65_536, description="memory for decoded patches, GB; patches beyond it are read again in each epoch")
 
     checkpoint_minutes: int = Field(
@@ -23,6 +26,8 @@ class Compute(Section):
     gate_gpu: int = Field(0, ge=0, le=1, description="GPUs per job that trains or runs the gate: 0 or 1")
 
     @classmethod
-    def of(cls, resources: Any) -> "Compute":
-        """Return what a job's resources grant; they travel as resources so that new hardware never reruns a job."""
-        return cls(**{name: getattr(resources, name) for name in cls.model_fields if hasattr(resources, name)})
+    def of(cls, resources: Any, threads: int = 1) -> "Compute":
+        """Return what a job's resources and threads grant; they travel as resources so that new hardware never reruns a job."""
+        granted = {name: getattr(resources, name) for name in cls.model_fields if hasattr(resources, name)}
+        # Of each device here, and of the whole job among the resources.
+        return cls(**granted | {"gpu": min(1, granted.get("gpu", 0)), "threads": threads})

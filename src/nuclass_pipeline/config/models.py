@@ -18,7 +18,7 @@ class OptimConfig(Section):
         "constant", description="the rate after the warm-up: constant, or a cosine that ends at 0"
     )
     clip_norm: float = Field(1.0, ge=0, description="gradient norm; 0 is off")
-    batch_size: int = Field(256, ge=1, description="cells per step on the device")
+    batch_size: int = Field(256, ge=1, description="cells per batch, shared equally by `compute.devices`")
     accumulate: int = Field(2, ge=1, description="batches per optimizer step")
     max_epochs: int = Field(50, ge=1, description="epochs")
     checks_per_epoch: int = Field(4, ge=1, description="validations per epoch")
@@ -38,7 +38,7 @@ class GlobalOptimConfig(LocalOptimConfig):
     lr_backbone: float = Field(2e-6, gt=0, description="learning rate of the last block of the local encoder")
     warmup_steps: int = Field(2000, ge=0, description="optimizer steps")
     clip_norm: float = Field(0.0, ge=0, description="gradient norm; 0 is off")
-    batch_size: int = Field(128, ge=1, description="cells per step on the device")
+    batch_size: int = Field(128, ge=1, description="cells per batch, shared equally by `compute.devices`")
     max_epochs: int = Field(40, ge=1, description="epochs")
 
 

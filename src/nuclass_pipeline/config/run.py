@@ -102,6 +102,11 @@ class Run(HandMade, WindowSources, VariantFiles, JobMemory):
     clustering_needs = property(requirements.clustering_needs)
 
     @property
+    def training_gpus(self) -> int:
+        """GPUs of a job that trains a path."""
+        return self.config.compute.gpu * self.config.compute.devices
+
+    @property
     def segmentation_gpu(self) -> int:
         """GPUs of a job that finds nuclei."""
         return self.config.compute.gpu if SEGMENTERS[self.config.segmentation.method].uses_gpu else 0

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nuclass_pipeline.config.backbones.section import BackboneConfig
@@ -19,11 +19,12 @@ from nuclass_pipeline.io import open_window_file, side_of
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata
 from nuclass_pipeline.models.encoders import Encoder
 from nuclass_pipeline.models.frozen import FrozenFeatures, warn_of_mpp
-from nuclass_pipeline.models.layers import UNKNOWN, Standardization
-from nuclass_pipeline.train.augment import AugmentRanges, augment, sample_augmentation
+from nuclass_pipeline.models.layers import UNKNOWN
+from nuclass_pipeline.train.augment import AugmentParams, AugmentRanges, augment, sample_augmentation
 from nuclass_pipeline.train.dataset import CellBatch, CellDataset, SlideFiles, join_cells
 from nuclass_pipeline.train.engine import TrainingTask
 from nuclass_pipeline.train.loaders import make_loader
+from nuclass_pipeline.train.loop.processes import own_part, process_rank
 from nuclass_pipeline.train.patch_reader import CacheBudget
 
 logger = logging.getLogger(__name__)
@@ -62,16 +63,27 @@ class TrainingCells:
             Further arguments of `CellDataset`.
         """
         # Twice, because the loader processes of the validation are kept beside those of the training.
-        memory = CacheBudget.of_gb(compute.cache_gb, max(1, 2 * compute.workers))
+        memory = CacheBudget.of_gb(compute.cache_gb, compute.devices * max(1, 2 * compute.workers))
         # Without views for validations, because models classify windows as they are.
         train = CellDataset(slides, subsets=["train"], memory=memory, all_views=True, **options)
         return cls(train, CellDataset(slides, subsets=["val"], memory=memory, **options))
 
     def loaders(self, optim: OptimConfig, compute: Compute, seed: int) -> tuple[DataLoader[Any], DataLoader[Any]]:
-        """Return the shuffled training loader and the complete validation loader."""
+        """Return the shuffled training loader and the complete validation loader.
+
+        Raises
+        ------
+        UserError
+            If a subset has fewer cells than there are devices.
+        """
+        devices = compute.devices
+        for subset, cells in (("train", self.train), ("val", self.validation)):
+            if len(cells) < devices:
+                problem = f"is {devices}, and subset {subset} has only {len(cells)} cells"
+                raise UserError("run file", "compute.devices", problem, f"Set it to {len(cells)} or less.")
         return (
-            make_loader(self.train, optim.batch_size, compute.workers, shuffle_seed=seed, runs=self.train.runs()),
-            make_loader(self.validation, optim.batch_size, compute.workers),
+            make_loader(self.train, optim.batch_size, compute.workers, seed, self.train.runs(), devices),
+            make_loader(self.validation, optim.batch_size, compute.workers, devices=devices),
         )
 
     def fingerprint(self) -> str:
@@ -100,7 +112,8 @@ class CellTask(TrainingTask):
         context = None if batch.context is None else as_float(batch.context)
         # In training only, because the scores of validations must not depend on random draws.
         if self.augmented and self.trainer.training:
-            params = sample_augmentation(len(image), self.generator, self.ranges)
+            drawn = sample_augmentation(_whole(image), self.generator, self.ranges)
+            params = AugmentParams(*map(own_part, drawn))
             if image.ndim == IMAGE_AXES:
                 image = augment(image, params)
             if context is not None and context.ndim == IMAGE_AXES:
@@ -109,7 +122,7 @@ class CellTask(TrainingTask):
         image, context = self._draw_views(image, context)
         organ = batch.organ
         if self.organ_dropout and self.trainer.training:
-            hidden = torch.rand(len(organ), generator=self.generator) < self.organ_dropout
+            hidden = own_part(torch.rand(_whole(organ), generator=self.generator)) < self.organ_dropout
             organ = organ.masked_fill(hidden.to(organ.device), UNKNOWN)
         return batch._replace(image=image, context=context, organ=organ)
 
@@ -119,7 +132,7 @@ class CellTask(TrainingTask):
         # No draw without views, because the other draws of a training then stay the same.
         if not sources:
             return image, context
-        view = torch.randint(sources[0].shape[1], (len(image),), generator=self.generator).to(image.device)
+        view = own_part(torch.randint(sources[0].shape[1], (_whole(image),), generator=self.generator)).to(image.device)
         cell = torch.arange(len(image), device=image.device)
 
         # One draw for both, because the crop shows the middle of the context.
@@ -127,6 +140,11 @@ class CellTask(TrainingTask):
             return source[cell, view] if source.ndim == VIEW_AXES else source
 
         return draw(image), None if context is None else draw(context)
+
+
+def _whole(part: Tensor) -> int:
+    """Return the cells of the batch of which this process has a part; what is random is drawn for all of them, as in one process."""
+    return process_rank()[1] * len(part)
 
 
 def as_float(values: Tensor) -> Tensor:
@@ -141,26 +159,6 @@ def set_frozen(encoder: Encoder | None, frozen: bool) -> None:
     encoder.requires_grad_(not frozen)
     # Evaluation mode too, because batch norms move their statistics without any gradient.
     encoder.train(not frozen)
-
-
-MOMENT_ROWS = 4096
-"""Cells read at once; their features take a few MB."""
-
-
-def set_standardization(layer: nn.Module, cells: CellDataset, source: Literal["image", "context"]) -> None:
-    """Set the mean and standard deviation of a `Standardization` from all training cells; any other layer is left alone.
-
-    Of features with views all views count, because the training draws each of them as often.
-    """
-    if not isinstance(layer, Standardization):
-        return
-    rows, sums, squares = 0, torch.zeros(layer.mean.shape, dtype=torch.float64), torch.zeros(layer.mean.shape, dtype=torch.float64)
-    for start in range(0, len(cells), MOMENT_ROWS):
-        batch = cells.__getitems__(range(start, min(start + MOMENT_ROWS, len(cells))))
-        values = getattr(batch, source).double().flatten(0, -2)
-        rows, sums, squares = rows + len(values), sums + values.sum(0), squares + values.square().sum(0)
-    mean = sums / rows
-    layer.set(mean.float(), (squares / rows - mean.square()).clamp(min=0).sqrt().float())
 
 
 def slide_files(

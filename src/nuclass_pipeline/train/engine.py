@@ -8,22 +8,27 @@ import shutil
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
-from torch import Tensor, nn
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import OptimConfig
 from nuclass_pipeline.io import whole_file
 from nuclass_pipeline.models.checkpoint import CheckpointMetadata, save_checkpoint
-from nuclass_pipeline.train.history import MONITOR, FitResult, History
+from nuclass_pipeline.train.history import MONITOR, FitResult, History, Patience
+from nuclass_pipeline.train.loop.processes import gather, mean_of_processes, process_rank, run_processes
 from nuclass_pipeline.train.loop.state import LAST, TrainingState, skip_done
 from nuclass_pipeline.train.loop.throughput import Throughput, open_curves
 from nuclass_pipeline.train.optim import ParamGroup, make_optimizer
@@ -51,7 +56,8 @@ class TrainingTask(L.LightningModule):
     def __init__(self, model: nn.Module, *, classes: int, optim: OptimConfig, seed: int) -> None:
         super().__init__()
         self.model, self.optim, self.seed = model, optim, seed
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        # Of the whole batch in each process, because one process alone logs it.
+        self.train_loss, self.val_loss = MeanMetric(sync_on_compute=False), MeanMetric()
         # Saved, because an epoch that is resumed goes on with the losses of its first batches.
         self.train_loss.persistent(True)
         self._draws: dict[str, Any] = {}
@@ -91,6 +97,9 @@ class TrainingTask(L.LightningModule):
         """Seed the epoch; Lightning calls this."""
         seed = _epoch_seed(self.seed, self.current_epoch)
         torch.manual_seed(seed)
+        # On a GPU alone, because the context of a whole batch is dropped by a draw on the CPU.
+        if rank := process_rank()[0]:
+            torch.cuda.manual_seed(_epoch_seed(seed, rank))
         self.generator = torch.Generator().manual_seed(seed)
         self.start_epoch(self.current_epoch)
 
@@ -101,12 +110,13 @@ class TrainingTask(L.LightningModule):
             self.generator = torch.Generator()
             self.generator.set_state(self._draws["own"])
             torch.set_rng_state(self._draws["torch"])
-            if self._draws["cuda"]:
-                torch.cuda.set_rng_state_all(self._draws["cuda"])
+            # Of fewer devices than now, the further ones go on with their own.
+            if (rank := process_rank()[0]) < len(self._draws["cuda"]):
+                torch.cuda.set_rng_state(self._draws["cuda"][rank])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the states of the generators; Lightning calls this."""
-        cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
+        cuda = gather(torch.cuda.get_rng_state()) if self.device.type == "cuda" else []
         checkpoint["draws"] = {"own": self.generator.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -116,8 +126,14 @@ class TrainingTask(L.LightningModule):
     def training_step(self, batch: Any, index: int) -> Tensor:
         """Return the objective; Lightning calls this."""
         loss = self.training_loss(batch)
-        self.train_loss.update(loss.detach())
+        self.train_loss.update(mean_of_processes(loss.detach()))
         return loss
+
+    def on_validation_start(self) -> None:
+        """Set the running statistics to those of the first process, which the checkpoint keeps; Lightning calls this."""
+        if process_rank()[1] > 1:
+            for buffer in self.model.buffers():
+                distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Add a batch to the scores of the validation; Lightning calls this."""
@@ -147,44 +163,27 @@ class FitSettings:
     ----------
     optim
         Settings of the optimiser and of the loop.
+    compute
+        Precision, devices, cores, and the time between two states within an epoch; 0 minutes save one after each step.
     device
         `cpu` or `cuda`.
-    precision
-        Precision as Lightning names it.
     resume
         Folder for the state of the training.
     fingerprint
         Hash of data, configuration and seed; a state with another one is discarded.
     patient_from
         First epoch whose validations count for early stopping.
-    checkpoint_minutes
-        Time between two states within an epoch; 0 saves one after each step.
     curves
         Folder for the curves of the training; None writes none.
     """
 
     optim: OptimConfig
+    compute: Compute
     device: str
-    precision: str
     resume: Path
     fingerprint: str
     patient_from: int = 0
-    checkpoint_minutes: int = 10
     curves: Path | None = None
-
-
-class Patience(EarlyStopping):
-    """Early stopping that ignores validations before epoch `patient_from`, when the encoder is still frozen."""
-
-    def __init__(self, patience: int, patient_from: int) -> None:
-        super().__init__(MONITOR, patience=patience, mode="max", check_on_train_epoch_end=False)
-        self.patient_from = patient_from
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count the validation; Lightning calls this."""
-        # Not from the start as in the public reference, because a training could then end before the encoder is trained.
-        if trainer.current_epoch >= self.patient_from:
-            super().on_validation_end(trainer, pl_module)
 
 
 def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader[Any], settings: FitSettings) -> FitResult:
@@ -204,19 +203,31 @@ def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader
     """
     if resumed := _prepare_resume(settings):
         skip_done(train, resumed)
-    history, state = History(), TrainingState(settings.resume, settings.checkpoint_minutes)
-    trainer = _trainer(settings, [history, Throughput(), Patience(settings.optim.patience, settings.patient_from), state])
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=r".*(many workers|number of training batches|not resumable|Checkpoint directory|LeafSpec).*"
-        )
-        trainer.fit(task, train, validation, ckpt_path=resumed, weights_only=True)
-    # Lightning returns after Ctrl-C; raised again, because the stage would else write an unfinished model as the result.
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    content = torch.load(state.best_path, map_location="cpu", weights_only=True)
-    task.load_state_dict(content["state_dict"])
-    return history.best()
+    compute, optim = settings.compute, settings.optim
+    if compute.devices > 1:
+        effective = optim.batch_size * optim.accumulate
+        each = optim.batch_size // compute.devices
+        logger.info("%d devices: %d cells of each batch on each, %d cells per optimizer step", compute.devices, each, effective)
+        cells = len(train.dataset)  # type: ignore[arg-type]
+        if left := cells % optim.batch_size % compute.devices:
+            logger.info("%d of %d cells are left out of each epoch, others in each, because all devices have as many", left, cells)
+
+    def train_here(rank: int) -> tuple[Path, FitResult]:
+        if rank:
+            logging.disable(logging.INFO)
+        history, state = History(), TrainingState(settings.resume, compute.checkpoint_minutes)
+        trainer = _trainer(settings, rank, [history, Throughput(), Patience(optim.patience, settings.patient_from), state])
+        with warnings.catch_warnings(), suppress(SystemExit):
+            warnings.filterwarnings("ignore", message=_USUAL)
+            trainer.fit(task, train, validation, ckpt_path=resumed, weights_only=True)
+        # Lightning returns or exits after Ctrl-C; raised again, because the job says why it ended, and no unfinished model is a result.
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        return state.best_path, history.best()
+
+    best, result = run_processes(train_here, compute.devices, compute.threads)
+    task.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    return result
 
 
 def save_best(model: nn.Module, meta: CheckpointMetadata, result: FitResult, checkpoint: Path, history: Path) -> None:
@@ -236,21 +247,32 @@ def remove_resume_state(resume: Path) -> None:
     shutil.rmtree(resume, ignore_errors=True)
 
 
-def _trainer(settings: FitSettings, callbacks: Sequence[Callback]) -> L.Trainer:
+_USUAL = r".*(many workers|number of training batches|not resumable|Checkpoint directory|LeafSpec|sync_dist|broadcast_buffers).*"
+"""Warnings of Lightning about what is meant."""
+
+
+def _trainer(settings: FitSettings, rank: int, callbacks: Sequence[Callback]) -> L.Trainer:
+    several = settings.compute.devices > 1
+    # Unused parameters, because encoders are frozen for some epochs, and the context of some batches is dropped.
+    strategy = DDPStrategy(cluster_environment=LightningEnvironment(), find_unused_parameters=True, broadcast_buffers=False)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return L.Trainer(
         accelerator="gpu" if settings.device.startswith("cuda") else "cpu",
-        devices=1,
-        precision=settings.precision,  # type: ignore[arg-type]
+        devices=settings.compute.devices,
+        strategy=strategy if several else "auto",
+        # Loaders share the cells out, because Lightning's sampler would repeat some.
+        use_distributed_sampler=False,
+        sync_batchnorm=several and settings.device.startswith("cuda"),
+        precision=settings.compute.precision,
         max_epochs=settings.optim.max_epochs,
         val_check_interval=1 / settings.optim.checks_per_epoch,
         accumulate_grad_batches=settings.optim.accumulate,
         gradient_clip_val=settings.optim.clip_norm or None,
         # No trial validation, because the history would gain a row for untrained weights.
         num_sanity_val_steps=0,
-        logger=open_curves(settings.curves),
+        logger=open_curves(settings.curves if rank == 0 else None),
         enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=rank == 0 and sys.stderr.isatty(),
         callbacks=list(callbacks),
     )
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nuclass_pipeline.config.backbones.section import views_differ
@@ -23,12 +22,13 @@ from nuclass_pipeline.train.cell_task import (
     check_windows,
     frozen_features,
     set_frozen,
-    set_standardization,
     slide_files,
     window_field,
 )
 from nuclass_pipeline.train.dataset import CellBatch
 from nuclass_pipeline.train.engine import FitSettings, fingerprint, fit_model, remove_resume_state, save_best
+from nuclass_pipeline.train.features.standardization import set_standardization
+from nuclass_pipeline.train.loop.processes import batch_share, start_training
 from nuclass_pipeline.train.losses import class_weights, global_loss, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import ParamGroup, alpha_schedule, encoder_param_groups
 
@@ -68,7 +68,8 @@ class GlobalTask(CellTask):
         config = self.config
         alpha = alpha_schedule(self.current_epoch, config.alpha_initial, config.alpha_final, config.alpha_epochs)
         out = self.model(batch.image, batch.context, batch.organ, label=batch.label, alpha=alpha)
-        return global_loss(out.local_logits, out.logits, out.inner_gate, batch.label, self.weights, config).total
+        share = batch_share(self.weights[batch.label])
+        return global_loss(out.local_logits, out.logits, out.inner_gate, batch.label, self.weights, config, share).total
 
     def predict_batch(self, batch: CellBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss term of the global path's own logits, these logits (B, C), and labels (B,)."""
@@ -107,7 +108,7 @@ def train_global(
     config
         Context encoder, optimiser and objective.
     compute, device
-        Precision, loader processes, memory for patches, time between saved states, and device.
+        Precision, processes and their loader processes, memory for patches, time between saved states, and device.
     seed
         Seed of the first weights, dropout, augmentation and the order of cells.
     checkpoint, history, resume, curves
@@ -120,7 +121,7 @@ def train_global(
         If an input file is missing or broken, or the weights of the context encoder are, or windows or features differ from those
         that the local path was trained on, or the encoder of the run file writes.
     """
-    torch.manual_seed(seed)
+    start_training(seed, compute.devices)
     inner, local_meta = restore_local(local)
     features = _features(patches, contexts, local_meta, config)
     model = _build_model(inner, local_meta, config, features)
@@ -133,7 +134,7 @@ def train_global(
     first = local_meta.model_dump(), _weight_sums(inner)
     identity = fingerprint("global", config.model_dump(), *first, data.fingerprint(), seed, STAGE_VERSION, features)
     frozen_epochs = config.freeze_backbone_epochs if inner.backbone else 0
-    settings = FitSettings(config.optim, device, compute.precision, resume, identity, frozen_epochs, compute.checkpoint_minutes, curves)
+    settings = FitSettings(config.optim, compute, device, resume, identity, frozen_epochs, curves)
     meta = local_meta.model_copy(update=_own_entries(model, config, features, contexts) | {"seed": seed})
     save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)
     remove_resume_state(resume)

@@ -1,4 +1,4 @@
-"""The validations of a training: their table, the best of them, and the progress in the log."""
+"""The validations of a training: their table, the best of them, when they end it, and the progress in the log."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from nuclass_pipeline.runtime import PROGRESS_S, log_progress
 
@@ -86,3 +86,17 @@ class History(Callback):
         top = frame.iloc[int(frame[MONITOR].to_numpy().argmax())]
         columns = ["epoch", "step", "train_loss", "val_loss", MONITOR, "val_accuracy", "lr"]
         return FitResult(int(top["epoch"]), float(top[MONITOR]), frame[columns])
+
+
+class Patience(EarlyStopping):
+    """Early stopping that ignores validations before epoch `patient_from`, when the encoder is still frozen."""
+
+    def __init__(self, patience: int, patient_from: int) -> None:
+        super().__init__(MONITOR, patience=patience, mode="max", check_on_train_epoch_end=False)
+        self.patient_from = patient_from
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count the validation; Lightning calls this."""
+        # Not from the start as in the public reference, because a training could then end before the encoder is trained.
+        if trainer.current_epoch >= self.patient_from:
+            super().on_validation_end(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""Loaders that yield every cell once per pass."""
+"""Loaders that yield every cell once per pass; processes that train together share each batch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,13 +8,44 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nuclass_pipeline.arrays import Integers
+from nuclass_pipeline.train.loop.processes import process_rank
 
 RUNS_PER_CELL = 2
 """Runs in a bucket for each cell of a batch: few cells of a batch are neighbours then, and the blocks of a bucket fit in 2 GB."""
 
 
+def share_batches(order: Integers, batch_size: int) -> Integers:
+    """Return the cells of an order (N,) that are for this process: its part of each batch of `batch_size`."""
+    rank, count = process_rank()
+    batches = np.split(order, range(batch_size, len(order), batch_size)) if count > 1 else [order]
+    return np.concatenate([np.array_split(batch, count)[rank] for batch in batches])
+
+
+class InOrder(Sampler[int]):
+    """The cells of this process in the order of the data set; those of the last batch need not be as many in each process.
+
+    Parameters
+    ----------
+    size
+        Number of cells.
+    batch_size
+        Cells per batch of all processes.
+    """
+
+    def __init__(self, size: int, batch_size: int) -> None:
+        self.size, self.batch_size = size, batch_size
+
+    def __len__(self) -> int:
+        return len(share_batches(np.arange(self.size), self.batch_size))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(share_batches(np.arange(self.size), self.batch_size).tolist())
+
+
 class EpochShuffle(Sampler[int]):
     """A permutation that depends on the seed and the epoch alone, so that a resumed run gets the same batches.
+
+    Processes that train together have as many cells each, so up to their number less one are left out: others in each epoch.
 
     Parameters
     ----------
@@ -22,13 +53,15 @@ class EpochShuffle(Sampler[int]):
         Number of cells.
     seed
         Seed of the training.
+    batch_size
+        Cells per batch of all processes.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch, self._done = size, seed, 0, 0
+    def __init__(self, size: int, seed: int, batch_size: int = 1) -> None:
+        self.size, self.seed, self.batch_size, self.epoch, self._done = size, seed, batch_size, 0, 0
 
     def start(self, epoch: int, done: int) -> None:
-        """Drop the first `done` cells of the next pass, which is of this epoch."""
+        """Drop the first `done` cells of this process from the next pass, which is of this epoch."""
         self.epoch, self._done = epoch, done
 
     def set_epoch(self, epoch: int) -> None:
@@ -40,11 +73,15 @@ class EpochShuffle(Sampler[int]):
         return np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
 
     def __len__(self) -> int:
-        return self.size
+        return self._used // process_rank()[1]
 
     def __iter__(self) -> Iterator[int]:
         done, self._done = self._done, 0
-        return iter(self.permutation()[done:].tolist())
+        return iter(share_batches(self.permutation()[: self._used], self.batch_size)[done:].tolist())
+
+    @property
+    def _used(self) -> int:
+        return self.size - self.size % self.batch_size % process_rank()[1]
 
 
 class RunShuffle(EpochShuffle):
@@ -58,10 +95,12 @@ class RunShuffle(EpochShuffle):
         Seed of the training.
     bucket
         Runs in a bucket.
+    batch_size
+        Cells per batch of all processes.
     """
 
-    def __init__(self, runs: Sequence[Integers], seed: int, bucket: int) -> None:
-        super().__init__(sum(map(len, runs)), seed)
+    def __init__(self, runs: Sequence[Integers], seed: int, bucket: int, batch_size: int = 1) -> None:
+        super().__init__(sum(map(len, runs)), seed, batch_size)
         self.runs, self.bucket = runs, bucket
 
     def permutation(self) -> Integers:
@@ -74,7 +113,12 @@ class RunShuffle(EpochShuffle):
 
 
 def make_loader(
-    dataset: Dataset[Any], batch_size: int, workers: int, shuffle_seed: int | None = None, runs: Sequence[Integers] | None = None
+    dataset: Dataset[Any],
+    batch_size: int,
+    workers: int,
+    shuffle_seed: int | None = None,
+    runs: Sequence[Integers] | None = None,
+    devices: int = 1,
 ) -> DataLoader[Any]:
     """Return a loader of every cell once per pass.
 
@@ -83,21 +127,24 @@ def make_loader(
     dataset
         Data set whose `__getitems__` returns whole batches.
     batch_size
-        Cells per batch.
+        Cells per batch, of all devices.
     workers
-        Loader processes; 0 reads in the calling process.
+        Loader processes of each device; 0 reads in the calling process.
     shuffle_seed
         Seed of the order; without it cells keep the order of the data set.
     runs
         Runs of neighbours, if the order is to be that of `RunShuffle`.
+    devices
+        Devices that share each batch equally, each with this loader in a process of its own.
     """
     size = len(dataset)  # type: ignore[arg-type]
-    sampler = None if shuffle_seed is None else EpochShuffle(size, shuffle_seed)
-    if shuffle_seed is not None and runs is not None:
-        sampler = RunShuffle(runs, shuffle_seed, RUNS_PER_CELL * batch_size)
+    sampler: Sampler[int] | None = InOrder(size, batch_size) if devices > 1 else None
+    if shuffle_seed is not None:
+        bucket = RUNS_PER_CELL * batch_size
+        sampler = EpochShuffle(size, shuffle_seed, batch_size) if runs is None else RunShuffle(runs, shuffle_seed, bucket, batch_size)
     return DataLoader(
         dataset,
-        batch_size=batch_size,
+        batch_size=batch_size // devices,
         sampler=sampler,
         num_workers=workers,
         # By a fork whatever Python's default is, because any other loader process gets a copy of the decoded patches.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nuclass_pipeline.config.compute import Compute
@@ -21,12 +20,13 @@ from nuclass_pipeline.train.cell_task import (
     observed_classes,
     pixel_size,
     set_frozen,
-    set_standardization,
     slide_files,
     window_field,
 )
 from nuclass_pipeline.train.dataset import CellBatch
 from nuclass_pipeline.train.engine import FitSettings, fingerprint, fit_model, remove_resume_state, save_best
+from nuclass_pipeline.train.features.standardization import set_standardization
+from nuclass_pipeline.train.loop.processes import batch_share, start_training
 from nuclass_pipeline.train.losses import class_weights, smoothed_cross_entropy
 from nuclass_pipeline.train.optim import ParamGroup, encoder_param_groups
 from nuclass_pipeline.vocabulary import embedded_organs
@@ -62,7 +62,7 @@ class LocalTask(CellTask):
 
     def training_loss(self, batch: CellBatch) -> Tensor:
         """Return the cross-entropy with class weights and label smoothing."""
-        return self._loss(self._forward(batch).logits, batch.label)
+        return batch_share(self.weights[batch.label]) * self._loss(self._forward(batch).logits, batch.label)
 
     def predict_batch(self, batch: CellBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same loss, logits (B, C) and labels (B,)."""
@@ -104,7 +104,7 @@ def train_local(
     config
         Encoder, optimiser and objective.
     compute, device
-        Precision, loader processes, memory for patches, time between saved states, and device.
+        Precision, processes and their loader processes, memory for patches, time between saved states, and device.
     seed
         Seed of the first weights, dropout, augmentation and the order of cells.
     checkpoint, history, resume, curves
@@ -116,7 +116,7 @@ def train_local(
     UserError
         If an input file is missing or broken, or the weights of the encoder are, or features are those of another encoder.
     """
-    torch.manual_seed(seed)
+    start_training(seed, compute.devices)
     slides = slide_files(patches, labels, splits, organs)
     trained, known = observed_classes(slides, "train", classes), embedded_organs(organs)
     model, features = _build_model(config, patches, len(trained), len(known))
@@ -125,7 +125,7 @@ def train_local(
     task = LocalTask(model, class_weights(data.train.counts(len(trained)), config.class_balance), config, seed)
     identity = fingerprint("local", config.model_dump(), trained, data.fingerprint(), seed, STAGE_VERSION, features)
     frozen_epochs = 0 if features else config.freeze_backbone_epochs
-    settings = FitSettings(config.optim, device, compute.precision, resume, identity, frozen_epochs, compute.checkpoint_minutes, curves)
+    settings = FitSettings(config.optim, compute, device, resume, identity, frozen_epochs, curves)
     names = {"classes": tuple(trained), "organs": known, "trained_organs": tuple(dict.fromkeys(organs))}
     meta = CheckpointMetadata(kind="local", **names, **_own_entries(model, config, patches, features), seed=seed)
     save_best(model, meta, fit_model(task, *data.loaders(config.optim, compute, seed), settings), checkpoint, history)

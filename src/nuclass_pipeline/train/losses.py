@@ -64,7 +64,13 @@ class GlobalLoss(NamedTuple):
 
 
 def global_loss(
-    local_logits: Tensor, logits: Tensor, inner_gate: Tensor, label: Tensor, weights: Tensor, config: GlobalConfig
+    local_logits: Tensor,
+    logits: Tensor,
+    inner_gate: Tensor,
+    label: Tensor,
+    weights: Tensor,
+    config: GlobalConfig,
+    share: Tensor | float = 1.0,
 ) -> GlobalLoss:
     """Return the global path's objective, which weights cells by how unsure the local path is.
 
@@ -83,6 +89,8 @@ def global_loss(
         Class weights (C,).
     config
         The weights of both terms, γ, the smoothing, and whether gradients pass through `w`.
+    share
+        `batch_share` of the weighted mean where several processes share a batch; the other term is a plain mean of as many cells in each.
     """
     # Single precision, because probabilities near 1 lose their distance from 1 in bfloat16.
     local_logits, logits = local_logits.float(), logits.float()
@@ -90,7 +98,7 @@ def global_loss(
     focus = uncertainty_weight(local_p.detach() if config.detach_focus else local_p, label, config.focus_gamma)
     fused_logits = local_logits + inner_gate.float() * logits
     fused = (focus * cross_entropy(fused_logits, label, label_smoothing=config.label_smoothing, reduction="none")).mean()
-    own = smoothed_cross_entropy(logits, label, config.label_smoothing, weights)
+    own = share * smoothed_cross_entropy(logits, label, config.label_smoothing, weights)
     return GlobalLoss(fused, own, config.fused_weight * fused + config.global_weight * own)
 
 

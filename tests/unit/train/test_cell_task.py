@@ -12,7 +12,6 @@ from torch import nn
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.models.layers import Standardization
-from nuclass_pipeline.train import cell_task
 from nuclass_pipeline.train.augment import AugmentRanges
 from nuclass_pipeline.train.cell_task import (
     CellTask,
@@ -25,6 +24,8 @@ from nuclass_pipeline.train.cell_task import (
     window_field,
 )
 from nuclass_pipeline.train.dataset import CellBatch
+from nuclass_pipeline.train.features import standardization
+from nuclass_pipeline.train.features.standardization import set_standardization
 from tests.unit.train.toys import (
     BREAKS,
     CLASSES,
@@ -258,18 +259,18 @@ class Cells:
 
 
 def test_features_are_standardized_over_all_training_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cell_task, "MOMENT_ROWS", 64)
+    monkeypatch.setattr(standardization, "MOMENT_ROWS", 64)
     values = np.random.default_rng(0).normal([5, -300, 0.1], [2, 0.5, 1e-3], (150, 3)).astype(np.float32)
     values[:, 2] = 0.1
     layer = Standardization(3)
-    cell_task.set_standardization(layer, Cells(values), "context")  # type: ignore[arg-type]
+    set_standardization(layer, Cells(values), "context")  # type: ignore[arg-type]
     found = layer(torch.from_numpy(values)).numpy()
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(found.std(axis=0), [1, 1, 0], atol=1e-4)
     np.testing.assert_allclose(found[:, 0], (values[:, 0] - values[:, 0].mean()) / values[:, 0].std(), atol=1e-4)
-    cell_task.set_standardization(nn.Identity(), Cells(values), "context")  # type: ignore[arg-type]
+    set_standardization(nn.Identity(), Cells(values), "context")  # type: ignore[arg-type]
     views = Standardization(3)
-    cell_task.set_standardization(views, Cells(values.reshape(50, 3, 3)), "context")  # type: ignore[arg-type]
+    set_standardization(views, Cells(values.reshape(50, 3, 3)), "context")  # type: ignore[arg-type]
     torch.testing.assert_close(views.mean, layer.mean)
     torch.testing.assert_close(views.scale, layer.scale)
 

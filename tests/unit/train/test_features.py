@@ -22,6 +22,7 @@ from nuclass_pipeline.train.features.files import running
 from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.train.global_ import train_global
 from nuclass_pipeline.train.local import train_local
+from nuclass_pipeline.train.patch_reader import PatchReader
 from tests.unit.train.toys import (
     BREAKS,
     CLASSES,
@@ -176,6 +177,27 @@ def own_encoder(folder: Path, seed: int) -> BackboneConfig:
     torch.manual_seed(seed)
     torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), folder / "pytorch_model.bin")
     return BackboneConfig(name="mine", architecture="test_vit", weights=str(folder), image_px=32, freeze=True)
+
+
+def test_windows_that_are_resized_in_a_batch_give_nearly_the_same_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of a GPU, forced on the CPU: windows of 64 px become 32 px after the loader."""
+    slide, found = write_slide(tmp_path / "slide", 40, 1), []
+    read, sides = PatchReader.read, []
+
+    def noted(self: PatchReader, positions: Any) -> torch.Tensor:
+        images = read(self, positions)
+        sides.append(images.shape[-1])
+        return images
+
+    monkeypatch.setattr(PatchReader, "read", noted)
+    for resizing in ("cuda", "cpu"):
+        monkeypatch.setattr("nuclass_pipeline.train.features.windows.RESIZING", resizing)
+        embed_windows(patches=slide["contexts"], config=FROZEN, compute=COMPUTE, device="cpu", features=tmp_path / resizing)
+        with h5py.File(tmp_path / resizing) as file:
+            found.append(file["feature"][...].astype(float))
+    assert sides == [32, 64]
+    assert np.abs(found[0] - found[1]).max() < 0.05 * found[0].std(axis=0).max()
+    assert not np.array_equal(*found)
 
 
 def test_features_of_another_encoder_other_weights_another_side_or_another_magnification_are_refused(tmp_path: Path) -> None:

@@ -5,12 +5,24 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io.hdf5.patch_files import CHUNK_CACHE, open_source
 from nuclass_pipeline.train.dataset import read_ids
-from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows, resize
+from nuclass_pipeline.train.patch_reader import CacheBudget, FeatureReader, PatchReader, open_windows, resize, resize_batch
 from tests.unit.train.toys import damage, write_images
+
+
+@pytest.mark.parametrize("side_px", [24, 32, 50, 64, 96])
+def test_a_batch_on_the_device_is_at_most_one_grey_level_apart(side_px: int) -> None:
+    rng = np.random.default_rng(0)
+    images = np.concatenate([rng.integers(0, 256, (6, 64, 64, 3)), np.full((1, 64, 64, 3), 255), np.zeros((1, 64, 64, 3))]).astype(np.uint8)
+    found = resize_batch(torch.from_numpy(images).permute(0, 3, 1, 2), side_px)
+    difference = found.permute(0, 2, 3, 1).numpy().astype(int) - resize(images, side_px)
+    assert found.dtype == torch.uint8
+    assert np.abs(difference).max() <= 1
+    assert abs(difference.mean()) < 0.2
 
 
 def test_resize_is_an_area_mean_for_whole_factors_of_flat_blocks() -> None:

@@ -96,6 +96,57 @@ def test_every_window_lies_once_in_the_tile_that_holds_its_centre(slide, core_px
             np.testing.assert_array_equal(tile[y : y + SIDE, x : x + SIDE], windows.read([row])[0])
 
 
+@pytest.fixture(scope="module")
+def mosaic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cells in four images of one `image.h5`, a window apart, so that a tile reaches over several; some lie at the edge of theirs."""
+    folder = tmp_path_factory.mktemp("mosaic")
+    rng = np.random.default_rng(1)
+    frames = np.array([[0, 0, 150, 190], [0, 256, 180, 120], [256, 0, 96, 188], [256, 256, 170, 200]])
+    pixels = np.full((512, 512, 3), 200, np.uint8)
+    xy_px = []
+    for number, (top, left, height, width) in enumerate(frames):
+        # Other colours in each image, so that a feature shows in which image its window lies.
+        pixels[top : top + height, left : left + width] = rng.integers(50 * number, 50 * number + 90, (height, width, 3))
+        inside = rng.integers(0, (width // STEP, height // STEP), (20, 2)) * STEP
+        corners = np.array([[0, 0], [width - 1, height - 1], [width - 0.4, 0.4]])
+        xy_px += [*(np.concatenate([inside, corners // STEP * STEP]) + np.array([left, top]))]
+    with h5py.File(folder / "image.h5", "w") as file:
+        file.create_dataset("level_0", data=pixels, chunks=(256, 256, 3))
+        file["frames"] = frames
+    config = ImageConfig(local_um=SIDE * MPP, fill=200)
+    ids = [f"c{i}" for i in range(len(xy_px))]
+    padded = write_patches(folder / "patches.h5", folder / "image.h5", ids, ImagePixel(np.array(xy_px, float)), SIDE, config)
+    assert padded.sum() > 20
+    return folder
+
+
+@pytest.mark.parametrize("tile_um", [8, 32, 48, 200])
+def test_tiles_of_a_slide_of_many_images_give_the_features_of_windows(mosaic, tmp_path, monkeypatch, tile_um):
+    monkeypatch.setattr(stage, "build_frozen", equivariant)
+    windows = embed(mosaic, tmp_path / "windows.h5", frozen())
+    pooled = embed(mosaic, tmp_path / "tiles.h5", frozen(tile_um=tile_um))
+    np.testing.assert_allclose(pooled, windows, atol=1e-3)
+
+
+@pytest.mark.parametrize("core_px", [4, 52, 192, 4000])
+def test_a_tile_shows_one_image_and_holds_its_windows_alone(mosaic, core_px):
+    windows = WindowReader(mosaic / "patches.h5")
+    found = TileDataset(windows, core_px, SIDE)
+    assert sorted(np.concatenate(found.rows).tolist()) == list(range(92))
+    with h5py.File(mosaic / "image.h5") as file:
+        level, frames = file["level_0"][...], file["frames"][...]
+    for number, (rows, centers) in enumerate(zip(found.rows, found.centers_px, strict=True)):
+        (image,) = {row // 23 for row in rows}
+        alone, (top, left, height, width) = np.full((1024 + 2 * 4000, 1024 + 2 * 4000, 3), 200, np.uint8), frames[image]
+        shown = np.s_[4000 + top : 4000 + top + height, 4000 + left : 4000 + left + width]
+        alone[shown] = level[top : top + height, left : left + width]
+        tile = found.__getitems__([number])[0].permute(1, 2, 0).numpy()
+        x, y = (windows.origin_px[rows[0]] - (centers[0] - SIDE / 2)).astype(int) + 4000
+        np.testing.assert_array_equal(tile, alone[y : y + SIDE + core_px, x : x + SIDE + core_px])
+        for row, (x, y) in zip(rows, (centers - SIDE / 2).astype(int), strict=True):
+            np.testing.assert_array_equal(tile[y : y + SIDE, x : x + SIDE], windows.read([row])[0])
+
+
 def test_views_of_tiles_are_those_of_windows(slide, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "build_frozen", equivariant)
     windows, pooled = (embed(slide, tmp_path / f"{tile}.h5", frozen(views=8, tile_um=tile)) for tile in (None, 32))

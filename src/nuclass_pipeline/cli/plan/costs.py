@@ -112,8 +112,9 @@ def cost_of(run: Run, job: JobPlan) -> JobCost:
     """Return the costs of a job."""
     if job.rule in _WITH_ENCODERS:
         seconds, disk_mb = _WITH_ENCODERS[job.rule](run, job.named)
-        # Of all its cores, because the cores of a training work together.
-        return JobCost(job.mem_mb, 0 if job.gpus else seconds / 3600, job.gpus * seconds / 3600, disk_mb)
+        # Of all its cores or GPUs, because those of a training work together.
+        hours = seconds / 3600
+        return JobCost(job.mem_mb, 0 if job.gpus else hours, hours if job.gpus else 0, disk_mb)
     rate = RATES.get(job.rule, Rate())
     sizes = []
     if job.rule in RATES:

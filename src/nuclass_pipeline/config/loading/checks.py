@@ -75,6 +75,16 @@ def check_frozen(run: "Run") -> None:
         raise run.error("global.context.views", problem, f"Set it to {local} or 1.")
 
 
+def check_devices(run: "Run") -> None:
+    """Check that the devices of a training can share each batch equally."""
+    devices = run.config.compute.devices
+    for path, optim in (("local", run.config.local.optim), ("global", run.config.global_.optim)):
+        if optim.batch_size % devices:
+            problem = f"is {optim.batch_size}, which {devices} devices (compute.devices) cannot share equally"
+            remedy = f"Set it to {devices * -(-optim.batch_size // devices)}, or compute.devices to a divisor of it."
+            raise run.error(f"{path}.optim.batch_size", problem, remedy)
+
+
 _FEATURES_ONLY = "the features of the frozen encoder are computed before the training"
 _WITHOUT_EFFECT = {
     "augment": _FEATURES_ONLY,
@@ -193,6 +203,7 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_seeds,
     check_buffer,
     check_frozen,
+    check_devices,
     check_tiles,
     check_labels,
     check_images,
@@ -203,7 +214,7 @@ ALWAYS: tuple[Callable[["Run"], None], ...] = (
     check_slides_from,
     check_layout,
 )
-OF_VARIANTS: tuple[Callable[["Run"], None], ...] = (check_frozen, check_tiles, check_organs)
+OF_VARIANTS: tuple[Callable[["Run"], None], ...] = (check_frozen, check_devices, check_tiles, check_organs)
 """Checks of each variant. Its buffer may be too small, which is a warning, because what the buffer does is then the question."""
 FILES: tuple[Callable[["Run"], None], ...] = (
     check_slide_files,

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 def check_tiles(run: "Run") -> None:
-    """Check that tiles can be cut for each encoder that reads them, and that they show one case."""
+    """Check that tiles can be cut for each encoder that reads them."""
     for field, (encoder, _) in run.window_encoders.items():
         if encoder.tile_um is None:
             continue
         if run.config.image.materialize:
             problem = "tiles are cut from the image, and image.materialize writes windows as pixels"
             raise run.error(f"{field}.tile_um", problem, "Set image.materialize to false, or remove tile_um.")
-        for kind, why in (("trio", "are pixels, and tiles are cut from an image"), ("images", "lie beside those of other cases")):
-            if slides := [slide for slide in run.slides_of(kind) if slide in run.cohort_slides]:
-                raise run.error(f"{field}.tile_um", f"the windows of {slides[0]} {why}", "Remove it, or use slides of one image.")
+        if slides := [slide for slide in run.slides_of("trio") if slide in run.cohort_slides]:
+            problem = f"the windows of {slides[0]} are pixels, and tiles are cut from an image"
+            raise run.error(f"{field}.tile_um", problem, "Remove it, or use slides with an image.")
 
 
 def note_tiles(run: "Run") -> Iterator[str]:

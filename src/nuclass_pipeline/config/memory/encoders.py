@@ -44,16 +44,21 @@ class WindowKind:
         Whether its features are read instead of the windows.
     trained
         Whether it is trained.
+    read_px
+        Side of a window as it is read, px, where the GPU resizes it; 0 is that of the encoder's images.
     """
 
     encoder: BackboneConfig
     as_features: bool = False
     trained: bool = False
+    read_px: int = 0
 
     @property
     def bytes_each(self) -> int:
         """Bytes of a decoded window, or of its features."""
-        return 2 * self.encoder.views * (self.encoder.entry.dim or UNKNOWN_DIM) if self.as_features else 3 * self.encoder.image_px**2
+        if self.as_features:
+            return 2 * self.encoder.views * (self.encoder.entry.dim or UNKNOWN_DIM)
+        return 3 * (self.read_px or self.encoder.image_px) ** 2
 
     def weights_mb(self, gpu: int) -> float:
         """Return the memory of the encoder, MB; nothing where features replace it."""
@@ -67,7 +72,7 @@ def weights_mb(encoder: BackboneConfig) -> float:
     return sum(sizes) / 1e6 if sizes else float(encoder.entry.size_mb)
 
 
-def encoder_mb(kinds: list[WindowKind], batch: int, compute: Compute, phases: int) -> float:
+def encoder_mb(kinds: list[WindowKind], batch: float, compute: Compute, phases: int) -> float:
     """Return the memory of a job that runs encoders, without the cache of its cells, MB.
 
     Parameters
@@ -75,19 +80,23 @@ def encoder_mb(kinds: list[WindowKind], batch: int, compute: Compute, phases: in
     kinds
         What it reads of each cell.
     batch
-        Cells at once.
+        Cells at once, of all devices.
     compute
-        Hardware of the job.
+        Hardware of the job; several devices train.
     phases
         Loaders that are kept at the same time.
     """
     seen = [kind for kind in kinds if not kind.as_features]
+    devices = compute.devices if phases == PHASES else 1
+    batch /= devices
     network = sum(kind.weights_mb(compute.gpu) for kind in kinds)
     pixels = sum(kind.encoder.image_px**2 for kind in seen)
     network += CUDA_MB if compute.gpu else (ACTIVATION_BYTES if phases == PHASES else INFERENCE_BYTES) * batch * pixels / 1e6
     batch_mb = batch * sum(kind.bytes_each for kind in kinds) / 1e6
     each = (BLOCKS_MB if seen else 0) + HELD_BATCHES * batch_mb + (WORKER_MB if compute.workers else 0)
-    return TORCH_MB + network + each * (phases * compute.workers or 1)
+    # The job itself, and a process for each device if there are several.
+    own = TORCH_MB + network + each * (phases * compute.workers or 1)
+    return own if devices == 1 else TORCH_MB + devices * own
 
 
 def cells_mb(kinds: list[WindowKind], cells: int, compute: Compute) -> float:

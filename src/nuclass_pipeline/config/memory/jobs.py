@@ -75,7 +75,8 @@ def _embed_windows(run: "Run", wildcards: Any) -> float:
     variant = run.frozen_run(wildcards)
     encoder, window_px = variant.window_encoders[variant.frozen_field(wildcards)]
     if encoder.tile_um is None:
-        return encoder_mb([WindowKind(encoder)], EMBEDDED_AT_ONCE, run.config.compute, 1)
+        compute = run.config.compute
+        return encoder_mb([WindowKind(encoder, read_px=compute.gpu * window_px)], EMBEDDED_AT_ONCE, compute, 1)
     # A tile holds the centres of its windows, and half a window around them.
     side_px = round(encoder.image_px * (1 + encoder.tile_um / (window_px * variant.config.image.mpp)))
     return encoder_mb([WindowKind(encoder.model_copy(update={"image_px": side_px}))], TILES_AT_ONCE, run.config.compute, 1)

@@ -230,6 +230,11 @@ class WindowReader:
         """Return other squares of the image that the windows are cut from, of which the file must have `origin_px`."""
         return Squares(self.path.resolve().parent / IMAGE, side_px, origin_px, self._fill, self.blocks)
 
+    def frames(self) -> Rows:
+        """Return top, left, height and width (F, 4) of each image in the image that the windows are cut from; none if it is one image."""
+        with open_h5(self.path.resolve().parent / IMAGE) as file:
+            return np.asarray(file["frames"][...] if "frames" in file else np.empty((0, 4)), np.int64)
+
     @property
     def from_image(self) -> bool:
         """Whether the windows are squares of an image, so that neighbours share its pixels."""

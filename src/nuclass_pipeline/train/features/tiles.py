@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from nuclass_pipeline.arrays import Integers
 from nuclass_pipeline.config.backbones.section import MAX_TILE_UM, BackboneConfig
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.io import WindowReader
+from nuclass_pipeline.io import WindowReader, overlap
 from nuclass_pipeline.models.encoders import Encoder
 from nuclass_pipeline.models.networks.pooling import pool_windows
 from nuclass_pipeline.runtime import track
@@ -31,7 +31,8 @@ TILE_BATCH = 2
 class TileDataset(Dataset[Tensor]):
     """The tiles of a slide that hold the centre of a window, in batches (B, 3, input_px, input_px) uint8.
 
-    The centres lie in the core of the tile. Around it there is half a window, so that all windows of a tile lie within it.
+    The centres lie in the core of the tile. Around it there is half a window, so that all windows of a tile lie within it. Where a slide
+    has many images, a tile shows one of them and holds its windows alone; beyond its edges it is filled like a window.
 
     Parameters
     ----------
@@ -59,23 +60,50 @@ class TileDataset(Dataset[Tensor]):
         side_px, scale = windows.side_px, image_px / windows.side_px
         self.input_px = round((side_px + core_px) * scale)
         centers = windows.origin_px.astype(np.int64) + side_px // 2
+        frames = windows.frames()
+        frame = _nearest_frame(centers, frames)
+        starts = frames[frame, 1::-1] if len(frames) else np.zeros_like(centers)
         # By rows of tiles, because those share chunks of the image.
-        tiles, numbers = np.unique(centers[:, ::-1] // core_px, axis=0, return_inverse=True)
-        corners = tiles[:, ::-1] * core_px - side_px // 2
+        cores = np.column_stack([frame, (centers - starts)[:, ::-1] // core_px])
+        tiles, first, numbers = np.unique(cores, axis=0, return_index=True, return_inverse=True)
+        corners = tiles[:, :0:-1] * core_px - side_px // 2 + starts[first]
         order = np.argsort(numbers, kind="stable")
         self.rows: list[Integers] = np.split(order, np.cumsum(np.bincount(numbers))[:-1]) if len(order) else []
         self.centers_px: list[NDArray[np.float64]] = [
             (windows.origin_px[rows] + side_px / 2 - corner) * scale for rows, corner in zip(self.rows, corners, strict=True)
         ]
         self._squares = windows.squares(side_px + core_px, corners.astype(np.int32))
+        self._frames = frames[tiles[:, 0]] if len(frames) else None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, indices: Sequence[int]) -> Tensor:
         """Return a whole batch."""
-        pixels = resize(np.stack([self._squares.read(index) for index in indices]), self.input_px)
+        pixels = resize(np.stack([self._read(index) for index in indices]), self.input_px)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        tile = self._squares.read(index)
+        if self._frames is None:
+            return tile
+        top, left, height, width = self._frames[index]
+        x, y = self._squares.origin_px[index]
+        _, shown = overlap(int(x - left), int(y - top), len(tile), int(height), int(width))
+        alone = np.full_like(tile, self._squares.fill)
+        alone[shown] = tile[shown]
+        return alone
+
+
+def _nearest_frame(centers: Integers, frames: Integers) -> Integers:
+    """Return the number (N,) of the image that each centre (N, 2), x and y, lies in; a rounded one may lie 1 px outside."""
+    nearest, least = np.zeros(len(centers), np.int64), np.full(len(centers), np.inf)
+    for number, (top, left, height, width) in enumerate(frames):
+        low = np.array([left, top])
+        outside = np.maximum(low - centers, centers - low - (width, height)).max(axis=1).clip(min=0)
+        closer = outside < least
+        nearest[closer], least[closer] = number, outside[closer]
+    return nearest
 
 
 def embed_tiles(

@@ -22,13 +22,15 @@ from nuclass_pipeline.train.dataset import read_ids
 from nuclass_pipeline.train.features.files import RowsWriter, running, to_half, write_ids
 from nuclass_pipeline.train.features.tiles import embed_tiles
 from nuclass_pipeline.train.loaders import make_loader
-from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader
+from nuclass_pipeline.train.patch_reader import CacheBudget, PatchReader, resize_batch
 
 logger = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
 
 WINDOW_BATCH = 64
+RESIZING = "cuda"
+"""Devices that resize windows in whole batches; others get them resized by the loader."""
 
 
 class WindowDataset(Dataset[Tensor]):
@@ -41,10 +43,10 @@ class WindowDataset(Dataset[Tensor]):
     rows
         Number of its windows.
     side_px
-        Side to which windows are resized, px.
+        Side to which windows are resized, px; None leaves them as they are in the file.
     """
 
-    def __init__(self, path: Path, rows: int, side_px: int) -> None:
+    def __init__(self, path: Path, rows: int, side_px: int | None) -> None:
         # No cache, because every window is read once.
         self.windows, self.rows = PatchReader(path, np.arange(rows), side_px, CacheBudget(0)), rows
 
@@ -95,7 +97,9 @@ def embed_windows(*, patches: Path, config: BackboneConfig, compute: Compute, de
 
 
 def _write_windows(encoder: Encoder, patches: Path, config: BackboneConfig, compute: Compute, device: str, writer: RowsWriter) -> None:
-    windows = WindowDataset(patches, writer.rows, config.image_px)
+    # Resized on a GPU in whole batches, because the CPU would be the slowest part.
+    windows = WindowDataset(patches, writer.rows, None if device.startswith(RESIZING) else config.image_px)
     for images in track(make_loader(windows, WINDOW_BATCH, compute.workers), len(windows), "cells", WINDOW_BATCH):
-        found = [to_half(encoder(view)) for view in turned_views(as_float(images.to(device)), config.views)]
+        values = as_float(resize_batch(images.to(device), config.image_px))
+        found = [to_half(encoder(view)) for view in turned_views(values, config.views)]
         writer.append(feature=found[0] if config.views == 1 else np.stack(found, axis=1))

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nuclass_pipeline.config.compute import Compute
 from nuclass_pipeline.config.models import GateConfig
 from nuclass_pipeline.models.gate import Gate
 from nuclass_pipeline.models.mixture import mix
@@ -67,6 +68,6 @@ def fit_mlp(
     loaders = (make_loader(train, config.optim.batch_size, 0, shuffle_seed=seed), make_loader(validation, config.optim.batch_size, 0))
     # Without a state to resume, because training on cached outputs takes minutes.
     with tempfile.TemporaryDirectory() as scratch:
-        settings = FitSettings(config.optim, device, "32-true", Path(scratch), "gate", curves=curves)
+        settings = FitSettings(config.optim, Compute(precision="32-true"), device, Path(scratch), "gate", curves=curves)
         result = fit_model(GateTask(model, len(meta.classes), config, seed), *loaders, settings)
     return model.cpu(), result

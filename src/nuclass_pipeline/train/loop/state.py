@@ -1,6 +1,7 @@
 """The state of a training on the disk: what an interrupted one resumes from, and the best weights of the same timeline."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ class TrainingState(Checkpoint):
         stepped = done % trainer.accumulate_grad_batches == 0
         # Not before a validation or the end of an epoch, because a training that is resumed there would leave them out.
         due = done % int(trainer.val_check_batch or 1) == 0 or done == trainer.num_training_batches
-        if stepped and not due and time.monotonic() >= self._saved + self.seconds:
+        late = stepped and not due and time.monotonic() >= self._saved + self.seconds
+        # By the clock of any process, because all of them take part in saving.
+        if stepped and not due and trainer.strategy.reduce_boolean_decision(late, all=False):
             self._save(trainer, trainer.current_epoch, done)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -56,8 +59,7 @@ class TrainingState(Checkpoint):
         self.validations += 1
         if score > self.score:
             self.best, self.score = f"best-{self.validations}.ckpt", score
-            with whole_file(self.best_path) as partial:
-                trainer.save_checkpoint(partial, weights_only=True)
+            _write(trainer, self.best_path, weights_only=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the state at the end of an epoch; Lightning calls this."""
@@ -70,9 +72,8 @@ class TrainingState(Checkpoint):
 
     def _save(self, trainer: L.Trainer, epoch: int, batches: int) -> None:
         self.epoch, self.batches = epoch, batches
-        with whole_file(self.folder / LAST) as partial:
-            trainer.save_checkpoint(partial)
-        for old in self.folder.glob("best-*.ckpt"):
+        _write(trainer, self.folder / LAST)
+        for old in self.folder.glob("best-*.ckpt") if trainer.is_global_zero else ():
             if old.name != self.best:
                 old.unlink()
         self._saved = time.monotonic()
@@ -84,6 +85,12 @@ class TrainingState(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of an interrupted training; Lightning calls this."""
         vars(self).update(state_dict)
+
+
+def _write(trainer: L.Trainer, path: Path, *, weights_only: bool = False) -> None:
+    # Called in all processes, because their generators are saved; the first one writes.
+    with whole_file(path) if trainer.is_global_zero else nullcontext(path) as partial:
+        trainer.save_checkpoint(partial, weights_only=weights_only)
 
 
 def skip_done(loader: DataLoader[Any], state: Path) -> None:

@@ -33,7 +33,8 @@ class Throughput(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the cells of a batch; Lightning calls this."""
         now = time.perf_counter()
-        self.cells, self.seconds, self._begun = self.cells + len(batch.label), self.seconds + now - self._begun, now
+        cells = trainer.world_size * len(batch.label)
+        self.cells, self.seconds, self._begun = self.cells + cells, self.seconds + now - self._begun, now
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop the time of a validation; Lightning calls this."""

@@ -26,6 +26,7 @@ from tests.unit.config.conftest import edited
             ["demo-lug-2"],
             "registration.accept_unclear: 'demo-lug-2' is not a slide of the study with Xenium, did you mean 'demo-lung-2'?",
         ),
+        ("compute.devices", 3, "local.optim.batch_size: is 32, which 3 devices (compute.devices) cannot share equally. Set it to 33, or"),
         ("registration.accept_unclear", ["demo-lung-he"], "'demo-lung-he' is not a slide of the study with Xenium"),
         ("labeling.annotation", "config/annotations", "labeling.annotation: config/annotations is not a folder"),
         ("labels", "config/label.tsv", "labels: config/label.tsv does not exist, did you mean 'labels.tsv'? Correct the path"),

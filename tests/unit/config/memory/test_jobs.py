@@ -56,6 +56,16 @@ def test_weights_are_counted_once_they_are_named_and_a_gpu_takes_activations_off
     assert peak(demo, "train_local") - tiny == pytest.approx(3 * 86 + 3000 - 32 * 112**2 / 1000)
 
 
+def test_each_device_of_a_training_takes_its_own_memory_and_all_share_the_cells(demo):
+    one, two = (load_run(edited(demo, "compute.devices", devices), root=ROOT) for devices in (1, 2))
+    peaks = [run.peak_mb("train_local", JOB) for run in (one, two)]
+    cells = 0.82 * 5000 * (3 * 112**2 + 80) / 1e6
+    of_batch = 32 * 112**2 * (1000 + 4 * 3) / 1e6
+    assert peaks[1] - cells == pytest.approx(750 + 2 * (peaks[0] - cells) - of_batch)
+    assert one.peak_mb("embed_cells", JOB) == two.peak_mb("embed_cells", JOB)
+    assert (one.training_gpus, load_run(edited(edited(demo, "compute.gpu", 1), "compute.devices", 4), root=ROOT).training_gpus) == (0, 4)
+
+
 def test_features_of_a_frozen_encoder_replace_its_windows(demo):
     frozen = edited(demo, "global.context.freeze", True)
     grown = [peak(edited(raw, "synthetic.cells", 102_500), "train_global") - peak(raw, "train_global") for raw in (demo, frozen)]
@@ -83,6 +93,16 @@ def test_an_encoder_of_tiles_reads_two_larger_images_at_once(demo):
     job = SimpleNamespace(slide="demo-lung-1", encoder=context.name, px="1024", key=context.key)
     # 64 px for a window of 256 µm, and as many for the tile.
     assert run.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + 650 * 2 * 128**2 / 1e6 + 4 * 2 * 3 * 128**2 / 1e6)
+
+
+def test_windows_that_a_gpu_resizes_are_held_as_they_are_read(demo):
+    demo["global"]["context"] |= {"freeze": True}
+    cpu, gpu = (load_run(edited(demo, "compute.gpu", gpu), root=ROOT) for gpu in (0, 1))
+    context = cpu.config.global_.context
+    job = SimpleNamespace(slide="demo-lung-1", encoder=context.name, px="1024", key=context.key)
+    # 64 windows of 64 px at once, or of 1024 px; four batches of them.
+    assert cpu.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + (650 + 4 * 3) * 64 * 64**2 / 1e6)
+    assert gpu.peak_mb("embed_windows", job) == pytest.approx(750 + 64 + 3000 + 4 * 3 * 64 * 1024**2 / 1e6)
 
 
 def test_a_language_model_has_a_fixed_size(demo):
