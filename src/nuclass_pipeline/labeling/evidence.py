@@ -30,8 +30,8 @@ _SEED_SHARE = 0.2
 _MIN_LINEAGE_CELLS = 20
 """Fewest cells of a lineage from which ambient expression is estimated."""
 
-_CHUNK_ROWS = 65_536
-"""Cells whose expression is copied at once."""
+_CHUNK_VALUES = 20_000_000
+"""Values of expression that are copied at once."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,9 @@ def marker_shares(expression: CellExpression, *, discount: bool = False) -> Floa
     own = expression.own.copy()
     own.data = np.clip(own.data - expression.ambient[own.indices], 0, None)
     values = OWN_SHARE * (own @ weights)
-    for start in range(0, len(values), _CHUNK_ROWS):
-        rows = slice(start, start + _CHUNK_ROWS)
+    step = max(1, _CHUNK_VALUES // max(1, len(weights)))
+    for start in range(0, len(values), step):
+        rows = slice(start, start + step)
         values[rows] += (1 - OWN_SHARE) * (np.clip(expression.smoothed[rows] - expression.ambient, 0, None) @ weights)
     return normalize_rows(np.clip(values, 0, None))
 
