@@ -13,19 +13,18 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import torch
 from label_cases import TYPES_OF, Case, make_cases
 from scipy import sparse
-from sklearn.metrics import f1_score, roc_auc_score
-from torchmetrics.functional.classification import binary_calibration_error
+from sklearn.metrics import f1_score
 
 from nuclass_pipeline.config.labeling import LabelingConfig
 from nuclass_pipeline.expression.counts import normalize
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
+from nuclass_pipeline.labeling.accuracy import confidence_scores
 from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.evidence import annotator_named, gather_expression
 
-SELECTIVE, BINS, TOP = 0.9, 15, 20
+SELECTIVE, TOP = 0.9, 20
 
 
 def logged(case: Case) -> sparse.csr_matrix:
@@ -114,9 +113,7 @@ def score_ours(case: Case, seed: int) -> dict[str, float]:
         "of them right": float(right[kept].mean()),
         "their confidence": float(confidence[kept].mean()),
         f"coverage at {SELECTIVE:g}": float((np.flatnonzero(running >= SELECTIVE) + 1).max(initial=0) / len(right)),
-        "ECE": float(binary_calibration_error(torch.tensor(confidence), torch.tensor(right.astype(int)), n_bins=BINS)),
-        "AUROC of error": float(roc_auc_score(right, confidence)),
-    }
+    } | {name: value for name, value in confidence_scores(right, confidence).items() if name != "mean_confidence"}
 
 
 def rows(seed: int) -> Iterator[tuple[dict[str, object], dict[str, object]]]:

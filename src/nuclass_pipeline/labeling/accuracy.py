@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from nuclass_pipeline.arrays import Booleans, Floats
 from nuclass_pipeline.expression.counts import match_cells
@@ -47,6 +47,9 @@ def score_labels_table(truth: Iterable[str | None], candidate: Iterable[str | No
     }
 
 
+ECE_BINS = 15
+"""Bins of the expected calibration error of labels."""
+
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Points of the curve of risk against coverage that `accuracy_at_coverage` computes."""
 
@@ -65,6 +68,36 @@ def accuracy_at_coverage(right: Booleans, confidence: Floats) -> dict[str, float
     lowest = {f"{share:g}": ranked[max(1, round(share * len(ranked))) - 1] for share in COVERAGES}
     # Not the first n cells, because which of several equally sure cells are among them would depend on their order.
     return {share: float(right[confidence >= value].mean()) for share, value in lowest.items()}
+
+
+def confidence_scores(right: Booleans, confidence: Floats) -> dict[str, float]:
+    """Compute how well the confidence of forced choices is calibrated, and how well it ranks them.
+
+    Parameters
+    ----------
+    right
+        Whether the forced choice of each cell is right, (cells,).
+    confidence
+        Its confidence, (cells,).
+
+    Returns
+    -------
+    mean_confidence
+        What the accuracy would be if the confidence were calibrated.
+    ece
+        Expected calibration error over `ECE_BINS` bins of equal width.
+    auroc_of_error
+        Chance that a right cell is surer than a wrong one; NaN where all cells are right, or none.
+    """
+    # In the function, because labels are made without torch.
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    ece = binary_calibration_error(
+        torch.from_numpy(confidence.astype(np.float64)), torch.from_numpy(right.astype(np.int64)), n_bins=ECE_BINS
+    )
+    ranked = float(roc_auc_score(right, confidence)) if 0 < right.sum() < len(right) else np.nan
+    return {"mean_confidence": float(confidence.mean()), "ece": float(ece), "auroc_of_error": ranked}
 
 
 def _accuracy(truth: pd.Series, found: pd.Series) -> float:

@@ -19,7 +19,7 @@ from nuclass_pipeline.expression.counts import totals
 from nuclass_pipeline.io import READ_ERRORS, require
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY
 from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
-from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, score_labels_table
+from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, confidence_scores, score_labels_table
 from nuclass_pipeline.labeling.calibration import assign_calibrated
 from nuclass_pipeline.labeling.evidence import annotator_named, gather_expression
 from nuclass_pipeline.vocabulary import UNRESOLVED
@@ -60,6 +60,8 @@ def score_counts(
         Scored cells.
     accuracy, macro_f1, coverage, selective_accuracy, selective_macro_f1
         As from `score_labels_table`.
+    mean_confidence, ece, auroc_of_error
+        As from `confidence_scores`.
     f1
         F1 of each lineage.
     accuracy_at_coverage
@@ -80,13 +82,14 @@ def score_counts(
     scored = published["lineage"].notna().to_numpy()
     scores: dict[str, Any] = {"n_cells": int(scored.sum())} | score_labels_table(truth, found["candidate"], found["label"])
     f1 = f1_score(truth[scored].astype(str), found["candidate"][scored].astype(str), labels=names, average=None, zero_division=0)
-    surest = accuracy_at_coverage((truth == found["candidate"])[scored].to_numpy(bool), found["confidence"][scored].to_numpy())
+    right, confidence = (truth == found["candidate"])[scored].to_numpy(bool), found["confidence"][scored].to_numpy(float)
+    scores |= confidence_scores(right, confidence)
     # None, because JSON has no NaN: a score without cells becomes null.
     scores = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in scores.items()}
     unresolved = (found["label"] == UNRESOLVED)[~scored].groupby(published["label"][~scored]).mean()
     return scores | {
         "f1": dict(zip(names, map(float, f1), strict=True)),
-        "accuracy_at_coverage": surest,
+        "accuracy_at_coverage": accuracy_at_coverage(right, confidence),
         "unscored_unresolved": unresolved.astype(float).to_dict(),
     }
 

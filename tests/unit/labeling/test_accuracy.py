@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from nuclass_pipeline.io import read_table, write_table
-from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, score_labels, score_labels_table
+from nuclass_pipeline.labeling.accuracy import accuracy_at_coverage, confidence_scores, score_labels, score_labels_table
 from nuclass_pipeline.schemas import LABELS, METRICS, TRUTH
 from nuclass_pipeline.vocabulary import UNRESOLVED
 
@@ -31,6 +31,17 @@ def test_accuracy_at_coverage_by_hand():
     assert found == pytest.approx({"0.5": 1, "0.6": 1, "0.7": 1, "0.8": 7 / 8, "0.9": 7 / 9, "1": 0.7})
     # All or none, because cells that are equally sure cannot be ranked.
     assert set(accuracy_at_coverage(right, np.ones(10)).values()) == {0.7}
+
+
+def test_confidence_scores_by_hand():
+    right = np.array([True, True, False, True, False, False])
+    confidence = np.array([0.95, 0.95, 0.95, 0.5, 0.5, 0.05])
+    found = confidence_scores(right, confidence)
+    # Three bins, with 2/3, 1/2 and 0 of their cells right.
+    ece = (3 * (0.95 - 2 / 3) + 2 * 0 + 1 * 0.05) / 6
+    # Of nine pairs: 0.95 wins against 0.5 and 0.05 twice and ties twice with 0.95; 0.5 loses to 0.95, ties with 0.5 and wins against 0.05.
+    assert found == pytest.approx({"mean_confidence": 3.9 / 6, "ece": ece, "auroc_of_error": (4 + 2 * 0.5 + 0.5 + 1) / 9})
+    assert np.isnan(confidence_scores(np.ones(3, bool), confidence[:3])["auroc_of_error"])
 
 
 def test_scores_become_metrics(truth, labels, tmp_path):
