@@ -76,13 +76,17 @@ class Rules:
         return np.asarray(lineage[:, code] * self._inside(shares, by_type, member, code))
 
     def _inside(self, shares: Floats, by_type: Floats, member: Floats, code: Integers) -> Floats:
-        """Return the probability of each type within its lineage, (cells, types): by its share of the lineage's markers without seeds."""
-        of_lineage = (shares + 1e-9) / ((shares + 1e-9) @ member)[:, code]
+        """Return the probability of each type within its lineage, (cells, types).
+
+        It is that of the centroids, which types without seeds do not have. Where such a type has most of the lineage's markers, the
+        markers decide.
+        """
+        # A trace for each type, because a lineage whose types all have probability 0 would divide by 0.
+        by_share, by_centroid = (values / (values @ member)[:, code] for values in (shares + 1e-9, by_type + 1e-9))
         seeded = np.isin(np.arange(len(code)), self.centroids.types)
-        by_centroid = (by_type + 1e-9) * seeded
-        total = (by_centroid @ member)[:, code]
-        rest = 1 - ((of_lineage * ~seeded) @ member)[:, code]
-        return np.where(seeded, rest * by_centroid / np.maximum(total, 1e-12), of_lineage)
+        strongest = np.stack([(by_share * column).max(axis=1) for column in member.T], axis=1)[:, code]
+        without_seeds = ((by_share >= strongest) & ~seeded) @ member > 0
+        return np.where(without_seeds[:, code], by_share, by_centroid)
 
 
 def _unsubtracted_shares(expression: CellExpression) -> Floats:
