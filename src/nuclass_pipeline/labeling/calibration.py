@@ -49,7 +49,9 @@ class SimulatedDoublets:
     minor: Integers
 
 
-def assign_calibrated(expression: CellExpression, fit: Fit, lineages: Sequence[str] | None = None, seed: int = 0) -> TypeAssignment:
+def assign_calibrated(
+    expression: CellExpression, fit: Fit, lineages: Sequence[str] | None = None, seed: int = 0
+) -> tuple[TypeAssignment, Floats]:
     """Assign a type to each cell of a slide, with the probability that it is right as its confidence.
 
     Confidence is reduced where the markers of a type have little support on the slide.
@@ -64,13 +66,18 @@ def assign_calibrated(expression: CellExpression, fit: Fit, lineages: Sequence[s
         Lineage of each type; those of the panel by default.
     seed
         Seed of the simulated doublets, of the support and of its permutation null.
+
+    Returns
+    -------
+    The assignment, and the support of each type, (types,).
     """
     annotator = fit(expression)
     assignment = assign_types(expression, annotator.rank(expression), lineages)
     # Down-weighted last, because doublets share the marker table and cannot show whether it means anything.
     calibrated = calibrate_confidence(expression, annotator, assignment, lineages, seed)
     support = type_support(expression, fit, seed)
-    return calibrated.downweighted(expression.panel, support, null_type_support(expression, fit, seed))
+    null_support = null_type_support(expression, fit, seed)
+    return calibrated.downweighted(expression.panel, support, null_support, expression.marked), support
 
 
 def calibrate_confidence(

@@ -33,12 +33,12 @@ class TypeAssignment:
         Column of its lineage, (cells,).
     confidence, broad_confidence, lineage_confidence
         How sure the type is, the type that contains it, and the lineage, 0 to 1, (cells,). The first two are equal where none contains it.
-    margin, lineage_margin
-        Difference to the second best type and lineage, 0 to 1, (cells,).
+    margin, broad_margin, lineage_margin
+        Difference to the second best of each, 0 to 1, (cells,).
     purity
         Weighted share of neighbours in expression with a candidate of the same lineage, (cells,).
-    type_support
-        Support of each type on this slide, see `support.type_support`, (types,); 1 until it is known.
+    support
+        Support of the type on this slide, see `support.type_support`, (cells,); 1 until it is known.
     """
 
     candidate: Integers
@@ -47,16 +47,12 @@ class TypeAssignment:
     broad_confidence: Floats
     lineage_confidence: Floats
     margin: Floats
+    broad_margin: Floats
     lineage_margin: Floats
     purity: Floats
-    type_support: Floats
+    support: Floats
 
-    @property
-    def support(self) -> Floats:
-        """Support of each cell's candidate, (cells,)."""
-        return np.asarray(self.type_support[self.candidate])
-
-    def downweighted(self, panel: Panel, support: Floats, null_support: float) -> "TypeAssignment":
+    def downweighted(self, panel: Panel, support: Floats, null_support: float, marked: Booleans) -> "TypeAssignment":
         """Return the same with confidences in proportion to support below `ENOUGH_SUPPORT`, and 0 for support below `null_support`.
 
         A type that contains others is as well supported as the best of them, and a cell's lineage as well as that type.
@@ -69,23 +65,44 @@ class TypeAssignment:
             Support of each type, (types,).
         null_support
             What a table without knowledge reaches.
+        marked
+            Whether a cell shows any marker, (cells,); the confidences of others are 0.
         """
         weight = np.clip(support / ENOUGH_SUPPORT, 0, 1) * (support >= null_support)
-        broad = _best_of(weight, panel.broader)[self.candidate]
+        broad = _best_of(weight, panel.broader)[self.candidate] * marked
         return replace(
             self,
-            type_support=support,
-            confidence=weight[self.candidate] * self.confidence,
+            support=support[self.candidate],
+            confidence=weight[self.candidate] * marked * self.confidence,
             broad_confidence=broad * self.broad_confidence,
             lineage_confidence=broad * self.lineage_confidence,
         )
 
-    def broadened(self, panel: Panel, min_confidence: float) -> "TypeAssignment":
-        """Return the same with the containing type where that alone reaches `min_confidence`."""
-        above = np.array([panel.types.index(name) for name in panel.broader])
-        broad = (self.confidence < min_confidence) & (self.broad_confidence >= min_confidence)
-        candidate = np.where(broad, above[self.candidate], self.candidate)
-        return replace(self, candidate=candidate, confidence=np.where(broad, self.broad_confidence, self.confidence))
+    def broadened(self, panel: Panel, support: Floats, min_confidence: float, classes: Sequence[str]) -> "TypeAssignment":
+        """Return the same with the containing type, where it is a class and surely that of the cell, and the type itself is not.
+
+        Parameters
+        ----------
+        panel
+            Types, and which of them contain others.
+        support
+            Support of each type, (types,).
+        min_confidence
+            Confidence from which a type is sure.
+        classes
+            Types that cells can be labelled with.
+        """
+        above = np.array([panel.types.index(name) for name in panel.broader])[self.candidate]
+        allowed = np.isin(panel.types, classes)
+        unsure = (self.confidence < min_confidence) | ~allowed[self.candidate]
+        broad = unsure & allowed[above] & (self.broad_confidence >= min_confidence)
+        return replace(
+            self,
+            candidate=np.where(broad, above, self.candidate),
+            confidence=np.where(broad, self.broad_confidence, self.confidence),
+            margin=np.where(broad, self.broad_margin, self.margin),
+            support=np.where(broad, _best_of(support, panel.broader)[self.candidate], self.support),
+        )
 
 
 def contained(panel: Panel) -> Booleans:
@@ -138,9 +155,10 @@ def assign_types(
         broad_confidence=neighbor_factor * _geometric_mean(by_family, family[candidate]),
         lineage_confidence=neighbor_factor * _geometric_mean(by_lineage, lineage),
         margin=_lead(probabilities.for_confidence[0], candidate),
+        broad_margin=_lead(by_family[0], family[candidate]),
         lineage_margin=_lead(by_lineage[0], lineage),
         purity=purity,
-        type_support=np.ones(len(expression.panel.types)),
+        support=np.ones(len(candidate)),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
-from nuclass_pipeline.arrays import Floats, Integers
+from nuclass_pipeline.arrays import Booleans, Floats, Integers
 from nuclass_pipeline.config.labeling import CELL_ANNOTATORS
 from nuclass_pipeline.expression.counts import normalize
 from nuclass_pipeline.knowledge.markers import Panel
@@ -69,6 +69,11 @@ class CellExpression:
     def shares(self) -> Floats:
         """`marker_shares` of these cells, (cells, types)."""
         return marker_shares(self)
+
+    @cached_property
+    def marked(self) -> Booleans:
+        """Whether a cell or its neighbours show any marker above its ambient level, (cells,)."""
+        return np.asarray((_marker_sums(self, discount=False) > 0).any(axis=1))
 
     @cached_property
     def discounted_shares(self) -> Floats:
@@ -167,6 +172,10 @@ def marker_shares(expression: CellExpression, *, discount: bool = False) -> Floa
     discount
         Whether a marker of n types weighs √n times less for each, so that shared markers decide little.
     """
+    return normalize_rows(_marker_sums(expression, discount))
+
+
+def _marker_sums(expression: CellExpression, discount: bool) -> Floats:
     weights = expression.panel.weights
     if discount:
         weights = weights / np.sqrt(np.maximum((weights > 0).sum(axis=1, keepdims=True), 1))
@@ -179,7 +188,7 @@ def marker_shares(expression: CellExpression, *, discount: bool = False) -> Floa
     for start in range(0, len(values), step):
         rows = slice(start, start + step)
         values[rows] += (1 - OWN_SHARE) * (np.clip(expression.smoothed[rows] - expression.ambient, 0, None) @ weights)
-    return normalize_rows(np.clip(values, 0, None))
+    return np.asarray(np.clip(values, 0, None))
 
 
 def normalize_rows(values: Floats) -> Floats:

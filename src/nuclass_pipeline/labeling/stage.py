@@ -79,7 +79,7 @@ def label_cells(
     if not provided:
         check_panel(panel, organ, genes, counts)
     by_hand = Provided(provided, label_map, label_column, names) if provided and label_map else None
-    frame, about_names = _label_by_person(_label_by_evidence(cells, table, panel, config), edits, by_hand, classes)
+    frame, about_names = _label_by_person(_label_by_evidence(cells, table, panel, config, classes), edits, by_hand, classes)
     # Last, because edits and provided labels may also name a class that the study leaves out.
     frame.loc[~frame["label"].isin([*classes, UNRESOLVED]), ["label", "reason"]] = (UNRESOLVED, NOT_A_CLASS)
     _log_counts(frame)
@@ -87,13 +87,15 @@ def label_cells(
     write_table(frame[[column.name for column in LABELS.columns]], labels, LABELS, warnings)
 
 
-def _label_by_evidence(cells: ad.AnnData, table: pd.DataFrame, panel: Panel, config: LabelingConfig) -> pd.DataFrame:
+def _label_by_evidence(
+    cells: ad.AnnData, table: pd.DataFrame, panel: Panel, config: LabelingConfig, classes: Sequence[str]
+) -> pd.DataFrame:
     """Return the columns of `LABELS` before edits and provided labels, one row per cell."""
     passed = table["cluster"].notna().to_numpy() & (totals(cells) > 0)
     frame = _without_evidence(table, passed).assign(source=config.annotator)
     if passed.any() and panel.types:
         components = table.filter(regex=r"^pc_\d+$").to_numpy(float)[passed]
-        assigned = _assign(panel, cells.X[passed], components, config)
+        assigned = _assign(panel, cells.X[passed], components, config, classes)
         frame.loc[passed, assigned.columns] = assigned.to_numpy(object)
     # Back to numbers, because values that are assigned as objects make their columns objects.
     return frame.astype(dict.fromkeys(("confidence", "lineage_confidence", "support", "margin", "purity"), float))
@@ -115,10 +117,10 @@ def _without_evidence(table: pd.DataFrame, passed: Booleans) -> pd.DataFrame:
     return frame
 
 
-def _assign(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig) -> pd.DataFrame:
+def _assign(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig, classes: Sequence[str]) -> pd.DataFrame:
     expression = gather_expression(panel, counts, components)
-    assignment = assign_calibrated(expression, annotator_named(config.annotator), seed=config.seed)
-    assignment = assignment.broadened(panel, config.min_confidence)
+    assignment, support = assign_calibrated(expression, annotator_named(config.annotator), seed=config.seed)
+    assignment = assignment.broadened(panel, support, config.min_confidence, classes)
     reasons = abstention_reasons(assignment, config.min_confidence)
     candidate = np.asarray(panel.types, dtype=object)[assignment.candidate]
     return pd.DataFrame(

@@ -65,7 +65,9 @@ def type_support(expression: CellExpression, fit: Fit, seed: int) -> Floats:
         out = np.isin(np.arange(len(weights)), marked[part::_FOLDS])
         others = with_panel(expression, replace(expression.panel, weights=weights * ~out[:, None]))
         candidate, _ = choose_types(fit(others).rank(others), expression.panel.lineages)
-        up += (seen * out[:, None] * _is_up(expression, candidate)).sum(axis=0)
+        # No type whose markers are all held out, because nothing has chosen its cells.
+        chosen = (others.panel.weights > 0).any(axis=0)
+        up += (seen * out[:, None] * _is_up(expression, candidate)).sum(axis=0) * chosen
     return np.asarray(up / (seen.sum(axis=0) + _PRIOR_MARKERS))
 
 

@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from nuclass_pipeline.knowledge.markers import Panel
 from nuclass_pipeline.labeling import calibration
-from nuclass_pipeline.labeling.calibration import calibrate_confidence, simulate_doublets
+from nuclass_pipeline.labeling.calibration import assign_calibrated, calibrate_confidence, simulate_doublets
 from nuclass_pipeline.labeling.confidence import assign_types
 from nuclass_pipeline.labeling.evidence import CellExpression, gather_expression
 from nuclass_pipeline.labeling.rules import Rules
@@ -113,3 +113,25 @@ def test_a_fit_by_hand():
     found = calibration._calibrate(raw, right, np.array([0.0, 0.3, 0.5, 0.8]))
     np.testing.assert_allclose(found, [0, *(expit(2 * np.log(c / (1 - c)) - np.log(2)) for c in (0.3, 0.5, 0.8))], atol=0.01)
     assert calibration._calibrate(np.ones(100), np.ones(100, bool), np.array([0.99]))[0] > 0.9
+
+
+@pytest.mark.parametrize("types", [("T_Cell",), ("Fibroblast", "Tumor_Associated_Fibroblast")])
+def test_cells_without_a_marker_have_no_confidence_even_where_all_types_are_of_one_family(types):
+    rng = np.random.default_rng(0)
+    weights = np.zeros((8, len(types)))
+    weights[np.arange(4), np.arange(4) % len(types)] = 3
+    counts = rng.poisson(3, (400, 8)).astype(float)
+    counts[200:, :4] = 0
+    apart = np.repeat([[0.0], [9.0]], 200, axis=0) + rng.normal(0, 0.1, (400, 2))
+    expression = gather_expression(Panel(types, weights), sparse.csr_matrix(counts), apart)
+    found, _ = assign_calibrated(expression, Rules.fit)
+    assert (found.confidence[200:] == 0).all()
+    assert (found.broad_confidence[200:] == 0).all()
+
+
+def test_one_marker_alone_supports_no_type():
+    counts = np.repeat([[5.0, 1.0, 1.0], [0.0, 1.0, 1.0]], 100, axis=0)
+    expression = gather_expression(Panel(("T_Cell",), np.array([[3.0], [0], [0]])), sparse.csr_matrix(counts), counts)
+    found, support = assign_calibrated(expression, Rules.fit)
+    assert support.tolist() == [0]
+    assert (found.confidence == 0).all()
