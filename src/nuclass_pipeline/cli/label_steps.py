@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclass_pipeline.cli.common import is_bundle, shipped_table
+from nuclass_pipeline.cli.common import REFERENCE_CSV, REFERENCE_JSON, is_bundle, shipped_table
 from nuclass_pipeline.config.expression import ClusteringConfig, DomainsConfig
 from nuclass_pipeline.config.labeling import LabelingConfig, ProposalsConfig
 from nuclass_pipeline.data.tables.stage import read_tables
@@ -33,8 +33,6 @@ from nuclass_pipeline.vocabulary import CLASSES
 
 RUN = "label"
 """Name of the run in tables that have one."""
-REFERENCE_CSV, REFERENCE_JSON = "reference.csv", "reference.json"
-"""Files about a labelled reference, which no rule of the workflow writes."""
 
 
 @dataclass(frozen=True)
