@@ -134,6 +134,7 @@ def apply_provided(labels: pd.DataFrame, provided: Provided, own: Iterable[str] 
         unknown name.
     """
     given, warnings = read_provided(provided.path, set(labels["cell_id"]), provided.column)
+    given = {cell: UNRESOLVED if name.casefold() == UNRESOLVED.casefold() else name for cell, name in given.items()}
     raw = [given.get(cell, "") for cell in labels["cell_id"]]
     filled = read_names(provided.names_path, own)
     counts = Counter(name for name in raw if name not in ("", UNRESOLVED))

@@ -397,6 +397,15 @@ def test_what_a_person_made_is_checked_before_the_clustering(tmp_path, monkeypat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_reference_without_labels_is_refused_before_the_clustering(tmp_path, monkeypatch, one_process):
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", (("reading", read),))
+    cells = draw(per_type=5)
+    cells.obs["label"] = ["x"] * 20 + [None] * (cells.n_obs - 20)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(UserError, match=r"cells\.h5ad: labels: 1 labels have 10 cells or more, and two are needed"):
+        label(tmp_path / "cells.h5ad", organ="lung", out=tmp_path / "out", reference=str(tmp_path / "cells.h5ad"))
+
+
 @pytest.mark.parametrize(
     ("name", "obs", "message"),
     [

@@ -121,7 +121,9 @@ def test_a_table_that_cannot_be_written_stops_nothing_by_itself(labels, tmp_path
     monkeypatch.setattr("nuclass_pipeline.labeling.names.whole_file", refuse)
     _, warnings = provide(labels, tmp_path, ["T cells"] * 18 + ["odd one"] * 2)
     assert "'odd one' (2); mine.names.tsv cannot be written ([Errno 13]" in warnings[0]
-    with pytest.raises(UserError, match=r"'odd one' \(2\)\. Let .*mine\.names\.tsv be written, or write it with the columns name and label"):
+    with pytest.raises(
+        UserError, match=r"'odd one' \(2\)\. Let .*mine\.names\.tsv be written, or write it with the columns name and label"
+    ):
         provide(labels, tmp_path, ["odd one"] * 2)
 
 

@@ -202,7 +202,7 @@ def test_provided_labels_are_mapped_to_classes(labels, provide, caplog, columns)
         "cell2": "Fallopian Tube Epithelium",
         "cell3": "no such label",
         "cell4": "",
-        "cell5": UNRESOLVED,
+        "cell5": UNRESOLVED.lower(),
     } | {f"cell{i}": "T cells" for i in range(6, 20)}
     with (ROOT / "config/labels.tsv").open() as stream:
         known = {row["raw"]: row for row in csv.DictReader(stream, delimiter="\t")}
