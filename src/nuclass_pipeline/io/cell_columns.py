@@ -1,5 +1,6 @@
 """One column about the cells of a slide, from a table of text or an AnnData file, however other programs write them."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -55,7 +56,11 @@ def read_cell_column(path: Path, usual: Sequence[str], column: str | None = None
         given = [(row[identity], row[name]) for _, row in table.rows]
     if twice := [cell for cell, n in Counter(cell for cell, _ in given).items() if n > 1]:
         raise UserError(path, identity, f"{twice[0]!r} occurs twice", "Keep one row per cell.")
-    return identity, [(cell, "" if text.casefold() in NOTHING else text) for cell, text in given]
+    given = [(cell, "" if text.casefold() in NOTHING else text) for cell, text in given]
+    # Because pandas writes integers of a column with missing values as floats.
+    if all(re.fullmatch(r"-?\d+\.0", text) for _, text in given if text):
+        given = [(cell, text.removesuffix(".0")) for cell, text in given]
+    return identity, given
 
 
 def read_obs_column(path: Path, usual: Sequence[str], column: str | None = None) -> list[str]:

@@ -376,7 +376,7 @@ def test_a_table_without_coordinates_is_labelled_but_for_its_domains(tmp_path, c
         (
             "clusters",
             "cell_id,cluster\nother,1\n",
-            "own.csv: cell_id: none of its 1 cells is on the slide, such as 'other'; a cell there is",
+            "own.csv: cell_id: none of its 1 cells is on the slide; cells such as 'other' are not, and",
         ),
         (
             "clusters",

@@ -1,5 +1,6 @@
 """Counts in tables of text, one row per cell: plain CSV, CosMx flat files, and the tables of MERSCOPE."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,16 @@ AS_COSMX = "Use the file as CosMx exports it."
 ROWS_AT_ONCE = 20_000
 COSMX_COUNTS, COSMX_CELLS = "*_exprMat_file.csv*", "*_metadata_file.csv*"
 MERSCOPE_COUNTS, MERSCOPE_CELLS = "cell_by_gene.csv", "cell_metadata.csv"
+
+
+NO_GENE = re.compile(
+    r"n_?(counts?|genes?|features?|umis?)(_.*)?|total_(counts?|transcripts|umis?)(_.*)?|fov|area|(nucleus|cell)_area(_um2)?"
+    r"|[xy]|[xy]_(um|centroid|location)|center_?[xyz](_.*)?|(seurat_)?clusters?|leiden|louvain|volume|transcript_counts|.*_probe_counts",
+    re.IGNORECASE,
+)
+"""Names of columns about a cell that are whole numbers in tables of common programs."""
+MIN_SUMMED = 10
+"""Genes and cells from which a column that equals the sum of all others is no chance."""
 
 
 def read_count_csv(path: Path, further: Sequence[str] = ()) -> tuple[pd.DataFrame, sparse.csr_matrix, list[str]]:
@@ -59,7 +70,19 @@ def read_count_csv(path: Path, further: Sequence[str] = ()) -> tuple[pd.DataFram
         raise UserError(path, twice[0], "the column occurs twice", "Keep one column per gene.")
     if blocks[0].shape[1] != len(genes):
         raise UserError(path, "columns", f"{len(genes)} are named, and rows have {blocks[0].shape[1]}", "Name every column.")
-    return joined.set_axis(header[:named], axis=1), sparse.vstack(blocks, format="csr"), genes
+    counts = sparse.vstack(blocks, format="csr")
+    if wrong := next((name for name in genes if NO_GENE.fullmatch(name)), None) or _total_of(counts, genes):
+        raise UserError(path, wrong, "the column is about the cells, not a gene", "Remove it from the table of counts.")
+    return joined.set_axis(header[:named], axis=1), counts, genes
+
+
+def _total_of(counts: sparse.csr_matrix, genes: list[str]) -> str | None:
+    """Return the name of a column that equals the sum of all others."""
+    if min(counts.shape) < MIN_SUMMED:
+        return None
+    total, sums = np.asarray(counts.sum(axis=1)).ravel(), np.asarray(counts.sum(axis=0)).ravel()
+    places = [i for i in np.flatnonzero((sums > 0) & (2 * sums == sums.sum())) if (2 * counts[:, [i]].toarray().ravel() == total).all()]
+    return genes[places[0]] if places else None
 
 
 def _numbers(path: Path, block: pd.DataFrame, genes: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

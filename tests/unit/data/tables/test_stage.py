@@ -148,6 +148,12 @@ REFUSED = {
     "cell twice": ("c.csv", text("c.csv", "cell_id,CD3E\na,1\na,2\n"), "c.csv: cell_id: 'a' occurs twice."),
     "gene twice": ("c.csv", text("c.csv", "cell_id,CD3E,CD3E\na,1,1\n"), "c.csv: CD3E: the column occurs twice."),
     "ragged CSV": ("c.csv", text("c.csv", "cell_id,CD3E\na,1\nb,1,2\n"), "c.csv: file: cannot be read ("),
+    "column about cells": ("c.csv", text("c.csv", "cell_id,CD3E,nCount_RNA\na,1,3\n"), "c.csv: nCount_RNA: the column is about the cells,"),
+    "column of sums": (
+        "c.csv",
+        lambda folder: pd.DataFrame(np.arange(120).reshape(10, 12)).assign(all=lambda table: table.sum(axis=1)).to_csv(folder / "c.csv"),
+        "c.csv: all: the column is about the cells, not a gene. Remove it from the table of counts.",
+    ),
     "no genes": ("c.csv", text("c.csv", "cell_id\na\n"), "c.csv: counts: there are 1 cells and 0 genes."),
     "all zero": ("c.csv", text("c.csv", "cell_id,CD3E\na,0\n"), "c.csv: counts: they are all zero."),
     "controls alone": ("c.csv", text("c.csv", "cell_id,Blank-1\na,1\n"), "c.csv: features: none of them is a gene."),
