@@ -86,6 +86,8 @@ def read_cell_rows(path: Path, named: Sequence[str], required: Sequence[str] = (
     """Read a table of text about cells; `named` columns are in the message about an empty file, and `required` ones must be there."""
     if path.is_file() and not path.stat().st_size:
         raise UserError(path, "header", "the file is empty", f"Write the names of the columns in its first line: {', '.join(named)}.")
+    if path.is_file() and path.stat().st_size > MAX_LABELS_MB * 10**6:
+        raise UserError(path, "file", f"it is larger than {MAX_LABELS_MB} MB", f"Keep only these columns: {', '.join(named)}.")
     table = read_rows(path, required=required, max_mb=MAX_LABELS_MB, comments=True, row_names=_row_names(path))
     if not table.rows:
         raise UserError(path, "rows", "the table has none", "Add the rows that change a label, or remove the file.")

@@ -119,6 +119,13 @@ def test_other_tables_are_refused_in_one_line(tmp_path, text, column, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_that_is_too_large_is_refused_with_what_to_keep(tmp_path, monkeypatch):
+    monkeypatch.setattr("nuclass_pipeline.io.cell_columns.MAX_LABELS_MB", 0)
+    (tmp_path / "mine.csv").write_text("cell_id,label,further\na,x,1\n")
+    with pytest.raises(UserError, match=r"mine\.csv: file: it is larger than 0 MB\. Keep only these columns: cell_id, label\."):
+        read_cell_column(tmp_path / "mine.csv", USUAL)
+
+
 def test_what_is_no_anndata_file_is_refused(tmp_path):
     (tmp_path / "text.h5ad").write_text("cell_id,label\n")
     with pytest.raises(UserError, match=r"text\.h5ad: file: not a readable HDF5 file"):

@@ -89,8 +89,8 @@ def reader_of(source: Path) -> Callable[[Path], CountTable]:
         return read_annotated if name.endswith(".h5ad") else read_matrix_h5
     if name.endswith(TEXT_ENDINGS):
         if "_exprmat_file" in name:
-            return lambda path: read_cosmx(path.parent)
-        return (lambda path: read_merscope(path.parent)) if name.startswith(MERSCOPE_COUNTS) else read_csv_counts
+            return read_cosmx
+        return read_merscope if name.startswith(MERSCOPE_COUNTS) else read_csv_counts
     problem = f"is a file of none of the kinds {', '.join(('.h5ad', '.h5', *TEXT_ENDINGS[:2]))}, and not an archive of a bundle"
     raise UserError(source, "input", problem, "Save the counts as one of these.")
 
