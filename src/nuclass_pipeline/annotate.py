@@ -10,6 +10,7 @@ import pandas as pd
 from nuclass_pipeline.cli.common import known_organ, shipped_table
 from nuclass_pipeline.cli.label_steps import Task, check_genes, cluster, label_each
 from nuclass_pipeline.data.tables.annotated import read_in_memory
+from nuclass_pipeline.data.tables.count_table import NO_PLACES
 from nuclass_pipeline.data.tables.stage import write_cells
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.export.labels import ONTOLOGY
@@ -37,7 +38,7 @@ def label_anndata(
     Parameters
     ----------
     adata
-        Cells × genes, named by human symbols. Raw counts are in `X`, `layers["counts"]` or `raw`. Coordinates are not needed.
+        Cells × genes, named by human symbols. Raw counts are in `layers["counts"]`, `X` or `raw`. Coordinates are not used.
     organ
         One of `ORGANS`.
     markers
@@ -90,6 +91,6 @@ def _add(cells: "AnnData", task: Task) -> "AnnData":
     cells.obs["cl_id"] = found["label"].map(ONTOLOGY).to_numpy()
     cells.obsm["X_pca_nuclass"] = groups.filter(regex=r"^pc_\d+$").to_numpy(np.float32)
     cells.obsm["X_umap_nuclass"] = groups[["umap_1", "umap_2"]].to_numpy(np.float32)
-    warnings = [text for name in ("cells", "clusters", "labels") for text in read_warnings(task.files[name])]
+    warnings = [text for name in ("cells", "clusters", "labels") for text in read_warnings(task.files[name]) if text != NO_PLACES]
     cells.uns["nuclass"] = {"organ": task.organ, "warnings": warnings}
     return cells

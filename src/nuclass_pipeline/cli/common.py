@@ -19,6 +19,8 @@ from nuclass_pipeline.vocabulary import ORGANS
 console = Console(markup=False)
 LOOK_S = 0.1
 """Time between two looks for a signal."""
+REFERENCE_CSV, REFERENCE_JSON = "reference.csv", "reference.json"
+"""Files of `nuclass label` about a labelled reference, which no rule of the workflow writes."""
 LESS_MEMORY = "Close other programs, or use a machine with more memory."
 
 

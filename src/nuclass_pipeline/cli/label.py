@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from nuclass_pipeline.cli.common import is_bundle, known_organ, recorded_signals, run_apart, shipped_table
+from nuclass_pipeline.cli.common import REFERENCE_CSV, REFERENCE_JSON, is_bundle, known_organ, recorded_signals, run_apart, shipped_table
 from nuclass_pipeline.errors import UserError
 
 SETTINGS, LOG, LOCK, UNFINISHED = "label.json", "label.log", ".lock", ".unfinished"
@@ -75,6 +75,7 @@ def _check_input(source: Path, organ: str, markers: Path | None, places: Path | 
 
 def _check_by_hand(annotation: str | None, names: Path | None, clusters: str | None) -> dict[str, Any]:
     from nuclass_pipeline.expression.given_clusters import CLUSTER_COLUMNS
+    from nuclass_pipeline.io import require_file
     from nuclass_pipeline.io.cell_columns import columns_of, find_cell_columns
 
     labels, label_column = _check_annotation(annotation)
@@ -83,7 +84,7 @@ def _check_by_hand(annotation: str | None, names: Path | None, clusters: str | N
         raise UserError(names, "--names", "there are no labels whose names it would explain", "Name them too: --annotation FILE.csv.")
     if own is not None:
         find_cell_columns(own, columns_of(own), CLUSTER_COLUMNS, cluster_column)
-    by_hand = {"annotation": labels, "label_column": label_column, "names": names}
+    by_hand = {"annotation": labels, "label_column": label_column, "names": names and require_file(names)}
     return by_hand | {"clusters": own, "cluster_column": cluster_column}
 
 
@@ -146,6 +147,7 @@ def _own_folder(out: Path, given: Path, arguments: dict[str, Any]) -> Iterator[P
     unfinished.mkdir()
     try:
         yield unfinished
+        _remove_others(unfinished, out)
         kept = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
         write_json(kept | {"source": source}, unfinished / SETTINGS)
     except BaseException:  # Not Exception, because Ctrl-C is none.
@@ -186,6 +188,14 @@ def _move(unfinished: Path, out: Path) -> None:
     for path in sorted(unfinished.iterdir(), key=lambda path: path.name == SETTINGS):
         path.replace(out / path.name)
     unfinished.rmdir()
+
+
+def _remove_others(unfinished: Path, out: Path) -> None:
+    """Remove results of an earlier call that this one has not made, such as those about a reference."""
+    # Before the settings are written, because a move that goes on cannot tell them from files that it has moved.
+    for path in [*_results(out).values(), out / REFERENCE_CSV, out / REFERENCE_JSON]:
+        if not (unfinished / path.name).exists():
+            path.unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:
@@ -262,7 +272,7 @@ def _report(screen: Console, files: dict[str, Path]) -> None:
     warnings = [f"warning: {name}: {text}" for name in ("cells", "clusters", "labels") for text in read_warnings(files[name])]
     for line in warnings or ["No warnings."]:
         screen.print(line, soft_wrap=True)
-    if (compared := files["labels"].with_name("reference.json")).is_file():
+    if (compared := files["labels"].with_name(REFERENCE_JSON)).is_file():
         record = read_json(compared)
         shares = f"{record['agree']:,} of {record['labelled']:,} labelled cells have its label"
         screen.print(f"reference: {shares}; {record['held_out_accuracy']:.3f} of its own held-out cells get theirs", soft_wrap=True)

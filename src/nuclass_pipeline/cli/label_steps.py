@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclass_pipeline.cli.common import is_bundle, shipped_table
+from nuclass_pipeline.cli.common import REFERENCE_CSV, REFERENCE_JSON, is_bundle, shipped_table
 from nuclass_pipeline.config.expression import ClusteringConfig, DomainsConfig
 from nuclass_pipeline.config.labeling import LabelingConfig, ProposalsConfig
 from nuclass_pipeline.data.tables.stage import read_tables
@@ -25,7 +25,7 @@ from nuclass_pipeline.io import read_parquet
 from nuclass_pipeline.knowledge.coverage import check_panel
 from nuclass_pipeline.knowledge.markers import read_markers, restrict_to_panel
 from nuclass_pipeline.labeling.overrides import Provided, apply_provided
-from nuclass_pipeline.labeling.reference import label_by_reference
+from nuclass_pipeline.labeling.reference import check_reference, label_by_reference
 from nuclass_pipeline.labeling.stage import label_cells
 from nuclass_pipeline.proposals.propose import propose_labels
 from nuclass_pipeline.schemas import empty_labels
@@ -33,8 +33,6 @@ from nuclass_pipeline.vocabulary import CLASSES
 
 RUN = "label"
 """Name of the run in tables that have one."""
-REFERENCE_CSV, REFERENCE_JSON = "reference.csv", "reference.json"
-"""Files about a labelled reference, which no rule of the workflow writes."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,15 @@ def read(task: Task) -> None:
 
 
 def check_by_hand(task: Task) -> None:
-    """Check that a person's labels and clusters are of these cells, and that their names are known."""
+    """Check that a person's labels and clusters are of these cells, that their names are known, and that a reference has labels."""
     # Here too, because the stages that read them come after the clustering, or take long.
     ids = read_parquet(task.files["cells"], ["cell_id"])["cell_id"]
     if provided := task.by_hand:
         apply_provided(empty_labels(ids), provided)
     if task.clusters:
         read_given_clusters(task.clusters, task.cluster_column, ids.to_numpy(str), np.ones(len(ids), bool))
+    if task.reference:
+        check_reference(task.reference, task.reference_column)
 
 
 def check_genes(task: Task) -> None:

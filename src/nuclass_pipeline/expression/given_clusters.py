@@ -10,6 +10,8 @@ from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io.cell_columns import read_cell_column
 
 CLUSTER_COLUMNS = ("cluster", "clusters", "leiden", "louvain", "seurat_clusters")
+MIN_COMMON = 0.1
+"""Share of the cells of a table, or of the slide if it has fewer, that must be in both."""
 NOT_GIVEN = "not given"
 """Cluster of cells that pass quality control and that the table lacks: without one, they would count as poor."""
 
@@ -36,14 +38,19 @@ def read_given_clusters(path: Path, column: str | None, names: NDArray[np.str_],
     Raises
     ------
     UserError
-        As for `read_cell_column`, and if no cell of the table is on the slide.
+        As for `read_cell_column`, and if no cell has a cluster, or fewer than `MIN_COMMON` are on the slide.
     """
     identity, rows = read_cell_column(path, CLUSTER_COLUMNS, column)
     given = {cell: name for cell, name in rows if name}
+    if not given:
+        raise UserError(path, column or "clusters", "no cell has a cluster", "Name the column of the clusters.")
     found = np.array([given.get(name, NOT_GIVEN) for name in names[passed]], dtype=object)
     common = len(given.keys() & set(names.tolist()))
-    if not common:
-        problem = f"none of its {len(given)} cells is on the slide, such as {next(iter(given), '')!r}; a cell there is {str(names[0])!r}"
+    # Of the smaller of both, because a table may be of several slides, or of a part of one.
+    if common < MIN_COMMON * min(len(given), len(names)) or not common:
+        other = next((cell for cell in given if cell not in set(names.tolist())), "")
+        few = f"{common} of its {len(given)} cells are" if common else f"none of its {len(given)} cells is"
+        problem = f"{few} on the slide; cells such as {other!r} are not, and a cell there is {str(names[0])!r}"
         raise UserError(path, identity, problem, "Use the ids of the cells of this slide.")
     counted = {
         f"of {len(given)} cells with a cluster are not on the slide and are left out": len(given) - common,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuclass_pipeline.errors import UserError, similar
+from nuclass_pipeline.expression.given_clusters import CLUSTER_COLUMNS
 from nuclass_pipeline.io.cell_columns import H5AD, columns_of, find_cell_columns, read_cell_column, read_cell_rows
 from nuclass_pipeline.knowledge.markers import read_markers
 from nuclass_pipeline.vocabulary import CLASSES, UNRESOLVED
@@ -30,12 +31,12 @@ class Edit(NamedTuple):
 
 
 def check_hand_made(run: "Run") -> None:
-    """Check the marker table and the files of a person's labels, as far as that needs no results.
+    """Check the marker table and the files of a person's labels and clusters, as far as that needs no results.
 
     Raises
     ------
     UserError
-        As for `read_markers`, `read_edit_rows` and `read_label_rows`.
+        As for `read_markers`, `read_edit_rows`, `read_label_rows` and `find_cell_columns`.
     """
     if Path(run.config.labeling.markers).is_file():
         read_markers(run.config.labeling.markers)
@@ -46,6 +47,9 @@ def check_hand_made(run: "Run") -> None:
             read_label_rows(path, column)
         else:
             find_label_columns(path, columns_of(path), column)
+    for slide in run.clustered_by_hand:
+        own = Path(str(run.own_clusters(slide)))
+        find_cell_columns(own, columns_of(own), CLUSTER_COLUMNS, run.cluster_column(slide))
 
 
 def read_edit_rows(path: Path, own: Iterable[str] = ()) -> list[Edit]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nuclass_pipeline.errors import UserError, similar
-from nuclass_pipeline.io import quote_row, read_rows, whole_file
+from nuclass_pipeline.io import TextTable, quote_row, read_rows, whole_file
 from nuclass_pipeline.knowledge.cell_types import HIERARCHY, name_key
 from nuclass_pipeline.labeling.confidence import NOT_A_CLASS
 from nuclass_pipeline.vocabulary import UNRESOLVED, LabelMap
@@ -129,10 +129,15 @@ def read_names(path: Path | None, own: Iterable[str] = ()) -> dict[str, str]:
     return found
 
 
-def write_names(unmatched: Counter[str], filled: Mapping[str, str], path: Path) -> None:
-    """Write the table of names for a person to fill in: the unmatched ones, the commonest first, and those that have been filled in."""
+def write_names(unmatched: Counter[str], path: Path) -> None:
+    """Write the table of names for a person to fill in, the commonest first; rows and columns of one that is there are kept."""
+    table = read_rows(path) if path.is_file() else TextTable(_COLUMNS, [])
+    rows = [row for _, row in table.rows]
+    known = {row["name"] for row in rows}
+    rows += [{"name": name, "cells": str(cells)} for name, cells in unmatched.most_common() if name not in known]
+    if len(rows) == len(table.rows):
+        return
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(quote_row((name, cells, "")) for name, cells in unmatched.most_common())
-        writer.writerows(quote_row((name, "", label)) for name, label in filled.items())
+        writer.writerow(quote_row(table.columns))
+        writer.writerows(quote_row(row.get(column, "") for column in table.columns) for row in rows)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nuclass_pipeline.arrays import Booleans
 from nuclass_pipeline.config.loading.by_hand import names_beside
-from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.errors import UserError, first_line
 from nuclass_pipeline.expression.counts import cluster_digests
 from nuclass_pipeline.labeling.hand_made import read_edit_rows, read_label_rows
 from nuclass_pipeline.labeling.names import MAX_UNMATCHED, NOT_MATCHED, Match, match_names, read_names, write_names
@@ -134,6 +134,7 @@ def apply_provided(labels: pd.DataFrame, provided: Provided, own: Iterable[str] 
         unknown name.
     """
     given, warnings = read_provided(provided.path, set(labels["cell_id"]), provided.column)
+    given = {cell: UNRESOLVED if name.casefold() == UNRESOLVED.casefold() else name for cell, name in given.items()}
     raw = [given.get(cell, "") for cell in labels["cell_id"]]
     filled = read_names(provided.names_path, own)
     counts = Counter(name for name in raw if name not in ("", UNRESOLVED))
@@ -155,14 +156,25 @@ def _report_unmatched(provided: Provided, counts: Counter[str], meant: Mapping[s
     if not unmatched:
         return []
     path, total, cells = provided.names_path, counts.total(), unmatched.total()
-    write_names(unmatched, filled, path)
     shown = ", ".join(f"{name!r} ({n})" for name, n in unmatched.most_common(MAX_SHOWN_NAMES)) + (
         " …" if len(unmatched) > MAX_SHOWN_NAMES else ""
     )
     problem = f"{cells} of {total} labelled cells have a name that is not known: {shown}"
     if cells > MAX_UNMATCHED * total:
+        try:
+            write_names(unmatched, path)
+        except (UserError, OSError) as error:
+            remedy = f"Let {path} be written, or write it with the columns name and label; then run again."
+            raise UserError(provided.path, "labels", problem, remedy) from error
         remedy = f"Fill in the column label of {path}, with a class or {UNRESOLVED}; then run again, and it is read."
         raise UserError(provided.path, "labels", problem, remedy)
+    # Not once it is filled in, because the job would run again by a table that it changed.
+    if filled:
+        return [f"{problem}; give them a class in {path.name}"]
+    try:
+        write_names(unmatched, path)
+    except (UserError, OSError) as error:
+        return [f"{problem}; {path.name} cannot be written ({first_line(error)})"]
     return [f"{problem}; fill in the column label of {path.name} to give them a class"]
 
 

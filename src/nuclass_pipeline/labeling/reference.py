@@ -1,6 +1,7 @@
 """Labels of a reference, such as a single-cell atlas, transferred to the cells of a slide; no label of a slide depends on them."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from nuclass_pipeline.data.tables.annotated import read_annotated
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.expression.counts import match_cells, read_counts
 from nuclass_pipeline.io import quote_table, read_table, whole_files, write_json
-from nuclass_pipeline.labeling.hand_made import read_label_rows
+from nuclass_pipeline.io.cell_columns import read_obs_column
+from nuclass_pipeline.labeling.hand_made import LABEL_COLUMNS
 from nuclass_pipeline.labeling.names import match_names
 from nuclass_pipeline.schemas import LABELS
 from nuclass_pipeline.vocabulary import UNRESOLVED, read_label_map
@@ -42,7 +44,7 @@ def label_by_reference(
     counts, labels
         `counts.h5ad`, and table `LABELS` of the same cells.
     reference, column
-        AnnData file with counts, and its column of labels; see `read_annotated` and `read_label_rows`.
+        AnnData file with counts, and its column of labels; see `read_annotated` and `read_obs_column`.
     label_map
         `config/labels.tsv`. Names of the reference that mean no class are used as they are, because all compete for the cells.
     seed
@@ -58,9 +60,8 @@ def label_by_reference(
         If the reference cannot be read, or `transfer_labels` raises it.
     """
     cells, table = read_counts(counts), read_annotated(reference)
-    given = dict(read_label_rows(reference, column)[1])
-    named = [given.get(cell, "") for cell in table.cell_ids]
-    meant = match_names({name for name in named if name not in ("", UNRESOLVED)}, read_label_map(label_map), {})
+    named = read_obs_column(reference, LABEL_COLUMNS, column)
+    meant = match_names({name for name in named if name.casefold() not in ("", UNRESOLVED.casefold())}, read_label_map(label_map), {})
     label = {name: name if match.label == UNRESOLVED else match.label for name, match in meant.items()}
     genes = list(cells.var_names), list(table.features["name"])
     found, accuracy = transfer_labels(cells.X, genes[0], table.counts, genes[1], [label.get(name, "") for name in named], seed)
@@ -72,6 +73,20 @@ def label_by_reference(
     with whole_files(probabilities, agreement) as (csv_partial, json_partial):
         quote_table(pd.concat([frame, found.add_prefix("p_")], axis=1)).round(4).to_csv(csv_partial, index=False)
         write_json(record, json_partial)
+
+
+def check_reference(reference: Path, column: str | None) -> None:
+    """Raise `UserError` if fewer than two labels of a reference have `MIN_PER_LABEL` cells; its counts are not read."""
+    named = Counter(
+        name for name in read_obs_column(reference, LABEL_COLUMNS, column) if name.casefold() not in ("", UNRESOLVED.casefold())
+    )
+    _check_labels(reference, sum(cells >= MIN_PER_LABEL for cells in named.values()))
+
+
+def _check_labels(reference: Path | str, enough: int) -> None:
+    if enough < 2:
+        problem = f"{enough} labels have {MIN_PER_LABEL} cells or more, and two are needed"
+        raise UserError(reference, "labels", problem, "Use a reference with more labelled cells.")
 
 
 def transfer_labels(
@@ -143,9 +158,7 @@ def _draw(labels: NDArray[np.object_], usable: NDArray[np.bool_], seed: int) -> 
     rng = np.random.default_rng(seed)
     rows = [np.flatnonzero((labels == name) & usable) for name in sorted(set(labels[labels != ""]))]
     rows = [rng.permutation(found)[:MAX_PER_LABEL] for found in rows if len(found) >= MIN_PER_LABEL]
-    if len(rows) < 2:
-        problem = f"{len(rows)} labels have {MIN_PER_LABEL} cells or more, and two are needed"
-        raise UserError("reference", "labels", problem, "Use a reference with more labelled cells.")
+    _check_labels("reference", len(rows))
     drawn = np.concatenate(rows)
     return drawn, labels[drawn]
 

@@ -177,6 +177,26 @@ def test_an_error_keeps_the_results_of_an_earlier_call(slide, tmp_path, monkeypa
         assert contents(tmp_path) == before
 
 
+def test_what_an_earlier_call_made_and_this_one_did_not_is_removed(slide, tmp_path, monkeypatch, one_process):
+    def write(*names):
+        def step(task):
+            for name in names:
+                task.files["labels"].with_name(name).write_text("made")
+
+        return (("writing", step),)
+
+    monkeypatch.setattr("nuclass_pipeline.cli.label._report", lambda screen, files: None)
+    out = tmp_path / "out"
+    optional = ("domains.parquet", "domain_scores.parquet", "reference.csv", "reference.json")
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", write("labels.csv", *optional))
+    label(slide / "outs", organ="lung", out=out)
+    (out / "my note.txt").write_text("x")
+    assert set(optional) < set(contents(out))
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", write("labels.csv"))
+    label(slide / "outs", organ="lung", out=out)
+    assert sorted(contents(out)) == ["label.json", "label.log", "labels.csv", "my note.txt"]
+
+
 STEP = """\
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -265,6 +285,7 @@ def test_a_call_that_was_killed_while_it_moved_its_results_is_completed(slide, t
         ),
         ({"markers": "gone.tsv"}, "gone.tsv: file: it does not exist."),
         ({"annotation": "gone.csv"}, "gone.csv: file: it does not exist."),
+        ({"annotation": "labels/own.csv", "names": "gone.tsv"}, "gone.tsv: file: it does not exist."),
         ({"annotation": "full/note.txt"}, "note.txt: name: it ends with none of .tsv, .csv and .h5ad. Save edits of clusters as .tsv,"),
         ({"out": "full"}, "full: --out: it is not empty, and not from an earlier call of `nuclass label`. Name another folder."),
         ({"out": "full/note.txt"}, "note.txt: --out: it is a file. Name a folder."),
@@ -276,13 +297,14 @@ def test_a_mistake_is_found_before_anything_is_read(tmp_path, monkeypatch, chang
         ("outs/experiment.xenium", "{}"),
         ("full/note.txt", "x"),
         ("odd/note.doc", "x"),
+        ("labels/own.csv", "cell_id,label\na,x\n"),
         ("other/label.json", '{"source": "elsewhere"}'),
     ):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
     before = sorted(tmp_path.rglob("*"))
     given = {"source": "outs", "out": "out"} | changes
-    paths = {name: tmp_path / given.pop(name) for name in ("source", "out", "markers", "annotation") if name in given}
+    paths = {name: tmp_path / given.pop(name) for name in ("source", "out", "markers", "annotation", "names") if name in given}
     with pytest.raises(UserError) as caught:
         label(**paths, **({"organ": "lung"} | given))
     assert message in str(caught.value)
@@ -354,7 +376,7 @@ def test_a_table_without_coordinates_is_labelled_but_for_its_domains(tmp_path, c
         (
             "clusters",
             "cell_id,cluster\nother,1\n",
-            "own.csv: cell_id: none of its 1 cells is on the slide, such as 'other'; a cell there is",
+            "own.csv: cell_id: none of its 1 cells is on the slide; cells such as 'other' are not, and",
         ),
         (
             "clusters",
@@ -373,6 +395,15 @@ def test_what_a_person_made_is_checked_before_the_clustering(tmp_path, monkeypat
         label(tmp_path / "cells.h5ad", organ="lung", out=tmp_path / "out", **given)
     assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reference_without_labels_is_refused_before_the_clustering(tmp_path, monkeypatch, one_process):
+    monkeypatch.setattr("nuclass_pipeline.cli.label_steps.STEPS", (("reading", read),))
+    cells = draw(per_type=5)
+    cells.obs["label"] = ["x"] * 20 + [None] * (cells.n_obs - 20)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(UserError, match=r"cells\.h5ad: labels: 1 labels have 10 cells or more, and two are needed"):
+        label(tmp_path / "cells.h5ad", organ="lung", out=tmp_path / "out", reference=str(tmp_path / "cells.h5ad"))
 
 
 @pytest.mark.parametrize(

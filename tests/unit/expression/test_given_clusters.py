@@ -31,8 +31,32 @@ def test_clusters_are_matched_by_id_and_the_rest_is_counted(tmp_path):
 
 def test_a_table_of_another_slide_is_refused(tmp_path):
     (tmp_path / "own.csv").write_text("cell_id,cluster\nx,1\n")
-    with pytest.raises(UserError, match=r"own\.csv: cell_id: none of its 1 cells is on the slide, such as 'x'; a cell there is 'a'"):
+    with pytest.raises(
+        UserError, match=r"own\.csv: cell_id: none of its 1 cells is on the slide; cells such as 'x' are not, and a cell there is 'a'"
+    ):
         read_given_clusters(tmp_path / "own.csv", None, NAMES, PASSED)
+
+
+def test_ids_that_are_the_same_by_chance_are_refused(tmp_path):
+    (tmp_path / "own.csv").write_text("cell_id,cluster\n" + "".join(f"{i},1\n" for i in range(100)))
+    slide = np.array(["99", *(f"x{i}" for i in range(99))])
+    with pytest.raises(
+        UserError, match=r"cell_id: 1 of its 100 cells are on the slide; cells such as '0' are not, and a cell there is '99'"
+    ):
+        read_given_clusters(tmp_path / "own.csv", None, slide, np.ones(100, bool))
+
+
+def test_a_column_without_clusters_is_refused(tmp_path):
+    (tmp_path / "own.csv").write_text("cell_id,cluster\na,NA\n")
+    with pytest.raises(UserError, match=r"own\.csv: clusters: no cell has a cluster\. Name the column of the clusters\."):
+        read_given_clusters(tmp_path / "own.csv", None, NAMES, PASSED)
+
+
+def test_whole_numbers_that_pandas_wrote_as_floats_are_named_as_such(tmp_path):
+    (tmp_path / "own.csv").write_text("cell_id,cluster\na,1.0\nb,\nd,10.0\n")
+    assert read_given_clusters(tmp_path / "own.csv", None, NAMES, PASSED)[0].tolist() == ["1", "not given", "10"]
+    (tmp_path / "own.csv").write_text("cell_id,cluster\na,1.0\nd,1.1\n")
+    assert read_given_clusters(tmp_path / "own.csv", None, NAMES, PASSED)[0].tolist() == ["1.0", "not given", "1.1"]
 
 
 @pytest.mark.long

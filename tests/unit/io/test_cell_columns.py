@@ -7,7 +7,7 @@ import pytest
 
 from nuclass_pipeline.errors import UserError
 from nuclass_pipeline.io import split_column
-from nuclass_pipeline.io.cell_columns import find_cell_columns, read_cell_column
+from nuclass_pipeline.io.cell_columns import find_cell_columns, read_cell_column, read_obs_column
 
 USUAL = ("label", "group", "cell_type")
 EXPECTED = {"aaaa-1": "CD8+ T cells", "bbbb-1": "", "cccc-1": "B-cell"}
@@ -71,6 +71,29 @@ def test_ids_may_be_in_a_column_of_an_anndata_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"barcode": ["x", "x", "y"]}, ["a", "b", "c"]),
+        ({"barcode": ["x", None, "y"]}, ["a", "b", "c"]),
+        ({"barcode": ["x", "z", "y"]}, ["x", "z", "y"]),
+        ({"barcode": ["x", "z", "y"], "cell_id": ["1", "2", "3"]}, ["1", "2", "3"]),
+    ],
+)
+def test_a_column_of_ids_names_each_cell_once(tmp_path, columns, expected):
+    """Joined tables repeat barcodes, and their rows have names of their own."""
+    path = annotated(tmp_path / "mine.h5ad", pd.DataFrame({**columns, "label": "x"}, index=["a", "b", "c"]))
+    assert [cell for cell, _ in read_cell_column(path, USUAL)[1]] == expected
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_numbers_and_blanks_of_an_anndata_file_are_text_as_in_a_table(tmp_path, kind):
+    obs = pd.DataFrame({"label": ["Tip cells ", "None", "null"], "n": np.array([1, 2, np.nan], kind)}, index=["a", "b", "c"])
+    path = annotated(tmp_path / "mine.h5ad", obs)
+    assert read_obs_column(path, USUAL) == ["Tip cells", "", ""]
+    assert read_obs_column(path, USUAL, "n") == ["1", "2", ""]
+
+
+@pytest.mark.parametrize(
     ("text", "column", "message"),
     [
         (
@@ -94,6 +117,13 @@ def test_other_tables_are_refused_in_one_line(tmp_path, text, column, message):
         read_cell_column(path, USUAL, column)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_too_large_is_refused_with_what_to_keep(tmp_path, monkeypatch):
+    monkeypatch.setattr("nuclass_pipeline.io.cell_columns.MAX_LABELS_MB", 0)
+    (tmp_path / "mine.csv").write_text("cell_id,label,further\na,x,1\n")
+    with pytest.raises(UserError, match=r"mine\.csv: file: it is larger than 0 MB\. Keep only these columns: cell_id, label\."):
+        read_cell_column(tmp_path / "mine.csv", USUAL)
 
 
 def test_what_is_no_anndata_file_is_refused(tmp_path):

@@ -1,7 +1,5 @@
 """Names of labels become classes, or are listed for a person to explain."""
 
-import csv
-
 import pytest
 
 from nuclass_pipeline.errors import UserError
@@ -98,11 +96,35 @@ def test_few_unknown_names_leave_their_cells_unresolved_with_a_warning(labels, t
     assert list(found.set_index("cell_id").loc[["cell18", "cell19"], "reason"]) == [NOT_MATCHED] * 2
 
 
-def test_what_has_been_filled_in_is_kept_in_the_table(labels, tmp_path):
-    (tmp_path / "mine.names.tsv").write_text("name\tlabel\nmine\tT_Cell\n")
-    provide(labels, tmp_path, ["mine"] * 18 + ["odd one"] * 2)
-    with (tmp_path / "mine.names.tsv").open() as stream:
-        assert list(csv.reader(stream, delimiter="\t")) == [["name", "cells", "label"], ["odd one", "2", ""], ["mine", "", "T_Cell"]]
+FILLED = "name\tlabel\tnote\tcells\nmine\tT_Cell\tseen on H&E\t7\nof another slide\t\t?\t3\n"
+
+
+def test_what_has_been_written_is_kept_in_the_table(labels, tmp_path):
+    (tmp_path / "mine.names.tsv").write_text(FILLED)
+    with pytest.raises(UserError, match="3 of 20 labelled cells have a name that is not known"):
+        provide(labels, tmp_path, ["mine"] * 17 + ["odd one"] * 3)
+    assert (tmp_path / "mine.names.tsv").read_text() == f"{FILLED}odd one\t\t\t3\n"
+
+
+def test_a_table_that_is_filled_in_is_not_changed_by_few_unknown_names(labels, tmp_path):
+    """Because the job would run again by a table that it changed."""
+    (tmp_path / "mine.names.tsv").write_text(FILLED)
+    _, warnings = provide(labels, tmp_path, ["mine"] * 18 + ["odd one"] * 2)
+    assert (tmp_path / "mine.names.tsv").read_text() == FILLED
+    assert warnings == ["2 of 20 labelled cells have a name that is not known: 'odd one' (2); give them a class in mine.names.tsv"]
+
+
+def test_a_table_that_cannot_be_written_stops_nothing_by_itself(labels, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("nuclass_pipeline.labeling.names.whole_file", refuse)
+    _, warnings = provide(labels, tmp_path, ["T cells"] * 18 + ["odd one"] * 2)
+    assert "'odd one' (2); mine.names.tsv cannot be written ([Errno 13]" in warnings[0]
+    with pytest.raises(
+        UserError, match=r"'odd one' \(2\)\. Let .*mine\.names\.tsv be written, or write it with the columns name and label"
+    ):
+        provide(labels, tmp_path, ["odd one"] * 2)
 
 
 def test_cells_that_are_not_on_the_slide_are_counted(labels, tmp_path):

@@ -202,7 +202,7 @@ def test_provided_labels_are_mapped_to_classes(labels, provide, caplog, columns)
         "cell2": "Fallopian Tube Epithelium",
         "cell3": "no such label",
         "cell4": "",
-        "cell5": UNRESOLVED,
+        "cell5": UNRESOLVED.lower(),
     } | {f"cell{i}": "T cells" for i in range(6, 20)}
     with (ROOT / "config/labels.tsv").open() as stream:
         known = {row["raw"]: row for row in csv.DictReader(stream, delimiter="\t")}
@@ -277,6 +277,7 @@ def test_a_run_finds_edits_and_provided_labels(demo):
     [
         ("demo_lung_1.tsv", "no slide has this name, did you mean 'demo-lung-1'?"),
         ("Demo-lung-1.csv", "no slide has this name, did you mean 'demo-lung-1'?"),
+        ("demo-lung1.names.tsv", "no slide has this name, did you mean 'demo-lung-1'?"),
         ("demo-lung-1.xlsx", "only files that end with .tsv, .csv or .h5ad are read"),
         ("demo-lung-1.TSV", "only files that end with .tsv, .csv or .h5ad are read"),
         ("demo-lung-1.tsv.txt", "only files that end with .tsv, .csv or .h5ad are read"),

@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from nuclass_pipeline.errors import UserError
-from nuclass_pipeline.labeling.reference import MIN_SHARED_GENES, label_by_reference, transfer_labels
+from nuclass_pipeline.labeling.reference import MIN_SHARED_GENES, check_reference, label_by_reference, transfer_labels
 from nuclass_pipeline.vocabulary import UNRESOLVED
 from tests import ROOT
 from tests.unit.planted_types import draw
@@ -61,7 +61,10 @@ def test_references_that_fit_nothing_are_refused():
 def test_the_stage_compares_with_the_labels(labels, slide, tmp_path):
     other = draw(seed=2)
     other.obs["my type"] = other.obs["truth"].replace({"T_Cell": "CD8+ T cells", "Endothelial": "odd one"})
+    # Of joined slides: their labels go by row.
+    other.obs["barcode"] = "same"
     other.write_h5ad(tmp_path / "atlas.h5ad")
+    check_reference(tmp_path / "atlas.h5ad", "my type")
     labels.to_parquet(tmp_path / "labels.parquet")
     made = {"probabilities": tmp_path / "reference.csv", "agreement": tmp_path / "reference.json"}
     given = {"counts": slide / "counts.h5ad", "labels": tmp_path / "labels.parquet", "label_map": ROOT / "config/labels.tsv"}

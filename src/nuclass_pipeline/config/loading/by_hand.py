@@ -96,9 +96,14 @@ def _check_name(run: "Run", path: Path) -> None:
     """Check that a file in the folder of a person's labels is one that is read."""
     name, *suffixes = path.name.split(".")
     read = suffixes in (["tsv"], ["csv"], ["h5ad"])
-    if read and name not in run.catalogue:
+    if (read or suffixes == NAMES_ENDING.split(".")[1:]) and name not in run.catalogue:
         problem = f"no slide has this name{similar(name, run.catalogue)}"
-        raise UserError(path, "name", problem, "Name the file after its slide: <slide>.tsv for edits, <slide>.csv for labels.")
+        raise UserError(
+            path,
+            "name",
+            problem,
+            "Name the file after its slide: <slide>.tsv for edits, <slide>.csv for labels, <slide>.names.tsv for names.",
+        )
     if name in run.slides and not read and not path.name.endswith(NAMES_ENDING):
         remedy = f"Save it as {name}.tsv, a person's edits, or {name}.csv or .h5ad, provided labels; or move it to another folder."
         raise UserError(path, "name", "only files that end with .tsv, .csv or .h5ad are read", remedy)

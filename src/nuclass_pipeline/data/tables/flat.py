@@ -1,5 +1,7 @@
 """Counts in tables of text, one row per cell: plain CSV, CosMx flat files, and the tables of MERSCOPE."""
 
+import glob
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,16 @@ AS_COSMX = "Use the file as CosMx exports it."
 ROWS_AT_ONCE = 20_000
 COSMX_COUNTS, COSMX_CELLS = "*_exprMat_file.csv*", "*_metadata_file.csv*"
 MERSCOPE_COUNTS, MERSCOPE_CELLS = "cell_by_gene.csv", "cell_metadata.csv"
+
+
+NO_GENE = re.compile(
+    r"n_?(counts?|genes?|features?|umis?)(_.*)?|total_(counts?|transcripts|umis?)(_.*)?|fov|area|(nucleus|cell)_area(_um2)?"
+    r"|[xy]|[xy]_(um|centroid|location)|center_?[xyz](_.*)?|(seurat_)?clusters?|leiden|louvain|volume|transcript_counts|.*_probe_counts",
+    re.IGNORECASE,
+)
+"""Names of columns about a cell that are whole numbers in tables of common programs."""
+MIN_SUMMED = 10
+"""Genes and cells from which a column that equals the sum of all others is no chance."""
 
 
 def read_count_csv(path: Path, further: Sequence[str] = ()) -> tuple[pd.DataFrame, sparse.csr_matrix, list[str]]:
@@ -59,15 +71,27 @@ def read_count_csv(path: Path, further: Sequence[str] = ()) -> tuple[pd.DataFram
         raise UserError(path, twice[0], "the column occurs twice", "Keep one column per gene.")
     if blocks[0].shape[1] != len(genes):
         raise UserError(path, "columns", f"{len(genes)} are named, and rows have {blocks[0].shape[1]}", "Name every column.")
-    return joined.set_axis(header[:named], axis=1), sparse.vstack(blocks, format="csr"), genes
+    counts = sparse.vstack(blocks, format="csr")
+    if wrong := next((name for name in genes if NO_GENE.fullmatch(name)), None) or _total_of(counts, genes):
+        raise UserError(path, wrong, "the column is about the cells, not a gene", "Remove it from the table of counts.")
+    return joined.set_axis(header[:named], axis=1), counts, genes
+
+
+def _total_of(counts: sparse.csr_matrix, genes: list[str]) -> str | None:
+    """Return the name of a column that equals the sum of all others."""
+    if min(counts.shape) < MIN_SUMMED:
+        return None
+    total, sums = np.asarray(counts.sum(axis=1)).ravel(), np.asarray(counts.sum(axis=0)).ravel()
+    places = [i for i in np.flatnonzero((sums > 0) & (2 * sums == sums.sum())) if (2 * counts[:, [i]].toarray().ravel() == total).all()]
+    return genes[places[0]] if places else None
 
 
 def _numbers(path: Path, block: pd.DataFrame, genes: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     for position, kind in enumerate(block.dtypes):
-        if kind.kind not in "biuf" or block.iloc[:, position].isna().any():
+        if kind.kind not in "iuf" or block.iloc[:, position].isna().any():
             column = block.iloc[:, position]
             wrong = column[pd.to_numeric(column, errors="coerce").isna()]
-            name = genes[position] if position < len(genes) else f"column {position + 2}"
+            name = genes[position] if position < len(genes) and genes[position] else f"gene {position + 1}, which has no name"
             problem = f"{str(wrong.iloc[0])!r} is not a count" if len(wrong) else f"is {kind}, not counts"
             raise UserError(path, name, problem, AS_TABLE)
     return block.to_numpy(np.float32)
@@ -79,16 +103,17 @@ def read_csv_counts(path: Path) -> CountTable:
     return CountTable(path, counts, names.iloc[:, 0].to_numpy(object), name_features(genes))
 
 
-def read_merscope(folder: Path) -> CountTable:
-    """Read `cell_by_gene.csv` and `cell_metadata.csv` of MERSCOPE (Vizgen), whose centres are in µm."""
-    table = read_csv_counts(_find_counts(folder, f"{MERSCOPE_COUNTS}*"))
-    cells = _find(folder, f"{MERSCOPE_CELLS}*")
+def read_merscope(source: Path) -> CountTable:
+    """Read `cell_by_gene.csv` and `cell_metadata.csv` of MERSCOPE (Vizgen), whose centres are in µm: of a folder, or beside the first."""
+    path = source if source.is_file() else _find_counts(source, f"{MERSCOPE_COUNTS}*")
+    table, cells = read_csv_counts(path), _find(path.parent, f"{MERSCOPE_CELLS}*")
     return table if cells is None else add_places(table, cells)
 
 
-def read_cosmx(folder: Path) -> CountTable:
-    """Read the flat files of CosMx (NanoString): a cell is named `<cell_ID>_<fov>`, as Seurat and squidpy do.
+def read_cosmx(source: Path) -> CountTable:
+    """Read the flat files of CosMx (NanoString), of a folder or beside the table of counts.
 
+    A cell is named `<cell_ID>_<fov>`, as Seurat and squidpy do.
     Rows with `cell_ID` 0 hold the transcripts outside of cells, and are left out.
 
     Raises
@@ -96,7 +121,7 @@ def read_cosmx(folder: Path) -> CountTable:
     UserError
         If a file or column is missing or broken.
     """
-    path = _find_counts(folder, COSMX_COUNTS)
+    path = source if source.is_file() else _find_counts(source, COSMX_COUNTS)
     names, counts, genes = read_count_csv(path, ("cell_id", "cell"))
     first = [str(name) for name in names.columns]
     if [name.casefold() for name in first[:2]] != ["fov", "cell_id"]:
@@ -105,23 +130,31 @@ def read_cosmx(folder: Path) -> CountTable:
     warnings = [f"{int((~keep).sum())} rows of transcripts outside of cells (cell_ID 0) are left out"] if not keep.all() else []
     ids = (names.iloc[:, 1] + "_" + names.iloc[:, 0])[keep].to_numpy(object)
     table = CountTable(path, counts[keep], ids, name_features(genes), warnings=warnings)
-    cells = _find(folder, COSMX_CELLS)
+    cells = _find_cosmx_cells(path)
     return table if cells is None else _add_cosmx_cells(table, cells)
+
+
+def _find_cosmx_cells(counts: Path) -> Path | None:
+    """Return the metadata whose name begins as that of the counts, because a folder may hold several runs."""
+    run = counts.name[: counts.name.lower().index("_exprmat_file")]
+    if cells := _find(counts.parent, f"{glob.escape(run)}{COSMX_CELLS[1:]}"):
+        return cells
+    if others := sorted(counts.parent.glob(COSMX_CELLS)):
+        problem = f"no such file beside {counts.name}; found {others[0].name}"
+        raise UserError(counts.parent, f"{run}{COSMX_CELLS[1:-1]}", problem, "Give both files of a run the same beginning.")
+    return None
 
 
 def _add_cosmx_cells(table: CountTable, path: Path) -> CountTable:
     frame = read_flat(path, ("fov", "cell_id"))
-    named = {str(name).casefold(): name for name in frame.columns}
+    # In this order, because some exports also have a column `cell_id` with names such as c_1_1_1.
+    named = {str(name).casefold(): name for name in sorted(frame.columns, key=lambda name: name == "cell_ID")}
     if missing := [name for name in ("fov", "cell_id") if name not in named]:
-        raise UserError(
-            path, missing[0], f"no such column; found {', '.join(map(str, frame.columns))}", "Use the file as CosMx exports it."
-        )
+        raise _lacks(path, missing[0], frame)
     frame = frame.set_index(frame[named["cell_id"]] + "_" + frame[named["fov"]])
     columns = find_places(frame)
     if columns is None:
-        raise UserError(
-            path, "CenterX_global_px", f"no such column; found {', '.join(map(str, frame.columns))}", "Use the file as CosMx exports it."
-        )
+        raise _lacks(path, "CenterX_global_px", frame)
     area = pd.to_numeric(frame[named["area"]], errors="coerce") * COSMX_UM_PER_PX**2 if "area" in named else None
     return join_places(table, path, frame, places_um(path, frame, columns), area)
 

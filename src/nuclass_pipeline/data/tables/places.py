@@ -73,10 +73,10 @@ def read_flat(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def separator_of(path: Path) -> str:
-    """Return the separator of the first line of a table: a tab, else a semicolon, else a comma."""
+    """Return the commonest separator of the first line of a table, because names of genes may hold another; a comma where none is."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
         first = stream.readline()
-    return next((mark for mark in "\t;" if mark.encode() in first), ",")
+    return max(",;\t", key=lambda mark: first.count(mark.encode()))
 
 
 def read_cell_places(path: Path) -> tuple[pd.DataFrame, Floats]:

@@ -23,6 +23,14 @@ from nuclass_pipeline.schemas import ANY_CELLS
 TEXT_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 
+NO_GENES = {
+    *("antibody capture", "protein expression", "crispr guide capture", "antigen capture", "multiplexing capture", "custom", "peaks"),
+    *("negative control probe", "negative control codeword", "unassigned codeword", "deprecated codeword", "blank codeword"),
+    *("genomic control", "vdj-t", "vdj-b"),
+}
+"""Types of features of 10x that are no genes, in small letters. Other programs have words of their own for genes."""
+
+
 def read_tables(*, source: Path, places: Path | None, cells: Path, counts: Path) -> None:
     """Read cells and counts, as `read_cells` does from a bundle.
 
@@ -81,8 +89,8 @@ def reader_of(source: Path) -> Callable[[Path], CountTable]:
         return read_annotated if name.endswith(".h5ad") else read_matrix_h5
     if name.endswith(TEXT_ENDINGS):
         if "_exprmat_file" in name:
-            return lambda path: read_cosmx(path.parent)
-        return (lambda path: read_merscope(path.parent)) if name.startswith(MERSCOPE_COUNTS) else read_csv_counts
+            return read_cosmx
+        return read_merscope if name.startswith(MERSCOPE_COUNTS) else read_csv_counts
     problem = f"is a file of none of the kinds {', '.join(('.h5ad', '.h5', *TEXT_ENDINGS[:2]))}, and not an archive of a bundle"
     raise UserError(source, "input", problem, "Save the counts as one of these.")
 
@@ -98,7 +106,7 @@ def _beside(source: Path) -> Path | None:
 def _without_controls(table: CountTable) -> tuple[CountTable, np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Return the genes alone, and the controls counted in each cell."""
     kinds, names = table.features["kind"], table.features["name"]
-    is_control = (~kinds.isin(["", GENE]) | names.map(lambda name: bool(CONTROL.fullmatch(name)))).to_numpy(bool)
+    is_control = (kinds.str.casefold().isin(NO_GENES) | names.map(lambda name: bool(CONTROL.fullmatch(name)))).to_numpy(bool)
     if is_control.all():
         raise UserError(table.path, "features", "none of them is a gene", f"Genes are of the type {GENE}.")
     left = names[is_control]

@@ -7,6 +7,7 @@ import yaml
 
 from nuclass_pipeline.config.run import load_run
 from nuclass_pipeline.errors import UserError
+from nuclass_pipeline.labeling.hand_made import check_hand_made
 from tests import ROOT
 
 NAMES = "name\tcells\tlabel\nodd one\t3\t{}\n"
@@ -34,7 +35,7 @@ def load(tmp_path):
 
 def write(folder, *names):
     for name in names:
-        (folder / "config" / name).write_text("cell_id,label\na,T cells\n")
+        (folder / "config" / name).write_text("cell_id,label,cluster\na,T cells,1\n")
 
 
 def test_the_sheet_names_labels_and_clusters_with_their_columns(load, tmp_path):
@@ -61,6 +62,21 @@ def test_a_table_of_names_counts_once_it_is_filled_in(load, tmp_path):
     run = load()
     assert run.names("demo-lung-1") == str(table)
     assert run.annotations == [str(table.with_name("demo-lung-1.h5ad")), str(table)]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "message"),
+    [
+        ("config/own.csv", "own.csv: cluster | clusters | leiden | louvain | seurat_clusters: no such column; found cell_id, kind."),
+        ("config/own.csv::kin", "own.csv: kin: no such column; found cell_id, kind, did you mean 'kind'?"),
+    ],
+)
+def test_the_form_of_clusters_is_checked_before_the_first_job(load, tmp_path, clusters, message):
+    (tmp_path / "config/own.csv").write_text("cell_id,kind\na,1\n")
+    assert check_hand_made(load(clusters="config/own.csv::kind")) is None
+    with pytest.raises(UserError) as caught:
+        check_hand_made(load(clusters=clusters))
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

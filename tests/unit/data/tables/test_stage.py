@@ -96,6 +96,26 @@ def test_cosmx_is_read(tmp_path, read, ending, further):
         ]
 
 
+def test_the_named_cosmx_run_of_a_folder_is_read_with_its_own_cells(tmp_path, read):
+    folder = formats.write_cosmx(tmp_path / "run")
+    for kind in ("exprMat", "metadata"):
+        (folder / f"Run2_{kind}_file.csv").write_text("of another run")
+    cells = pd.read_csv(folder / "Run1_metadata_file.csv")
+    cells.assign(cell_id=[f"c_1_{i}" for i in range(3)]).to_csv(folder / "Run1_metadata_file.csv", index=False)
+    check(read(folder / "Run1_exprMat_file.csv"), formats.COSMX_IDS)
+
+
+def test_the_named_merscope_table_of_a_folder_is_read(tmp_path, read):
+    folder, ids = formats.write_merscope(tmp_path / "run")
+    (folder / "cell_by_gene_2.csv").write_text("of another run")
+    check(read(folder / "cell_by_gene.csv"), ids)
+
+
+def test_the_commonest_separator_of_the_header_is_taken(tmp_path, read):
+    (tmp_path / "c.csv").write_text("cell_id,CD3E,HLA-A;HLA-B\na,1,2\n")
+    assert list(read(tmp_path / "c.csv")[1].var_names) == ["CD3E", "HLA-A;HLA-B"]
+
+
 def test_cosmx_without_metadata_has_no_places(tmp_path, read):
     folder = formats.write_cosmx(tmp_path / "run")
     (folder / "Run1_metadata_file.csv").unlink()
@@ -148,6 +168,14 @@ REFUSED = {
     "cell twice": ("c.csv", text("c.csv", "cell_id,CD3E\na,1\na,2\n"), "c.csv: cell_id: 'a' occurs twice."),
     "gene twice": ("c.csv", text("c.csv", "cell_id,CD3E,CD3E\na,1,1\n"), "c.csv: CD3E: the column occurs twice."),
     "ragged CSV": ("c.csv", text("c.csv", "cell_id,CD3E\na,1\nb,1,2\n"), "c.csv: file: cannot be read ("),
+    "column about cells": ("c.csv", text("c.csv", "cell_id,CD3E,nCount_RNA\na,1,3\n"), "c.csv: nCount_RNA: the column is about the cells,"),
+    "column of sums": (
+        "c.csv",
+        lambda folder: pd.DataFrame(np.arange(120).reshape(10, 12)).assign(all=lambda table: table.sum(axis=1)).to_csv(folder / "c.csv"),
+        "c.csv: all: the column is about the cells, not a gene. Remove it from the table of counts.",
+    ),
+    "yes and no": ("c.csv", text("c.csv", "cell_id,CD3E\na,True\n"), "c.csv: CD3E: is bool, not counts."),
+    "separator at the end": ("c.csv", text("c.csv", "cell_id,CD3E,\na,1,\n"), "c.csv: gene 2, which has no name: 'nan' is not a count."),
     "no genes": ("c.csv", text("c.csv", "cell_id\na\n"), "c.csv: counts: there are 1 cells and 0 genes."),
     "all zero": ("c.csv", text("c.csv", "cell_id,CD3E\na,0\n"), "c.csv: counts: they are all zero."),
     "controls alone": ("c.csv", text("c.csv", "cell_id,Blank-1\na,1\n"), "c.csv: features: none of them is a gene."),
@@ -174,6 +202,11 @@ REFUSED = {
         "in",
         without(formats.write_cosmx, "Run1_metadata_file.csv", b"fov,cell_ID,CenterX_global_px,CenterY_global_px\n7,7,1,1\n"),
         "Run1_metadata_file.csv: cell_id: none of its 1 cells is in Run1_exprMat_file.csv; here '7_7', there '1_1'.",
+    ),
+    "CosMx metadata of another name": (
+        "in",
+        lambda folder: (formats.write_cosmx(folder / "in") / "Run1_metadata_file.csv").rename(folder / "in/Run2_metadata_file.csv"),
+        "in: Run1_metadata_file.csv: no such file beside Run1_exprMat_file.csv; found Run2_metadata_file.csv. Give both",
     ),
     "two CosMx runs": (
         "in",
