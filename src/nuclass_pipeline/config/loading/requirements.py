@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _GPUS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvgpu", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
 """What the drivers of NVIDIA, of its boards, of Windows below Linux, and of AMD make."""
 _DEVICES = Path("/dev")
-"""Where the driver of NVIDIA makes a file for each GPU; other drivers do not tell how many there are."""
+"""Where the driver of NVIDIA makes a file for each GPU; other drivers make none."""
 _SCHEDULERS = ("sbatch", "qsub", "bsub", "condor_submit")
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
