@@ -218,7 +218,8 @@ def pick_device(gpu: int, key: str = "compute.gpu", devices: int = 1) -> str:
         raise UserError("run file", key, "is 1, but torch finds no GPU", "Set it to 0, or see `nuclass doctor`.")
     if (found := torch.cuda.device_count()) < devices:
         problem = f"is {devices}, but torch finds {found} GPU{'s' if found > 1 else ''}"
-        remedy = f"Set it to {found} or less. On a cluster, start the run with `--resources gpu={devices}`."
+        hint = f" On a cluster, start the run with `--resources gpu={devices}`." if "SLURM_JOB_ID" in os.environ else ""
+        remedy = f"Set it to {found}.{hint}"
         raise UserError("run file", "compute.devices", problem, remedy)
     return "cuda"
 

@@ -154,9 +154,11 @@ def test_a_gpu_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device(1, devices=2) == "cuda"
-    with pytest.raises(
-        UserError, match=r"compute\.devices: is 3, but torch finds 2 GPUs\. Set it to 2 or less\. On a cluster, .* `--resources gpu=3`"
-    ):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(UserError, match=r"compute\.devices: is 3, but torch finds 2 GPUs\. Set it to 2\.$"):
+        pick_device(1, devices=3)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with pytest.raises(UserError, match=r"Set it to 2\. On a cluster, .* `--resources gpu=3`"):
         pick_device(1, devices=3)
 
 

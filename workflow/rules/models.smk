@@ -24,6 +24,7 @@ rule train_local:
     threads: run.config.compute.threads
     resources:
         gpu=run.training_gpus,
+        nodes=1,
         devices=run.config.compute.devices,
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,
@@ -62,6 +63,7 @@ rule train_global:
     threads: run.config.compute.threads
     resources:
         gpu=run.training_gpus,
+        nodes=1,
         devices=run.config.compute.devices,
         precision=run.config.compute.precision,
         workers=run.config.compute.workers,

@@ -10,7 +10,7 @@ from nuclass_pipeline.config.base import Section
 class Compute(Section):
     """What the machine offers."""
 
-    gpu: int = Field(0, ge=0, le=1, description="GPUs per job: 0 or 1; jobs, not GPUs, are run in parallel")
+    gpu: int = Field(0, ge=0, le=1, description="1 gives a GPU to each job that runs networks, and one to each of `devices` of a training")
     devices: int = Field(
         1, ge=1, le=64, description="devices of the training of a path, which share each batch: GPUs if gpu is 1, else processes on cores"
     )
@@ -29,5 +29,5 @@ class Compute(Section):
     def of(cls, resources: Any, threads: int = 1) -> "Compute":
         """Return what a job's resources and threads grant; they travel as resources so that new hardware never reruns a job."""
         granted = {name: getattr(resources, name) for name in cls.model_fields if hasattr(resources, name)}
-        # Of each device here, and of the whole job among the resources.
+        # `gpu` is a number per device here, and the number of the whole job among the resources.
         return cls(**granted | {"gpu": min(1, granted.get("gpu", 0)), "threads": threads})

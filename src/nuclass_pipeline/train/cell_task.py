@@ -80,7 +80,8 @@ class TrainingCells:
         for subset, cells in (("train", self.train), ("val", self.validation)):
             if len(cells) < devices:
                 problem = f"is {devices}, and subset {subset} has only {len(cells)} cells"
-                raise UserError("run file", "compute.devices", problem, f"Set it to {len(cells)} or less.")
+                fitting = max(n for n in range(1, max(1, len(cells)) + 1) if optim.batch_size % n == 0)
+                raise UserError("run file", "compute.devices", problem, f"Set it to {fitting}.")
         return (
             make_loader(self.train, optim.batch_size, compute.workers, seed, self.train.runs(), devices),
             make_loader(self.validation, optim.batch_size, compute.workers, devices=devices),

@@ -18,6 +18,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
@@ -110,7 +111,7 @@ class TrainingTask(L.LightningModule):
             self.generator = torch.Generator()
             self.generator.set_state(self._draws["own"])
             torch.set_rng_state(self._draws["torch"])
-            # Of fewer devices than now, the further ones go on with their own.
+            # Devices beyond those of the saved state go on with their own generators.
             if (rank := process_rank()[0]) < len(self._draws["cuda"]):
                 torch.cuda.set_rng_state(self._draws["cuda"][rank])
 
@@ -210,11 +211,14 @@ def fit_model(task: TrainingTask, train: DataLoader[Any], validation: DataLoader
         logger.info("%d devices: %d cells of each batch on each, %d cells per optimizer step", compute.devices, each, effective)
         cells = len(train.dataset)  # type: ignore[arg-type]
         if left := cells % optim.batch_size % compute.devices:
-            logger.info("%d of %d cells are left out of each epoch, others in each, because all devices have as many", left, cells)
+            logger.info("%d of %d cells are left out of each epoch, others in each, because all devices get the same number", left, cells)
 
     def train_here(rank: int) -> tuple[Path, FitResult]:
         if rank:
             logging.disable(logging.INFO)
+        # By timm, because Lightning's conversion drops the activations that timm keeps within norms.
+        if compute.devices > 1 and settings.device.startswith("cuda"):
+            convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
         history, state = History(), TrainingState(settings.resume, compute.checkpoint_minutes)
         trainer = _trainer(settings, rank, [history, Throughput(), Patience(optim.patience, settings.patient_from), state])
         with warnings.catch_warnings(), suppress(SystemExit):
@@ -262,7 +266,6 @@ def _trainer(settings: FitSettings, rank: int, callbacks: Sequence[Callback]) ->
         strategy=strategy if several else "auto",
         # Loaders share the cells out, because Lightning's sampler would repeat some.
         use_distributed_sampler=False,
-        sync_batchnorm=several and settings.device.startswith("cuda"),
         precision=settings.compute.precision,
         max_epochs=settings.optim.max_epochs,
         val_check_interval=1 / settings.optim.checks_per_epoch,

@@ -22,7 +22,7 @@ def share_batches(order: Integers, batch_size: int) -> Integers:
 
 
 class InOrder(Sampler[int]):
-    """The cells of this process in the order of the data set; those of the last batch need not be as many in each process.
+    """The cells of this process in the order of the data set; of the last batch, processes may get different numbers of cells.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class InOrder(Sampler[int]):
 class EpochShuffle(Sampler[int]):
     """A permutation that depends on the seed and the epoch alone, so that a resumed run gets the same batches.
 
-    Processes that train together have as many cells each, so up to their number less one are left out: others in each epoch.
+    Each of the processes that train together gets the same number of cells. Up to their number less one are left out: others in each epoch.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class EpochShuffle(Sampler[int]):
         Cells per batch of all processes.
     """
 
-    def __init__(self, size: int, seed: int, batch_size: int = 1) -> None:
+    def __init__(self, size: int, seed: int, batch_size: int) -> None:
         self.size, self.seed, self.batch_size, self.epoch, self._done = size, seed, batch_size, 0, 0
 
     def start(self, epoch: int, done: int) -> None:
@@ -99,7 +99,7 @@ class RunShuffle(EpochShuffle):
         Cells per batch of all processes.
     """
 
-    def __init__(self, runs: Sequence[Integers], seed: int, bucket: int, batch_size: int = 1) -> None:
+    def __init__(self, runs: Sequence[Integers], seed: int, bucket: int, batch_size: int) -> None:
         super().__init__(sum(map(len, runs)), seed, batch_size)
         self.runs, self.bucket = runs, bucket
 

@@ -162,7 +162,7 @@ def test_the_fingerprint_follows_the_data(slides: list[SlideFiles]) -> None:
 
 
 def test_shuffles_depend_on_seed_and_epoch() -> None:
-    sampler = EpochShuffle(50, 3)
+    sampler = EpochShuffle(50, 3, 16)
     first = list(sampler)
     assert sorted(first) == list(range(50))
     sampler.set_epoch(1)

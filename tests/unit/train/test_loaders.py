@@ -40,8 +40,8 @@ def test_batches_of_runs_are_nearly_as_mixed_as_uniform_ones() -> None:
     one_hot = np.eye(KINDS)[label]
     # Of a linear classifier with weights 0: the residual of each class times the features.
     gradient = ((1 / KINDS - one_hot)[:, :, None] * feature[:, None]).reshape(CELLS, -1)
-    runs = RunShuffle(in_runs(CELLS), 0, RUNS_PER_CELL * BATCH).permutation()
-    uniform = EpochShuffle(CELLS, 0).permutation()
+    runs = RunShuffle(in_runs(CELLS), 0, RUNS_PER_CELL * BATCH, BATCH).permutation()
+    uniform = EpochShuffle(CELLS, 0, BATCH).permutation()
     for values, clustered in ((one_hot, 4), (gradient, 2)):
         assert 0.9 < spread(values, runs) / spread(values, uniform) < 1.2
         # In tile order the same values would not be mixed, and in runs without the shuffle of a bucket hardly better.
@@ -51,7 +51,7 @@ def test_batches_of_runs_are_nearly_as_mixed_as_uniform_ones() -> None:
 
 
 def test_every_epoch_has_each_cell_once_in_an_order_of_its_own() -> None:
-    sampler = RunShuffle(in_runs(1000), 7, bucket=5)
+    sampler = RunShuffle(in_runs(1000), 7, bucket=5, batch_size=BATCH)
     orders = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
@@ -59,10 +59,10 @@ def test_every_epoch_has_each_cell_once_in_an_order_of_its_own() -> None:
     assert len(sampler) == 1000
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(1000))
     assert orders[0] == orders[2] != orders[1]
-    assert orders[0] != list(RunShuffle(in_runs(1000), 8, bucket=5))
+    assert orders[0] != list(RunShuffle(in_runs(1000), 8, bucket=5, batch_size=BATCH))
 
 
-@pytest.mark.parametrize("sampler", [EpochShuffle(1000, 7), RunShuffle(in_runs(1000), 7, bucket=5)])
+@pytest.mark.parametrize("sampler", [EpochShuffle(1000, 7, BATCH), RunShuffle(in_runs(1000), 7, bucket=5, batch_size=BATCH)])
 def test_a_resumed_pass_leaves_out_what_is_done_and_the_next_is_whole(sampler: EpochShuffle) -> None:
     sampler.set_epoch(3)
     whole = list(sampler)
@@ -76,7 +76,7 @@ def test_a_resumed_pass_leaves_out_what_is_done_and_the_next_is_whole(sampler: E
 
 
 def test_a_bucket_holds_whole_runs() -> None:
-    order = RunShuffle(in_runs(64 * RUN_CELLS), 3, bucket=8).permutation()
+    order = RunShuffle(in_runs(64 * RUN_CELLS), 3, bucket=8, batch_size=BATCH).permutation()
     buckets = (order // RUN_CELLS).reshape(8, -1)
     assert [len(np.unique(bucket)) for bucket in buckets] == [8] * 8
     assert (np.diff(order.reshape(8, -1)[0]) != 1).mean() > 0.9

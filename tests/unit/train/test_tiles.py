@@ -18,7 +18,7 @@ from nuclass_pipeline.io import WindowReader
 from nuclass_pipeline.models.encoders import MapEncoder, _stride
 from nuclass_pipeline.models.frozen import FrozenFeatures
 from nuclass_pipeline.train.features import windows as stage
-from nuclass_pipeline.train.features.tiles import TileDataset, _core_px
+from nuclass_pipeline.train.features.tiles import TileDataset, _core_px, _nearest_frame
 from nuclass_pipeline.train.features.windows import embed_windows
 from nuclass_pipeline.units import ImagePixel
 from tests.unit.train.toys import write_slide as write_pixels
@@ -118,6 +118,19 @@ def mosaic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     padded = write_patches(folder / "patches.h5", folder / "image.h5", ids, ImagePixel(np.array(xy_px, float)), SIDE, config)
     assert padded.sum() > 20
     return folder
+
+
+def test_each_centre_belongs_to_the_image_that_it_is_nearest_to() -> None:
+    rng = np.random.default_rng(2)
+    top, left = (axis.ravel() * 256 for axis in np.mgrid[:9, :7])
+    frames = np.column_stack([top, left, rng.integers(60, 256, (63, 2))])
+    number = rng.integers(63, size=500)
+    # Up to 1 px outside, because centres are rounded.
+    centers = frames[number, 1::-1] + rng.integers(-1, frames[number, :1:-1] + 2)
+    low, high = frames[:, 1::-1], frames[:, 1::-1] + frames[:, :1:-1]
+    outside = np.maximum(np.maximum(low - centers[:, None], centers[:, None] - high), 0).max(axis=2)
+    np.testing.assert_array_equal(_nearest_frame(centers, frames), outside.argmin(axis=1))
+    assert _nearest_frame(centers, np.empty((0, 4), np.int64)).tolist() == [0] * 500
 
 
 @pytest.mark.parametrize("tile_um", [8, 32, 48, 200])

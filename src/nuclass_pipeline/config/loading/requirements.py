@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _GPUS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvgpu", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
 """What the drivers of NVIDIA, of its boards, of Windows below Linux, and of AMD make."""
+_DEVICES = Path("/dev")
+"""Where the driver of NVIDIA makes a file for each GPU; other drivers make none."""
 _SCHEDULERS = ("sbatch", "qsub", "bsub", "condor_submit")
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
@@ -118,7 +120,13 @@ def check_package(run: "Run", field: str, name: str, remedy: str) -> None:
 
 
 def check_gpu(run: "Run") -> None:
-    """Check that a GPU is there if the run file gives one to jobs; a machine that hands jobs to a cluster needs none."""
-    if run.config.compute.gpu and not (has_gpu() or on_cluster()):
+    """Check that GPUs are there if the run file gives one to jobs; a machine that hands jobs to a cluster needs none."""
+    compute = run.config.compute
+    if not compute.gpu or on_cluster():
+        return
+    if not has_gpu():
         problem = "is 1, but this machine has no GPU and no scheduler of a cluster"
         raise run.error("compute.gpu", problem, "Set it to 0, or run on a machine with a GPU; `nuclass doctor` shows what it has.")
+    if 0 < (found := len(list(_DEVICES.glob("nvidia[0-9]*")))) < compute.devices:
+        problem = f"is {compute.devices}, but this machine has {found} GPU{'s' if found > 1 else ''} and no scheduler of a cluster"
+        raise run.error("compute.devices", problem, f"Set it to {found}, or run on a machine with more GPUs.")

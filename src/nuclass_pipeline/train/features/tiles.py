@@ -98,11 +98,15 @@ class TileDataset(Dataset[Tensor]):
 def _nearest_frame(centers: Integers, frames: Integers) -> Integers:
     """Return the number (N,) of the image that each centre (N, 2), x and y, lies in; a rounded one may lie 1 px outside."""
     nearest, least = np.zeros(len(centers), np.int64), np.full(len(centers), np.inf)
+    # Sorted, because a slide may have thousands of images, and each is then compared with the centres in its rows alone.
+    by_row = np.argsort(centers[:, 1])
+    tops, heights = frames[:, 0], frames[:, 2]
+    starts, ends = np.searchsorted(centers[by_row, 1], (tops - 1, tops + heights + 2))
     for number, (top, left, height, width) in enumerate(frames):
-        low = np.array([left, top])
-        outside = np.maximum(low - centers, centers - low - (width, height)).max(axis=1).clip(min=0)
-        closer = outside < least
-        nearest[closer], least[closer] = number, outside[closer]
+        rows, low = by_row[starts[number] : ends[number]], np.array([left, top])
+        outside = np.maximum(low - centers[rows], centers[rows] - low - (width, height)).max(axis=1).clip(min=0)
+        closer = outside < least[rows]
+        nearest[rows[closer]], least[rows[closer]] = number, outside[closer]
     return nearest
 
 

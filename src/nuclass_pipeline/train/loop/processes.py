@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -106,8 +107,10 @@ def run_processes(work: Callable[[int], T], count: int, threads: int) -> T:
             receivers.append(receiver)
         results: dict[Connection, T] = {}
         while waiting := [receiver for receiver in receivers if receiver not in results]:
-            for receiver in set(waiting).intersection(wait(waiting)):
-                results[receiver] = _received(receiver, processes[receivers.index(receiver)], processes)
+            ready = wait(waiting)
+            answers = {one: _received(one, process) for one, process in zip(receivers, processes, strict=True) if one in ready}
+            _raise_error([answer for answer in answers.values() if isinstance(answer, BaseException)], processes)
+            results |= answers
         return results[receivers[0]]
     finally:
         for process in processes:
@@ -115,28 +118,36 @@ def run_processes(work: Callable[[int], T], count: int, threads: int) -> T:
             process.join()
 
 
-def _received(receiver: Connection, process: BaseProcess, processes: list[BaseProcess]) -> Any:
+def _received(receiver: Connection, process: BaseProcess) -> Any:
     try:
-        answer = receiver.recv()
+        return receiver.recv()
     except EOFError:
-        answer = RuntimeError("a process of the training ended without a word")
         process.join()
-    if isinstance(answer, BaseException):
-        # Of a process that was killed, the others only see that it has gone.
-        killed = [other.exitcode for other in processes if (other.exitcode or 0) < 0]
-        if killed and not isinstance(answer, UserError):
-            raise RuntimeError(f"a process of the training was killed by signal: {signal.strsignal(-int(killed[0] or 0))}")
-        raise answer
-    return answer
+        return RuntimeError("a process of the training ended without a word")
+
+
+def _raise_error(errors: list[BaseException], processes: list[BaseProcess]) -> None:
+    """Raise the cause among errors that came together."""
+    if not errors:
+        return
+    # A user's error first, because the others may only say that its process has gone.
+    error = min(errors, key=lambda error: not isinstance(error, UserError))
+    # The other processes only see that a killed one has gone.
+    killed = [process.exitcode for process in processes if (process.exitcode or 0) < 0]
+    if killed and not isinstance(error, UserError):
+        raise RuntimeError(f"a process of the training was killed by signal: {signal.strsignal(-int(killed[0] or 0))}")
+    raise error
 
 
 def _run(work: Callable[[int], Any], rank: int, port: int, threads: int, sender: Connection) -> None:
-    # Stopped by the job alone, which says why, and stopped with it however it ends.
+    # The job alone stops its processes, because it says why; Lightning handles SIGTERM again while it trains.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads(threads)
-    # By these Lightning knows that the processes are there already.
+    # Lightning sets its own number of threads where this variable is missing.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # Lightning starts no processes where it finds these variables.
     os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     try:
         sender.send(work(rank))
@@ -148,9 +159,10 @@ def _run(work: Callable[[int], Any], rank: int, port: int, threads: int, sender:
 
 def _send(sender: Connection, error: BaseException) -> None:
     try:
+        # Some errors of libraries can be pickled, but not unpickled by the job.
+        pickle.loads(pickle.dumps(error))
         sender.send(error)
     except Exception:
-        # Of libraries, some errors cannot be sent to another process.
         sender.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 

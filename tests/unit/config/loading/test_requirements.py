@@ -142,6 +142,23 @@ def test_a_gpu_may_be_on_another_machine(demo, bare, monkeypatch, tmp_path, sign
     assert load(edited(demo, compute__gpu=1), monkeypatch, tmp_path).encoder_weights("local.backbone") == []
 
 
+@pytest.mark.parametrize("gpus", [0, 1, 2, 4])
+def test_too_few_gpus_are_missed_before_the_training(demo, bare, monkeypatch, tmp_path, gpus):
+    for name in ("nvidiactl", "nvidia-uvm", *(f"nvidia{number}" for number in range(gpus))):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(requirements, "_GPUS", (str(tmp_path / "nvidiactl"),))
+    monkeypatch.setattr(requirements, "_DEVICES", tmp_path)
+    run = load(edited(demo, compute__gpu=1, compute__devices=4), monkeypatch, tmp_path)
+    # Without a count the job looks, because not all drivers give one.
+    if gpus in (0, 4):
+        assert run.encoder_weights("local.backbone") == []
+        return
+    with pytest.raises(UserError, match=rf"compute\.devices: is 4, but this machine has {gpus} GPUs? and .* Set it to {gpus}, or run on"):
+        run.encoder_weights("local.backbone")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert run.encoder_weights("local.backbone") == []
+
+
 def test_labels_alone_need_no_weights_and_no_gpu(demo, bare, monkeypatch, tmp_path):
     run = load(edited(demo, local__backbone={"name": "uni2-h"}, compute__gpu=1), monkeypatch, tmp_path)
     with pytest.raises(UserError, match=r"compute\.gpu: is 1"):
