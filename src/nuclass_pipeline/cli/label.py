@@ -192,7 +192,7 @@ def _move(unfinished: Path, out: Path) -> None:
 
 def _remove_others(unfinished: Path, out: Path) -> None:
     """Remove results of an earlier call that this one has not made, such as those about a reference."""
-    # Before the settings are written, because a move that goes on cannot tell them from files that it has moved.
+    # Before the settings are written, because a move that goes on cannot distinguish them from files that it has moved.
     for path in [*_results(out).values(), out / REFERENCE_CSV, out / REFERENCE_JSON]:
         if not (unfinished / path.name).exists():
             path.unlink(missing_ok=True)

@@ -172,7 +172,7 @@ def marker_shares(expression: CellExpression, *, discount: bool = False) -> Floa
     discount
         Whether a marker of n types weighs √n times less for each, so that shared markers decide little.
     """
-    return normalize_rows(_marker_sums(expression, discount))
+    return shares_of_rows(_marker_sums(expression, discount))
 
 
 def _marker_sums(expression: CellExpression, discount: bool) -> Floats:
@@ -191,7 +191,7 @@ def _marker_sums(expression: CellExpression, discount: bool) -> Floats:
     return np.asarray(np.clip(values, 0, None))
 
 
-def normalize_rows(values: Floats) -> Floats:
+def shares_of_rows(values: Floats) -> Floats:
     """Divide rows by their sums; rows that sum to 0 become uniform."""
     total = values.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(values, total, out=np.full_like(values, 1 / max(values.shape[1], 1)), where=total > 0))

@@ -60,12 +60,10 @@ def score_counts(
         Scored cells.
     accuracy, macro_f1, coverage, selective_accuracy, selective_macro_f1
         As from `score_labels_table`.
-    mean_confidence, ece, auroc_of_error
-        As from `confidence_scores`.
     f1
         F1 of each lineage.
-    accuracy_at_coverage
-        As from the function of that name.
+    mean_confidence, ece, auroc_of_error, accuracy_at_coverage
+        As from `confidence_scores`, and from the function of that name.
     unscored_unresolved
         For each label without lineage, the share of its cells that is Unresolved.
 

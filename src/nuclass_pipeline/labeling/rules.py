@@ -13,7 +13,7 @@ from nuclass_pipeline.labeling.evidence import (
     choose_seeds,
     lineage_members,
     marker_shares,
-    normalize_rows,
+    shares_of_rows,
 )
 
 # Tuned on the breast slide (docs/development.md). Without it, lineages with faint markers lose their doublets to others; with 1, they
@@ -72,7 +72,7 @@ class Rules:
     def _lineage_then_type(self, panel: Panel, shares: Floats, by_type: Floats) -> Floats:
         member, code = lineage_members(panel.lineages)
         # Squared, because a doublet is of the lineage with most of its markers: 2/3 against 1/3 becomes 4/5 against 1/5.
-        lineage = normalize_rows((shares @ member / self.reference_shares**SHARE_EXPONENT) ** 2)
+        lineage = shares_of_rows((shares @ member / self.reference_shares**SHARE_EXPONENT) ** 2)
         return np.asarray(lineage[:, code] * self._inside(shares, by_type, member, code))
 
     def _inside(self, shares: Floats, by_type: Floats, member: Floats, code: Integers) -> Floats:
@@ -152,4 +152,4 @@ def temper(probabilities: Floats) -> Floats:
     `TypeCentroids` treats its n marker sets as independent. They share genes and neighbours, so its odds have the right direction and are
     far too large. The n-th root of the odds corrects that.
     """
-    return np.asarray(normalize_rows(probabilities ** (1 / probabilities.shape[1])))
+    return np.asarray(shares_of_rows(probabilities ** (1 / probabilities.shape[1])))

@@ -43,10 +43,10 @@ def choose_types(probabilities: TypeProbabilities, lineages: tuple[str, ...]) ->
 def type_support(expression: CellExpression, fit: Fit, seed: int) -> Floats:
     """Compute the share of each type's marker weight that is up in cells chosen without it, (types,); 0 for types without cells.
 
-    The markers are dealt into five parts. Each part is held out once: cells get types by the other markers, and a marker of the part is up
-    if its mean in a type's cells is at least twice that in cells of other lineages. Any set of cells that a gene selects has that gene up,
-    so the markers that choose cells cannot show whether a type is there. Markers that the slide hardly shows count neither for nor against
-    a type.
+    The markers are divided into five random parts. Each part is held out once: cells get types by the other markers, and a marker of the
+    part is up if its mean in a type's cells is at least twice that in cells of other lineages. Any set of cells that a gene selects has
+    that gene up, so the markers that choose cells cannot show whether a type is there. Markers that the slide hardly shows count neither
+    for nor against a type.
 
     Parameters
     ----------
