@@ -102,8 +102,9 @@ def _is_up(expression: CellExpression, candidate: Integers) -> Booleans:
     lineages = np.asarray(expression.panel.lineages)
     inside = candidate[:, None] == np.arange(len(lineages))
     outside = lineages[candidate][:, None] != lineages
-    limit = _MIN_FOLD_CHANGE * (_means(expression.own, outside) + _PSEUDOCOUNT)
-    return np.asarray((_means(expression.own, inside) + _PSEUDOCOUNT >= limit) & inside.any(axis=0))
+    # Without ambient expression, because a flat background would bring all means near each other.
+    within, without = (np.clip(_means(expression.own, cells) - expression.ambient[:, None], 0, None) for cells in (inside, outside))
+    return np.asarray((within + _PSEUDOCOUNT >= _MIN_FOLD_CHANGE * (without + _PSEUDOCOUNT)) & inside.any(axis=0))
 
 
 def _means(x: sparse.csr_matrix, member: Booleans) -> Floats:
