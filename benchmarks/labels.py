@@ -7,6 +7,7 @@ Leiden cluster's 20 best Wilcoxon genes with the markers; ULM of a cluster's z-s
 """
 
 import argparse
+import warnings
 from collections.abc import Callable, Iterator
 
 import anndata as ad
@@ -132,6 +133,8 @@ def rows(seed: int) -> Iterator[tuple[dict[str, object], dict[str, object]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
+    # Of scanpy's ranking of genes, once for each cluster.
+    warnings.filterwarnings("ignore", category=pd.errors.PerformanceWarning)
     tables = zip(*rows(parser.parse_args().seed), strict=True)
     for title, table in zip(
         ("accuracy / macro-F1 of lineages, every cell forced to a label", "types, and how sure they are"), tables, strict=True
