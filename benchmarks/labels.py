@@ -98,9 +98,9 @@ def score_ours(case: Case, seed: int) -> dict[str, float]:
     """Label, and return the scores of lineages, types and confidence."""
     config = LabelingConfig(seed=seed)
     expression = gather_expression(case.panel, case.counts, case.components)
-    assignment, support = assign_calibrated(expression, annotator_named(config.annotator), seed=seed)
+    assignment = assign_calibrated(expression, annotator_named(config.annotator), seed=seed)
     accuracy, macro_f1 = score(case, assignment.candidate)
-    assignment = assignment.broadened(case.panel, support, config.min_confidence, case.panel.types)
+    assignment = assignment.broadened(case.panel, config.min_confidence, case.panel.types)
     types = np.array(case.panel.types)[assignment.candidate]
     right = np.array([name in TYPES_OF.get(label, "").split() for name, label in zip(types, case.label, strict=True)])[case.scored]
     confidence = assignment.confidence[case.scored]

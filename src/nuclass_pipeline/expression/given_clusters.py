@@ -45,10 +45,11 @@ def read_given_clusters(path: Path, column: str | None, names: NDArray[np.str_],
     if not given:
         raise UserError(path, column or "clusters", "no cell has a cluster", "Name the column of the clusters.")
     found = np.array([given.get(name, NOT_GIVEN) for name in names[passed]], dtype=object)
-    common = len(given.keys() & set(names.tolist()))
+    slide = set(names.tolist())
+    common = len(given.keys() & slide)
     # Of the smaller of both, because a table may be of several slides, or of a part of one.
     if common < MIN_COMMON * min(len(given), len(names)) or not common:
-        other = next((cell for cell in given if cell not in set(names.tolist())), "")
+        other = next((cell for cell in given if cell not in slide), "")
         few = f"{common} of its {len(given)} cells are" if common else f"none of its {len(given)} cells is"
         problem = f"{few} on the slide; cells such as {other!r} are not, and a cell there is {str(names[0])!r}"
         raise UserError(path, identity, problem, "Use the ids of the cells of this slide.")

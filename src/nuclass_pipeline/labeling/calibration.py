@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 
 from nuclass_pipeline.arrays import Booleans, Floats, Integers
 from nuclass_pipeline.labeling.confidence import TypeAssignment, assign_types, contained
-from nuclass_pipeline.labeling.evidence import Annotator, CellExpression, choose_seeds, lineage_members
-from nuclass_pipeline.labeling.support import Fit, null_type_support, type_support
+from nuclass_pipeline.labeling.evidence import Annotator, CellExpression, Fit, choose_seeds, lineage_members
+from nuclass_pipeline.labeling.support import null_type_support, type_support
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +49,7 @@ class SimulatedDoublets:
     minor: Integers
 
 
-def assign_calibrated(
-    expression: CellExpression, fit: Fit, lineages: Sequence[str] | None = None, seed: int = 0
-) -> tuple[TypeAssignment, Floats]:
+def assign_calibrated(expression: CellExpression, fit: Fit, lineages: Sequence[str] | None = None, seed: int = 0) -> TypeAssignment:
     """Assign a type to each cell of a slide, with the probability that it is right as its confidence.
 
     Confidence is reduced where the markers of a type have little support on the slide.
@@ -66,10 +64,6 @@ def assign_calibrated(
         Lineage of each type; those of the panel by default.
     seed
         Seed of the simulated doublets, of the support and of its permutation null.
-
-    Returns
-    -------
-    The assignment, and the support of each type, (types,).
     """
     annotator = fit(expression)
     assignment = assign_types(expression, annotator.rank(expression), lineages)
@@ -77,7 +71,7 @@ def assign_calibrated(
     calibrated = calibrate_confidence(expression, annotator, assignment, lineages, seed)
     support = type_support(expression, fit, seed)
     null_support = null_type_support(expression, fit, seed)
-    return calibrated.downweighted(expression.panel, support, null_support, expression.marked), support
+    return calibrated.downweighted(expression.panel, support, null_support, expression.marked)
 
 
 def calibrate_confidence(

@@ -7,8 +7,7 @@ import numpy as np
 
 from nuclass_pipeline.arrays import Booleans, Floats, Integers
 from nuclass_pipeline.knowledge.markers import Panel
-from nuclass_pipeline.labeling.evidence import CellExpression, TypeProbabilities, lineage_members
-from nuclass_pipeline.labeling.support import choose_types
+from nuclass_pipeline.labeling.evidence import CellExpression, TypeProbabilities, choose_types, lineage_members
 
 # Half of a type's marker weight is up in cells that other markers chose; shuffled markers reach 0.1, and 0.35 in one type of twenty.
 ENOUGH_SUPPORT = 0.5
@@ -37,8 +36,9 @@ class TypeAssignment:
         Difference to the second best of each, 0 to 1, (cells,).
     purity
         Weighted share of neighbours in expression with a candidate of the same lineage, (cells,).
-    support
-        Support of the type on this slide, see `support.type_support`, (cells,); 1 until it is known.
+    support, broad_support
+        Support of the type on this slide, see `support.type_support`, and of the best type in the one that contains it, (cells,); 1 until
+        they are known.
     """
 
     candidate: Integers
@@ -51,6 +51,7 @@ class TypeAssignment:
     lineage_margin: Floats
     purity: Floats
     support: Floats
+    broad_support: Floats
 
     def downweighted(self, panel: Panel, support: Floats, null_support: float, marked: Booleans) -> "TypeAssignment":
         """Return the same with confidences in proportion to support below `ENOUGH_SUPPORT`, and 0 for support below `null_support`.
@@ -73,20 +74,19 @@ class TypeAssignment:
         return replace(
             self,
             support=support[self.candidate],
+            broad_support=_best_of(support, panel.broader)[self.candidate],
             confidence=weight[self.candidate] * marked * self.confidence,
             broad_confidence=broad * self.broad_confidence,
             lineage_confidence=broad * self.lineage_confidence,
         )
 
-    def broadened(self, panel: Panel, support: Floats, min_confidence: float, classes: Sequence[str]) -> "TypeAssignment":
+    def broadened(self, panel: Panel, min_confidence: float, classes: Sequence[str]) -> "TypeAssignment":
         """Return the same with the containing type, where it is a class and surely that of the cell, and the type itself is not.
 
         Parameters
         ----------
         panel
             Types, and which of them contain others.
-        support
-            Support of each type, (types,).
         min_confidence
             Confidence from which a type is sure.
         classes
@@ -101,7 +101,7 @@ class TypeAssignment:
             candidate=np.where(broad, above, self.candidate),
             confidence=np.where(broad, self.broad_confidence, self.confidence),
             margin=np.where(broad, self.broad_margin, self.margin),
-            support=np.where(broad, _best_of(support, panel.broader)[self.candidate], self.support),
+            support=np.where(broad, self.broad_support, self.support),
         )
 
 
@@ -159,6 +159,7 @@ def assign_types(
         lineage_margin=_lead(by_lineage[0], lineage),
         purity=purity,
         support=np.ones(len(candidate)),
+        broad_support=np.ones(len(candidate)),
     )
 
 

@@ -104,6 +104,10 @@ class Annotator(Protocol):
         """Compute the probabilities of the types of `expression.panel` for each cell."""
 
 
+Fit = Callable[[CellExpression], Annotator]
+"""What fits an annotator to the cells of a slide."""
+
+
 def gather_expression(panel: Panel, counts: sparse.csr_matrix, components: Floats) -> CellExpression:
     """Build the evidence from raw counts, (cells, genes), and principal components, (cells, n), of all cells of a slide."""
     neighbors, own = Neighborhood.of_slide(components), normalize(counts)
@@ -151,9 +155,18 @@ def lineage_members(lineages: Sequence[str]) -> tuple[Floats, Integers]:
     return np.eye(code.max() + 1)[code], code
 
 
-def annotator_named(name: str) -> Callable[[CellExpression], Annotator]:
+def choose_types(probabilities: TypeProbabilities, lineages: tuple[str, ...]) -> tuple[Integers, Integers]:
+    """Choose the most probable lineage of each cell, then a type in it: their columns, (cells,) each."""
+    member, code = lineage_members(lineages)
+    # Lineage first, because a cell split between two kinds of fibroblast is a fibroblast, even if a T cell comes second.
+    first = (probabilities.for_choice @ member).argmax(axis=1)
+    candidate = np.where(code == first[:, None], probabilities.for_choice, -1).argmax(axis=1)
+    return candidate, code[candidate]
+
+
+def annotator_named(name: str) -> Fit:
     """Return what fits the annotator of this name in `CELL_ANNOTATORS` to the cells of a slide."""
-    fit: Callable[[CellExpression], Annotator] = load_entry(CELL_ANNOTATORS[name])
+    fit: Fit = load_entry(CELL_ANNOTATORS[name])
     return fit
 
 

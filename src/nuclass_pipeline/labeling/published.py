@@ -131,7 +131,7 @@ def label_lineages(
     expression = gather_expression(panel, sparse.csr_matrix(kept.X), embedded.obsm["X_pca"].astype(np.float64))
     mapped = HIERARCHY.map_to_lineages(panel.types, lineages, file)
     lineage_of_type = [mapped[name] or NONE_OF_THESE for name in panel.types]
-    assignment, _ = assign_calibrated(expression, annotator_named(labeling.annotator), lineage_of_type, labeling.seed)
+    assignment = assign_calibrated(expression, annotator_named(labeling.annotator), lineage_of_type, labeling.seed)
     frame = pd.DataFrame({"candidate": NONE_OF_THESE, "label": UNRESOLVED, "confidence": 0.0}, index=cells.obs_names)
     frame.loc[passed, "candidate"] = np.asarray(lineage_of_type, object)[assignment.candidate]
     frame.loc[passed, "confidence"] = assignment.lineage_confidence

@@ -119,8 +119,8 @@ def _without_evidence(table: pd.DataFrame, passed: Booleans) -> pd.DataFrame:
 
 def _assign(panel: Panel, counts: sparse.csr_matrix, components: Floats, config: LabelingConfig, classes: Sequence[str]) -> pd.DataFrame:
     expression = gather_expression(panel, counts, components)
-    assignment, support = assign_calibrated(expression, annotator_named(config.annotator), seed=config.seed)
-    assignment = assignment.broadened(panel, support, config.min_confidence, classes)
+    assignment = assign_calibrated(expression, annotator_named(config.annotator), seed=config.seed)
+    assignment = assignment.broadened(panel, config.min_confidence, classes)
     reasons = abstention_reasons(assignment, config.min_confidence)
     candidate = np.asarray(panel.types, dtype=object)[assignment.candidate]
     return pd.DataFrame(

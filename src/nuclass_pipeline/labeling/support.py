@@ -1,26 +1,25 @@
 """Support of cell types on a slide: markers that had no part in the choice of a type's cells, and are up in them all the same."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
 
 from nuclass_pipeline.arrays import Booleans, Floats, Integers
-from nuclass_pipeline.labeling.evidence import Annotator, CellExpression, TypeProbabilities, lineage_members, with_panel
-
-Fit = Callable[[CellExpression], Annotator]
-"""What fits an annotator to the cells of a slide."""
+from nuclass_pipeline.labeling.evidence import CellExpression, Fit, choose_types, with_panel
 
 # A round number. With halves instead, shallow slides had too few markers left to choose cells by (docs/development.md).
 _FOLDS = 5
 """Parts of the markers, each of which is held out once."""
 
-# How many times the mean of other lineages a marker needs to be up in a type's cells. Unchanged since the first version, like the next two.
+# How many times the mean of other lineages a marker needs to be up in a type's cells. Unchanged since the first version.
 _MIN_FOLD_CHANGE = 2.0
-# Mean normalised count from which a marker counts, because the slide hardly shows it in any cell below.
-_MIN_MEAN = 0.005
-# Added to means before their ratio, because a marker without counts outside a type would be infinitely up.
+# Mean normalised count from which a marker counts, because the slide hardly shows it in any cell below: over all cells, or in one of the
+# types, because one cell in a thousand does not move the mean of a slide.
+_MIN_MEAN, _MIN_TYPE_MEAN = 0.005, 0.1
+# Cells of such a type, because the mean of fewer is not stable.
+_MIN_TYPE_CELLS = 20
+# Unchanged since the first version. Added to means before their ratio, because a marker without counts outside a type would be infinitely up.
 _PSEUDOCOUNT = 0.02
 
 # Weight of markers assumed not up, because a type with one marker on the panel would otherwise be proven by it (docs/development.md).
@@ -29,15 +28,6 @@ _PRIOR_MARKERS = 2.0
 _PERMUTATIONS = 20
 # Cells of each permutation. A bound on time alone, because the quantile is over 20 times as many.
 _MAX_PERMUTED_CELLS = 2000
-
-
-def choose_types(probabilities: TypeProbabilities, lineages: tuple[str, ...]) -> tuple[Integers, Integers]:
-    """Choose the most probable lineage of each cell, then a type in it: their columns, (cells,) each."""
-    member, code = lineage_members(lineages)
-    # Lineage first, because a cell split between two kinds of fibroblast is a fibroblast, even if a T cell comes second.
-    first = (probabilities.for_choice @ member).argmax(axis=1)
-    candidate = np.where(code == first[:, None], probabilities.for_choice, -1).argmax(axis=1)
-    return candidate, code[candidate]
 
 
 def type_support(expression: CellExpression, fit: Fit, seed: int) -> Floats:
@@ -58,17 +48,20 @@ def type_support(expression: CellExpression, fit: Fit, seed: int) -> Floats:
         Seed of the parts.
     """
     weights = expression.panel.weights
-    seen = np.clip(weights, 0, None) * (np.asarray(expression.own.mean(axis=0)).reshape(-1, 1) > _MIN_MEAN)
+    shown = np.asarray(expression.own.mean(axis=0)).ravel() > _MIN_MEAN
     marked = np.random.default_rng(seed).permutation(np.flatnonzero(weights.any(axis=1)))
-    up = np.zeros(weights.shape[1])
+    seen, up = np.zeros((2, weights.shape[1]))
     for part in range(_FOLDS):
         out = np.isin(np.arange(len(weights)), marked[part::_FOLDS])
         others = with_panel(expression, replace(expression.panel, weights=weights * ~out[:, None]))
         candidate, _ = choose_types(fit(others).rank(others), expression.panel.lineages)
+        within, is_up = _compare(expression, candidate)
+        large = np.bincount(candidate, minlength=weights.shape[1]) >= _MIN_TYPE_CELLS
+        held_out = np.clip(weights, 0, None) * (out & (shown | (within[:, large] > _MIN_TYPE_MEAN).any(axis=1)))[:, None]
         # No type whose markers are all held out, because nothing has chosen its cells.
         chosen = (others.panel.weights > 0).any(axis=0)
-        up += (seen * out[:, None] * _is_up(expression, candidate)).sum(axis=0) * chosen
-    return np.asarray(up / (seen.sum(axis=0) + _PRIOR_MARKERS))
+        seen, up = seen + held_out.sum(axis=0), up + (held_out * is_up).sum(axis=0) * chosen
+    return np.asarray(up / (seen + _PRIOR_MARKERS))
 
 
 def null_type_support(expression: CellExpression, fit: Fit, seed: int) -> float:
@@ -93,8 +86,8 @@ def null_type_support(expression: CellExpression, fit: Fit, seed: int) -> float:
     return float(np.quantile(supports, 0.95))
 
 
-def _is_up(expression: CellExpression, candidate: Integers) -> Booleans:
-    """Return whether each gene is up in the cells of each type, (genes, types): never in types without cells.
+def _compare(expression: CellExpression, candidate: Integers) -> tuple[Floats, Booleans]:
+    """Return the mean of each gene in the cells of each type, and whether it is up there, (genes, types): never in types without cells.
 
     Cells are compared with cells of other lineages, because relatives share markers and may be most of the slide. Where all cells are of
     one lineage, the mean outside is 0 and presence decides, because nothing is left to compare with.
@@ -104,7 +97,8 @@ def _is_up(expression: CellExpression, candidate: Integers) -> Booleans:
     outside = lineages[candidate][:, None] != lineages
     # Without ambient expression, because a flat background would bring all means near each other.
     within, without = (np.clip(_means(expression.own, cells) - expression.ambient[:, None], 0, None) for cells in (inside, outside))
-    return np.asarray((within + _PSEUDOCOUNT >= _MIN_FOLD_CHANGE * (without + _PSEUDOCOUNT)) & inside.any(axis=0))
+    is_up = (within + _PSEUDOCOUNT >= _MIN_FOLD_CHANGE * (without + _PSEUDOCOUNT)) & inside.any(axis=0)
+    return within, np.asarray(is_up)
 
 
 def _means(x: sparse.csr_matrix, member: Booleans) -> Floats:

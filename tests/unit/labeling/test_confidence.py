@@ -60,7 +60,10 @@ def test_a_cell_whose_lineage_alone_is_sure_has_the_reason_lineage_only():
     lineage = np.array([sure, sure, unsure, sure])
     rest = np.ones(4)
     found = abstention_reasons(
-        TypeAssignment(np.array([0, 0, 0, 1]), np.zeros(4, int), leaf, leaf, lineage, rest, rest, rest, rest, np.array([1, 1, 1, 0.2])), 0.6
+        TypeAssignment(
+            np.array([0, 0, 0, 1]), np.zeros(4, int), leaf, leaf, lineage, rest, rest, rest, rest, np.array([1, 1, 1, 0.2]), rest
+        ),
+        0.6,
     )
     assert found == [None, "lineage only", "conflicting lineages", "weak support"]
 
@@ -70,7 +73,7 @@ PANEL = Panel((*TYPES, "Macrophage"), np.eye(4))
 
 def test_confidence_is_in_proportion_to_support_and_0_below_the_null():
     ones = np.ones(5)
-    assignment = TypeAssignment(np.array([0, 1, 2, 3, 0]), np.array([0, 1, 0, 2, 0]), *[ones] * 8)
+    assignment = TypeAssignment(np.array([0, 1, 2, 3, 0]), np.array([0, 1, 0, 2, 0]), *[ones] * 9)
     support = np.array([0.6, 0.4, 0.1, 0.1])
     found = assignment.downweighted(PANEL, support, 0.2, np.array([True, True, True, True, False]))
     # The last cell shows no marker at all.
@@ -78,6 +81,7 @@ def test_confidence_is_in_proportion_to_support_and_0_below_the_null():
     # A tumour-associated fibroblast is as sure a fibroblast as other fibroblasts are.
     assert found.broad_confidence.tolist() == found.lineage_confidence.tolist() == [1, 0.8, 1, 0, 0]
     assert found.support.tolist() == [0.6, 0.4, 0.1, 0.1, 0.6]
+    assert found.broad_support.tolist() == [0.6, 0.4, 0.6, 0.1, 0.6]
     assert assignment.confidence.tolist() == [1, 1, 1, 1, 1]
 
 
@@ -85,12 +89,14 @@ def unsure() -> TypeAssignment:
     """Return three tumour-associated fibroblasts: one that is sure, one that is surely a fibroblast, and one that is neither."""
     high, low, rest = 0.9, 0.3, np.ones(3)
     leaf, broad = np.array([high, low, low]), np.array([high, high, low])
-    margin, broad_margin, support = np.full(3, 0.1), np.full(3, 0.7), np.full(3, 0.4)
-    return TypeAssignment(np.array([2, 2, 2]), np.zeros(3, int), leaf, broad, broad, margin, broad_margin, rest, rest, support)
+    margin, broad_margin = np.full(3, 0.1), np.full(3, 0.7)
+    return TypeAssignment(
+        np.array([2, 2, 2]), np.zeros(3, int), leaf, broad, broad, margin, broad_margin, rest, rest, 0.4 * rest, 0.8 * rest
+    )
 
 
 def test_a_cell_whose_containing_type_alone_is_sure_is_of_that_type():
-    found = unsure().broadened(PANEL, np.array([0.8, 0.5, 0.4, 0.5]), 0.6, TYPES)
+    found = unsure().broadened(PANEL, 0.6, TYPES)
     assert [TYPES[i] for i in found.candidate] == ["Tumor_Associated_Fibroblast", "Fibroblast", "Tumor_Associated_Fibroblast"]
     assert found.confidence.tolist() == [0.9, 0.9, 0.3]
     assert found.margin.tolist() == [0.1, 0.7, 0.1]
@@ -98,9 +104,8 @@ def test_a_cell_whose_containing_type_alone_is_sure_is_of_that_type():
 
 
 def test_only_classes_of_the_study_are_chosen_instead_of_a_type():
-    support = np.full(4, 0.8)
-    without_contained = unsure().broadened(PANEL, support, 0.6, ("Fibroblast", "T_Cell"))
+    without_contained = unsure().broadened(PANEL, 0.6, ("Fibroblast", "T_Cell"))
     assert [TYPES[i] for i in without_contained.candidate] == ["Fibroblast", "Fibroblast", "Tumor_Associated_Fibroblast"]
-    without_containing = unsure().broadened(PANEL, support, 0.6, ("Tumor_Associated_Fibroblast", "T_Cell"))
+    without_containing = unsure().broadened(PANEL, 0.6, ("Tumor_Associated_Fibroblast", "T_Cell"))
     assert without_containing.candidate.tolist() == [2, 2, 2]
     assert without_containing.confidence.tolist() == [0.9, 0.3, 0.3]

@@ -81,3 +81,15 @@ def test_markers_of_another_type_do_not_support_a_type():
     weights[:, 2] = 3.0 * (np.arange(40) % 4 == 3)
     wrong = with_panel(cells, replace(cells.panel, weights=weights))
     assert type_support(wrong, Rules.fit, seed=0)[2] < 0.3
+
+
+@pytest.mark.parametrize("cells", [25, 200])
+def test_a_type_of_a_large_slide_is_supported_though_its_markers_hardly_move_the_mean(cells):
+    rng = np.random.default_rng(0)
+    gene_type, truth = np.arange(30) % 3, np.repeat([0, 1], [20_000 - cells, cells])
+    own = 3.0 * (gene_type == truth[:, None]) * (rng.random((20_000, 30)) < 0.9)
+    expression = planted(own, 3.0 * (gene_type[:, None] == np.arange(3)))
+    assert (own[:, gene_type == 1].mean(axis=0) < 0.005).all() == (cells == 25)
+    np.testing.assert_allclose(type_support(expression, Rules.fit, seed=0)[:2], 30 / 32)
+    # The third type's markers are nowhere, and count neither for nor against it.
+    assert type_support(expression, Rules.fit, seed=0)[2] == 0
