@@ -19,7 +19,7 @@ _MIN_FOLD_CHANGE = 2.0
 _MIN_MEAN, _MIN_TYPE_MEAN = 0.005, 0.1
 # Cells of such a type, because the mean of fewer is not stable.
 _MIN_TYPE_CELLS = 20
-# Unchanged since the first version. Added to means before their ratio, because a marker without counts outside a type would be infinitely up.
+# Added to means before their ratio, because a marker without counts outside a type would be infinitely up.
 _PSEUDOCOUNT = 0.02
 
 # Weight of markers assumed not up, because a type with one marker on the panel would otherwise be proven by it (docs/development.md).
